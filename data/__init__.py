@@ -1,0 +1,1 @@
+"""Input data: sources, preprocessing, the decoded store and the tf.data pipeline."""

@@ -1,0 +1,86 @@
+"""What a segmentation data set is: classes, ignore label, palette, source of examples."""
+
+import dataclasses
+from typing import Protocol
+
+IGNORE_LABEL = 255
+"""The label of a pixel that neither loss nor metrics may see, everywhere past
+preprocessing. `--ignore_label` names the value that stands for it in the raw masks."""
+
+MAX_CLASSES = 255
+"""Labels are stored as uint8 and 255 is taken by `IGNORE_LABEL`."""
+
+
+class DataError(ValueError):
+    """Examples that cannot be used as they are; the message names file and remedy."""
+
+
+@dataclasses.dataclass(frozen=True)
+class DatasetInfo:
+    """The classes of a data set.
+
+    Attributes:
+      class_names: one name for each class, in the order of the labels.
+      label_offset: what to add to a raw mask value to get the class index, for
+        instance -1 for masks that count from 1.
+      palette: one (red, green, blue) triple, 0..255, for each class.
+    """
+
+    class_names: tuple[str, ...]
+    label_offset: int = 0
+    palette: tuple[tuple[int, int, int], ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.palette:
+            colors = voc_palette(len(self.class_names))
+            object.__setattr__(self, "palette", colors)
+
+    @property
+    def num_classes(self) -> int:
+        """The number of classes, the ignored label not counted."""
+        return len(self.class_names)
+
+
+class Source(Protocol):
+    """A split of a data set: encoded or generated examples in a fixed order.
+
+    Attributes:
+      name: what error messages call the split, e.g. `synthetic/train`.
+      info: classes and label convention of the raw masks.
+      fingerprint: changes whenever any example may have changed.
+    """
+
+    name: str
+    info: DatasetInfo
+    fingerprint: str
+
+    def __len__(self) -> int:
+        """Returns the number of examples."""
+
+    def examples(self, start: int = 0, stop: int | None = None):
+        """Reads examples `start` to `stop` (exclusive), in the order of their ids.
+
+        Returns:
+          A `tf.data.Dataset` of dicts with `image` and `label`, each either the
+          bytes of an image file (a string scalar) or pixels (uint8 [height, width,
+          3] and uint8 [height, width]), and `name`, a string scalar for messages.
+        """
+
+
+def voc_palette(num_colors: int) -> tuple[tuple[int, int, int], ...]:
+    """Makes the colour map of the Pascal VOC development kit.
+
+    The bits of the label are dealt to the three channels in turn, from the highest
+    bit of each channel downwards, so that neighbouring labels differ strongly.
+
+    >>> voc_palette(4)
+    ((0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 0))
+    """
+    colors = []
+    for label in range(num_colors):
+        color = [0, 0, 0]
+        for bit in range(8):
+            for channel in range(3):
+                color[channel] |= (label >> (3 * bit + channel) & 1) << (7 - bit)
+        colors.append(tuple(color))
+    return tuple(colors)

@@ -1,0 +1,1 @@
+"""Sources of labelled images: TFDS data sets and a built-in synthetic set."""
