@@ -41,17 +41,51 @@ class DatasetInfo:
         return len(self.class_names)
 
 
+def resolve_info(
+    info: DatasetInfo | None,
+    *,
+    class_names: tuple[str, ...] | None = None,
+    num_classes: int | None = None,
+    label_offset: int | None = None,
+) -> DatasetInfo:
+    """Merges what a data set says of its classes with what the user says.
+
+    Args:
+      info: the data set's own convention, None if it has none.
+      class_names: the user's names, or None.
+      num_classes: the user's number of classes, or None.
+      label_offset: the user's offset, or None.
+
+    Raises:
+      DataError: if neither says how many classes there are.
+    """
+    own_names = info.class_names if info else None
+    if class_names is None and num_classes in (None, len(own_names or ())):
+        class_names = own_names
+    if class_names is None and num_classes is None:
+        raise DataError(
+            "This data set does not say how many classes it has; give --num_classes "
+            "or --class_names."
+        )
+    if class_names is None:
+        class_names = tuple(f"class_{label}" for label in range(num_classes))
+    if label_offset is None:
+        label_offset = info.label_offset if info else 0
+    palette = info.palette if info and len(info.palette) == len(class_names) else ()
+    return DatasetInfo(class_names, label_offset, palette)
+
+
 class Source(Protocol):
     """A split of a data set: encoded or generated examples in a fixed order.
 
     Attributes:
       name: what error messages call the split, e.g. `synthetic/train`.
-      info: classes and label convention of the raw masks.
+      info: classes and label convention of the raw masks, None if not known.
       fingerprint: changes whenever any example may have changed.
     """
 
     name: str
-    info: DatasetInfo
+    info: DatasetInfo | None
     fingerprint: str
 
     def __len__(self) -> int:

@@ -1,1 +1,39 @@
-"""Sources of labelled images: TFDS data sets and a built-in synthetic set."""
+"""Sources of labelled images, by the word that `--dataset` starts with."""
+
+from data import schema
+from data.sources import synthetic, tfds
+
+
+def open_source(
+    dataset: str,
+    *,
+    split: str,
+    is_training: bool,
+    data_dir: str = "",
+    image_key: str = "image",
+    label_key: str = "segmentation_mask",
+) -> schema.Source:
+    """Opens a split of a data set.
+
+    Args:
+      dataset: `synthetic`, or `tfds:NAME[/CONFIG][:VERSION]`.
+      split: name of the split; empty for the data set's own split of that role.
+      is_training: whether an empty `split` means the one to train on, rather than
+        the one to evaluate on.
+      data_dir: folder of the TFDS data sets; empty for TFDS's default.
+      image_key: TFDS feature that holds the image.
+      label_key: TFDS feature that holds the mask.
+
+    Raises:
+      schema.DataError: if the data set or the split is not there.
+    """
+    kind, _, name = dataset.partition(":")
+    if kind == "tfds":
+        return tfds.TfdsSource(
+            name,
+            split or tfds.default_split(name, data_dir, is_training=is_training),
+            data_dir=data_dir,
+            image_key=image_key,
+            label_key=label_key,
+        )
+    return synthetic.SyntheticSource(split or ("train" if is_training else "test"))

@@ -1,0 +1,168 @@
+"""Batches by number: what is in the batch of step k depends on seed and k alone.
+
+Training counts examples on and on: counter c = step * global_batch_size + position.
+Counter c is place c % n of epoch c // n (n examples in the split), and each epoch is a
+permutation of its own. Nothing is dropped, an epoch may end inside a batch, and
+starting at any step costs nothing. A replica takes its own rows of each global batch,
+so the examples of a step are the same for every number of replicas.
+"""
+
+import dataclasses
+
+import numpy as np
+import tensorflow as tf
+
+from data import schema, store
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+    """Which rows of each global batch a pipeline yields.
+
+    Attributes:
+      num_replicas: replicas in all, which share the rows in equal parts.
+      num_local_replicas: replicas that this pipeline feeds, in turn.
+      first_replica: number of the first of them.
+    """
+
+    num_replicas: int = 1
+    num_local_replicas: int = 1
+    first_replica: int = 0
+
+    @classmethod
+    def from_context(cls, context: tf.distribute.InputContext) -> "Shard":
+        """Makes the shard of one input pipeline of a strategy."""
+        local = context.num_replicas_in_sync // context.num_input_pipelines
+        return cls(
+            num_replicas=context.num_replicas_in_sync,
+            num_local_replicas=local,
+            first_replica=context.input_pipeline_id * local,
+        )
+
+
+def shuffled_ids(counters: tf.Tensor, *, num_examples: int, seed: int) -> tf.Tensor:
+    """Maps example counters to ids, by one stateless permutation for each epoch.
+
+    Args:
+      counters: int64 [n], example counters as in the module docstring.
+      num_examples: size of the split.
+      seed: of the order.
+
+    Returns:
+      int64 [n], in 0..num_examples-1.
+    """
+    epochs = counters // num_examples
+    seeds = tf.fill(tf.shape(epochs), np.int64(seed))
+    # The raw op: `tf.random.experimental.index_shuffle` pads a matrix of seeds wrongly.
+    return tf.raw_ops.RandomIndexShuffle(
+        index=counters % num_examples,
+        seed=tf.stack([seeds, epochs, tf.zeros_like(epochs)], axis=1),
+        max_index=np.int64(num_examples - 1),
+    )
+
+
+def epoch_end(epoch: int, *, num_examples: int, global_batch_size: int) -> int:
+    """Returns the first step count at which `epoch` epochs have been seen whole."""
+    return -(-epoch * num_examples // global_batch_size)
+
+
+def make_train_dataset(
+    examples: store.Store,
+    *,
+    global_batch_size: int,
+    seed: int,
+    start_step: int = 0,
+    shard: Shard = Shard(),
+) -> tf.data.Dataset:
+    """Makes the endless stream of training batches from `start_step` on.
+
+    Args:
+      examples: the split.
+      global_batch_size: rows of a step, over all replicas; divisible by them.
+      seed: of the order.
+      start_step: the step whose batch comes first.
+      shard: which rows of each step to yield.
+
+    Returns:
+      A dataset with one element for each local replica and step, in this order:
+      `image` uint8 [rows, height, width, 3], `label` uint8 [rows, height, width] and
+      `counter` int64 [rows], the example counters.
+    """
+    gather = _make_gather(examples)
+
+    def load(index):
+        counters = _rows(index, global_batch_size, shard)
+        ids = shuffled_ids(counters, num_examples=len(examples), seed=seed)
+        image, label = gather(ids)
+        return {"image": image, "label": label, "counter": counters}
+
+    start = start_step * shard.num_local_replicas
+    return _load_in_order(tf.data.Dataset.range(start, np.iinfo(np.int64).max), load)
+
+
+def make_eval_dataset(
+    examples: store.Store, *, global_batch_size: int, shard: Shard = Shard()
+) -> tf.data.Dataset:
+    """Makes one pass over a split, the last batch filled up with ignored pixels.
+
+    Args:
+      examples: the split.
+      global_batch_size: rows of a step, over all replicas; divisible by them.
+      shard: which rows of each step to yield.
+
+    Returns:
+      A dataset of `num_eval_batches` elements for each local replica: `image` and
+      `label` as in `make_train_dataset`.
+    """
+    gather = _make_gather(examples)
+
+    def load(index):
+        positions = _rows(index, global_batch_size, shard)
+        is_filling = positions >= len(examples)
+        image, label = gather(tf.minimum(positions, np.int64(len(examples) - 1)))
+        ignored = tf.fill(tf.shape(label), np.uint8(schema.IGNORE_LABEL))
+        label = tf.where(is_filling[:, tf.newaxis, tf.newaxis], ignored, label)
+        return {"image": image, "label": label}
+
+    num_batches = num_eval_batches(len(examples), global_batch_size)
+    indices = tf.data.Dataset.range(num_batches * shard.num_local_replicas)
+    return _load_in_order(indices, load)
+
+
+def num_eval_batches(num_examples: int, global_batch_size: int) -> int:
+    """Returns how many batches one pass takes, the last perhaps filled up."""
+    return -(-num_examples // global_batch_size)
+
+
+def _rows(index: tf.Tensor, global_batch_size: int, shard: Shard) -> tf.Tensor:
+    """Returns the counters, int64 [rows], of element `index` of a pipeline."""
+    rows = global_batch_size // shard.num_replicas
+    step = index // shard.num_local_replicas
+    replica = shard.first_replica + index % shard.num_local_replicas
+    return step * global_batch_size + replica * rows + tf.range(rows, dtype=tf.int64)
+
+
+def _make_gather(examples: store.Store):
+    """Returns a function from ids, int64 [n], to images and labels."""
+    images, labels = examples.images, examples.labels
+    if isinstance(images, np.memmap):
+        # Read page by page as batches need it, never as a whole.
+        def gather(ids):
+            image, label = tf.numpy_function(
+                lambda rows: (images[rows], labels[rows]), [ids], (tf.uint8, tf.uint8)
+            )
+            return (
+                tf.ensure_shape(image, [ids.shape[0], *images.shape[1:]]),
+                tf.ensure_shape(label, [ids.shape[0], *labels.shape[1:]]),
+            )
+
+        return gather
+    with tf.device("/CPU:0"):  # Else the whole split would go to the first GPU.
+        images, labels = tf.constant(images), tf.constant(labels)
+    return lambda ids: (tf.gather(images, ids), tf.gather(labels, ids))
+
+
+def _load_in_order(indices: tf.data.Dataset, load) -> tf.data.Dataset:
+    return indices.map(
+        load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+    ).prefetch(tf.data.AUTOTUNE)

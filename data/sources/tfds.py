@@ -1,0 +1,151 @@
+"""Splits of TensorFlow Datasets."""
+
+import functools
+
+from data import schema
+
+KNOWN_INFOS = {
+    # Parkhi et al., "Cats and Dogs", CVPR 2012. The trimaps hold 1, 2 and 3.
+    "oxford_iiit_pet": schema.DatasetInfo(
+        class_names=("pet", "background", "border"),
+        label_offset=-1,
+        palette=((230, 120, 60), (40, 70, 110), (250, 235, 190)),
+    ),
+}
+"""What TFDS itself does not record of a data set: the meaning of its mask values."""
+
+_EVAL_SPLITS = ("validation", "test")
+
+
+class TfdsSource:
+    """A split of a TFDS data set, its image files left encoded.
+
+    Examples come in the order of the records on disk. Attributes as `schema.Source`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        split: str,
+        *,
+        data_dir: str = "",
+        image_key: str = "image",
+        label_key: str = "segmentation_mask",
+    ):
+        """Opens the split; downloads and prepares the data set if it is not there.
+
+        Args:
+          name: `NAME[/CONFIG][:VERSION]` of the data set.
+          split: in TFDS's split language, e.g. `train` or `train[:80%]`.
+          data_dir: folder of the data sets; empty for TFDS's default.
+          image_key: feature that holds the image.
+          label_key: feature that holds the mask.
+
+        Raises:
+          schema.DataError: if the data set, split or a feature is not there.
+        """
+        self._builder = _open_builder(name, data_dir)
+        self._split = split
+        self._image_key, self._label_key = image_key, label_key
+        self.name = f"{self._builder.info.full_name}/{split}"
+        self.info = KNOWN_INFOS.get(self._builder.name)
+        try:
+            self._split_info = self._builder.info.splits[split]
+        except (KeyError, ValueError) as error:
+            raise schema.DataError(
+                f"{self._builder.info.full_name} has no split {split!r}; it has "
+                f"{', '.join(self._builder.info.splits)}."
+            ) from error
+        features = self._builder.info.features
+        for flag, key in (("image_key", image_key), ("label_key", label_key)):
+            if key not in features:
+                raise schema.DataError(
+                    f"--{flag}={key}: {self._builder.info.full_name} has no such "
+                    f"feature; it has {', '.join(features)}."
+                )
+
+    @property
+    def fingerprint(self) -> str:
+        """Names version, split, size and features of what is read."""
+        return (
+            f"{self.name}:{len(self)}:{self._builder.info.dataset_size}:"
+            f"{self._image_key}:{self._label_key}"
+        )
+
+    def __len__(self) -> int:
+        return self._split_info.num_examples
+
+    def examples(self, start: int = 0, stop: int | None = None):
+        """Reads examples in the order of the records; see `schema.Source`."""
+        import tensorflow_datasets as tfds
+
+        has_file_name = "file_name" in self._builder.info.features
+        keys = {self._image_key, self._label_key}
+        keys |= {"file_name"} if has_file_name else set()
+        dataset = self._builder.as_dataset(
+            split=self._split,
+            shuffle_files=False,
+            decoders=tfds.decode.PartialDecoding(
+                dict.fromkeys(keys, True),
+                decoders={
+                    self._image_key: tfds.decode.SkipDecoding(),
+                    self._label_key: tfds.decode.SkipDecoding(),
+                },
+            ),
+            read_config=tfds.ReadConfig(
+                interleave_cycle_length=1,  # The records' own order.
+                try_autocache=False,  # The store keeps what is decoded of it.
+                add_tfds_id=True,
+            ),
+        )
+        stop = len(self) if stop is None else stop
+        return dataset.skip(start).take(stop - start).map(
+            lambda example: {
+                "image": example[self._image_key],
+                "label": example[self._label_key],
+                "name": example["file_name" if has_file_name else "tfds_id"],
+            }
+        )
+
+
+def default_split(name: str, data_dir: str, *, is_training: bool) -> str:
+    """Returns the split to train on, or the first one to evaluate on.
+
+    Raises:
+      schema.DataError: if the data set is not there, or has no split of that role.
+    """
+    splits = _open_builder(name, data_dir).info.splits
+    wanted = ("train",) if is_training else _EVAL_SPLITS
+    for split in wanted:
+        if split in splits:
+            return split
+    flag = "train_split" if is_training else "eval_split"
+    raise schema.DataError(
+        f"tfds:{name} has no split named {' or '.join(wanted)}; name one of "
+        f"{', '.join(splits)} with --{flag}."
+    )
+
+
+@functools.lru_cache(maxsize=4)
+def _open_builder(name: str, data_dir: str):
+    """Returns a TFDS builder whose data set is prepared."""
+    import tensorflow_datasets as tfds
+
+    try:
+        builder = tfds.builder(name, data_dir=data_dir or None)
+    except (tfds.core.DatasetNotFoundError, AssertionError, ValueError) as error:
+        raise schema.DataError(
+            f"--dataset=tfds:{name}: TFDS knows no such data set or version "
+            f"({str(error).strip().splitlines()[0]}); see tensorflow.org/datasets/catalog."
+        ) from error
+    try:
+        builder.download_and_prepare()
+    except Exception as error:  # Anything that a download can meet.
+        raise schema.DataError(
+            f"--data_dir={data_dir or builder.data_dir} holds no prepared {name}, and "
+            f"preparing it failed ({type(error).__name__}: {str(error).strip()}). Point "
+            "--data_dir at the folder that holds "
+            f"{builder.info.full_name}, or run `tfds build {name}` where there is a "
+            "network and copy the folder."
+        ) from error
+    return builder

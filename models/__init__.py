@@ -1,0 +1,1 @@
+"""The U-Net: encoders, decoder layers and their assembly."""

@@ -1,0 +1,96 @@
+"""Encoders: image classifiers cut into feature maps at strides 2, 4, 8, 16 and 32."""
+
+import os
+
+import keras
+
+_MOBILENET_V2_FEATURES = (
+    "block_1_expand_relu",  # stride 2
+    "block_3_expand_relu",  # stride 4
+    "block_6_expand_relu",  # stride 8
+    "block_13_expand_relu",  # stride 16
+    "block_16_project",  # stride 32
+)
+
+
+class WeightsError(ValueError):
+    """Initial weights that are not there or do not fit."""
+
+
+def build_mobilenet_v2(
+    image_size: tuple[int, int], *, alpha: float = 1.0, weights: str = "imagenet"
+) -> keras.Model:
+    """Builds MobileNetV2 (Sandler et al., CVPR 2018, arXiv:1801.04381).
+
+    The input scaling that its weights were trained with is part of the model.
+
+    Args:
+      image_size: height and width of the input, multiples of 32.
+      alpha: width multiplier of all layers.
+      weights: `imagenet` (Keras downloads them), `none`, or a `.weights.h5` file of
+        `keras.applications.MobileNetV2(include_top=False)`.
+
+    Returns:
+      A model from images, float32 [batch, height, width, 3] in 0..255, to the five
+      feature maps at strides 2, 4, 8, 16 and 32, in this order.
+
+    Raises:
+      WeightsError: if the weights cannot be had or do not fit.
+    """
+    images = keras.Input((*image_size, 3), name="image")
+    scaled = keras.layers.Rescaling(1 / 127.5, offset=-1, dtype="float32")(images)
+    backbone = _load(
+        lambda source: keras.applications.MobileNetV2(
+            input_tensor=scaled, alpha=alpha, include_top=False, weights=source
+        ),
+        weights,
+    )
+    outputs = [backbone.get_layer(name).output for name in _MOBILENET_V2_FEATURES]
+    return keras.Model(images, outputs, name="mobilenet_v2")
+
+
+ENCODERS = {"mobilenet_v2": build_mobilenet_v2}
+
+
+def set_batch_norm(
+    encoder: keras.Model, *, momentum: float | None, synchronized: bool
+) -> None:
+    """Sets how the encoder's batch norm takes its statistics.
+
+    Args:
+      encoder: the model whose batch-norm layers to set.
+      momentum: how much of the moving statistics a training step keeps; None: as is.
+      synchronized: whether a step's statistics are those of all replicas together.
+    """
+    for layer in encoder.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.synchronized = synchronized
+            if momentum is not None:
+                layer.momentum = momentum
+
+
+def _load(build, weights: str) -> keras.Model:
+    """Builds a Keras application with `weights`, in the words of this package."""
+    if weights == "none":
+        return build(None)
+    if weights == "imagenet":
+        try:
+            return build("imagenet")
+        except ValueError as error:  # An alpha for which there are no weights.
+            raise WeightsError(str(error)) from error
+        except Exception as error:  # `keras.utils.get_file` raises a bare Exception.
+            raise WeightsError(
+                f"the ImageNet weights could not be downloaded ({error}); fetch them on "
+                "a machine with a network and name the file, or use none"
+            ) from error
+    if not os.path.isfile(weights):
+        raise WeightsError(
+            "there is no such file; name a .weights.h5 file, imagenet or none"
+        )
+    try:
+        return build(weights)
+    except (ValueError, OSError) as error:
+        raise WeightsError(
+            f"this file does not hold the encoder's weights ({error}); is it of "
+            "another architecture, or of another alpha?"
+        ) from error

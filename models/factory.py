@@ -1,0 +1,94 @@
+"""Models by the names of their parts."""
+
+from collections.abc import Callable, Sequence
+
+import keras
+
+from models import encoders, layers, unet
+
+
+def build_model(
+    *,
+    encoder: str,
+    encoder_alpha: float,
+    encoder_weights: str,
+    encoder_bn_momentum: float | None,
+    freeze_encoder: bool,
+    decoder: str,
+    decoder_filters: Sequence[int],
+    image_size: tuple[int, int],
+    num_classes: int,
+    synchronized_batch_norm: bool,
+) -> keras.Model:
+    """Builds the U-Net that the names ask for.
+
+    Args:
+      encoder: a key of `encoders.ENCODERS`.
+      encoder_alpha: its width multiplier.
+      encoder_weights: `imagenet`, `none` or a file; see the encoder.
+      encoder_bn_momentum: momentum of its moving batch-norm statistics, or None to
+        leave it.
+      freeze_encoder: whether the encoder stays as it is, batch norm included.
+      decoder: a key of `DECODERS`.
+      decoder_filters: channels of the four upsampling blocks, deepest first.
+      image_size: height and width, multiples of 32.
+      num_classes: channels of the logits.
+      synchronized_batch_norm: whether batch norm takes its statistics over all
+        replicas.
+
+    Returns:
+      A model from images, float32 or uint8 [batch, height, width, 3] in 0..255, to
+      logits, float32 [batch, height, width, num_classes].
+
+    Raises:
+      encoders.WeightsError: if the encoder's weights cannot be had or do not fit.
+      ImportError: if the decoder needs a package that is not installed.
+    """
+    make_block = DECODERS[decoder](synchronized_batch_norm)
+    encoder_model = encoders.ENCODERS[encoder](
+        tuple(image_size), alpha=encoder_alpha, weights=encoder_weights
+    )
+    encoders.set_batch_norm(
+        encoder_model,
+        momentum=encoder_bn_momentum,
+        synchronized=synchronized_batch_norm,
+    )
+    encoder_model.trainable = not freeze_encoder
+    return unet.build_unet(
+        encoder_model,
+        make_block,
+        num_classes=num_classes,
+        decoder_filters=decoder_filters,
+    )
+
+
+def _make_pix2pix(synchronized: bool) -> Callable[[int], keras.layers.Layer]:
+    """Returns a function that makes this package's upsampling block."""
+    return lambda filters: layers.UpsampleBlock(filters, synchronized=synchronized)
+
+
+def _make_tensorflow_examples(synchronized: bool) -> Callable[[int], keras.layers.Layer]:
+    """Returns a function that makes the block of the `tensorflow_examples` package."""
+    try:
+        from tensorflow_examples.models.pix2pix import pix2pix
+    except ImportError as error:
+        raise ImportError(
+            "the package tensorflow_examples is not installed. It is not on PyPI: run "
+            "`pip install 'segloop[examples]'` (from GitHub), or use pix2pix, which is "
+            "the same block"
+        ) from error
+
+    def make_block(filters: int) -> keras.layers.Layer:
+        block = pix2pix.upsample(filters, 3)
+        for layer in block.layers:
+            if isinstance(layer, keras.layers.BatchNormalization):
+                layer.synchronized = synchronized
+        return block
+
+    return make_block
+
+
+DECODERS = {
+    "pix2pix": _make_pix2pix,
+    "tensorflow_examples": _make_tensorflow_examples,
+}

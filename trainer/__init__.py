@@ -1,0 +1,1 @@
+"""Training, evaluation and everything that runs around the model."""

@@ -1,0 +1,338 @@
+"""The objects of a run, made from its settings.
+
+The one place that sees configuration, data and models together; what it hands on are
+plain objects that know no flag.
+"""
+
+import dataclasses
+
+import keras
+import tensorflow as tf
+from absl import logging
+
+from data import augment, pipeline, preprocessing, schema, sources, store
+from models import encoders, factory
+from trainer import (
+    distribution,
+    errors,
+    losses,
+    metrics,
+    optimization,
+    schedules,
+    steps,
+)
+from trainer import config as config_lib
+
+
+@dataclasses.dataclass(frozen=True)
+class EvalSetup:
+    """What scoring a model needs.
+
+    Attributes:
+      config: all settings.
+      strategy: the devices.
+      info: classes of the data set, as the labels in the stores have them.
+      examples: the split to evaluate on.
+      model: from images to logits.
+      eval_loop: scores batches.
+    """
+
+    config: config_lib.Config
+    strategy: tf.distribute.Strategy
+    info: schema.DatasetInfo
+    examples: store.Store
+    model: keras.Model
+    eval_loop: steps.EvalLoop
+
+    def make_iterator(self):
+        """Returns an iterator over one pass of distributed evaluation batches."""
+        return iter(
+            self.strategy.distribute_datasets_from_function(
+                lambda context: pipeline.make_eval_dataset(
+                    self.examples,
+                    global_batch_size=self.config.train.batch_size,
+                    shard=pipeline.Shard.from_context(context),
+                )
+            )
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainSetup:
+    """What training needs besides.
+
+    Attributes:
+      evaluation: the part for scoring; None if the run has no evaluation.
+      config: all settings.
+      strategy: the devices.
+      info: classes of the data set.
+      examples: the split to train on.
+      model: from images to logits.
+      optimizer: built.
+      loss_scale: of float16.
+      global_step: int64 variable, steps done.
+      confusion: of the training batches.
+      train_loop: trains on batches.
+      num_steps: length of the run.
+    """
+
+    evaluation: EvalSetup | None
+    config: config_lib.Config
+    strategy: tf.distribute.Strategy
+    info: schema.DatasetInfo
+    examples: store.Store
+    model: keras.Model
+    optimizer: keras.Optimizer
+    loss_scale: optimization.LossScale
+    global_step: tf.Variable
+    confusion: metrics.ConfusionMatrix
+    train_loop: steps.TrainLoop
+    num_steps: int
+
+    def epoch_end(self, epoch: int) -> int:
+        """Returns the first step count at which `epoch` epochs have been seen."""
+        return pipeline.epoch_end(
+            epoch,
+            num_examples=len(self.examples),
+            global_batch_size=self.config.train.batch_size,
+        )
+
+    def make_iterator(self, start_step: int):
+        """Returns an iterator over distributed training batches from a step on."""
+        return iter(
+            self.strategy.distribute_datasets_from_function(
+                lambda context: pipeline.make_train_dataset(
+                    self.examples,
+                    global_batch_size=self.config.train.batch_size,
+                    seed=self.config.run.seed,
+                    start_step=start_step,
+                    shard=pipeline.Shard.from_context(context),
+                )
+            )
+        )
+
+    def checkpoint_state(self) -> dict[str, object]:
+        """Returns all that a checkpoint must hold, by name."""
+        return {
+            "model": self.model,
+            "optimizer": self.optimizer,
+            "loss_scale": self.loss_scale,
+            "global_step": self.global_step,
+        }
+
+    def identity(self) -> dict[str, object]:
+        """Returns what must not change from one start of a run to the next."""
+        return {
+            **self.config.identity(),
+            "class_names": list(self.info.class_names),
+            "train_examples": self.examples.fingerprint,
+        }
+
+
+def prepare_evaluation(config: config_lib.Config) -> EvalSetup:
+    """Makes what `--mode=evaluate` needs.
+
+    Raises:
+      errors.ConfigError: if settings do not fit the devices or files.
+      schema.DataError: if examples cannot be used.
+    """
+    strategy = _prepare_devices(config)
+    source = _open_source(config, is_training=False)
+    info = _resolve_info(config, source)
+    with strategy.scope():
+        model = _build_model(config, info, strategy)
+    return _make_eval_setup(config, strategy, info, source, model)
+
+
+def prepare_training(config: config_lib.Config) -> TrainSetup:
+    """Makes what training needs, with evaluation if the mode asks for it.
+
+    Raises:
+      errors.ConfigError: if settings do not fit each other, the devices or files.
+      schema.DataError: if examples cannot be used.
+    """
+    strategy = _prepare_devices(config)
+    source = _open_source(config, is_training=True)
+    info = _resolve_info(config, source)
+    examples = _open_store(config, info, source)
+    num_steps = config.train.train_steps or pipeline.epoch_end(
+        config.train.train_epochs,
+        num_examples=len(examples),
+        global_batch_size=config.train.batch_size,
+    )
+    if config.optimizer.warmup_steps >= num_steps:
+        raise errors.ConfigError(
+            f"--warmup_steps={config.optimizer.warmup_steps} is not less than the "
+            f"{num_steps} steps of the run; warm up for less or train for longer."
+        )
+    with strategy.scope():
+        model = _build_model(config, info, strategy)
+        optimizer = _build_optimizer(config.optimizer, num_steps)
+        optimizer.build(model.trainable_variables)
+        is_float16 = model.dtype_policy.name == "mixed_float16"
+        loss_scale = optimization.LossScale(is_dynamic=is_float16)
+        global_step = tf.Variable(0, trainable=False, dtype=tf.int64, name="global_step")
+        confusion = metrics.ConfusionMatrix(info.num_classes)
+    train_loop = steps.TrainLoop(
+        strategy,
+        model=model,
+        optimizer=optimizer,
+        loss=losses.cross_entropy,
+        augment=_make_augment(config),
+        confusion=confusion,
+        loss_scale=loss_scale,
+        global_step=global_step,
+        global_clipnorm=config.optimizer.global_clipnorm,
+        enable_xla=config.runtime.enable_xla,
+    )
+    evaluation = None
+    if config.run.mode == "train_and_evaluate":
+        eval_source = _open_source(config, is_training=False)
+        evaluation = _make_eval_setup(config, strategy, info, eval_source, model)
+    return TrainSetup(
+        evaluation=evaluation,
+        config=config,
+        strategy=strategy,
+        info=info,
+        examples=examples,
+        model=model,
+        optimizer=optimizer,
+        loss_scale=loss_scale,
+        global_step=global_step,
+        confusion=confusion,
+        train_loop=train_loop,
+        num_steps=num_steps,
+    )
+
+
+def _prepare_devices(config: config_lib.Config) -> tf.distribute.Strategy:
+    """Sets what holds for the whole process, and makes the strategy."""
+    strategy = distribution.create_strategy(config.runtime)
+    num_replicas = strategy.num_replicas_in_sync
+    distribution.check_batch_size(config.train.batch_size, num_replicas)
+    distribution.check_xla(config.runtime.enable_xla, num_replicas)
+    if config.run.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    keras.utils.set_random_seed(config.run.seed)
+    policy = distribution.resolve_precision(config.runtime.mixed_precision)
+    keras.config.set_dtype_policy(policy)
+    logging.info("%d replicas, precision %s.", num_replicas, policy)
+    return strategy
+
+
+def _open_source(config: config_lib.Config, *, is_training: bool) -> schema.Source:
+    data = config.data
+    return sources.open_source(
+        data.dataset,
+        split=data.train_split if is_training else data.eval_split,
+        is_training=is_training,
+        data_dir=data.data_dir,
+        image_key=data.image_key,
+        label_key=data.label_key,
+    )
+
+
+def _resolve_info(
+    config: config_lib.Config, source: schema.Source
+) -> schema.DatasetInfo:
+    return schema.resolve_info(
+        source.info,
+        class_names=config.data.class_names,
+        num_classes=config.data.num_classes,
+        label_offset=config.data.label_offset,
+    )
+
+
+def _open_store(
+    config: config_lib.Config, info: schema.DatasetInfo, source: schema.Source
+) -> store.Store:
+    preprocessor = preprocessing.Preprocessor(
+        image_size=config.data.image_size,
+        num_classes=info.num_classes,
+        label_offset=info.label_offset,
+        ignore_label=config.data.ignore_label,
+    )
+    return store.open_store(
+        source,
+        preprocessor,
+        cache=config.data.cache,
+        cache_dir=config.data.cache_dir,
+    )
+
+
+def _build_model(
+    config: config_lib.Config,
+    info: schema.DatasetInfo,
+    strategy: tf.distribute.Strategy,
+) -> keras.Model:
+    settings = config.model
+    try:
+        model = factory.build_model(
+            encoder=settings.encoder,
+            encoder_alpha=settings.encoder_alpha,
+            encoder_weights=settings.encoder_weights,
+            encoder_bn_momentum=settings.encoder_bn_momentum,
+            freeze_encoder=settings.freeze_encoder,
+            decoder=settings.decoder,
+            decoder_filters=settings.decoder_filters,
+            image_size=config.data.image_size,
+            num_classes=info.num_classes,
+            synchronized_batch_norm=strategy.num_replicas_in_sync > 1,
+        )
+    except encoders.WeightsError as error:
+        raise errors.ConfigError(
+            f"--encoder_weights={settings.encoder_weights}: {error}."
+        ) from error
+    except ImportError as error:
+        raise errors.ConfigError(f"--decoder={settings.decoder}: {error}.") from error
+    logging.info(
+        "U-Net with %s: %s parameters, %s of them trainable.",
+        settings.encoder,
+        f"{model.count_params():,}",
+        f"{sum(v.value.shape.num_elements() for v in model.trainable_variables):,}",
+    )
+    return model
+
+
+def _build_optimizer(
+    settings: config_lib.OptimizerConfig, num_steps: int
+) -> keras.Optimizer:
+    schedule = schedules.WarmupSchedule(
+        settings.learning_rate,
+        decay=settings.lr_schedule,
+        num_steps=num_steps,
+        warmup_steps=settings.warmup_steps,
+        power=settings.polynomial_power,
+    )
+    return optimization.build_optimizer(
+        settings.optimizer,
+        schedule,
+        momentum=settings.momentum,
+        weight_decay=settings.weight_decay,
+    )
+
+
+def _make_augment(config: config_lib.Config):
+    if not config.data.horizontal_flip:
+        return augment.keep
+    return augment.RandomFlip(
+        global_batch_size=config.train.batch_size, seed=config.run.seed
+    )
+
+
+def _make_eval_setup(config, strategy, info, source, model) -> EvalSetup:
+    with strategy.scope():
+        eval_loop = steps.EvalLoop(
+            strategy,
+            model=model,
+            loss=losses.cross_entropy,
+            num_classes=info.num_classes,
+        )
+    return EvalSetup(
+        config=config,
+        strategy=strategy,
+        info=info,
+        examples=_open_store(config, info, source),
+        model=model,
+        eval_loop=eval_loop,
+    )

@@ -1,0 +1,62 @@
+"""The command: parses flags, makes the settings, runs one mode."""
+
+import importlib
+import logging as std_logging
+import os
+import pathlib
+import sys
+
+from absl import app, logging
+from absl import flags as absl_flags
+
+from data import schema
+from trainer import errors, flags, modes
+
+_DATA_ERROR_EXIT_CODE = 5
+_ROOT = pathlib.Path(__file__).resolve().parent.parent
+_OUR_FOLDERS = frozenset(
+    _ROOT / folder
+    for folder in ("trainer", "trainer/modes", "data", "data/sources", "models")
+)
+
+
+def main(argv: list[str]) -> int:
+    """Runs the mode that the flags ask for; returns the exit code."""
+    if len(argv) > 1:
+        print(
+            f"Not a flag: {' '.join(argv[1:])}. All settings are flags, --name=value.",
+            file=sys.stderr,
+        )
+        return errors.ConfigError.exit_code
+    try:
+        config = flags.config_from_flags(absl_flags.FLAGS)
+        importlib.import_module(modes.MODES[config.run.mode]).run(config)
+    except (errors.RunError, schema.DataError) as error:
+        # On purpose, and in the user's words: a traceback would only hide them.
+        print(f"Error: {error}", file=sys.stderr)
+        return getattr(error, "exit_code", _DATA_ERROR_EXIT_CODE)
+    return 0
+
+
+def _is_of_interest(record: std_logging.LogRecord) -> bool:
+    """Keeps this package's log lines, and errors of others.
+
+    TensorFlow and TFDS remark on each data set they open and on their own deprecated
+    functions.
+    """
+    is_ours = pathlib.Path(record.pathname).parent in _OUR_FOLDERS
+    return is_ours or record.levelno >= std_logging.ERROR
+
+
+def run() -> None:
+    """Starts the program; the console command `segloop`."""
+    # TensorFlow's remarks on its build would bury the first lines of every run.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    flags.define_flags(absl_flags.FLAGS, sys.argv[0])
+    logging.set_verbosity(logging.INFO)
+    logging.get_absl_handler().addFilter(_is_of_interest)
+    app.run(main)
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,8 @@
+"""What `--mode` can be: one module each, with a function `run(config)`."""
+
+MODES = {
+    "train": "trainer.modes.train",
+    "train_and_evaluate": "trainer.modes.train",
+    "evaluate": "trainer.modes.evaluate",
+}
+"""The module of each mode; imported when it is asked for, since TensorFlow is slow."""

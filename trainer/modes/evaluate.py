@@ -1,0 +1,18 @@
+"""`--mode=evaluate`."""
+
+from trainer import checkpointing, experiment, scoring
+from trainer import config as config_lib
+
+
+def run(config: config_lib.Config) -> None:
+    """Scores a checkpoint on the evaluation split, and prints and draws the result.
+
+    Raises:
+      errors.RunError: if there is no checkpoint that fits.
+      schema.DataError: if examples cannot be used.
+    """
+    setup = experiment.prepare_evaluation(config)
+    checkpointing.restore_model(setup.model, config.run.model_dir, config.run.checkpoint)
+    scores = scoring.evaluate(setup)
+    print(scoring.format_table(scores.values, setup.info.class_names))
+    print(f"\nPhotos, truths, predictions: {scoring.write_picture(setup)}")

@@ -1,0 +1,92 @@
+"""One pass over the evaluation split, and its report."""
+
+import dataclasses
+import pathlib
+import time
+
+import numpy as np
+import tensorflow as tf
+
+from data import pipeline
+from trainer import experiment, metrics, pictures
+
+_REPORT_EXAMPLES = 6
+"""Rows of the picture that ends a run."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Scores:
+    """The result of an evaluation.
+
+    Attributes:
+      values: `loss`, `images_per_sec` and what `metrics.scores` gives, by name.
+      confusion: int64 [classes, classes], rows are true classes.
+    """
+
+    values: dict[str, float]
+    confusion: np.ndarray
+
+
+def evaluate(setup: experiment.EvalSetup) -> Scores:
+    """Scores the model on the whole split, each example once."""
+    started = time.perf_counter()
+    setup.eval_loop.reset()
+    num_batches = pipeline.num_eval_batches(
+        len(setup.examples), setup.config.train.batch_size
+    )
+    iterator = setup.make_iterator()
+    steps_per_loop = setup.config.train.steps_per_loop
+    for first in range(0, num_batches, steps_per_loop):
+        count = min(steps_per_loop, num_batches - first)
+        setup.eval_loop.run(iterator, tf.constant(count))
+    loss, confusion = setup.eval_loop.result()
+    values = {
+        "loss": loss,
+        **metrics.scores(confusion, setup.info.class_names),
+        "images_per_sec": len(setup.examples) / (time.perf_counter() - started),
+    }
+    return Scores(values, confusion)
+
+
+def draw_examples(setup: experiment.EvalSetup, num_examples: int) -> np.ndarray:
+    """Draws photo, truth and prediction of examples from all over the split.
+
+    Returns:
+      uint8 [rows, columns, 3].
+    """
+    num_examples = min(num_examples, len(setup.examples))
+    ids = np.linspace(0, len(setup.examples) - 1, num_examples, dtype=np.int64)
+    images, labels = setup.examples.images[ids], setup.examples.labels[ids]
+    predictions = setup.eval_loop.predict(tf.constant(images)).numpy()
+    return pictures.compare(images, labels, predictions, setup.info.palette)
+
+
+def write_picture(setup: experiment.EvalSetup) -> pathlib.Path:
+    """Writes `predictions.png` into the model dir and returns its path."""
+    path = pathlib.Path(setup.config.run.model_dir) / "predictions.png"
+    pictures.write_png(path, draw_examples(setup, _REPORT_EXAMPLES))
+    return path
+
+
+def format_table(values: dict[str, float], class_names: tuple[str, ...]) -> str:
+    """Lays out scores for people.
+
+    Args:
+      values: of `Scores.values`; what is missing shows as "absent".
+      class_names: the name of each class.
+    """
+    rows = [("pixel accuracy", "pixel_accuracy"), ("mean IoU", "mean_iou")]
+    rows += [(f"IoU {name}", f"iou/{name}") for name in class_names]
+    width = max(len(title) for title, _ in rows)
+    lines = [f"{title:<{width}}  {_format(values.get(tag))}" for title, tag in rows]
+    for title, tag in (
+        ("training", "train_images_per_sec"),
+        ("evaluation", "images_per_sec"),
+    ):
+        if tag in values:
+            lines.append(f"{title:<{width}}  {values[tag]:.0f} images/s")
+    return "\n".join(lines)
+
+
+def _format(value: float | None) -> str:
+    return "absent" if value is None or np.isnan(value) else f"{value:.4f}"

@@ -1,0 +1,224 @@
+"""The mathematics of a step: from a batch to an update, and from a batch to scores.
+
+The order of a training step, on every number of replicas the same:
+
+    gradients of the scaled sum of the losses on each replica
+    -> sum over replicas -> over (global count of valid pixels * loss scale)
+    -> finite? -> clip by the global norm -> optimizer update.
+
+Keras clips and checks before the sum over replicas. Here the optimizer is called in
+cross-replica context, where it takes the summed gradients as they are.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from trainer import metrics, optimization
+
+
+class TrainResult(NamedTuple):
+    """What a loop of training steps leaves for the host; all scalars.
+
+    Attributes:
+      loss: float64, mean over the valid pixels of all steps.
+      gradient_norm: float32, of the last step, before clipping.
+      is_finite: bool; False if the loop stopped before the update of a step with a
+        loss or gradient that is NaN or infinite. `global_step` is then the number of
+        that step.
+    """
+
+    loss: tf.Tensor
+    gradient_norm: tf.Tensor
+    is_finite: tf.Tensor
+
+
+class TrainLoop:
+    """Runs training steps on the devices of a strategy."""
+
+    def __init__(
+        self,
+        strategy: tf.distribute.Strategy,
+        *,
+        model: keras.Model,
+        optimizer: keras.Optimizer,
+        loss: Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]],
+        augment: Callable,
+        confusion: metrics.ConfusionMatrix,
+        loss_scale: optimization.LossScale,
+        global_step: tf.Variable,
+        global_clipnorm: float = 0.0,
+        enable_xla: bool = False,
+    ):
+        """Makes a loop of objects that were made in the strategy's scope.
+
+        Args:
+          strategy: on whose replicas to run.
+          model: from images to logits.
+          optimizer: a built optimizer that neither clips nor accumulates.
+          loss: of logits and labels, gives (total, count); see `trainer.losses`.
+          augment: of images, labels and counters, gives images and labels; see
+            `data.augment`.
+          confusion: counts the pixels of the training batches.
+          loss_scale: factor on the loss.
+          global_step: int64, the number of steps done.
+          global_clipnorm: bound on the norm of all gradients together; 0: none.
+          enable_xla: whether XLA compiles forward and backward pass; the model must
+            then have no collective, as synchronized batch norm is.
+        """
+        self._strategy = strategy
+        self._model = model
+        self._variables = model.trainable_variables
+        self._optimizer = optimizer
+        self._loss = loss
+        self._augment = augment
+        self._confusion = confusion
+        self._loss_scale = loss_scale
+        self._global_step = global_step
+        self._global_clipnorm = global_clipnorm
+        if enable_xla:
+            self._backpropagate = tf.function(self._backpropagate, jit_compile=True)
+
+    @tf.function
+    def run(self, iterator, num_steps: tf.Tensor) -> TrainResult:
+        """Trains for some steps in one call of the device.
+
+        Args:
+          iterator: of the distributed training data.
+          num_steps: int32 scalar tensor; a Python number would be traced anew.
+
+        Returns:
+          The result, the same on all hosts.
+        """
+        total = tf.zeros([], tf.float64)
+        count = tf.zeros([], tf.float64)
+        norm = tf.zeros([])
+        is_finite = tf.constant(True)
+        for _ in tf.range(num_steps):
+            gradients, step = self._strategy.run(
+                self._replica_gradients, (next(iterator),)
+            )
+            # All-reduced, so every replica has the same.
+            step = self._strategy.experimental_local_results(step)[0]
+            norm = step["norm"]
+            is_finite = tf.math.is_finite(step["total"])
+            is_update = tf.math.is_finite(norm)
+            if not self._loss_scale.is_dynamic:
+                # Only float16 may overflow now and then; its update is skipped.
+                is_finite = is_finite & is_update
+            if not is_finite:
+                break
+            if is_update:
+                self._optimizer.apply(gradients, self._variables)
+            self._loss_scale.update(is_update)
+            total += step["total"]
+            count += step["count"]
+            self._global_step.assign_add(1)
+        return TrainResult(total / tf.maximum(count, 1), norm, is_finite)
+
+    def _replica_gradients(self, batch):
+        """Returns the gradients of the global mean loss, the same on every replica."""
+        images, labels = self._augment(batch["image"], batch["label"], batch["counter"])
+        scale = self._loss_scale.scale.read_value()
+        gradients, total, count, logits = self._backpropagate(images, labels, scale)
+        self._confusion.update(labels, logits)
+        context = tf.distribute.get_replica_context()
+        *gradients, total, count = context.all_reduce(
+            tf.distribute.ReduceOp.SUM, [*gradients, total, count]
+        )
+        divisor = tf.maximum(count, 1) * tf.cast(scale, count.dtype)
+        gradients = [g / tf.cast(divisor, g.dtype) for g in gradients]
+        norm = tf.linalg.global_norm(gradients)
+        if self._global_clipnorm:
+            gradients, _ = tf.clip_by_global_norm(
+                gradients, self._global_clipnorm, use_norm=norm
+            )
+        step = {
+            "total": tf.cast(total, tf.float64),
+            "count": tf.cast(count, tf.float64),
+            "norm": tf.cast(norm, tf.float32),
+        }
+        return gradients, step
+
+    def _backpropagate(self, images, labels, scale):
+        """Returns the gradients of the scaled total loss; nothing here is a collective."""
+        with tf.GradientTape() as tape:
+            logits = self._model(images, training=True)
+            total, count = self._loss(logits, labels)
+            scaled = total * tf.cast(scale, total.dtype)
+        gradients = tape.gradient(scaled, [v.value for v in self._variables])
+        return gradients, total, count, logits
+
+
+class EvalLoop:
+    """Scores a model on the devices of a strategy."""
+
+    def __init__(
+        self,
+        strategy: tf.distribute.Strategy,
+        *,
+        model: keras.Model,
+        loss: Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]],
+        num_classes: int,
+    ):
+        """Makes a loop; call it in the strategy's scope.
+
+        Args:
+          strategy: on whose replicas to run.
+          model: from images to logits.
+          loss: of logits and labels, gives (total, count); see `trainer.losses`.
+          num_classes: channels of the logits.
+        """
+        self._strategy = strategy
+        self._model = model
+        self._loss = loss
+        self._confusion = metrics.ConfusionMatrix(num_classes)
+        self._totals = tf.Variable(  # Loss total and pixel count.
+            tf.zeros([2], tf.float64),
+            trainable=False,
+            synchronization=tf.VariableSynchronization.ON_READ,
+            aggregation=tf.VariableAggregation.SUM,
+            name="loss_totals",
+        )
+
+    def reset(self) -> None:
+        """Forgets what was scored."""
+        self._confusion.reset()
+        self._totals.assign(tf.zeros([2], tf.float64))
+
+    @tf.function
+    def run(self, iterator, num_batches: tf.Tensor) -> None:
+        """Scores some batches in one call of the device.
+
+        Args:
+          iterator: of the distributed evaluation data.
+          num_batches: int32 scalar tensor.
+        """
+        for _ in tf.range(num_batches):
+            self._strategy.run(self._replica_scores, (next(iterator),))
+
+    def result(self) -> tuple[float, np.ndarray]:
+        """Returns the mean loss, and the confusion matrix, int64 [classes, classes]."""
+        total, count = self._totals.read_value().numpy()
+        return total / max(count, 1), self._confusion.result()
+
+    def _replica_scores(self, batch):
+        logits = self._model(batch["image"], training=False)
+        total, count = self._loss(logits, batch["label"])
+        self._confusion.update(batch["label"], logits)
+        self._totals.assign_add(tf.cast(tf.stack([total, count]), tf.float64))
+
+    @tf.function
+    def predict(self, images: tf.Tensor) -> tf.Tensor:
+        """Predicts on one device.
+
+        Args:
+          images: uint8 [batch, height, width, 3].
+
+        Returns:
+          uint8 [batch, height, width], the class of each pixel.
+        """
+        return tf.cast(tf.argmax(self._model(images, training=False), -1), tf.uint8)
