@@ -60,7 +60,11 @@ def open_store(
       schema.DataError: for the first example that cannot be used, or if a file of
         the cache is damaged.
     """
-    description = [_FORMAT_VERSION, source.fingerprint, dataclasses.asdict(preprocessor)]
+    description = [
+        _FORMAT_VERSION,
+        source.fingerprint,
+        dataclasses.asdict(preprocessor),
+    ]
     fingerprint = hashlib.sha256(json.dumps(description).encode()).hexdigest()[:16]
     if cache == "memory":
         images, labels = (np.empty(s, np.uint8) for s in _shapes(source, preprocessor))
@@ -113,7 +117,9 @@ def _decode_into(
             reason = f"it cannot be decoded ({error.message.splitlines()[0]})"
             raise _bad_example(source, len(names), reason) from error
     seconds = time.perf_counter() - started
-    logging.info("Decoded %d examples of %s in %.1f s.", len(names), source.name, seconds)
+    logging.info(
+        "Decoded %d examples of %s in %.1f s.", len(names), source.name, seconds
+    )
     return tuple(names)
 
 

@@ -11,6 +11,8 @@ _MOBILENET_V2_FEATURES = (
     "block_13_expand_relu",  # stride 16
     "block_16_project",  # stride 32
 )
+_SIZES = (96, 128, 160, 192, 224)
+"""Image sizes for which Keras has ImageNet weights of their own."""
 
 
 class WeightsError(ValueError):
@@ -38,10 +40,19 @@ def build_mobilenet_v2(
       WeightsError: if the weights cannot be had or do not fit.
     """
     images = keras.Input((*image_size, 3), name="image")
-    scaled = keras.layers.Rescaling(1 / 127.5, offset=-1, dtype="float32")(images)
+    # 0..255 in steps of 1 is more than bfloat16 can hold, so never in less than float32.
+    scaled = keras.layers.Rescaling(1 / 127.5, offset=-1, dtype=keras.config.floatx())(
+        images
+    )
+    is_released_size = image_size[0] == image_size[1] and image_size[0] in _SIZES
     backbone = _load(
         lambda source: keras.applications.MobileNetV2(
-            input_tensor=scaled, alpha=alpha, include_top=False, weights=source
+            # Given only where Keras has weights trained at this size; else 224's serve.
+            input_shape=(*image_size, 3) if is_released_size else None,
+            input_tensor=scaled,
+            alpha=alpha,
+            include_top=False,
+            weights=source,
         ),
         weights,
     )

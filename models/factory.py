@@ -67,7 +67,9 @@ def _make_pix2pix(synchronized: bool) -> Callable[[int], keras.layers.Layer]:
     return lambda filters: layers.UpsampleBlock(filters, synchronized=synchronized)
 
 
-def _make_tensorflow_examples(synchronized: bool) -> Callable[[int], keras.layers.Layer]:
+def _make_tensorflow_examples(
+    synchronized: bool,
+) -> Callable[[int], keras.layers.Layer]:
     """Returns a function that makes the block of the `tensorflow_examples` package."""
     try:
         from tensorflow_examples.models.pix2pix import pix2pix

@@ -123,7 +123,7 @@ def _configure(device, options, count: int) -> None:
         tf.config.set_logical_device_configuration(device, options)
     except RuntimeError as error:  # TensorFlow has initialised its devices.
         have = len(tf.config.list_logical_devices(device.device_type))
-        if have != count:
+        if have < count:
             raise errors.ConfigError(
                 f"--virtual_devices={count}: this process has set up {have} logical "
                 "devices already; start a new one."

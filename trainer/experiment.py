@@ -171,7 +171,9 @@ def prepare_training(config: config_lib.Config) -> TrainSetup:
         optimizer.build(model.trainable_variables)
         is_float16 = model.dtype_policy.name == "mixed_float16"
         loss_scale = optimization.LossScale(is_dynamic=is_float16)
-        global_step = tf.Variable(0, trainable=False, dtype=tf.int64, name="global_step")
+        global_step = tf.Variable(
+            0, trainable=False, dtype=tf.int64, name="global_step"
+        )
         confusion = metrics.ConfusionMatrix(info.num_classes)
     train_loop = steps.TrainLoop(
         strategy,

@@ -79,5 +79,8 @@ def config_from_flags(flag_values: flags.FlagValues) -> config.Config:
       errors.ConfigError: if a value or a combination cannot work.
     """
     return config.from_dict(
-        {field.name: flag_values[field.name].value for _, field in config.setting_fields()}
+        {
+            field.name: flag_values[field.name].value
+            for _, field in config.setting_fields()
+        }
     )

@@ -25,16 +25,33 @@ def build_optimizer(
       weight_decay: decoupled; of adamw and sgd. Batch-norm scales, shifts and biases
         are left out.
     """
-    if name == "adam":
-        return keras.optimizers.Adam(learning_rate)
-    if name == "sgd":
-        optimizer = keras.optimizers.SGD(
+    optimizer = {
+        "adam": lambda: keras.optimizers.Adam(learning_rate),
+        "adamw": lambda: keras.optimizers.AdamW(
+            learning_rate, weight_decay=weight_decay
+        ),
+        "sgd": lambda: keras.optimizers.SGD(
             learning_rate, momentum=momentum, weight_decay=weight_decay or None
-        )
-    else:
-        optimizer = keras.optimizers.AdamW(learning_rate, weight_decay=weight_decay)
-    optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
+        ),
+    }[name]()
+    if optimizer.weight_decay:
+        optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
+    _take_gradients_as_they_are(optimizer)
     return optimizer
+
+
+def _take_gradients_as_they_are(optimizer: keras.Optimizer) -> None:
+    """Switches off the optimizer's own sum of the gradients over replicas.
+
+    Keras 3 has no public switch for it (keras-team/keras#19308), and our gradients
+    come summed: added up twice, they would grow with the number of replicas.
+    """
+    if not hasattr(optimizer, "_all_reduce_sum_gradients"):
+        raise RuntimeError(
+            f"Keras {keras.__version__} sums gradients in a way that segloop does not "
+            "know; install the tested version of Keras."
+        )
+    optimizer._all_reduce_sum_gradients = list
 
 
 class LossScale(tf.Module):
@@ -62,6 +79,10 @@ class LossScale(tf.Module):
         self.finite_steps = tf.Variable(
             0, trainable=False, dtype=tf.int64, name="finite_steps"
         )
+
+    def can_shrink(self) -> tf.Tensor:
+        """Tells, bool scalar, whether a smaller scale could mend an overflow."""
+        return self.scale > 1.0
 
     def update(self, is_finite: tf.Tensor) -> None:
         """Moves the scale on by a step; call it in cross-replica context.

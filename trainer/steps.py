@@ -6,8 +6,8 @@ The order of a training step, on every number of replicas the same:
     -> sum over replicas -> over (global count of valid pixels * loss scale)
     -> finite? -> clip by the global norm -> optimizer update.
 
-Keras clips and checks before the sum over replicas. Here the optimizer is called in
-cross-replica context, where it takes the summed gradients as they are.
+Keras clips and checks before the sum over replicas, so it does neither here, and its
+own sum is switched off in `trainer.optimization`.
 """
 
 from collections.abc import Callable
@@ -104,15 +104,14 @@ class TrainLoop:
             # All-reduced, so every replica has the same.
             step = self._strategy.experimental_local_results(step)[0]
             norm = step["norm"]
-            is_finite = tf.math.is_finite(step["total"])
             is_update = tf.math.is_finite(norm)
-            if not self._loss_scale.is_dynamic:
-                # Only float16 may overflow now and then; its update is skipped.
-                is_finite = is_finite & is_update
+            # float16 may overflow now and then: its update is skipped.
+            is_allowed = is_update | self._loss_scale.can_shrink()
+            is_finite = tf.math.is_finite(step["total"]) & is_allowed
             if not is_finite:
                 break
             if is_update:
-                self._optimizer.apply(gradients, self._variables)
+                self._strategy.run(self._replica_update, (gradients,))
             self._loss_scale.update(is_update)
             total += step["total"]
             count += step["count"]
@@ -122,7 +121,10 @@ class TrainLoop:
     def _replica_gradients(self, batch):
         """Returns the gradients of the global mean loss, the same on every replica."""
         images, labels = self._augment(batch["image"], batch["label"], batch["counter"])
-        scale = self._loss_scale.scale.read_value()
+        # Over the pixels of the batch, valid or not, so that float16 gradients are of
+        # the same size for every batch; the valid ones are known after the sum only.
+        num_pixels = labels.shape.num_elements() * self._strategy.num_replicas_in_sync
+        scale = self._loss_scale.scale.read_value() / num_pixels
         gradients, total, count, logits = self._backpropagate(images, labels, scale)
         self._confusion.update(labels, logits)
         context = tf.distribute.get_replica_context()
@@ -142,6 +144,9 @@ class TrainLoop:
             "norm": tf.cast(norm, tf.float32),
         }
         return gradients, step
+
+    def _replica_update(self, gradients) -> None:
+        self._optimizer.apply(gradients, self._variables)
 
     def _backpropagate(self, images, labels, scale):
         """Returns the gradients of the scaled total loss; nothing here is a collective."""

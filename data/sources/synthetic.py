@@ -39,9 +39,16 @@ LIMB_RADIUS = 0.043
 """The thinnest limb, in picture widths: inside the border, some body remains."""
 
 # Earth, leaf, sky and dusk: furs, bushes and skies all draw from this one pool.
-POOL = """e9c46a f4a261 d66e50 a86848 6e4e42 f0e4cd c8baa6 8a8484 545c6c 60805c 92ac6e
-          becd96 52828c 8ebcc4 bacee2 b094ba deaab0"""
-POOL = np.array([list(bytes.fromhex(color)) for color in POOL.split()]) / 255
+POOL = np.array(
+    [
+        list(bytes.fromhex(color))
+        for color in (
+            "e9c46a f4a261 d66e50 a86848 6e4e42 f0e4cd c8baa6 8a8484 545c6c "
+            "60805c 92ac6e becd96 52828c 8ebcc4 bacee2 b094ba deaab0"
+        ).split()
+    ]
+)
+"""Colours, int [colors, 3], 0..255."""
 
 
 class SyntheticSource:
@@ -74,6 +81,7 @@ class SyntheticSource:
         self.fingerprint = f"{self.name}-v{VERSION}-{size}px-seed{seed}-n{self._len}"
 
     def __len__(self) -> int:
+        """Returns the number of examples."""
         return self._len
 
     def examples(self, start: int = 0, stop: int | None = None):
@@ -122,7 +130,7 @@ def draw_example(
         fur = colors[3:5] if rng.random() < 0.4 else colors[1:3]
         _paint(image, distance, _texture(rng, size, *fur), bulge=0.015)
 
-    layers, eye = _animal(rng)
+    *layers, eye = _animal(rng)
     distances = [_union(parts, size, blend=0.05) for parts in layers]
     _paint_animal(rng, image, distances, colors[3:6])
     _paint(image, _union(eye[:1], size), 0.25 * colors[6], bulge=0.02)
@@ -154,7 +162,7 @@ def _choose(rng, low, high):
 
 def _pick_colors(rng):
     """Picks colours, float32 [8, 3, 1, 1]: places 0-2, fur 3-5, occluder 6-7."""
-    colors = POOL[rng.random(len(POOL)).argsort()[:8]]
+    colors = POOL[rng.random(len(POOL)).argsort()[:8]] / 255
     jitter = rng.random((8, 3)) * 0.12 - 0.06 + (rng.random((8, 1)) * 0.16 - 0.08)
     colors = np.clip(colors + jitter, 0.05, 0.97)
     return colors.astype(np.float32)[..., None, None]
@@ -208,10 +216,7 @@ def _texture(rng, size, base, accent):
         mask = _step(_noise(rng, size, 3, 3) + 0.3 * noise, 0.6, 0.72)
     else:  # nearly plain
         mask = 0.4 * noise
-    grain = rng.random((size, size), dtype=np.float32)
-    grain[1:] += grain[:-1]
-    grain[:, 1:] += grain[:, :-1]
-    return (base + mask * (accent - base)) * (0.88 + 0.06 * grain)
+    return base + mask * (accent - base)
 
 
 def _draw_background(rng, size, colors):
@@ -328,29 +333,22 @@ def _tail(rng, root):
 
 def _place(rng, groups):
     """Turns, mirrors, scales and moves limbs so that they fill most of the picture."""
-    turn = _aim(1, _between(rng, -0.2, 0.2))
-    mirror = rng.random() < 0.5
-    limbs = []
-    for start, end, *radii in sum(groups, []):
-        ends = (turn * start, turn * end)
-        limbs.append((*(-z.conjugate() if mirror else z for z in ends), *radii))
-    bounds = np.array([(z.real, z.imag, r) for a, b, r, s in limbs for z in (a, b)])
-    radii = bounds[:, 2:]
-    low, high = (bounds[:, :2] - radii).min(0), (bounds[:, :2] + radii).max(0)
+    limbs = np.array(sum(groups, []))  # complex [limbs, 4]
+    points, radii = limbs[:, :2] * _aim(1, _between(rng, -0.2, 0.2)), limbs[:, 2:].real
+    if rng.random() < 0.5:
+        points = -points.conj()
+    spread = np.stack([points.real, points.imag])  # [2, limbs, 2]
+    low, high = (spread - radii).min((1, 2)), (spread + radii).max((1, 2))
     scale = _between(rng, 0.84, 1.0) / (high - low).max()
     slack = 1 - scale * (high - low)
-    corner = slack * (0.5 + (rng.random(2) - 0.5) * [1.0, 0.8]) - scale * low
-    move = complex(*corner)
-    *layers, eye = groups
-
-    def fit(thinnest, limb):
-        start, end, *radii = limb
-        radii = [max(thinnest, scale * radius) for radius in radii]
-        return scale * start + move, scale * end + move, *radii
-
-    placed = iter(limbs)
-    layers = [[fit(LIMB_RADIUS, next(placed)) for _ in layer] for layer in layers]
-    return layers, [fit(0, next(placed)) for _ in eye]
+    corner = slack * (0.1 + 0.8 * rng.random(2))
+    points = scale * points + complex(*(corner - scale * low))
+    radii = scale * radii
+    # The last group is the eye, which may be small.
+    body_radii = radii[: len(limbs) - len(groups[-1])]
+    np.maximum(body_radii, LIMB_RADIUS, out=body_radii)
+    placed = iter(zip(*points.T.tolist(), *radii.T.tolist(), strict=True))
+    return [[next(placed) for _ in group] for group in groups]
 
 
 def _clutter(rng):

@@ -99,12 +99,16 @@ class TfdsSource:
             ),
         )
         stop = len(self) if stop is None else stop
-        return dataset.skip(start).take(stop - start).map(
-            lambda example: {
-                "image": example[self._image_key],
-                "label": example[self._label_key],
-                "name": example["file_name" if has_file_name else "tfds_id"],
-            }
+        return (
+            dataset.skip(start)
+            .take(stop - start)
+            .map(
+                lambda example: {
+                    "image": example[self._image_key],
+                    "label": example[self._label_key],
+                    "name": example["file_name" if has_file_name else "tfds_id"],
+                }
+            )
         )
 
 

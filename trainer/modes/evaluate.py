@@ -12,7 +12,9 @@ def run(config: config_lib.Config) -> None:
       schema.DataError: if examples cannot be used.
     """
     setup = experiment.prepare_evaluation(config)
-    checkpointing.restore_model(setup.model, config.run.model_dir, config.run.checkpoint)
+    checkpointing.restore_model(
+        setup.model, config.run.model_dir, config.run.checkpoint
+    )
     scores = scoring.evaluate(setup)
     print(scoring.format_table(scores.values, setup.info.class_names))
     print(f"\nPhotos, truths, predictions: {scoring.write_picture(setup)}")

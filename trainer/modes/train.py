@@ -60,7 +60,9 @@ def _train(config, setup, checkpointer, is_resumed: bool) -> None:
     summaries.drop_points_after(config.run.model_dir, step)
     writer = summaries.SummaryWriter(config.run.model_dir)
     if not is_resumed:
-        settings = "".join(f"    {line}\n" for line in config.to_flagfile().splitlines())
+        settings = "".join(
+            f"    {line}\n" for line in config.to_flagfile().splitlines()
+        )
         writer.write_text("train", 0, "settings", settings)
     loop.run(setup, checkpointer, writer)
     writer.close()
@@ -96,5 +98,7 @@ def _print_report(config: config_lib.Config, setup: experiment.TrainSetup) -> No
         if "images_per_sec" in speed:
             values["train_images_per_sec"] = speed["images_per_sec"]
         print(scoring.format_table(values, setup.info.class_names))
-        print(f"\nPhotos, truths, predictions: {scoring.write_picture(setup.evaluation)}")
+        print(
+            f"\nPhotos, truths, predictions: {scoring.write_picture(setup.evaluation)}"
+        )
     print(f"Watch the curves:            tensorboard --logdir={config.run.model_dir}")

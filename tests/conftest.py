@@ -1,0 +1,25 @@
+"""Set-up of the test process: several logical devices, quiet TensorFlow."""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras  # noqa: E402
+import pytest  # noqa: E402
+import tensorflow as tf  # noqa: E402
+
+# Stand-ins for four GPUs; must come before anything touches a device.
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0],
+    [tf.config.LogicalDeviceConfiguration()] * 4,
+)
+
+
+@pytest.fixture(autouse=True)
+def _keep_globals():
+    """Puts back what a test may change for the whole process."""
+    floatx = keras.config.floatx()
+    yield
+    keras.config.set_floatx(floatx)
+    keras.config.set_dtype_policy("float32")
+    keras.backend.clear_session()

@@ -1,0 +1,150 @@
+"""Small objects that many tests need."""
+
+import pathlib
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from data import augment, pipeline, store
+from models import factory
+from trainer import losses, metrics, optimization, schedules, steps
+
+SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared"
+
+needs_pets = pytest.mark.skipif(
+    not (SHARED / "tfds" / "oxford_iiit_pet").is_dir(),
+    reason="needs the prepared part of Oxford-IIIT Pet in ../shared/tfds",
+)
+needs_weights = pytest.mark.skipif(
+    not (SHARED / "weights").is_dir(),
+    reason="needs the MobileNetV2 weights in ../shared/weights",
+)
+
+
+def make_store(
+    num_examples: int = 12, size: int = 32, num_classes: int = 3, ignored: float = 0.0
+) -> store.Store:
+    """Makes examples whose classes can be seen in the colours, of fixed noise."""
+    random = np.random.default_rng(7)
+    blocks = random.integers(0, num_classes, (num_examples, size // 8, size // 8))
+    labels = np.kron(blocks, np.ones((1, 8, 8), np.int64)).astype(np.uint8)
+    noise = random.integers(0, 60, (num_examples, size, size, 3))
+    images = (labels[..., None] * 60 + noise).astype(np.uint8)
+    labels[random.random(labels.shape) < ignored] = 255
+    names = tuple(f"example {i}" for i in range(num_examples))
+    return store.Store("test", images, labels, names, "fingerprint")
+
+
+def build_unet(*, size: int = 32, num_classes: int = 3, replicas: int = 1, **kwargs):
+    """Builds a U-Net small enough to train in a test."""
+    settings = {
+        "encoder": "mobilenet_v2",
+        "encoder_alpha": 0.35,
+        "encoder_weights": "none",
+        "encoder_bn_momentum": None,
+        "freeze_encoder": False,
+        "decoder": "pix2pix",
+        "decoder_filters": (16, 8, 8, 8),
+        "image_size": (size, size),
+        "num_classes": num_classes,
+        "synchronized_batch_norm": replicas > 1,
+    }
+    return factory.build_model(**{**settings, **kwargs})
+
+
+def build_tiny(*, num_classes: int = 3, replicas: int = 1) -> keras.Model:
+    """Builds a model of two convolutions and batch norm, which any size fits."""
+    images = keras.Input((None, None, 3))
+    features = keras.layers.Rescaling(1 / 127.5, -1)(images)
+    features = keras.layers.Conv2D(8, 3, padding="same", use_bias=False)(features)
+    features = keras.layers.BatchNormalization(synchronized=replicas > 1)(features)
+    features = keras.layers.ReLU()(features)
+    logits = keras.layers.Conv2D(num_classes, 3, padding="same")(features)
+    logits = keras.layers.Activation("linear", dtype="float32")(logits)
+    return keras.Model(images, logits)
+
+
+def make_strategy(replicas: int) -> tf.distribute.Strategy:
+    """Makes a strategy over logical CPU devices."""
+    return tf.distribute.MirroredStrategy(
+        [f"CPU:{index}" for index in range(replicas)],
+        cross_device_ops=tf.distribute.ReductionToOneDevice(),
+    )
+
+
+class Rig:
+    """A training loop with all its parts, made as `trainer.experiment` makes it."""
+
+    def __init__(
+        self,
+        examples: store.Store,
+        *,
+        replicas: int = 1,
+        build=build_tiny,
+        optimizer: str = "sgd",
+        learning_rate: float = 0.1,
+        batch_size: int = 8,
+        flip: bool = False,
+        seed: int = 0,
+        policy: str = "float32",
+        loss=losses.cross_entropy,
+        **kwargs,
+    ):
+        keras.utils.set_random_seed(seed)
+        keras.config.set_dtype_policy(policy)
+        self.strategy = make_strategy(replicas)
+        self.examples, self.batch_size, self.seed = examples, batch_size, seed
+        schedule = schedules.WarmupSchedule(
+            learning_rate, decay="constant", num_steps=1000
+        )
+        with self.strategy.scope():
+            self.model = build(replicas=replicas)
+            self.optimizer = optimization.build_optimizer(optimizer, schedule)
+            self.optimizer.build(self.model.trainable_variables)
+            self.loss_scale = optimization.LossScale(
+                is_dynamic=policy == "mixed_float16", growth_interval=3
+            )
+            self.global_step = tf.Variable(0, trainable=False, dtype=tf.int64)
+            self.confusion = metrics.ConfusionMatrix(3)
+        flipper = augment.RandomFlip(global_batch_size=batch_size, seed=seed)
+        self.loop = steps.TrainLoop(
+            self.strategy,
+            model=self.model,
+            optimizer=self.optimizer,
+            loss=loss,
+            augment=flipper if flip else augment.keep,
+            confusion=self.confusion,
+            loss_scale=self.loss_scale,
+            global_step=self.global_step,
+            **kwargs,
+        )
+
+    def batches(self, start_step: int = 0):
+        """Returns a distributed iterator from a step on."""
+        return iter(
+            self.strategy.distribute_datasets_from_function(
+                lambda context: pipeline.make_train_dataset(
+                    self.examples,
+                    global_batch_size=self.batch_size,
+                    seed=self.seed,
+                    start_step=start_step,
+                    shard=pipeline.Shard.from_context(context),
+                )
+            )
+        )
+
+    def train(self, num_steps: int, *, steps_per_loop: int = 1) -> list[float]:
+        """Trains on from `global_step`; returns the mean loss of each loop."""
+        iterator = self.batches(int(self.global_step.numpy()))
+        results = []
+        for _ in range(0, num_steps, steps_per_loop):
+            self.result = self.loop.run(iterator, tf.constant(steps_per_loop))
+            results.append(float(self.result.loss))
+        return results
+
+    def weights(self) -> list[np.ndarray]:
+        """Returns the values of all variables of model and optimizer."""
+        variables = self.model.variables + self.optimizer.variables
+        return [variable.numpy() for variable in variables]

@@ -1,0 +1,290 @@
+"""One step is what it says, on every number of replicas."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from data import pipeline, store
+from tests import helpers
+from trainer import losses, metrics, steps
+
+
+def _assert_close(actual, expected, rtol):
+    for a, b in zip(actual, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=rtol, atol=rtol * np.abs(b).max())
+
+
+def _tutorial_model(decoder_filters=(16, 8, 8, 8)):
+    """Builds the tutorial's model as the tutorial does, in plain Keras."""
+    base = keras.applications.MobileNetV2(
+        input_shape=(32, 32, 3), alpha=0.35, include_top=False, weights=None
+    )
+    names = ["block_1_expand_relu", "block_3_expand_relu", "block_6_expand_relu"]
+    names += ["block_13_expand_relu", "block_16_project"]
+    down = keras.Model(base.input, [base.get_layer(name).output for name in names])
+    down.trainable = False
+    inputs = keras.Input((32, 32, 3))
+    *skips, x = down(inputs / 127.5 - 1)
+    for filters, skip in zip(decoder_filters, reversed(skips), strict=True):
+        up = keras.Sequential()
+        up.add(
+            keras.layers.Conv2DTranspose(
+                filters, 3, strides=2, padding="same", use_bias=False
+            )
+        )
+        up.add(keras.layers.BatchNormalization())
+        up.add(keras.layers.ReLU())
+        x = keras.layers.Concatenate()([up(x), skip])
+    x = keras.layers.Conv2DTranspose(3, 3, strides=2, padding="same")(x)
+    return keras.Model(inputs, x)
+
+
+def _fit(initial, examples, optimizer, *, perturb=False):
+    """Runs `model.fit` for five batches; returns their losses and the weights."""
+    model = _tutorial_model()
+    model.set_weights(initial)
+    model.compile(
+        optimizer=optimizer,
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    )
+
+    def as_pair(batch):
+        image = tf.cast(batch["image"], keras.config.floatx())
+        if perturb:  # By one unit in the last place.
+            image = image * (1 + np.finfo(keras.config.floatx()).eps)
+        return image, batch["label"]
+
+    dataset = pipeline.make_train_dataset(examples, global_batch_size=4, seed=0)
+    history = model.fit(
+        dataset.map(as_pair), steps_per_epoch=1, epochs=5, verbose=0, shuffle=False
+    )
+    return history.history["loss"], model.get_weights()
+
+
+def _build_frozen(replicas):
+    return helpers.build_unet(replicas=replicas, freeze_encoder=True)
+
+
+def _five_steps(examples, optimizer, policy):
+    """Runs this package's loop; returns initial weights, losses and weights."""
+    rig = helpers.Rig(
+        examples,
+        build=_build_frozen,
+        optimizer=optimizer,
+        learning_rate=0.01,
+        batch_size=4,
+        policy=policy,
+    )
+    initial = rig.model.get_weights()
+    return initial, rig.train(5), rig.model.get_weights()
+
+
+def _keras_optimizer(name):
+    if name == "sgd":
+        return keras.optimizers.SGD(0.01, momentum=0.9)
+    return keras.optimizers.Adam(0.01)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_five_steps_equal_model_fit_in_float64(optimizer):
+    keras.config.set_floatx("float64")
+    examples = helpers.make_store()
+    initial, our_losses, ours = _five_steps(examples, optimizer, "float64")
+    fit_losses, theirs = _fit(initial, examples, _keras_optimizer(optimizer))
+    np.testing.assert_allclose(our_losses, fit_losses, rtol=1e-9)
+    _assert_close(ours, theirs, 1e-7)
+    assert np.abs(ours[-1] - initial[-1]).max() > 1e-3  # Training moved them.
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_five_steps_in_float32_are_as_near_to_model_fit_as_one_ulp(optimizer):
+    examples = helpers.make_store()
+    initial, our_losses, ours = _five_steps(examples, optimizer, "float32")
+    fit_losses, theirs = _fit(initial, examples, _keras_optimizer(optimizer))
+    _, shaken = _fit(initial, examples, _keras_optimizer(optimizer), perturb=True)
+
+    def distance(a, b):
+        return max(np.abs(x - y).max() / np.abs(y).max() for x, y in zip(a, b))
+
+    np.testing.assert_allclose(our_losses, fit_losses, rtol=1e-4)
+    assert distance(ours, theirs) <= 2 * distance(shaken, theirs)
+
+
+@pytest.mark.parametrize("replicas", [2, 4])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_replicas_train_as_one_device(replicas, optimizer):
+    # Ignored pixels are spread unevenly over the rows: means of means would differ.
+    examples = helpers.make_store(ignored=0.3)
+    examples.labels[::3, :20] = 255
+    kwargs = {"optimizer": optimizer, "flip": True, "global_clipnorm": 0.05}
+    one = helpers.Rig(examples, **kwargs)
+    several = helpers.Rig(examples, replicas=replicas, **kwargs)
+    np.testing.assert_allclose(several.train(6), one.train(6), rtol=2e-5)
+    _assert_close(several.weights(), one.weights(), 2e-3)
+    np.testing.assert_array_equal(several.confusion.result(), one.confusion.result())
+
+
+def test_unet_trains_alike_on_two_replicas():
+    examples = helpers.make_store()
+    kwargs = {"build": _build_frozen, "learning_rate": 0.01, "flip": True}
+    one = helpers.Rig(examples, **kwargs)
+    two = helpers.Rig(examples, replicas=2, **kwargs)
+    np.testing.assert_allclose(two.train(4), one.train(4), rtol=1e-3)
+
+
+def test_steps_per_loop_changes_nothing():
+    examples = helpers.make_store()
+    single, looped = helpers.Rig(examples), helpers.Rig(examples)
+    losses_of_steps = single.train(6)
+    (mean,) = looped.train(6, steps_per_loop=6)
+    np.testing.assert_allclose(mean, np.mean(losses_of_steps), rtol=1e-6)
+    for a, b in zip(looped.weights(), single.weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_gradients_are_clipped_by_their_global_norm_after_the_sum_over_replicas():
+    # Plain SGD of learning rate 1 moves the weights by the clipped gradient.
+    examples = helpers.make_store()
+    for replicas in (1, 2):
+        rig = helpers.Rig(
+            examples, replicas=replicas, learning_rate=1.0, global_clipnorm=0.01
+        )
+        before = [v.numpy() for v in rig.model.trainable_variables]
+        rig.train(1)
+        moved = [
+            v.numpy() - b
+            for v, b in zip(rig.model.trainable_variables, before, strict=True)
+        ]
+        assert float(rig.result.gradient_norm) > 0.1
+        np.testing.assert_allclose(
+            np.sqrt(sum((m**2).sum() for m in moved)), 0.01, rtol=1e-4
+        )
+
+
+def _loss_that_overflows_on(example_value):
+    """A loss whose gradient is infinite where an image row holds a marked label."""
+
+    def loss(logits, labels):
+        total, count = losses.cross_entropy(logits, labels)
+        marked = tf.reduce_any(labels == example_value)
+        # Finite itself; its gradient overflows.
+        logit = tf.reduce_mean(logits)
+        spike = tf.where(marked, logit * 1e38, 0.0)
+        return total + spike - tf.stop_gradient(spike), count
+
+    return loss
+
+
+def _spiked_store():
+    """Examples of two classes, and one example, in the last row, of class 2."""
+    examples = helpers.make_store(num_examples=8, num_classes=2)
+    ids = pipeline.shuffled_ids(tf.range(8, dtype=tf.int64), num_examples=8, seed=0)
+    examples.labels[int(ids[-1]), 0, 0] = 2
+    return examples
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_float16_overflow_on_one_replica_skips_the_update_everywhere(replicas):
+    rig = helpers.Rig(
+        _spiked_store(),
+        replicas=replicas,
+        policy="mixed_float16",
+        loss=_loss_that_overflows_on(2),
+    )
+    before = [v.numpy() for v in rig.model.trainable_variables]
+    scale = float(rig.loss_scale.scale.numpy())
+    rig.train(1)
+    assert bool(rig.result.is_finite)
+    assert float(rig.loss_scale.scale.numpy()) == scale / 2
+    assert int(rig.optimizer.iterations.numpy()) == 0
+    assert int(rig.global_step.numpy()) == 1
+    for variable, value in zip(rig.model.trainable_variables, before, strict=True):
+        np.testing.assert_array_equal(variable.numpy(), value)
+
+
+def test_float16_loss_scale_doubles_after_finite_steps():
+    rig = helpers.Rig(helpers.make_store(), policy="mixed_float16")
+    rig.loss_scale.scale.assign(64.0)
+    rig.train(3)
+    assert float(rig.loss_scale.scale.numpy()) == 128.0
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_non_finite_gradient_stops_before_the_update(replicas):
+    rig = helpers.Rig(
+        _spiked_store(), replicas=replicas, loss=_loss_that_overflows_on(2)
+    )
+    before = [v.numpy() for v in rig.model.trainable_variables]
+    rig.train(3, steps_per_loop=3)
+    assert not bool(rig.result.is_finite)
+    assert int(rig.global_step.numpy()) == 0
+    for variable, value in zip(rig.model.trainable_variables, before, strict=True):
+        np.testing.assert_array_equal(variable.numpy(), value)
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_reduced_precision_trains_like_float32(policy):
+    examples = helpers.make_store()
+    expected = helpers.Rig(examples).train(10)
+    actual = helpers.Rig(examples, policy=policy).train(10)
+    np.testing.assert_allclose(actual, expected, rtol=0.05)
+    assert actual[-1] < 0.8 * actual[0]
+
+
+def test_xla_gives_the_same_losses():
+    examples = helpers.make_store()
+    expected = helpers.Rig(examples).train(4)
+    actual = helpers.Rig(examples, enable_xla=True).train(4)
+    np.testing.assert_allclose(actual, expected, rtol=1e-4)
+
+
+def test_frozen_encoder_does_not_move():
+    rig = helpers.Rig(helpers.make_store(), build=_build_frozen, learning_rate=0.01)
+    encoder = rig.model.get_layer("mobilenet_v2")
+    before = encoder.get_weights()
+    rig.train(2)
+    for a, b in zip(encoder.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("replicas", [1, 2, 4])
+@pytest.mark.parametrize("batch_size", [4, 8, 16])
+def test_evaluation_counts_every_example_once(replicas, batch_size):
+    examples = helpers.make_store(num_examples=13, ignored=0.1)
+    strategy = helpers.make_strategy(replicas)
+    keras.utils.set_random_seed(0)
+    with strategy.scope():
+        model = helpers.build_tiny()
+        loop = steps.EvalLoop(
+            strategy, model=model, loss=losses.cross_entropy, num_classes=3
+        )
+    iterator = iter(
+        strategy.distribute_datasets_from_function(
+            lambda context: pipeline.make_eval_dataset(
+                examples,
+                global_batch_size=batch_size,
+                shard=pipeline.Shard.from_context(context),
+            )
+        )
+    )
+    loop.run(iterator, tf.constant(pipeline.num_eval_batches(13, batch_size)))
+    loss, confusion = loop.result()
+    logits = model(examples.images.astype(np.float32))
+    total, count = losses.cross_entropy(logits, tf.constant(examples.labels))
+    expected = metrics.count_confusions(tf.constant(examples.labels), logits, 3)
+    np.testing.assert_array_equal(confusion, expected)
+    assert confusion.sum() == (examples.labels != 255).sum()
+    np.testing.assert_allclose(loss, total / count, rtol=1e-5)
+    loop.reset()
+    assert loop.result()[1].sum() == 0
+
+
+def test_batch_of_ignored_pixels_has_no_gradient():
+    plain = helpers.make_store(num_examples=8)
+    blank = store.Store(
+        "blank", plain.images, np.full_like(plain.labels, 255), plain.names, "f"
+    )
+    rig = helpers.Rig(blank)
+    assert rig.train(1) == [0.0]
+    assert float(rig.result.gradient_norm) == 0.0
