@@ -14,6 +14,10 @@ import tensorflow as tf
 
 from data import schema, store
 
+_SHUFFLE_ROUNDS = 16
+"""With the op's default of 4, seed 0 hardly shuffles: of 40 epochs of 20 examples, 12
+came in the order of the records. 8 rounds pass for random; the rest is margin."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Shard:
@@ -46,7 +50,7 @@ def shuffled_ids(counters: tf.Tensor, *, num_examples: int, seed: int) -> tf.Ten
     Args:
       counters: int64 [n], example counters as in the module docstring.
       num_examples: size of the split.
-      seed: of the order.
+      seed: of the order; in splits of up to 65,536, its last 8 bits count.
 
     Returns:
       int64 [n], in 0..num_examples-1.
@@ -56,8 +60,10 @@ def shuffled_ids(counters: tf.Tensor, *, num_examples: int, seed: int) -> tf.Ten
     # The raw op: `tf.random.experimental.index_shuffle` pads a matrix of seeds wrongly.
     return tf.raw_ops.RandomIndexShuffle(
         index=counters % num_examples,
-        seed=tf.stack([seeds, epochs, tf.zeros_like(epochs)], axis=1),
+        # Of each number it heeds 8 bits only, if there are up to 65,536 examples.
+        seed=tf.stack([seeds, epochs, epochs // 256], axis=1),
         max_index=np.int64(num_examples - 1),
+        rounds=_SHUFFLE_ROUNDS,
     )
 
 

@@ -1,7 +1,10 @@
-"""What a segmentation data set is: classes, ignore label, palette, source of examples."""
+"""What a segmentation data set is: its classes, and where its examples come from."""
 
 import dataclasses
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:  # Three seconds that `--help` should not take.
+    import tensorflow as tf
 
 IGNORE_LABEL = 255
 """The label of a pixel that neither loss nor metrics may see, everywhere past
@@ -91,7 +94,7 @@ class Source(Protocol):
     def __len__(self) -> int:
         """Returns the number of examples."""
 
-    def examples(self, start: int = 0, stop: int | None = None):
+    def examples(self, start: int = 0, stop: int | None = None) -> "tf.data.Dataset":
         """Reads examples `start` to `stop` (exclusive), in the order of their ids.
 
         Returns:

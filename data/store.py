@@ -7,6 +7,7 @@ import os
 import pathlib
 import shutil
 import time
+import uuid
 
 import numpy as np
 import tensorflow as tf
@@ -135,7 +136,8 @@ def _write_files(
     preprocessor: preprocessing.Preprocessor,
 ) -> None:
     """Decodes into a temporary folder and renames it, so that none is half written."""
-    partial = folder.with_name(f"{folder.name}.partial-{os.getpid()}")
+    # Not named after the process: in a container its id is that of the killed run too.
+    partial = folder.with_name(f"{folder.name}.partial-{uuid.uuid4().hex}")
     partial.mkdir(parents=True)
     try:
         images, labels = (
@@ -160,10 +162,10 @@ def _map_files(folder: pathlib.Path, name: str, fingerprint: str) -> Store:
         images = np.load(folder / "images.npy", mmap_mode="r")
         labels = np.load(folder / "labels.npy", mmap_mode="r")
         names = tuple(json.loads((folder / "names.json").read_text()))
-    except (OSError, ValueError) as error:
+    except (OSError, EOFError, ValueError) as error:
         raise schema.DataError(
-            f"{folder}: the cached examples cannot be read ({error}); delete this folder "
-            "to have them decoded again."
+            f"{folder}: the cached examples cannot be read ({error}); delete this "
+            "folder to have them decoded again."
         ) from error
     logging.info("Mapped %d decoded examples of %s from %s.", len(names), name, folder)
     return Store(name, images, labels, names, fingerprint)

@@ -40,10 +40,9 @@ def build_mobilenet_v2(
       WeightsError: if the weights cannot be had or do not fit.
     """
     images = keras.Input((*image_size, 3), name="image")
-    # 0..255 in steps of 1 is more than bfloat16 can hold, so never in less than float32.
-    scaled = keras.layers.Rescaling(1 / 127.5, offset=-1, dtype=keras.config.floatx())(
-        images
-    )
+    # Rounded to bfloat16 on the way, it would be off by up to 1.2 of the 255 steps.
+    rescale = keras.layers.Rescaling(1 / 127.5, offset=-1, dtype=keras.config.floatx())
+    scaled = rescale(images)
     is_released_size = image_size[0] == image_size[1] and image_size[0] in _SIZES
     backbone = _load(
         lambda source: keras.applications.MobileNetV2(
@@ -91,8 +90,8 @@ def _load(build, weights: str) -> keras.Model:
             raise WeightsError(str(error)) from error
         except Exception as error:  # `keras.utils.get_file` raises a bare Exception.
             raise WeightsError(
-                f"the ImageNet weights could not be downloaded ({error}); fetch them on "
-                "a machine with a network and name the file, or use none"
+                f"the ImageNet weights could not be downloaded ({error}); fetch them "
+                "on a machine with a network and name the file, or use none"
             ) from error
     if not os.path.isfile(weights):
         raise WeightsError(
@@ -101,7 +100,8 @@ def _load(build, weights: str) -> keras.Model:
     try:
         return build(weights)
     except (ValueError, OSError) as error:
+        reason = str(error).partition("\n")[0]  # Pages of numbers follow.
         raise WeightsError(
-            f"this file does not hold the encoder's weights ({error}); is it of "
+            f"this file does not hold the encoder's weights ({reason}); is it of "
             "another architecture, or of another alpha?"
         ) from error

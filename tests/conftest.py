@@ -22,4 +22,3 @@ def _keep_globals():
     yield
     keras.config.set_floatx(floatx)
     keras.config.set_dtype_policy("float32")
-    keras.backend.clear_session()

@@ -25,7 +25,7 @@ def _tutorial_model(decoder_filters=(16, 8, 8, 8)):
     down = keras.Model(base.input, [base.get_layer(name).output for name in names])
     down.trainable = False
     inputs = keras.Input((32, 32, 3))
-    *skips, x = down(inputs / 127.5 - 1)
+    *skips, x = down(keras.layers.Rescaling(1 / 127.5, offset=-1)(inputs))
     for filters, skip in zip(decoder_filters, reversed(skips), strict=True):
         up = keras.Sequential()
         up.add(
@@ -105,7 +105,11 @@ def test_five_steps_in_float32_are_as_near_to_model_fit_as_one_ulp(optimizer):
     _, shaken = _fit(initial, examples, _keras_optimizer(optimizer), perturb=True)
 
     def distance(a, b):
-        return max(np.abs(x - y).max() / np.abs(y).max() for x, y in zip(a, b))
+        return max(
+            np.abs(x - y).max() / np.abs(y).max()
+            for x, y in zip(a, b, strict=True)
+            if np.abs(y).max() > 0
+        )
 
     np.testing.assert_allclose(our_losses, fit_losses, rtol=1e-4)
     assert distance(ours, theirs) <= 2 * distance(shaken, theirs)

@@ -1,7 +1,8 @@
 """Checkpoints: folders that are whole or not there.
 
-    MODEL_DIR/checkpoints/step-00000375/   state.index, state.data-...: `tf.train.Checkpoint`
-                                           metadata.json: step, best score, identity
+    MODEL_DIR/checkpoints/step-00000375/
+        state.index, state.data-...   what `tf.train.Checkpoint` wrote
+        metadata.json                 step, best score, identity of the run
 
 A checkpoint is written under a temporary name, synced to disk and renamed.
 """

@@ -7,6 +7,7 @@ found when it is made, and the message names the flag, the value and the remedy.
 
 import dataclasses
 import json
+import math
 import types
 import typing
 from collections.abc import Iterator, Mapping
@@ -63,6 +64,8 @@ class _Section:
                 _reject(field.name, value, f"use one of {', '.join(choices)}")
             values = value if isinstance(value, tuple) else (value,)
             for item in values:
+                if isinstance(item, float) and not math.isfinite(item):
+                    _reject(field.name, value, "must be finite")
                 minimum, maximum = field.metadata["minimum"], field.metadata["maximum"]
                 if minimum is not None and not item >= minimum:
                     _reject(field.name, value, f"must be at least {minimum}")
@@ -171,10 +174,10 @@ class DataConfig(_Section):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        kind = self.dataset.partition(":")[0]
-        if kind not in ("synthetic", "tfds") or self.dataset == "tfds":
+        kind, _, name = self.dataset.partition(":")
+        if self.dataset != "synthetic" and not (kind == "tfds" and name):
             _reject("dataset", self.dataset, "use synthetic or tfds:NAME")
-        if len(self.image_size) > 2:
+        if len(self.image_size) not in (1, 2):
             _reject("image_size", self.image_size, "give HEIGHT or HEIGHT,WIDTH")
         if len(self.image_size) == 1:
             object.__setattr__(self, "image_size", self.image_size * 2)
@@ -194,6 +197,8 @@ class DataConfig(_Section):
     def _check_class_names(self, names: tuple[str, ...]) -> None:
         if len(set(names)) != len(names) or not all(names):
             _reject("class_names", names, "give each class a name of its own")
+        if not 2 <= len(names) <= schema.MAX_CLASSES:
+            _reject("class_names", names, f"name 2 to {schema.MAX_CLASSES} classes")
         if self.num_classes is not None and len(names) != self.num_classes:
             _reject(
                 "class_names",
@@ -280,7 +285,8 @@ class OptimizerConfig(_Section):
     )
     lr_schedule: str = _setting(
         "constant",
-        "Course of the learning rate after the warm-up; cosine and polynomial end at 0.",
+        "Course of the learning rate after the warm-up; cosine and polynomial end at "
+        "0.",
         choices=("constant", "cosine", "polynomial"),
     )
     polynomial_power: float = _setting(

@@ -5,6 +5,7 @@ plain objects that know no flag.
 """
 
 import dataclasses
+from collections.abc import Iterator
 
 import keras
 import tensorflow as tf
@@ -12,6 +13,7 @@ from absl import logging
 
 from data import augment, pipeline, preprocessing, schema, sources, store
 from models import encoders, factory
+from trainer import config as config_lib
 from trainer import (
     distribution,
     errors,
@@ -21,7 +23,6 @@ from trainer import (
     schedules,
     steps,
 )
-from trainer import config as config_lib
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +45,7 @@ class EvalSetup:
     model: keras.Model
     eval_loop: steps.EvalLoop
 
-    def make_iterator(self):
+    def make_iterator(self) -> Iterator:
         """Returns an iterator over one pass of distributed evaluation batches."""
         return iter(
             self.strategy.distribute_datasets_from_function(
@@ -97,7 +98,7 @@ class TrainSetup:
             global_batch_size=self.config.train.batch_size,
         )
 
-    def make_iterator(self, start_step: int):
+    def make_iterator(self, start_step: int) -> Iterator:
         """Returns an iterator over distributed training batches from a step on."""
         return iter(
             self.strategy.distribute_datasets_from_function(
@@ -228,6 +229,7 @@ def _open_source(config: config_lib.Config, *, is_training: bool) -> schema.Sour
         data.dataset,
         split=data.train_split if is_training else data.eval_split,
         is_training=is_training,
+        image_size=data.image_size,
         data_dir=data.data_dir,
         image_key=data.image_key,
         label_key=data.label_key,

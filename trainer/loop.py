@@ -136,8 +136,9 @@ class _Window:
         result = self._setup.train_loop.run(iterator, tf.constant(num_steps))
         loss = float(result.loss)  # Waits for the device.
         if not bool(result.is_finite):
+            step = int(self._setup.global_step.numpy())
             raise errors.NonFiniteError(
-                f"Loss or gradients of step {int(self._setup.global_step.numpy())} are not "
+                f"Loss or gradients of step {step} are not "
                 f"finite (gradient norm {float(result.gradient_norm)}); no update was "
                 "made and nothing saved. Lower --learning_rate, set "
                 "--global_clipnorm, or check the examples."

@@ -149,7 +149,7 @@ class TrainLoop:
         self._optimizer.apply(gradients, self._variables)
 
     def _backpropagate(self, images, labels, scale):
-        """Returns the gradients of the scaled total loss; nothing here is a collective."""
+        """Returns the gradients of the scaled total loss; needs no other replica."""
         with tf.GradientTape() as tape:
             logits = self._model(images, training=True)
             total, count = self._loss(logits, labels)

@@ -80,7 +80,8 @@ def drop_points_after(model_dir: str, step: int) -> None:
     metrics = folder / "metrics.jsonl"
     if metrics.exists():
         lines = metrics.read_text().splitlines(keepends=True)
-        kept = [line for line in lines if _is_until(line, step)]
+        # Of a killed process's last line, the end alone may be missing.
+        kept = [line.rstrip("\n") + "\n" for line in lines if _is_until(line, step)]
         if kept != lines:
             _replace(metrics, lambda path: path.write_text("".join(kept)))
     for split in _SPLITS:

@@ -9,6 +9,7 @@ def open_source(
     *,
     split: str,
     is_training: bool,
+    image_size: tuple[int, int],
     data_dir: str = "",
     image_key: str = "image",
     label_key: str = "segmentation_mask",
@@ -20,6 +21,8 @@ def open_source(
       split: name of the split; empty for the data set's own split of that role.
       is_training: whether an empty `split` means the one to train on, rather than
         the one to evaluate on.
+      image_size: height and width that the model wants; synthetic pictures are drawn
+        in a square of the shorter side.
       data_dir: folder of the TFDS data sets; empty for TFDS's default.
       image_key: TFDS feature that holds the image.
       label_key: TFDS feature that holds the mask.
@@ -36,4 +39,6 @@ def open_source(
             image_key=image_key,
             label_key=label_key,
         )
-    return synthetic.SyntheticSource(split or ("train" if is_training else "test"))
+    return synthetic.SyntheticSource(
+        split or ("train" if is_training else "test"), size=min(image_size)
+    )

@@ -1,8 +1,12 @@
 """Splits of TensorFlow Datasets."""
 
 import functools
+from typing import TYPE_CHECKING
 
 from data import schema
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 KNOWN_INFOS = {
     # Parkhi et al., "Cats and Dogs", CVPR 2012. The trimaps hold 1, 2 and 3.
@@ -75,7 +79,7 @@ class TfdsSource:
     def __len__(self) -> int:
         return self._split_info.num_examples
 
-    def examples(self, start: int = 0, stop: int | None = None):
+    def examples(self, start: int = 0, stop: int | None = None) -> "tf.data.Dataset":
         """Reads examples in the order of the records; see `schema.Source`."""
         import tensorflow_datasets as tfds
 
@@ -140,15 +144,16 @@ def _open_builder(name: str, data_dir: str):
     except (tfds.core.DatasetNotFoundError, AssertionError, ValueError) as error:
         raise schema.DataError(
             f"--dataset=tfds:{name}: TFDS knows no such data set or version "
-            f"({str(error).strip().splitlines()[0]}); see tensorflow.org/datasets/catalog."
+            f"({str(error).strip().splitlines()[0]}); tensorflow.org/datasets/catalog "
+            "lists them."
         ) from error
     try:
         builder.download_and_prepare()
     except Exception as error:  # Anything that a download can meet.
         raise schema.DataError(
             f"--data_dir={data_dir or builder.data_dir} holds no prepared {name}, and "
-            f"preparing it failed ({type(error).__name__}: {str(error).strip()}). Point "
-            "--data_dir at the folder that holds "
+            f"preparing it failed ({type(error).__name__}: {str(error).strip()}). "
+            "Point --data_dir at the folder that holds "
             f"{builder.info.full_name}, or run `tfds build {name}` where there is a "
             "network and copy the folder."
         ) from error

@@ -34,8 +34,8 @@ def run(config: config_lib.Config) -> None:
     step = int(setup.global_step.numpy())
     if step >= setup.num_steps:
         logging.info(
-            "The run is done: %s holds step %d of %d. For more, raise --train_epochs or "
-            "--train_steps.",
+            "The run is done: %s holds step %d of %d. For more, raise --train_epochs "
+            "or --train_steps.",
             config.run.model_dir,
             step,
             setup.num_steps,

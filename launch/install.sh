@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# Makes a virtual environment and installs segloop into it, with the versions of its
+# dependencies that it is tested with. The other scripts call this one.
+#
+#   bash launch/install.sh [EXTRAS]        e.g. bash launch/install.sh test,gpu
+#
+#   VENV    the environment's folder (default: .venv in the repository)
+#   PYTHON  the interpreter, 3.10 to 3.13 (default: python3)
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+venv="${VENV:-.venv}"
+python="${PYTHON:-python3}"
+extras="${1:-}"
+
+if ! "$python" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))'; then
+  echo "PYTHON=$python is $("$python" --version 2>&1); segloop needs Python 3.10 to 3.13." >&2
+  exit 2
+fi
+if [ ! -x "$venv/bin/python" ]; then
+  "$python" -m venv "$venv"
+fi
+"$venv/bin/python" -m pip install --quiet --upgrade pip
+"$venv/bin/python" -m pip install --quiet --constraint launch/constraints.txt \
+  --editable ".${extras:+[$extras]}"

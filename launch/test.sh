@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# One command on a fresh machine: makes an environment, installs segloop with what the
+# tests need, checks the style, trains for a few steps from the command line, and runs
+# all tests.
+#
+#   bash launch/test.sh [PYTEST ARGUMENT ...]   e.g. bash launch/test.sh -k metrics
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+bash launch/install.sh test
+bin="${VENV:-.venv}/bin"
+"$bin/ruff" format --check .
+"$bin/ruff" check .
+
+model_dir="$(mktemp -d)"
+trap 'rm -rf "$model_dir"' EXIT
+"$bin/segloop" --flagfile=launch/flagfiles/quickstart.flags --model_dir="$model_dir" \
+  --train_epochs=0 --train_steps=4 --warmup_steps=1 --virtual_devices=2
+
+"$bin/python" -m pytest "$@"

@@ -1,0 +1,146 @@
+"""Checkpoints are whole, and only fit the run that wrote them."""
+
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests import helpers
+from trainer import checkpointing, errors
+
+_IDENTITY = {"seed": 0, "batch_size": 8}
+
+
+def _make(rig, model_dir, **kwargs):
+    state = {
+        "model": rig.model,
+        "optimizer": rig.optimizer,
+        "loss_scale": rig.loss_scale,
+        "global_step": rig.global_step,
+    }
+    kwargs = {"identity": _IDENTITY, "max_to_keep": 3, **kwargs}
+    return checkpointing.Checkpointer(str(model_dir), state=state, **kwargs)
+
+
+def _train_and_save(model_dir, steps, **kwargs):
+    rig = helpers.Rig(helpers.make_store(), optimizer="adam")
+    checkpointer = _make(rig, model_dir, **kwargs)
+    for _ in range(steps):
+        rig.train(1)
+        checkpointer.save()
+    return rig, checkpointer
+
+
+def _names(model_dir):
+    return sorted(path.name for path in (model_dir / "checkpoints").iterdir())
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
+def test_restoring_brings_back_every_variable(tmp_path, replicas, policy):
+    rig = helpers.Rig(
+        helpers.make_store(), replicas=replicas, optimizer="adam", policy=policy
+    )
+    rig.train(3)
+    variables = rig.model.variables + rig.optimizer.variables
+    variables += [rig.global_step, rig.loss_scale.scale, rig.loss_scale.finite_steps]
+    _make(rig, tmp_path).save()
+    saved = [variable.numpy() for variable in variables]
+    for variable in variables:
+        variable.assign(tf.cast(tf.ones(variable.shape) * 7, variable.dtype))
+    assert _make(rig, tmp_path).restore()
+    for variable, value in zip(variables, saved, strict=True):
+        np.testing.assert_array_equal(variable.numpy(), value)
+
+
+def test_nothing_to_restore_is_a_fresh_start(tmp_path):
+    rig = helpers.Rig(helpers.make_store())
+    assert not _make(rig, tmp_path).restore()
+
+
+def test_the_newest_and_the_best_are_kept(tmp_path):
+    rig = helpers.Rig(helpers.make_store())
+    checkpointer = _make(rig, tmp_path, max_to_keep=2)
+    for score in (0.1, 0.9, 0.2, 0.3, 0.4):
+        rig.train(1)
+        checkpointer.report_score(score)
+        checkpointer.save()
+    assert _names(tmp_path) == ["step-00000002", "step-00000004", "step-00000005"]
+    restored = _make(rig, tmp_path)
+    restored.restore()
+    assert (restored.best_step, restored.best_score) == (2, 0.9)
+
+
+def test_another_setting_is_an_error_that_names_it(tmp_path):
+    rig, _ = _train_and_save(tmp_path, 1)
+    other = _make(rig, tmp_path, identity={"seed": 1, "batch_size": 8})
+    with pytest.raises(errors.CheckpointError, match="seed was 0 and is 1"):
+        other.restore()
+
+
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path):
+    rig, _ = _train_and_save(tmp_path, 2)
+    index = tmp_path / "checkpoints" / "step-00000002" / "state.index"
+    index.write_bytes(b"")
+    assert _make(rig, tmp_path).restore()
+    assert int(rig.global_step.numpy()) == 1
+
+
+def test_damage_everywhere_does_not_start_over(tmp_path):
+    rig, _ = _train_and_save(tmp_path, 1)
+    metadata = tmp_path / "checkpoints" / "step-00000001" / "metadata.json"
+    metadata.write_text("{")
+    with pytest.raises(errors.CheckpointError, match="none can be read"):
+        _make(rig, tmp_path).restore()
+
+
+def test_an_unfinished_save_is_no_checkpoint(tmp_path):
+    rig, _ = _train_and_save(tmp_path, 1)
+    (tmp_path / "checkpoints" / "step-00000009.partial").mkdir()
+    assert _make(rig, tmp_path).restore()
+    assert int(rig.global_step.numpy()) == 1
+
+
+def test_another_process_than_the_chief_writes_nothing(tmp_path):
+    _train_and_save(tmp_path, 1, is_chief=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_weights_alone_are_restored_from_last_best_or_a_path(tmp_path):
+    rig = helpers.Rig(helpers.make_store())
+    checkpointer = _make(rig, tmp_path)
+    kernels = {}
+    for score in (0.9, 0.1, 0.2):
+        rig.train(1)
+        checkpointer.report_score(score)
+        checkpointer.save()
+        kernels[int(rig.global_step.numpy())] = rig.model.get_weights()[0]
+    fresh = helpers.build_tiny()
+    second = str(tmp_path / "checkpoints" / "step-00000002")
+    for which, step in (("last", 3), ("best", 1), (second, 2)):
+        assert checkpointing.restore_model(fresh, str(tmp_path), which) == step
+        np.testing.assert_array_equal(fresh.get_weights()[0], kernels[step])
+
+
+def test_no_checkpoint_to_evaluate_is_an_error(tmp_path):
+    with pytest.raises(errors.CheckpointError, match="holds no checkpoint; train"):
+        checkpointing.restore_model(helpers.build_tiny(), str(tmp_path), "last")
+
+
+def test_weights_of_another_model_do_not_fit(tmp_path):
+    _train_and_save(tmp_path, 1)
+    other = helpers.build_tiny(num_classes=5)
+    with pytest.raises(errors.CheckpointError, match="cannot be restored into this"):
+        checkpointing.restore_model(other, str(tmp_path), "last")
+
+
+def test_metadata_is_json_with_step_score_and_identity(tmp_path):
+    _, checkpointer = _train_and_save(tmp_path, 1)
+    path = tmp_path / "checkpoints" / "step-00000001" / "metadata.json"
+    assert json.loads(path.read_text()) == {
+        "step": 1,
+        "best_step": None,
+        "best_score": None,
+        "identity": _IDENTITY,
+    }

@@ -1,0 +1,343 @@
+"""A `Config` that exists is valid; messages name flag, value, rule and remedy."""
+
+import dataclasses
+import json
+
+import pytest
+from absl import flags as absl_flags
+
+from trainer import config, errors, flags
+
+
+@pytest.fixture(autouse=True)
+def _keep_globals():
+    """Replaces that of conftest: nothing here touches Keras, and it takes 0.2 s."""
+
+
+def _make(**settings) -> config.Config:
+    return config.from_dict({"model_dir": "runs/a", **settings})
+
+
+def _parse(*arguments: str) -> config.Config:
+    flag_values = absl_flags.FlagValues()
+    flags.define_flags(flag_values, "test")
+    flag_values(["program", *arguments])
+    return flags.config_from_flags(flag_values)
+
+
+# Every setting away from its default, so that a lost one shows.
+_UNUSUAL = {
+    "mode": "evaluate",
+    "model_dir": "runs/with space/ü",
+    "checkpoint": "best",
+    "seed": 17,
+    "deterministic": True,
+    "dataset": "tfds:ade20k:1.0.0",
+    "data_dir": "/data",
+    "train_split": "train[:80%]",
+    "eval_split": "train[80%:]",
+    "image_key": "photo",
+    "label_key": "mask",
+    "image_size": (64, 96),
+    "num_classes": 3,
+    "class_names": ("cat", "dog", "the rest"),
+    "label_offset": -1,
+    "ignore_label": 0,
+    "horizontal_flip": False,
+    "cache": "disk",
+    "cache_dir": "/cache",
+    "encoder_alpha": 0.35,
+    "encoder_weights": "none",
+    "freeze_encoder": False,
+    "encoder_bn_momentum": 0.9,
+    "decoder": "tensorflow_examples",
+    "decoder_filters": (16, 8, 4, 2),
+    "optimizer": "sgd",
+    "learning_rate": 1e-05,
+    "lr_schedule": "polynomial",
+    "polynomial_power": 2.5,
+    "warmup_steps": 7,
+    "momentum": 0.5,
+    "weight_decay": 1e-4,
+    "global_clipnorm": 1.5,
+    "batch_size": 6,
+    "train_epochs": 0,
+    "train_steps": 100,
+    "steps_per_loop": 3,
+    "epochs_between_evals": 2,
+    "log_steps": 5,
+    "checkpoint_interval": 11,
+    "max_to_keep": 2,
+    "summary_images": 0,
+    "distribution_strategy": "one_device",
+    "num_gpus": 0,
+    "virtual_devices": 2,
+    "mixed_precision": "bfloat16",
+    "enable_xla": True,
+}
+
+
+def test_the_unusual_settings_are_all_the_settings_and_none_is_a_default():
+    defaults = _make().as_dict()
+    same = {name for name, value in _UNUSUAL.items() if defaults[name] == value}
+    assert same == set()
+    # There is but one encoder.
+    assert defaults.keys() - _UNUSUAL.keys() == {"encoder"}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "rule"),
+    [
+        ("mode", "test", "use one of train, evaluate, train_and_evaluate"),
+        ("seed", -1, "must be at least 0"),
+        # 2^31 - 1 = 2147483647
+        ("seed", 2147483648, "must be at most 2147483647"),
+        ("image_size", (16,), "must be at least 32"),
+        ("num_classes", 1, "must be at least 2"),
+        ("num_classes", 256, "must be at most 255"),
+        ("label_offset", -256, "must be at least -255"),
+        ("label_offset", 256, "must be at most 255"),
+        ("ignore_label", -1, "must be at least 0"),
+        ("ignore_label", 65536, "must be at most 65535"),
+        ("cache", "none", "use one of memory, disk"),
+        ("encoder", "vgg", "use one of mobilenet_v2"),
+        ("encoder_alpha", 0.0, r"must be at least 0\.1"),
+        ("encoder_alpha", 5.0, r"must be at most 4\.0"),
+        ("encoder_bn_momentum", -0.1, r"must be at least 0\.0"),
+        ("encoder_bn_momentum", 1.1, r"must be at most 1\.0"),
+        ("decoder", "fcn", "use one of pix2pix, tensorflow_examples"),
+        ("decoder_filters", (8, 8, 0, 8), "must be at least 1"),
+        ("optimizer", "lion", "use one of adam, adamw, sgd"),
+        ("learning_rate", -0.1, r"must be at least 0\.0"),
+        ("lr_schedule", "step", "use one of constant, cosine, polynomial"),
+        ("polynomial_power", -1.0, r"must be at least 0\.0"),
+        ("warmup_steps", -1, "must be at least 0"),
+        ("momentum", -0.1, r"must be at least 0\.0"),
+        ("momentum", 1.5, r"must be at most 1\.0"),
+        ("weight_decay", -0.1, r"must be at least 0\.0"),
+        ("global_clipnorm", -1.0, r"must be at least 0\.0"),
+        ("batch_size", 0, "must be at least 1"),
+        ("train_epochs", -1, "must be at least 0"),
+        ("train_steps", -1, "must be at least 0"),
+        ("steps_per_loop", 0, "must be at least 1"),
+        ("epochs_between_evals", 0, "must be at least 1"),
+        ("log_steps", 0, "must be at least 1"),
+        ("checkpoint_interval", -1, "must be at least 0"),
+        ("max_to_keep", 0, "must be at least 1"),
+        ("summary_images", -1, "must be at least 0"),
+        (
+            "distribution_strategy",
+            "tpu",
+            "use one of mirrored, one_device, multi_worker_mirrored",
+        ),
+        ("num_gpus", -2, "must be at least -1"),
+        ("virtual_devices", -1, "must be at least 0"),
+        (
+            "mixed_precision",
+            "float64",
+            "use one of auto, float32, bfloat16, float16",
+        ),
+    ],
+)
+def test_value_out_of_bounds_is_named_with_its_rule(name, value, rule):
+    shown = config.format_value(value)
+    with pytest.raises(errors.ConfigError, match=rf"^--{name}={shown}: {rule}\.$"):
+        _make(**{name: value})
+
+
+@pytest.mark.parametrize("value", ["nan", "inf"])
+@pytest.mark.parametrize("name", ["learning_rate", "weight_decay", "global_clipnorm"])
+def test_number_that_is_not_finite_is_rejected(name, value):
+    with pytest.raises(errors.ConfigError, match=f"^--{name}={value}: must be finite"):
+        _make(optimizer="sgd", **{name: float(value)})
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"model_dir": ""}, r"^--model_dir is empty; .* e\.g\. --model_dir=runs/first"),
+        ({"dataset": "pets"}, r"^--dataset=pets: use synthetic or tfds:NAME\.$"),
+        ({"dataset": "tfds"}, r"^--dataset=tfds: use synthetic or tfds:NAME\.$"),
+        ({"dataset": "tfds:"}, r"^--dataset=tfds:: use synthetic or tfds:NAME\.$"),
+        (
+            {"dataset": "synthetic:3"},
+            r"^--dataset=synthetic:3: use synthetic or tfds:NAME\.$",
+        ),
+        (
+            {"image_size": (32, 32, 32)},
+            r"^--image_size=32,32,32: give HEIGHT or HEIGHT,WIDTH\.$",
+        ),
+        ({"image_size": ()}, r"^--image_size=: give HEIGHT or HEIGHT,WIDTH\.$"),
+        # 100 = 3 * 32 + 4 lies between 3 * 32 = 96 and 4 * 32 = 128.
+        (
+            {"image_size": (64, 100)},
+            r"^--image_size=64,100: .* multiple of 32; use 96 or 128 for 100\.$",
+        ),
+        (
+            {"class_names": ("cat", "cat")},
+            r"^--class_names=cat,cat: give each class a name of its own\.$",
+        ),
+        (
+            {"class_names": ("cat", "")},
+            r"^--class_names=cat,: give each class a name of its own\.$",
+        ),
+        ({"class_names": ()}, r"^--class_names=: name 2 to 255 classes\.$"),
+        ({"class_names": ("cat",)}, r"^--class_names=cat: name 2 to 255 classes\.$"),
+        (
+            {"class_names": ("cat", "dog"), "num_classes": 3},
+            r"^--class_names=cat,dog: these are 2 names, but --num_classes=3; make the "
+            r"two agree or leave --num_classes out\.$",
+        ),
+        (
+            {"decoder_filters": (64, 32)},
+            r"^--decoder_filters=64,32: give 4 numbers, one for each upsampling block",
+        ),
+        (
+            {"encoder_weights": "none"},
+            r"^--freeze_encoder with --encoder_weights=none .*; use --nofreeze_encoder",
+        ),
+        (
+            {"optimizer": "adam", "weight_decay": 0.01},
+            r"^--weight_decay=0\.01: adam has none; use --optimizer=adamw\.$",
+        ),
+        (
+            {"train_epochs": 3, "train_steps": 40},
+            r"^--train_epochs=3 and --train_steps=40 .*; set one of them to 0\.$",
+        ),
+        (
+            {"train_steps": 0},
+            r"^--train_epochs and --train_steps leave nothing to train; give one .* 1",
+        ),
+        (
+            {"train_epochs": 0, "train_steps": 0},
+            r"^--train_epochs and --train_steps leave nothing to train; give one .* 1",
+        ),
+        (
+            {"distribution_strategy": "one_device", "num_gpus": 2},
+            r"^--num_gpus=2: --distribution_strategy=one_device uses one; use mirrored",
+        ),
+    ],
+)
+def test_contradiction_is_found_when_the_config_is_made(settings, message):
+    with pytest.raises(errors.ConfigError, match=message):
+        _make(**settings)
+
+
+def test_one_side_means_a_square():
+    assert _make(image_size=(96,)).data.image_size == (96, 96)
+
+
+@pytest.mark.parametrize(
+    ("settings", "epochs", "steps"),
+    [
+        ({}, 20, None),
+        ({"train_epochs": 3}, 3, None),
+        ({"train_steps": 40}, None, 40),
+        ({"train_epochs": 3, "train_steps": 0}, 3, 0),
+        ({"train_epochs": 0, "train_steps": 40}, 0, 40),
+    ],
+)
+def test_twenty_epochs_unless_a_length_is_given(settings, epochs, steps):
+    train = _make(**settings).train
+    assert (train.train_epochs, train.train_steps) == (epochs, steps)
+
+
+@pytest.mark.parametrize("settings", [{}, _UNUSUAL], ids=["defaults", "unusual"])
+def test_flagfile_gives_an_equal_config(settings, tmp_path):
+    original = _make(**settings)
+    path = tmp_path / "config.flags"
+    path.write_text(original.to_flagfile())
+    assert _parse(f"--flagfile={path}") == original
+
+
+def test_flagfile_has_one_line_for_each_setting_that_is_not_none():
+    lines = _make(train_epochs=3).to_flagfile().splitlines()
+    assert "--model_dir=runs/a" in lines
+    assert "--image_size=128,128" in lines
+    assert "--freeze_encoder=true" in lines
+    assert not any(line.startswith("--train_steps") for line in lines)
+
+
+def test_json_holds_every_setting():
+    values = json.loads(_make(**_UNUSUAL).to_json())
+    lists = {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in _UNUSUAL.items()
+    }
+    assert values == {**lists, "encoder": "mobilenet_v2"}
+
+
+def test_json_has_one_setting_a_line():
+    lines = _make().to_json().splitlines()
+    assert '  "batch_size": 64,' in lines
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["seed", "batch_size", "dataset", "image_size", "horizontal_flip", "optimizer"],
+)
+def test_identity_holds_what_a_model_dir_cannot_change(name):
+    assert name in _make().identity()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "learning_rate",
+        "mode",
+        "model_dir",
+        "train_epochs",
+        "train_steps",
+        "mixed_precision",
+        "distribution_strategy",
+        "num_gpus",
+        "data_dir",
+        "cache",
+        "log_steps",
+    ],
+)
+def test_identity_leaves_out_what_may_change_between_starts(name):
+    assert name not in _make().identity()
+
+
+def test_identity_is_as_json_gives_it_back():
+    identity = _make(**_UNUSUAL).identity()
+    assert json.loads(json.dumps(identity)) == identity
+
+
+def test_configs_with_equal_settings_are_equal():
+    assert _make(batch_size=32) == _make(batch_size=32)
+
+
+def test_configs_with_another_setting_differ():
+    assert _make(batch_size=32) != _make(batch_size=16)
+
+
+def test_config_cannot_be_changed():
+    with pytest.raises(dataclasses.FrozenInstanceError, match="batch_size"):
+        _make().train.batch_size = 1
+
+
+def test_from_dict_names_what_is_no_setting():
+    with pytest.raises(KeyError, match="not settings: bath_size, sed"):
+        _make(sed=1, bath_size=2)
+
+
+def test_from_dict_undoes_as_dict():
+    original = _make(**_UNUSUAL)
+    assert config.from_dict(original.as_dict()) == original
+
+
+@pytest.mark.parametrize(
+    ("value", "typed"),
+    [
+        (True, "true"),
+        (False, "false"),
+        ((64, 96), "64,96"),
+        ((), ""),
+        (1e-05, "1e-05"),
+        ("a b", "a b"),
+    ],
+)
+def test_format_value_is_what_a_user_would_type(value, typed):
+    assert config.format_value(value) == typed

@@ -1,0 +1,179 @@
+"""Who may import whom, and that every public name says what it does.
+
+The sources are parsed, not imported: an import in a branch or a function counts, too.
+"""
+
+import ast
+import pathlib
+from collections.abc import Iterator
+
+import pytest
+
+_ROOT = pathlib.Path(__file__).resolve().parents[1]
+_PACKAGES = ("data", "models", "trainer")
+
+_ALLOWED_EDGES = {
+    # module or package: the packages of this project that it may import
+    "data": {"data"},
+    "models": {"models"},
+    "trainer": {"trainer", "data"},
+    # The one place where configuration, data and models meet.
+    "trainer/experiment.py": {"trainer", "data", "models"},
+    # Settings are data: of the rest of the project they know the classes' limits.
+    "trainer/errors.py": set(),
+    "trainer/losses.py": {"data"},
+    "data/schema.py": set(),
+}
+"""The entry of a module counts before that of its package."""
+
+_HEAVY = {"tensorflow", "keras", "numpy", "tensorflow_datasets"}
+_LIGHT_MODULES = (
+    "trainer/__init__.py",
+    "trainer/config.py",
+    "trainer/errors.py",
+    "trainer/flags.py",
+    "trainer/main.py",
+    "trainer/modes/__init__.py",
+    "data/__init__.py",
+    "data/schema.py",
+)
+"""What `--help` and a rejected flag import: they answer at once."""
+
+_KERAS_OVERRIDES = {"build", "call", "compute_output_shape", "get_config"}
+
+
+@pytest.fixture(autouse=True)
+def _keep_globals():
+    """Replaces that of conftest: nothing here touches Keras, and it takes 0.2 s."""
+
+
+def _modules() -> list[str]:
+    return sorted(
+        str(path.relative_to(_ROOT))
+        for package in _PACKAGES
+        for path in (_ROOT / package).rglob("*.py")
+    )
+
+
+def _parse(module: str) -> ast.Module:
+    return ast.parse((_ROOT / module).read_text(), filename=module)
+
+
+def _imports(tree: ast.AST) -> Iterator[str]:
+    """Yields the dotted names that are imported, `a.b` for `from a import b`."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            # A relative import has no name to judge by, and no place here.
+            base = "." * node.level + (node.module or "")
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def _top_level_imports(tree: ast.Module) -> Iterator[str]:
+    """Yields what importing the module imports at once."""
+    for node in tree.body:
+        is_for_types = isinstance(node, ast.If) and ast.unparse(node.test) == (
+            "TYPE_CHECKING"
+        )
+        if not is_for_types and not isinstance(node, ast.FunctionDef | ast.ClassDef):
+            yield from _imports(node)
+
+
+def test_there_are_modules_to_look_at():
+    assert set(_LIGHT_MODULES) | {"models/unet.py"} <= set(_modules())
+
+
+@pytest.mark.parametrize("module", _modules())
+def test_imports_follow_the_layers(module):
+    allowed = _ALLOWED_EDGES.get(module, _ALLOWED_EDGES[module.split("/")[0]])
+    used = {name.split(".")[0] for name in _imports(_parse(module))}
+    assert used & {"", "tests", *_PACKAGES} <= allowed
+
+
+def test_every_allowed_edge_is_in_use():
+    for owner, allowed in _ALLOWED_EDGES.items():
+        modules = [m for m in _modules() if m == owner or m.startswith(f"{owner}/")]
+        used = {name.split(".")[0] for m in modules for name in _imports(_parse(m))}
+        assert allowed <= used, owner
+
+
+def test_only_flags_and_main_know_that_flags_exist():
+    users = {
+        module
+        for module in _modules()
+        if any(name.startswith("absl.flags") for name in _imports(_parse(module)))
+    }
+    assert users == {"trainer/flags.py", "trainer/main.py"}
+
+
+def test_no_module_uses_the_command_line_of_tensorflow():
+    users = [m for m in _modules() if "compat.v1.flags" in (_ROOT / m).read_text()]
+    assert users == []
+
+
+@pytest.mark.parametrize("module", _LIGHT_MODULES)
+def test_what_help_needs_imports_no_heavy_module(module):
+    names = {name.split(".")[0] for name in _top_level_imports(_parse(module))}
+    assert names & _HEAVY == set()
+
+
+@pytest.mark.parametrize("module", _LIGHT_MODULES)
+def test_what_help_needs_imports_only_its_like(module):
+    names = [
+        name
+        for name in _top_level_imports(_parse(module))
+        if name.split(".")[0] in _PACKAGES
+    ]
+    paths = {name.replace(".", "/") for name in names}
+    light = {
+        path.removesuffix(".py").removesuffix("/__init__") for path in _LIGHT_MODULES
+    }
+    assert paths <= light
+
+
+def _public(tree: ast.Module) -> Iterator[tuple[str, ast.AST]]:
+    """Yields the public classes, functions and methods, with dotted names."""
+    for node in tree.body:
+        if not isinstance(node, ast.FunctionDef | ast.ClassDef):
+            continue
+        if node.name.startswith("_"):
+            continue
+        yield node.name, node
+        if isinstance(node, ast.ClassDef):
+            for item in node.body:
+                if (
+                    isinstance(item, ast.FunctionDef)
+                    and not item.name.startswith("_")
+                    and item.name not in _KERAS_OVERRIDES
+                ):
+                    yield f"{node.name}.{item.name}", item
+
+
+@pytest.mark.parametrize("module", _modules())
+def test_every_module_and_public_name_has_a_docstring(module):
+    tree = _parse(module)
+    named = [(module, tree), *_public(tree)]
+    assert [name for name, node in named if not ast.get_docstring(node)] == []
+
+
+@pytest.mark.parametrize("module", _modules())
+def test_every_public_function_has_a_return_annotation(module):
+    bare = [
+        name
+        for name, node in _public(_parse(module))
+        if isinstance(node, ast.FunctionDef) and node.returns is None
+    ]
+    assert bare == []
+
+
+@pytest.mark.parametrize("module", _modules())
+def test_docstrings_start_with_one_line(module):
+    """The first line would do as an entry of a table: short, ended, alone."""
+    tree = _parse(module)
+    wrong = []
+    for name, node in [(module, tree), *_public(tree)]:
+        first, *rest = (ast.get_docstring(node) or ".").splitlines()
+        if not first.endswith(".") or any(line.strip() for line in rest[:1]):
+            wrong.append(name)
+    assert wrong == []

@@ -1,0 +1,274 @@
+"""The command line, end to end, and every mistake in the user's words."""
+
+import importlib
+import json
+import pathlib
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from absl import flags as absl_flags
+
+from data import schema
+from data.sources import synthetic
+from tests import helpers
+from trainer import checkpointing, errors, flags, modes
+
+_ROOT = pathlib.Path(__file__).resolve().parent.parent
+_SMALL = (
+    "--image_size=32",
+    "--encoder_alpha=0.35",
+    "--decoder_filters=8,8,8,8",
+    "--batch_size=8",
+    "--log_steps=2",
+    "--steps_per_loop=3",
+)
+
+
+@pytest.fixture(scope="module")
+def encoder_weights(tmp_path_factory):
+    """Returns a file of random encoder weights: a frozen encoder traces much faster."""
+    keras.utils.set_random_seed(3)
+    path = tmp_path_factory.mktemp("weights") / "encoder.weights.h5"
+    keras.applications.MobileNetV2(
+        input_shape=(32, 32, 3), alpha=0.35, include_top=False, weights=None
+    ).save_weights(path)
+    return path
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path, encoder_weights):
+    """Returns a function that runs the program in this process."""
+    defaults = (f"--encoder_weights={encoder_weights}", *_SMALL)
+    monkeypatch.setattr(synthetic, "NUM_EXAMPLES", {"train": 24, "test": 10})
+
+    def run_in_process(*arguments, model_dir=tmp_path / "run", small=True):
+        flag_values = absl_flags.FlagValues()
+        flags.define_flags(flag_values, "test")
+        given = (f"--model_dir={model_dir}", *(defaults if small else ()), *arguments)
+        flag_values(["test", *given])
+        config = flags.config_from_flags(flag_values)
+        importlib.import_module(modes.MODES[config.run.mode]).run(config)
+        return model_dir
+
+    return run_in_process
+
+
+def _command(*arguments, **kwargs):
+    return subprocess.run(
+        [sys.executable, "-m", "trainer.main", *arguments],
+        cwd=_ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        **kwargs,
+    )
+
+
+def _points(model_dir, split):
+    lines = (model_dir / "metrics.jsonl").read_text().splitlines()
+    return [point for point in map(json.loads, lines) if point["split"] == split]
+
+
+def _final_weights(model_dir):
+    path = sorted((model_dir / "checkpoints").glob("step-????????"))[-1]
+    reader = tf.train.load_checkpoint(str(path / "state"))
+    names = sorted(reader.get_variable_to_shape_map())
+    names = [name for name in names if "OBJECT_GRAPH" not in name]
+    return {name: reader.get_tensor(name) for name in names}
+
+
+def test_train_and_evaluate_end_to_end(run, capsys):
+    model_dir = run("--train_epochs=2", "--summary_images=2")
+    printed = capsys.readouterr().out
+    for title in ("pixel accuracy", "mean IoU", "IoU body", "IoU border"):
+        assert title in printed
+    assert f"tensorboard --logdir={model_dir}" in printed
+    assert tf.io.decode_png((model_dir / "predictions.png").read_bytes()).shape[2] == 3
+    # 2 epochs of 24 examples in batches of 8 are 6 steps; evaluated after each epoch.
+    assert [p["step"] for p in _points(model_dir, "eval")] == [3, 6]
+    assert [p["step"] for p in _points(model_dir, "train")] == [2, 3, 4, 6]
+    assert (model_dir / "config.json").exists()
+
+
+def test_a_finished_run_says_so_and_prints_its_scores_again(run, capsys):
+    run("--train_steps=2")
+    first = capsys.readouterr().out
+    run("--train_steps=2")
+    assert first.split("training")[0] in capsys.readouterr().out
+
+
+def test_the_written_flagfile_repeats_the_run(run, tmp_path):
+    first = run("--train_steps=3", "--seed=5")
+    second = tmp_path / "again"
+    run(
+        f"--flagfile={first / 'config.flags'}",
+        f"--model_dir={second}",
+        model_dir="ignored",
+        small=False,
+    )
+    a, b = _final_weights(first), _final_weights(second)
+    assert a.keys() == b.keys()
+    for name in a:
+        np.testing.assert_array_equal(a[name], b[name], err_msg=name)
+
+
+def test_a_stopped_run_goes_on_to_the_same_weights(run, tmp_path):
+    whole = run("--train_steps=7", "--epochs_between_evals=9", "--optimizer=adamw")
+    parts = tmp_path / "parts"
+    for steps in (3, 7):
+        run(
+            f"--train_steps={steps}",
+            "--epochs_between_evals=9",
+            "--optimizer=adamw",
+            model_dir=parts,
+        )
+    a, b = _final_weights(whole), _final_weights(parts)
+    for name in a:
+        np.testing.assert_array_equal(a[name], b[name], err_msg=name)
+
+
+def test_two_devices_give_the_losses_of_one(run, tmp_path):
+    one = run("--train_steps=4")
+    two = run("--train_steps=4", "--virtual_devices=2", model_dir=tmp_path / "two")
+    for split in ("train", "eval"):
+        a, b = _points(one, split), _points(two, split)
+        for name in ("loss", "gradient_norm", "mean_iou", "pixel_accuracy"):
+            if name in a[0]:
+                np.testing.assert_allclose(
+                    [p[name] for p in b], [p[name] for p in a], rtol=2e-3
+                )
+
+
+def test_evaluate_scores_a_checkpoint_on_the_whole_split(run, capsys):
+    run("--train_steps=3")
+    trained = capsys.readouterr().out
+    run("--mode=evaluate", "--train_steps=3", "--batch_size=4")
+    evaluated = capsys.readouterr().out
+    assert trained.split("training")[0] in evaluated.split("evaluation")[0]
+
+
+def test_disk_cache_trains_to_the_same_weights(run, tmp_path):
+    memory = run("--train_steps=2")
+    for name in ("first", "second"):
+        disk = run(
+            "--train_steps=2",
+            "--cache=disk",
+            f"--cache_dir={tmp_path / 'cache'}",
+            model_dir=tmp_path / name,
+        )
+        a, b = _final_weights(memory), _final_weights(disk)
+        for key in a:
+            np.testing.assert_array_equal(a[key], b[key], err_msg=key)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        (
+            ("--batch_size=9", "--virtual_devices=2"),
+            errors.ConfigError,
+            "--batch_size=9 is not divisible by 2 replicas; use 8 or 10",
+        ),
+        (
+            ("--encoder_weights=/nowhere/w.h5",),
+            errors.ConfigError,
+            "--encoder_weights=/nowhere/w.h5: there is no such file",
+        ),
+        (
+            ("--label_offset=-1",),
+            schema.DataError,
+            "synthetic/train, example 0 .*--label_offset=-1.*did you mean "
+            "--label_offset=0",
+        ),
+        (
+            ("--enable_xla", "--virtual_devices=2"),
+            errors.ConfigError,
+            "--enable_xla with 2 replicas",
+        ),
+        (
+            ("--warmup_steps=3",),
+            errors.ConfigError,
+            "--warmup_steps=3 is not less than the 3 steps",
+        ),
+        (
+            ("--train_split=nowhere",),
+            schema.DataError,
+            "nowhere.*train.*test",
+        ),
+        (
+            ("--decoder=tensorflow_examples",),
+            errors.ConfigError,
+            "--decoder=tensorflow_examples: the package tensorflow_examples is not",
+        ),
+    ],
+)
+def test_a_mistake_is_named_before_training(run, arguments, error, message):
+    with pytest.raises(error, match=message):
+        run("--train_steps=3", *arguments)
+
+
+def test_an_unwritable_model_dir_is_named(run, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(errors.ConfigError, match="--model_dir=.*cannot be written"):
+        run("--train_steps=1", model_dir=tmp_path / "file" / "run")
+
+
+def test_a_model_dir_of_another_configuration_is_named(run):
+    run("--train_steps=1")
+    with pytest.raises(errors.CheckpointError, match="batch_size was 8 and is 4"):
+        run("--train_steps=2", "--batch_size=4")
+
+
+def test_imagenet_weights_without_a_network_say_what_to_do(run, monkeypatch):
+    def fail(*args, **kwargs):
+        raise Exception("URL fetch failure on ...: no route")
+
+    monkeypatch.setattr(
+        keras.applications.MobileNetV2.__globals__["file_utils"], "get_file", fail
+    )
+    with pytest.raises(errors.ConfigError, match="imagenet: .*could not be downloaded"):
+        run("--train_steps=1", "--encoder_weights=imagenet")
+
+
+def test_non_finite_loss_ends_the_run_and_saves_nothing(run):
+    with pytest.raises(errors.NonFiniteError, match="of step \\d+ are not finite"):
+        run("--train_steps=9", "--optimizer=sgd", "--learning_rate=1e30")
+
+
+def test_help_of_the_program_lists_flags_and_exit_codes_work():
+    result = _command("--model_dir=x", "--batch_sizes=8")
+    assert result.returncode == 1
+    assert "Unknown command line flag 'batch_sizes'" in result.stderr
+    result = _command("--model_dir=x", "--train_epochs=2", "--train_steps=2")
+    assert result.returncode == errors.ConfigError.exit_code
+    assert "Traceback" not in result.stderr
+    assert result.stderr.startswith("Error: --train_epochs=2 and --train_steps=2 both")
+
+
+@helpers.needs_pets
+@helpers.needs_weights
+def test_real_photos_with_the_tutorials_flagfile_for_a_few_steps(run, tmp_path):
+    weights = helpers.SHARED / "weights" / "mobilenet_v2_1.0_no_top.weights.h5"
+    model_dir = run(
+        f"--flagfile={_ROOT / 'launch/flagfiles/pets_tutorial.flags'}",
+        f"--data_dir={helpers.SHARED / 'tfds'}",
+        f"--encoder_weights={weights}",
+        "--train_epochs=0",
+        "--train_steps=2",
+        "--batch_size=8",
+        "--eval_split=test[:16]",
+        "--train_split=train[:16]",
+        small=False,
+    )
+    (point,) = _points(model_dir, "eval")
+    assert {"iou/pet", "iou/background", "iou/border"} <= point.keys()
+    path = checkpointing.list_checkpoints(model_dir / "checkpoints")[-1]
+    assert checkpointing.read_metadata(path).identity["class_names"] == [
+        "pet",
+        "background",
+        "border",
+    ]

@@ -1,0 +1,356 @@
+"""Tests of the U-Net and its parts."""
+
+import sys
+import types
+
+import keras
+import numpy as np
+import pytest
+
+from models import encoders, factory, layers
+from tests import helpers
+
+WEIGHTS = helpers.SHARED / "weights" / "mobilenet_v2_1.0_no_top.weights.h5"
+
+FEATURES = (
+    "block_1_expand_relu",
+    "block_3_expand_relu",
+    "block_6_expand_relu",
+    "block_13_expand_relu",
+    "block_16_project",
+)
+"""The layers whose outputs the TensorFlow tutorial on segmentation takes."""
+
+
+def make_images(size=32, num_images=2):
+    """Makes uint8 noise [num_images, size, size, 3]."""
+    shape = (num_images, size, size, 3)
+    return np.random.default_rng(1).integers(0, 256, shape, np.uint8)
+
+
+def build_small_encoder(size=32, weights="none"):
+    return encoders.build_mobilenet_v2((size, size), alpha=0.35, weights=weights)
+
+
+def find_batch_norms(model):
+    """Lists all batch-norm layers, those of nested models and blocks included."""
+    return [
+        layer
+        for layer in model._flatten_layers()
+        if isinstance(layer, keras.layers.BatchNormalization)
+    ]
+
+
+def assert_weights_equal(encoder, application):
+    """Compares layers by name; the application has a few more at its end."""
+    for layer in encoder.layers[2:]:  # Without the input and its scaling.
+        other = application.get_layer(layer.name)
+        for weight, expected in zip(
+            layer.get_weights(), other.get_weights(), strict=True
+        ):
+            np.testing.assert_array_equal(weight, expected)
+
+
+def upsample(filters, size, norm_type="batchnorm", apply_dropout=False):
+    """Stands in for `pix2pix.upsample` of the `tensorflow_examples` package."""
+    assert norm_type == "batchnorm" and not apply_dropout
+    return keras.Sequential(
+        [
+            keras.layers.Conv2DTranspose(
+                filters,
+                size,
+                strides=2,
+                padding="same",
+                kernel_initializer=keras.initializers.RandomNormal(0.0, 0.02),
+                use_bias=False,
+            ),
+            keras.layers.BatchNormalization(),
+            keras.layers.ReLU(),
+        ]
+    )
+
+
+@pytest.fixture
+def tensorflow_examples(monkeypatch):
+    """Puts a stand-in for the package where `import` finds it."""
+    name = "tensorflow_examples"
+    for part in ("", ".models", ".models.pix2pix"):
+        monkeypatch.setitem(sys.modules, name + part, types.ModuleType(name + part))
+    module = types.ModuleType(f"{name}.models.pix2pix.pix2pix")
+    module.upsample = upsample
+    sys.modules[f"{name}.models.pix2pix"].pix2pix = module
+
+
+def test_tutorials_setting_has_the_tutorials_parameters():
+    model = helpers.build_unet(
+        size=128,
+        encoder_alpha=1.0,
+        freeze_encoder=True,
+        decoder_filters=(512, 256, 128, 64),
+    )
+
+    trainable = sum(int(np.prod(v.shape)) for v in model.trainable_variables)
+    assert (model.count_params(), trainable) == (6_504_227, 4_660_323)
+
+
+def test_features_have_strides_2_to_32():
+    encoder = build_small_encoder(size=64)
+
+    sizes = [output.shape[1:3] for output in encoder.outputs]
+    assert sizes == [(32, 32), (16, 16), (8, 8), (4, 4), (2, 2)]
+
+
+def test_features_are_those_of_keras_for_inputs_from_minus_1_to_1():
+    encoder = build_small_encoder()
+    application = keras.applications.MobileNetV2(
+        (32, 32, 3), alpha=0.35, include_top=False, weights=None
+    )
+    for layer in encoder.layers[2:]:  # Without the input and its scaling.
+        application.get_layer(layer.name).set_weights(layer.get_weights())
+    outputs = [application.get_layer(name).output for name in FEATURES]
+    reference = keras.Model(application.inputs, outputs)
+    images = make_images().astype(np.float32)
+
+    features = encoder(images)
+
+    expected = reference(images / 127.5 - 1)
+    for feature, other in zip(features, expected, strict=True):
+        np.testing.assert_allclose(feature, other, rtol=1e-4, atol=1e-5)
+
+
+def test_bytes_and_floats_give_the_same_logits():
+    model = helpers.build_unet()
+    images = make_images()
+
+    np.testing.assert_array_equal(model(images), model(images.astype(np.float32)))
+
+
+def test_logits_have_the_size_of_the_image():
+    model = helpers.build_unet(num_classes=5, image_size=(32, 64))
+
+    assert model.output_shape == (None, 32, 64, 5)
+
+
+def test_frozen_encoder_does_not_notice_training():
+    model = helpers.build_unet(freeze_encoder=True)
+    encoder, images = model.get_layer("mobilenet_v2"), make_images()
+    before = encoder.get_weights()
+
+    in_training, in_inference = encoder(images, training=True), encoder(images)
+
+    for feature, other in zip(in_training, in_inference, strict=True):
+        np.testing.assert_array_equal(feature, other)
+    for weight, other in zip(encoder.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(weight, other)
+
+
+def test_free_encoder_notices_training():
+    model = helpers.build_unet(freeze_encoder=False)
+    encoder, images = model.get_layer("mobilenet_v2"), make_images()
+
+    in_training, in_inference = encoder(images, training=True), encoder(images)
+
+    assert not np.allclose(in_training[0], in_inference[0])
+
+
+def test_freezing_leaves_the_decoder_to_train():
+    frozen = helpers.build_unet(freeze_encoder=True)
+
+    # Kernel, scale and offset of four blocks; kernel and bias of the logits.
+    assert len(frozen.trainable_variables) == 4 * 3 + 2
+
+
+@pytest.mark.parametrize("synchronized", [True, False])
+def test_all_batch_norms_are_synchronized_or_none(synchronized, tensorflow_examples):
+    for decoder in factory.DECODERS:
+        model = helpers.build_unet(
+            decoder=decoder, synchronized_batch_norm=synchronized
+        )
+
+        norms = find_batch_norms(model)
+        assert len(norms) == 50 + 4
+        assert {norm.synchronized for norm in norms} == {synchronized}
+
+
+@pytest.mark.parametrize("momentum, expected", [(0.9, 0.9), (None, 0.999)])
+def test_momentum_is_that_of_keras_unless_given(momentum, expected):
+    model = helpers.build_unet(encoder_bn_momentum=momentum)
+
+    norms = find_batch_norms(model.get_layer("mobilenet_v2"))
+    assert {norm.momentum for norm in norms} == {expected}
+
+
+def test_number_of_filters_must_be_that_of_the_skips():
+    with pytest.raises(ValueError, match=r"zip\(\) argument 2"):
+        helpers.build_unet(decoder_filters=(16, 8, 8))
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16", "mixed_float16"])
+def test_logits_are_float32_under_each_policy(policy):
+    keras.config.set_dtype_policy(policy)
+    model = helpers.build_unet()
+
+    assert keras.backend.standardize_dtype(model(make_images()).dtype) == "float32"
+
+
+def test_images_are_scaled_in_float32_under_a_half_precision_policy():
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    model = helpers.build_unet()
+    encoder = model.get_layer("mobilenet_v2")
+    (rescale,) = [x for x in encoder.layers if isinstance(x, keras.layers.Rescaling)]
+
+    assert rescale.compute_dtype == "float32"
+
+
+def test_weights_file_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(
+        encoders.WeightsError,
+        match=r"no such file; name a \.weights\.h5 file, imagenet or none",
+    ):
+        build_small_encoder(weights=str(tmp_path / "lost.weights.h5"))
+
+
+def test_file_that_holds_no_weights_is_refused(tmp_path):
+    path = tmp_path / "words.weights.h5"
+    path.write_text("These are words.")
+
+    with pytest.raises(encoders.WeightsError, match="does not hold the encoder's weig"):
+        build_small_encoder(weights=str(path))
+
+
+def test_weights_of_another_alpha_are_refused(tmp_path):
+    path = tmp_path / "wide.weights.h5"
+    keras.applications.MobileNetV2(
+        (32, 32, 3), alpha=0.5, include_top=False, weights=None
+    ).save_weights(path)
+
+    with pytest.raises(
+        encoders.WeightsError,
+        match=r"not hold the encoder's weights \(A total of 76 .*or of another alpha\?",
+    ) as raised:
+        build_small_encoder(weights=str(path))
+    assert len(str(raised.value)) < 300  # Keras would print all weights of a layer.
+
+
+def test_weights_of_another_architecture_are_refused(tmp_path):
+    path = tmp_path / "tiny.weights.h5"
+    helpers.build_tiny().save_weights(path)
+
+    with pytest.raises(encoders.WeightsError, match="of another architecture"):
+        build_small_encoder(weights=str(path))
+
+
+def test_weights_file_of_keras_is_loaded(tmp_path):
+    path = tmp_path / "small.weights.h5"
+    application = keras.applications.MobileNetV2(
+        (32, 32, 3), alpha=0.35, include_top=False, weights=None
+    )
+    application.save_weights(path)
+
+    encoder = build_small_encoder(size=64, weights=str(path))
+
+    assert_weights_equal(encoder, application)
+
+
+def test_alpha_without_imagenet_weights_is_refused():
+    with pytest.raises(encoders.WeightsError, match="alpha"):
+        encoders.build_mobilenet_v2((96, 96), alpha=0.4, weights="imagenet")
+
+
+def test_failed_download_of_imagenet_weights_is_explained(monkeypatch):
+    def fail(**kwargs):
+        raise Exception("URL fetch failure")
+
+    monkeypatch.setattr(keras.applications, "MobileNetV2", fail)
+
+    with pytest.raises(
+        encoders.WeightsError,
+        match=r"could not be downloaded \(URL fetch failure\); .*, or use none",
+    ):
+        build_small_encoder(weights="imagenet")
+
+
+@pytest.mark.parametrize("size, expected", [(96, (96, 96, 3)), (64, None)])
+def test_imagenet_weights_are_those_of_the_image_size_if_there_are_any(
+    monkeypatch, size, expected
+):
+    build, calls = keras.applications.MobileNetV2, []
+
+    def record(**kwargs):
+        calls.append(kwargs)
+        return build(**{**kwargs, "weights": None})
+
+    monkeypatch.setattr(keras.applications, "MobileNetV2", record)
+    build_small_encoder(size=size, weights="imagenet")
+
+    assert [(c["weights"], c["input_shape"]) for c in calls] == [("imagenet", expected)]
+
+
+@helpers.needs_weights
+def test_shared_weights_are_loaded():
+    encoder = encoders.build_mobilenet_v2((32, 32), weights=str(WEIGHTS))
+
+    application = keras.applications.MobileNetV2(include_top=False, weights=None)
+    application.load_weights(WEIGHTS)
+    assert_weights_equal(encoder, application)
+
+
+def test_block_starts_with_a_narrow_normal_kernel_and_no_bias():
+    keras.utils.set_random_seed(0)
+    block = layers.UpsampleBlock(64)
+    block.build((None, 4, 4, 64))
+
+    kernel, scale, offset, mean, variance = block.get_weights()
+    assert kernel.shape == (3, 3, 64, 64)
+    # 36864 draws: the standard error of their deviation is 0.02 / sqrt(2 * 36864).
+    assert abs(kernel.std() - 0.02) < 4 * 0.02 / np.sqrt(2 * 36864)
+    assert abs(kernel.mean()) < 4 * 0.02 / np.sqrt(36864)
+    for weight, start in ((scale, 1), (offset, 0), (mean, 0), (variance, 1)):
+        np.testing.assert_array_equal(weight, np.full(64, start))
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_block_computes_what_that_of_tensorflow_examples_does(training):
+    block, reference = layers.UpsampleBlock(4), upsample(4, 3)
+    features = np.random.default_rng(2).normal(size=(2, 3, 5, 6)).astype(np.float32)
+    reference.build(features.shape)
+    block.build(features.shape)
+    reference.set_weights(
+        [weight + 0.1 * i for i, weight in enumerate(reference.get_weights())]
+    )
+    block.set_weights(reference.get_weights())
+
+    output = block(features, training=training)
+
+    assert output.shape == (2, 6, 10, 4)
+    np.testing.assert_allclose(
+        output, reference(features, training=training), rtol=1e-5, atol=1e-6
+    )
+
+
+def test_block_can_be_made_again_from_its_config():
+    block = layers.UpsampleBlock(4, synchronized=True, name="up")
+
+    again = layers.UpsampleBlock.from_config(block.get_config())
+
+    assert again.get_config() == block.get_config()
+    assert tuple(again.compute_output_shape((2, 3, 5, 6))) == (2, 6, 10, 4)
+
+
+def test_decoder_of_a_missing_package_is_refused_with_the_way_to_get_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorflow_examples", None)
+
+    with pytest.raises(
+        ImportError,
+        match=r"tensorflow_examples is not installed.*segloop\[examples\].*use pix2pix",
+    ):
+        helpers.build_unet(decoder="tensorflow_examples")
+
+
+def test_decoder_of_tensorflow_examples_has_the_same_parameters(tensorflow_examples):
+    own = helpers.build_unet(decoder="pix2pix")
+
+    other = helpers.build_unet(decoder="tensorflow_examples")
+
+    assert other.count_params() == own.count_params()
+    assert any(isinstance(layer, keras.Sequential) for layer in other.layers)

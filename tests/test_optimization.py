@@ -1,0 +1,169 @@
+"""Updates of one weight by hand; no number of replicas changes them."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests import helpers
+from trainer import optimization, schedules
+
+
+def _constant(rate: float) -> schedules.WarmupSchedule:
+    return schedules.WarmupSchedule(rate, decay="constant", num_steps=10)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "after_one", "after_two"),
+    [
+        # Learning rate 0.1, weight 1, gradients 1 and -1.
+        # Adam, step 1: mean 0.1 / (1 - 0.9) = 1, variance 0.001 / (1 - 0.999) = 1,
+        #   so 1 - 0.1 * 1 / 1 = 0.9.
+        # Step 2: mean (0.9 * 0.1 - 0.1) / (1 - 0.81) = -0.01 / 0.19 = -0.0526316,
+        #   variance (0.999 * 0.001 + 0.001) / (1 - 0.998001) = 1,
+        #   so 0.9 + 0.1 * 0.0526316 = 0.9052632.
+        ("adam", {}, 0.9, 0.9052632),
+        # Decay takes 0.1 * 0.1 = 1% of the weight before the same move:
+        #   0.99 - 0.1 = 0.89 and 0.89 * 0.99 + 0.0052632 = 0.8863632.
+        ("adamw", {"weight_decay": 0.1}, 0.89, 0.8863632),
+        ("adamw", {"weight_decay": 0.0}, 0.9, 0.9052632),
+        # Velocity -0.1, then 0.5 * -0.1 + 0.1 = 0.05.
+        ("sgd", {"momentum": 0.5}, 0.9, 0.95),
+        # 0.9 * -0.1 + 0.1 = 0.01 with the default momentum.
+        ("sgd", {}, 0.9, 0.91),
+        ("sgd", {"momentum": 0.0}, 0.9, 1.0),
+        # 0.89, then 0.89 * 0.99 + 0.05 = 0.9311.
+        ("sgd", {"momentum": 0.5, "weight_decay": 0.1}, 0.89, 0.9311),
+    ],
+)
+def test_two_steps_by_hand(name, settings, after_one, after_two):
+    optimizer = optimization.build_optimizer(name, _constant(0.1), **settings)
+    weight = keras.Variable([1.0], name="kernel")
+    optimizer.build([weight])
+    values = []
+    for gradient in (1.0, -1.0):
+        optimizer.apply([tf.constant([gradient])], [weight])
+        values.append(float(weight.numpy()[0]))
+    # Adam's epsilon of 1e-7 is left out of the arithmetic above.
+    np.testing.assert_allclose(values, [after_one, after_two], rtol=3e-6)
+
+
+def test_learning_rate_follows_the_schedule():
+    schedule = schedules.WarmupSchedule(
+        0.4, decay="constant", num_steps=10, warmup_steps=4
+    )
+    optimizer = optimization.build_optimizer("sgd", schedule, momentum=0.0)
+    weight = keras.Variable([1.0], name="kernel")
+    optimizer.build([weight])
+    for _ in range(2):
+        optimizer.apply([tf.constant([1.0])], [weight])
+    # 1 - 0.1 - 0.2
+    np.testing.assert_allclose(weight.numpy(), [0.7], rtol=1e-6)
+
+
+def _decayed_names(name: str) -> set[str]:
+    """Returns the variables that a step without gradient shrinks by 5%."""
+    model = keras.Sequential(
+        [
+            keras.Input((4, 4, 2)),
+            keras.layers.Conv2D(3, 1),
+            keras.layers.BatchNormalization(),
+            keras.layers.Conv2DTranspose(2, 1),
+        ]
+    )
+    optimizer = optimization.build_optimizer(name, _constant(0.1), weight_decay=0.5)
+    variables = model.trainable_variables
+    optimizer.build(variables)
+    for variable in variables:
+        ramp = np.arange(1, np.prod(variable.shape) + 1, dtype=np.float32)
+        variable.assign(ramp.reshape(variable.shape))
+    before = [variable.numpy() for variable in variables]
+    optimizer.apply([tf.zeros(variable.shape) for variable in variables], variables)
+    changed = set()
+    for variable, value in zip(variables, before, strict=True):
+        if not np.array_equal(variable.numpy(), value):
+            np.testing.assert_allclose(variable.numpy(), 0.95 * value, rtol=1e-6)
+            changed.add("/".join(variable.path.split("/")[-2:]))
+    return changed
+
+
+@pytest.mark.parametrize("name", ["adamw", "sgd"])
+def test_weight_decay_shrinks_kernels_only(name):
+    names = _decayed_names(name)
+    assert {path.split("/")[-1] for path in names} == {"kernel"}
+    # Both of the convolutions.
+    assert len(names) == 2
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_summed_gradient_moves_a_weight_once(replicas):
+    strategy = helpers.make_strategy(replicas)
+    with strategy.scope():
+        weight = keras.Variable([5.0], name="kernel")
+        optimizer = optimization.build_optimizer("sgd", _constant(1.0), momentum=0.0)
+        optimizer.build([weight])
+
+    @tf.function
+    def step():
+        strategy.run(lambda: optimizer.apply([tf.constant([1.0])], [weight]))
+
+    step()
+    # 5 - 1 * 1; added up once more, it would be 5 - replicas.
+    assert weight.numpy() == [4.0]
+
+
+def test_keras_without_the_hook_is_refused(monkeypatch):
+    hook = "_all_reduce_sum_gradients"
+    owner = next(c for c in keras.optimizers.SGD.__mro__ if hook in vars(c))
+    monkeypatch.delattr(owner, hook)
+    message = r"Keras \d+\.\d+.* sums gradients in a way .*; install the tested version"
+    with pytest.raises(RuntimeError, match=message):
+        optimization.build_optimizer("sgd", _constant(0.1))
+
+
+def _scales(loss_scale: optimization.LossScale, finite: str) -> list[float]:
+    """Returns the scale after each step; "f" is a finite one, "o" an overflow."""
+    scales = []
+    for letter in finite:
+        loss_scale.update(tf.constant(letter == "f"))
+        scales.append(float(loss_scale.scale.numpy()))
+    return scales
+
+
+@pytest.mark.parametrize(
+    ("start", "finite", "expected"),
+    [
+        (8.0, "o", [4]),
+        (8.0, "oo", [4, 2]),
+        # The third finite step in a row doubles it, and the count begins anew.
+        (8.0, "ffffff", [8, 8, 16, 16, 16, 32]),
+        # An overflow begins the count anew, too.
+        (8.0, "ffofff", [8, 8, 4, 4, 4, 8]),
+        # Never below 1.
+        (2.0, "ooo", [1, 1, 1]),
+        # Never above 2^127, twice which is no float32.
+        (2.0**126, "ffffff", [2.0**126] * 2 + [2.0**127] * 4),
+    ],
+)
+def test_scale_halves_at_overflows_and_doubles_after_three_steps(
+    start, finite, expected
+):
+    loss_scale = optimization.LossScale(is_dynamic=True, growth_interval=3)
+    loss_scale.scale.assign(start)
+    assert _scales(loss_scale, finite) == expected
+
+
+def test_dynamic_scale_starts_at_two_to_the_15th():
+    assert optimization.LossScale(is_dynamic=True).scale.numpy() == 32768.0
+
+
+def test_static_scale_stays_at_one():
+    loss_scale = optimization.LossScale(is_dynamic=False, growth_interval=2)
+    assert _scales(loss_scale, "ffoff") == [1.0] * 5
+
+
+@pytest.mark.parametrize(("scale", "expected"), [(2.0, True), (1.0, False)])
+def test_scale_can_shrink_down_to_one(scale, expected):
+    loss_scale = optimization.LossScale(is_dynamic=True)
+    loss_scale.scale.assign(scale)
+    assert bool(loss_scale.can_shrink()) is expected

@@ -1,0 +1,207 @@
+"""Tests of the decoded examples in RAM and on disk."""
+
+import os
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from data import preprocessing, schema, store
+
+PREPROCESSOR = preprocessing.Preprocessor((4, 4), num_classes=3)
+
+
+class ListSource:
+    """A source of encoded images that counts how often it is read."""
+
+    info = None
+
+    def __init__(self, images, labels, fingerprint="first"):
+        self.name = "list:2.0/train"
+        self.fingerprint = fingerprint
+        self.num_reads = 0
+        self._images, self._labels = images, labels
+
+    def __len__(self):
+        return len(self._images)
+
+    def examples(self, start=0, stop=None):
+        self.num_reads += 1
+        names = [f"picture_{i}.jpg" for i in range(len(self))]
+        example = {"image": self._images, "label": self._labels, "name": names}
+        example = {key: values[start:stop] for key, values in example.items()}
+        return tf.data.Dataset.from_tensor_slices(example)
+
+
+def make_source(num_examples=3, **kwargs):
+    random = np.random.default_rng(3)
+    images = random.integers(0, 256, (num_examples, 6, 8, 3), np.uint8)
+    labels = random.integers(0, 3, (num_examples, 6, 8, 1), np.uint8)
+    return ListSource(
+        [tf.io.encode_jpeg(image).numpy() for image in images],
+        [tf.io.encode_png(label).numpy() for label in labels],
+        **kwargs,
+    )
+
+
+def make_source_with_truncated_image(index):
+    source = make_source()
+    source._images[index] = source._images[index][:-100]
+    return source
+
+
+def open_on_disk(source, folder, preprocessor=PREPROCESSOR):
+    return store.open_store(source, preprocessor, cache="disk", cache_dir=str(folder))
+
+
+def test_memory_holds_the_preprocessed_examples_in_order():
+    source = make_source()
+
+    examples = store.open_store(source, PREPROCESSOR)
+
+    expected = list(source.examples().map(PREPROCESSOR).as_numpy_iterator())
+    assert len(examples) == 3
+    assert examples.names == ("picture_0.jpg", "picture_1.jpg", "picture_2.jpg")
+    np.testing.assert_array_equal(examples.images, [e["image"] for e in expected])
+    np.testing.assert_array_equal(examples.labels, [e["label"] for e in expected])
+
+
+def test_disk_and_memory_hold_the_same(tmp_path):
+    in_memory = store.open_store(make_source(), PREPROCESSOR)
+    on_disk = open_on_disk(make_source(), tmp_path)
+
+    np.testing.assert_array_equal(on_disk.images, in_memory.images)
+    np.testing.assert_array_equal(on_disk.labels, in_memory.labels)
+    assert on_disk.names == in_memory.names
+    assert on_disk.fingerprint == in_memory.fingerprint
+
+
+def test_arrays_on_disk_are_mapped_and_cannot_be_changed(tmp_path):
+    examples = open_on_disk(make_source(), tmp_path)
+
+    for array in (examples.images, examples.labels):
+        assert isinstance(array, np.memmap)
+        assert not array.flags.writeable
+
+
+def test_second_opening_reads_no_example(tmp_path):
+    first = open_on_disk(make_source(), tmp_path)
+    source = make_source()
+
+    second = open_on_disk(source, tmp_path)
+
+    assert source.num_reads == 0
+    np.testing.assert_array_equal(second.images, first.images)
+
+
+@pytest.mark.parametrize(
+    "source, preprocessor",
+    [
+        (make_source(fingerprint="second"), PREPROCESSOR),
+        (make_source(), preprocessing.Preprocessor((4, 6), num_classes=3)),
+        (make_source(), preprocessing.Preprocessor((4, 4), num_classes=4)),
+        (make_source(), preprocessing.Preprocessor((4, 4), 4, label_offset=1)),
+        (make_source(), preprocessing.Preprocessor((4, 4), 3, ignore_label=0)),
+    ],
+    ids=["source", "image_size", "num_classes", "label_offset", "ignore_label"],
+)
+def test_whatever_changes_the_arrays_gets_a_folder_of_its_own(
+    tmp_path, source, preprocessor
+):
+    first = open_on_disk(make_source(), tmp_path)
+
+    second = open_on_disk(source, tmp_path, preprocessor)
+
+    assert source.num_reads == 1
+    assert second.fingerprint != first.fingerprint
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_folder_is_named_after_split_and_fingerprint(tmp_path):
+    examples = open_on_disk(make_source(), tmp_path)
+
+    (folder,) = tmp_path.iterdir()
+    assert folder.name == f"list-2.0-train-{examples.fingerprint}"
+
+
+def test_cache_is_in_the_users_cache_folder_if_none_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+    open_on_disk(make_source(), "")
+
+    assert len(list((tmp_path / "segloop").iterdir())) == 1
+
+
+@pytest.mark.parametrize("cache", ["memory", "disk"])
+def test_truncated_image_is_named(tmp_path, cache):
+    source = make_source_with_truncated_image(1)
+
+    with pytest.raises(
+        schema.DataError,
+        match=r"^list:2.0/train, example 1 \(picture_1.jpg\): it cannot be decoded \(",
+    ):
+        store.open_store(source, PREPROCESSOR, cache=cache, cache_dir=str(tmp_path))
+
+
+def test_bad_mask_is_named_and_explained():
+    source = make_source()
+    source._labels[2] = tf.io.encode_png(np.full((6, 8, 1), 9, np.uint8)).numpy()
+
+    with pytest.raises(
+        schema.DataError, match=r"example 2 \(picture_2.jpg\): the mask holds the val"
+    ):
+        store.open_store(source, PREPROCESSOR)
+
+
+def test_failure_leaves_nothing_on_disk(tmp_path):
+    with pytest.raises(schema.DataError, match="example 2"):
+        open_on_disk(make_source_with_truncated_image(2), tmp_path)
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_success_leaves_no_partial_folder(tmp_path):
+    open_on_disk(make_source(), tmp_path)
+
+    (folder,) = tmp_path.iterdir()
+    assert sorted(os.listdir(folder)) == ["images.npy", "labels.npy", "names.json"]
+
+
+def test_partial_folder_of_a_killed_run_is_no_obstacle(tmp_path):
+    """In a container, a restarted run often has the process id of the killed one."""
+    fingerprint = store.open_store(make_source(), PREPROCESSOR).fingerprint
+    name = f"list-2.0-train-{fingerprint}.partial-{os.getpid()}"
+    (tmp_path / name).mkdir()
+
+    assert len(open_on_disk(make_source(), tmp_path)) == 3
+
+
+def test_files_of_a_faster_process_are_taken(tmp_path):
+    class OvertakenSource(ListSource):
+        def examples(self, *args):
+            open_on_disk(make_source(), tmp_path)
+            return super().examples(*args)
+
+    plain = make_source()
+    source = OvertakenSource(plain._images, plain._labels)
+
+    examples = open_on_disk(source, tmp_path)
+
+    assert len(examples) == 3
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("file", ["images.npy", "labels.npy", "names.json"])
+@pytest.mark.parametrize("size", [None, 0, 20])
+def test_damaged_file_names_the_folder_to_delete(tmp_path, file, size):
+    open_on_disk(make_source(), tmp_path)
+    (folder,) = tmp_path.iterdir()
+    if size is None:
+        (folder / file).unlink()
+    else:
+        (folder / file).write_bytes((folder / file).read_bytes()[:size])
+
+    with pytest.raises(
+        schema.DataError, match=rf"^{folder}: the cached .* cannot be read .*; delete t"
+    ):
+        open_on_disk(make_source(), tmp_path)

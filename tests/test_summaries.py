@@ -1,0 +1,281 @@
+"""What a run writes can be read by TensorBoard, and taken back by a resumed run."""
+
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from trainer import summaries
+
+
+def _write(folder: pathlib.Path, points, *, split: str = "train") -> None:
+    """Writes points (step, loss) as one run would."""
+    writer = summaries.SummaryWriter(str(folder))
+    for step, loss in points:
+        writer.write_scalars(split, step, {"loss": loss})
+    writer.close()
+
+
+def _lines(folder: pathlib.Path) -> list[dict]:
+    text = (folder / "metrics.jsonl").read_text()
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def _event_files(folder: pathlib.Path, split: str = "train") -> list[pathlib.Path]:
+    return sorted((folder / split).iterdir())
+
+
+def _events(folder: pathlib.Path, split: str = "train") -> list[tuple]:
+    """Reads (step, tag, value) of all scalars of a split."""
+    points = []
+    for file in _event_files(folder, split):
+        for record in tf.data.TFRecordDataset(str(file)).as_numpy_iterator():
+            event = tf.compat.v1.Event.FromString(record)
+            for value in event.summary.value:
+                number = tf.make_ndarray(value.tensor).item()
+                points.append((event.step, value.tag, number))
+    return points
+
+
+def test_scalars_become_a_line_for_each_point(tmp_path):
+    writer = summaries.SummaryWriter(str(tmp_path))
+    writer.write_scalars("train", 10, {"loss": 0.5, "iou/cat": 0.25})
+    writer.write_scalars("eval", 20, {"loss": 0.75})
+    assert _lines(tmp_path) == [
+        {"step": 10, "split": "train", "loss": 0.5, "iou/cat": 0.25},
+        {"step": 20, "split": "eval", "loss": 0.75},
+    ]
+
+
+def test_scalars_become_events_of_their_split(tmp_path):
+    writer = summaries.SummaryWriter(str(tmp_path))
+    writer.write_scalars("train", 10, {"loss": 0.5, "iou/cat": 0.25})
+    writer.write_scalars("eval", 20, {"loss": 0.75})
+    writer.close()
+    assert _events(tmp_path, "train") == [(10, "loss", 0.5), (10, "iou/cat", 0.25)]
+    assert _events(tmp_path, "eval") == [(20, "loss", 0.75)]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_values_that_are_not_finite_are_left_out(value, tmp_path):
+    writer = summaries.SummaryWriter(str(tmp_path))
+    writer.write_scalars("eval", 10, {"iou/cat": value, "loss": 0.5})
+    writer.close()
+    assert _lines(tmp_path) == [{"step": 10, "split": "eval", "loss": 0.5}]
+    assert _events(tmp_path, "eval") == [(10, "loss", 0.5)]
+
+
+def test_writer_that_writes_nothing_makes_no_file(tmp_path):
+    writer = summaries.SummaryWriter(str(tmp_path))
+    writer.flush()
+    writer.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_flushed_points_are_on_disk_while_the_writer_is_open(tmp_path):
+    writer = summaries.SummaryWriter(str(tmp_path))
+    writer.write_scalars("train", 10, {"loss": 0.5})
+    writer.flush()
+    assert _events(tmp_path) == [(10, "loss", 0.5)]
+
+
+def test_image_is_written_as_it_is(tmp_path):
+    image = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3) * 10
+    writer = summaries.SummaryWriter(str(tmp_path))
+    writer.write_image("eval", 5, "photo", image)
+    writer.close()
+    (file,) = _event_files(tmp_path, "eval")
+    records = list(tf.data.TFRecordDataset(str(file)).as_numpy_iterator())
+    (value,) = tf.compat.v1.Event.FromString(records[-1]).summary.value
+    # Width and height as strings, then one PNG for each picture.
+    width, height, png = tf.make_ndarray(value.tensor)
+    assert (int(width), int(height)) == (3, 2)
+    np.testing.assert_array_equal(tf.io.decode_png(png), image)
+
+
+def test_later_points_are_dropped_from_lines_and_events(tmp_path):
+    _write(tmp_path, [(10, 4.0), (20, 3.0), (30, 2.0)])
+    _write(tmp_path, [(20, 3.5), (40, 2.5)], split="eval")
+    summaries.drop_points_after(str(tmp_path), 20)
+    assert [(line["step"], line["split"]) for line in _lines(tmp_path)] == [
+        (10, "train"),
+        (20, "train"),
+        (20, "eval"),
+    ]
+    assert _events(tmp_path, "train") == [(10, "loss", 4.0), (20, "loss", 3.0)]
+    assert _events(tmp_path, "eval") == [(20, "loss", 3.5)]
+
+
+def test_resumed_run_writes_each_point_once(tmp_path):
+    _write(tmp_path, [(10, 4.0), (20, 3.0), (30, 2.0)])
+    summaries.drop_points_after(str(tmp_path), 20)
+    _write(tmp_path, [(30, 2.0), (40, 1.0)])
+    assert [line["step"] for line in _lines(tmp_path)] == [10, 20, 30, 40]
+    assert sorted(step for step, _, _ in _events(tmp_path)) == [10, 20, 30, 40]
+
+
+def test_dropping_leaves_no_other_file_behind(tmp_path):
+    _write(tmp_path, [(10, 4.0), (20, 3.0)])
+    before = sorted(tmp_path.rglob("*"))
+    summaries.drop_points_after(str(tmp_path), 10)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_no_file_is_touched_when_there_is_nothing_to_drop(tmp_path):
+    def state():
+        return {
+            path: (path.stat().st_ino, path.stat().st_mtime_ns)
+            for path in tmp_path.rglob("*")
+        }
+
+    _write(tmp_path, [(10, 4.0), (20, 3.0)])
+    before = state()
+    summaries.drop_points_after(str(tmp_path), 20)
+    assert state() == before
+
+
+def test_dropping_in_an_empty_model_dir_does_nothing(tmp_path):
+    summaries.drop_points_after(str(tmp_path), 20)
+    assert list(tmp_path.iterdir()) == []
+
+
+# A record is 8 bytes of length, 4 of checksum, the event (here 40 or more) and 4 of
+# checksum: cut in the last checksum, in the event, and in the length.
+@pytest.mark.parametrize("cut", ["checksum", "event", "length"])
+def test_truncated_last_record_is_dropped(cut, tmp_path):
+    _write(tmp_path, [(10, 4.0), (20, 3.0)])
+    (file,) = _event_files(tmp_path)
+    data = file.read_bytes()
+    *_, last = tf.data.TFRecordDataset(str(file)).as_numpy_iterator()
+    start = len(data) - (8 + 4 + len(last) + 4)
+    end = {"checksum": len(data) - 2, "event": start + 20, "length": start + 5}[cut]
+    file.write_bytes(data[:end])
+    summaries.drop_points_after(str(tmp_path), 50)
+    assert _events(tmp_path) == [(10, "loss", 4.0)]
+
+
+# Cut in the middle, and before the closing brace.
+@pytest.mark.parametrize("num_bytes", [30, 2])
+def test_truncated_last_line_is_dropped(num_bytes, tmp_path):
+    _write(tmp_path, [(10, 4.0), (20, 3.0)])
+    metrics = tmp_path / "metrics.jsonl"
+    metrics.write_bytes(metrics.read_bytes()[:-num_bytes])
+    summaries.drop_points_after(str(tmp_path), 50)
+    assert [line["step"] for line in _lines(tmp_path)] == [10]
+
+
+def test_line_that_lacks_only_its_end_does_not_swallow_the_next(tmp_path):
+    _write(tmp_path, [(10, 4.0), (20, 3.0)])
+    metrics = tmp_path / "metrics.jsonl"
+    metrics.write_bytes(metrics.read_bytes()[:-1])
+    summaries.drop_points_after(str(tmp_path), 20)
+    _write(tmp_path, [(30, 2.0)])
+    assert [line["step"] for line in _lines(tmp_path)] == [10, 20, 30]
+
+
+def test_last_point_is_the_newest_of_its_split(tmp_path):
+    _write(tmp_path, [(10, 4.0), (20, 3.0)])
+    _write(tmp_path, [(20, 3.5)], split="eval")
+    _write(tmp_path, [(30, 2.0)])
+    point = summaries.read_last_point(str(tmp_path), "eval")
+    assert point == {"step": 20, "split": "eval", "loss": 3.5}
+
+
+def test_last_point_is_none_without_a_file(tmp_path):
+    assert summaries.read_last_point(str(tmp_path), "eval") is None
+
+
+def test_last_point_is_none_without_a_point_of_the_split(tmp_path):
+    _write(tmp_path, [(10, 4.0)])
+    assert summaries.read_last_point(str(tmp_path), "eval") is None
+
+
+def test_last_point_skips_a_truncated_line(tmp_path):
+    _write(tmp_path, [(10, 4.0), (20, 3.0)])
+    metrics = tmp_path / "metrics.jsonl"
+    metrics.write_bytes(metrics.read_bytes()[:-5])
+    assert summaries.read_last_point(str(tmp_path), "train")["step"] == 10
+
+
+class _TensorBoard:
+    """The real server, on loopback."""
+
+    def __init__(self, folder: pathlib.Path):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self._port = probe.getsockname()[1]
+        command = [sys.executable, "-m", "tensorboard.main", f"--logdir={folder}"]
+        command += ["--host=127.0.0.1", f"--port={self._port}", "--load_fast=false"]
+        self._process = subprocess.Popen(
+            command,
+            env={**os.environ, "CUDA_VISIBLE_DEVICES": "-1"},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        # A proxy of the environment knows nothing of this machine's loopback.
+        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+    def get(self, path: str, **query: str):
+        """Asks the server; None if it does not answer (yet)."""
+        address = f"http://127.0.0.1:{self._port}/data/plugin/{path}"
+        try:
+            with self._opener.open(
+                f"{address}?{urllib.parse.urlencode(query)}", timeout=10
+            ) as answer:
+                return json.load(answer)
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            return None
+
+    def wait_for(self, path: str, is_ready, **query: str):
+        """Asks again and again until the answer is as it should be."""
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            answer = self.get(path, **query)
+            if answer is not None and is_ready(answer):
+                return answer
+            assert self._process.poll() is None, "TensorBoard has ended"
+            time.sleep(0.2)
+        raise AssertionError(f"TensorBoard gives {answer} for {path} after 60 s")
+
+    def close(self) -> None:
+        """Ends the server."""
+        self._process.terminate()
+        self._process.wait(timeout=20)
+
+
+def _num_curves(runs: dict[str, dict]) -> int:
+    return sum(len(tags) for tags in runs.values())
+
+
+def test_tensorboard_shows_the_curves_of_both_splits(tmp_path):
+    _write(tmp_path, [(10, 4.0), (20, 3.0), (30, 9.0)])
+    summaries.drop_points_after(str(tmp_path), 20)  # Files that we rewrote, too.
+    _write(tmp_path, [(20, 3.5)], split="eval")
+    board = _TensorBoard(tmp_path)
+    try:
+        tags = board.wait_for("scalars/tags", lambda runs: _num_curves(runs) == 2)
+        train = board.wait_for(
+            "scalars/scalars", lambda p: len(p) == 2, run="train", tag="loss"
+        )
+        evaluation = board.wait_for(
+            "scalars/scalars", lambda p: p, run="eval", tag="loss"
+        )
+    finally:
+        board.close()
+    assert {run: set(names) for run, names in tags.items()} == {
+        "train": {"loss"},
+        "eval": {"loss"},
+    }
+    # Each point is [wall time, step, value].
+    assert [point[1:] for point in train] == [[10, 4.0], [20, 3.0]]
+    assert [point[1:] for point in evaluation] == [[20, 3.5]]
