@@ -50,21 +50,36 @@ def shuffled_ids(counters: tf.Tensor, *, num_examples: int, seed: int) -> tf.Ten
     Args:
       counters: int64 [n], example counters as in the module docstring.
       num_examples: size of the split.
-      seed: of the order; in splits of up to 65,536, its last 8 bits count.
+      seed: of the order.
 
     Returns:
       int64 [n], in 0..num_examples-1.
     """
-    epochs = counters // num_examples
-    seeds = tf.fill(tf.shape(epochs), np.int64(seed))
+    epochs = tf.cast(counters // num_examples, tf.uint64)
+    # In small splits the op heeds 8 bits of each of its three key words, so each word
+    # must depend on all bits of seed and epoch.
+    base = _mix(tf.constant(seed, tf.uint64)) + 3 * epochs
+    key = tf.stack([_mix(base + word) for word in range(3)], axis=1)
     # The raw op: `tf.random.experimental.index_shuffle` pads a matrix of seeds wrongly.
     return tf.raw_ops.RandomIndexShuffle(
         index=counters % num_examples,
-        # Of each number it heeds 8 bits only, if there are up to 65,536 examples.
-        seed=tf.stack([seeds, epochs, epochs // 256], axis=1),
+        seed=key,
         max_index=np.int64(num_examples - 1),
         rounds=_SHUFFLE_ROUNDS,
     )
+
+
+def _mix(value: tf.Tensor) -> tf.Tensor:
+    """Spreads each bit of uint64 over all (splitmix64; Steele et al., OOPSLA 2014)."""
+    value += tf.constant(0x9E3779B97F4A7C15, tf.uint64)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        value = _xor_shift(value, shift) * tf.constant(factor, tf.uint64)
+    return _xor_shift(value, 31)
+
+
+def _xor_shift(value: tf.Tensor, shift: int) -> tf.Tensor:
+    shifted = tf.bitwise.right_shift(value, tf.constant(shift, tf.uint64))
+    return tf.bitwise.bitwise_xor(value, shifted)
 
 
 def epoch_end(epoch: int, *, num_examples: int, global_batch_size: int) -> int:

@@ -3,6 +3,8 @@
 import functools
 from typing import TYPE_CHECKING
 
+from absl import logging
+
 from data import schema
 
 if TYPE_CHECKING:
@@ -147,6 +149,8 @@ def _open_builder(name: str, data_dir: str):
             f"({str(error).strip().splitlines()[0]}); tensorflow.org/datasets/catalog "
             "lists them."
         ) from error
+    if not builder.data_path.exists():
+        logging.info("Downloading and preparing %s into %s.", name, builder.data_path)
     try:
         builder.download_and_prepare()
     except Exception as error:  # Anything that a download can meet.
