@@ -70,8 +70,8 @@ class Preprocessor:
         problem = int(self(example)["problem"])
         if problem == _NOT_GRAY_PNG:
             return (
-                "the mask is a PNG with a palette, with colours or not of 8 bits, whose "
-                "values would be changed by decoding; store masks as 8-bit grayscale"
+                "the mask is a PNG with a palette, with colours or not of 8 bits: "
+                "decoding would change its values; store masks as 8-bit grayscale"
             )
         image, label = _decode_image(example["image"]), _decode_label(example["label"])
         if problem == _SIZES_DIFFER:

@@ -15,6 +15,6 @@ bin="${VENV:-.venv}/bin"
 model_dir="$(mktemp -d)"
 trap 'rm -rf "$model_dir"' EXIT
 "$bin/segloop" --flagfile=launch/flagfiles/quickstart.flags --model_dir="$model_dir" \
-  --train_epochs=0 --train_steps=4 --warmup_steps=1 --virtual_devices=2
+  --train_epochs=0 --train_steps=4 --warmup_steps=1
 
 "$bin/python" -m pytest "$@"

@@ -4,6 +4,8 @@ import os
 
 import keras
 
+from models import normalization
+
 _MOBILENET_V2_FEATURES = (
     "block_1_expand_relu",  # stride 2
     "block_3_expand_relu",  # stride 4
@@ -62,21 +64,29 @@ def build_mobilenet_v2(
 ENCODERS = {"mobilenet_v2": build_mobilenet_v2}
 
 
-def set_batch_norm(
+def replace_batch_norm(
     encoder: keras.Model, *, momentum: float | None, synchronized: bool
-) -> None:
-    """Sets how the encoder's batch norm takes its statistics.
+) -> keras.Model:
+    """Copies an encoder, weights included, with batch norm of another kind.
 
     Args:
-      encoder: the model whose batch-norm layers to set.
+      encoder: the model to copy.
       momentum: how much of the moving statistics a training step keeps; None: as is.
       synchronized: whether a step's statistics are those of all replicas together.
     """
-    for layer in encoder.layers:
-        if isinstance(layer, keras.layers.BatchNormalization):
-            layer.synchronized = synchronized
-            if momentum is not None:
-                layer.momentum = momentum
+
+    def replace(layer: keras.layers.Layer) -> keras.layers.Layer:
+        config = layer.get_config()
+        if not isinstance(layer, keras.layers.BatchNormalization):
+            return layer.__class__.from_config(config)
+        config["synchronized"] = synchronized
+        if momentum is not None:
+            config["momentum"] = momentum
+        return normalization.BatchNormalization.from_config(config)
+
+    copy = keras.models.clone_model(encoder, clone_function=replace)
+    copy.set_weights(encoder.get_weights())
+    return copy
 
 
 def _load(build, weights: str) -> keras.Model:

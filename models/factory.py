@@ -48,7 +48,9 @@ def build_model(
     encoder_model = encoders.ENCODERS[encoder](
         tuple(image_size), alpha=encoder_alpha, weights=encoder_weights
     )
-    encoders.set_batch_norm(
+    # On one replica too: a copy draws from Keras' seeds, and the decoder's initial
+    # weights must not depend on the number of replicas.
+    encoder_model = encoders.replace_batch_norm(
         encoder_model,
         momentum=encoder_bn_momentum,
         synchronized=synchronized_batch_norm,

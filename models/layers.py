@@ -2,6 +2,8 @@
 
 import keras
 
+from models import normalization
+
 
 class UpsampleBlock(keras.layers.Layer):
     """Doubles height and width: transposed convolution, batch norm, ReLU.
@@ -31,7 +33,7 @@ class UpsampleBlock(keras.layers.Layer):
             kernel_initializer=keras.initializers.RandomNormal(stddev=0.02),
             name="conv",
         )
-        self._norm = keras.layers.BatchNormalization(
+        self._norm = normalization.BatchNormalization(
             synchronized=synchronized, name="norm"
         )
 

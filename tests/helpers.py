@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from data import augment, pipeline, store
-from models import factory
+from models import factory, normalization
 from trainer import losses, metrics, optimization, schedules, steps
 
 SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared"
@@ -59,7 +59,7 @@ def build_tiny(*, num_classes: int = 3, replicas: int = 1) -> keras.Model:
     images = keras.Input((None, None, 3))
     features = keras.layers.Rescaling(1 / 127.5, -1)(images)
     features = keras.layers.Conv2D(8, 3, padding="same", use_bias=False)(features)
-    features = keras.layers.BatchNormalization(synchronized=replicas > 1)(features)
+    features = normalization.BatchNormalization(synchronized=replicas > 1)(features)
     features = keras.layers.ReLU()(features)
     logits = keras.layers.Conv2D(num_classes, 3, padding="same")(features)
     logits = keras.layers.Activation("linear", dtype="float32")(logits)

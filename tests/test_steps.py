@@ -131,7 +131,7 @@ def test_replicas_train_as_one_device(replicas, optimizer):
 
 def test_unet_trains_alike_on_two_replicas():
     examples = helpers.make_store()
-    kwargs = {"build": _build_frozen, "learning_rate": 0.01, "flip": True}
+    kwargs = {"build": helpers.build_unet, "learning_rate": 0.01, "flip": True}
     one = helpers.Rig(examples, **kwargs)
     two = helpers.Rig(examples, replicas=2, **kwargs)
     np.testing.assert_allclose(two.train(4), one.train(4), rtol=1e-3)
