@@ -8,6 +8,7 @@ import pathlib
 import shutil
 import time
 import uuid
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import tensorflow as tf
@@ -15,6 +16,9 @@ import tqdm
 from absl import logging
 
 from data import preprocessing, schema
+
+_NAME_BYTES = 200
+"""Longer names of examples are cut."""
 
 _FORMAT_VERSION = 1
 """Raise it when preprocessing gives other pixels, so that no old file is used."""
@@ -42,12 +46,28 @@ class Store:
         return len(self.names)
 
 
+@dataclasses.dataclass(frozen=True)
+class Share:
+    """Which part of the examples this process decodes, and how it gets the others.
+
+    Attributes:
+      index: number of this process among those that share the work.
+      count: how many they are.
+      add_up: returns the sum of the arrays that all of them give; all must call it.
+    """
+
+    index: int = 0
+    count: int = 1
+    add_up: Callable[[np.ndarray], np.ndarray] = lambda array: array
+
+
 def open_store(
     source: schema.Source,
     preprocessor: preprocessing.Preprocessor,
     *,
     cache: str = "memory",
     cache_dir: str = "",
+    share: Share = Share(),
 ) -> Store:
     """Decodes a source, or maps what an earlier run decoded of it.
 
@@ -56,6 +76,7 @@ def open_store(
       preprocessor: how they become arrays.
       cache: `memory`, or `disk` to keep the arrays as .npy files and map them.
       cache_dir: folder of the files; empty for the user's cache folder.
+      share: what this process decodes of the source; it gets all in the end.
 
     Raises:
       schema.DataError: for the first example that cannot be used, or if a file of
@@ -68,13 +89,14 @@ def open_store(
     ]
     fingerprint = hashlib.sha256(json.dumps(description).encode()).hexdigest()[:16]
     if cache == "memory":
-        images, labels = (np.empty(s, np.uint8) for s in _shapes(source, preprocessor))
-        names = _decode_into(images, labels, source, preprocessor)
+        images, labels = (np.zeros(s, np.uint8) for s in _shapes(source, preprocessor))
+        names = _decode_into(images, labels, source, preprocessor, share)
         return Store(source.name, images, labels, names, fingerprint)
     stem = source.name.replace("/", "-").replace(":", "-")
     folder = _cache_root(cache_dir) / f"{stem}-{fingerprint}"
-    if not folder.exists():
-        _write_files(folder, source, preprocessor)
+    # All decode or none does: the shares are exchanged.
+    if share.add_up(np.array([folder.exists()], np.int32)) < share.count:
+        _write_files(folder, source, preprocessor, share)
     return _map_files(folder, source.name, fingerprint)
 
 
@@ -95,33 +117,53 @@ def _decode_into(
     labels: np.ndarray,
     source: schema.Source,
     preprocessor: preprocessing.Preprocessor,
+    share: Share,
 ) -> tuple[str, ...]:
-    """Fills `images` and `labels` and returns the names of the examples."""
+    """Fills `images` and `labels`, of zeros, and returns the names of the examples."""
     started = time.perf_counter()
-    names = []
-    dataset = source.examples().map(preprocessor, num_parallel_calls=tf.data.AUTOTUNE)
+    start, stop = (len(source) * (share.index + i) // share.count for i in (0, 1))
+    names = np.zeros((len(source), _NAME_BYTES), np.uint8)
+    for index, example in _decode(source, preprocessor, start, stop):
+        images[index], labels[index] = example["image"], example["label"]
+        name = example["name"][:_NAME_BYTES]
+        names[index, : len(name)] = np.frombuffer(name, np.uint8)
+    seconds = time.perf_counter() - started
+    logging.info("Decoded %d of %s in %.1f s.", stop - start, source.name, seconds)
+    if share.count > 1:
+        images[...], labels[...] = share.add_up(images), share.add_up(labels)
+        names = share.add_up(names)
+    return tuple(bytes(name).rstrip(b"\0").decode("utf-8", "replace") for name in names)
+
+
+def _decode(
+    source: schema.Source,
+    preprocessor: preprocessing.Preprocessor,
+    start: int,
+    stop: int,
+) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+    """Yields ids and preprocessed examples; the first bad one is an error."""
+    dataset = source.examples(start, stop)
+    dataset = dataset.map(preprocessor, num_parallel_calls=tf.data.AUTOTUNE)
+    index = start
     # `disable=None`: no bar where nobody watches, in a log file for instance.
     with tqdm.tqdm(
-        total=len(source), desc=f"Decoding {source.name}", unit=" images", disable=None
+        total=stop - start,
+        desc=f"Decoding {source.name}",
+        unit=" images",
+        disable=None,
     ) as bar:
         try:
             for example in dataset.prefetch(tf.data.AUTOTUNE).as_numpy_iterator():
-                index = len(names)
                 if example["problem"]:
                     raw = next(source.examples(index, index + 1).as_numpy_iterator())
                     raise _bad_example(source, index, preprocessor.explain(raw))
-                images[index], labels[index] = example["image"], example["label"]
-                names.append(example["name"].decode())
+                yield index, example
+                index += 1
                 bar.update()
         except tf.errors.InvalidArgumentError as error:
             # The map keeps the order, so the example after the last good one failed.
             reason = f"it cannot be decoded ({error.message.splitlines()[0]})"
-            raise _bad_example(source, len(names), reason) from error
-    seconds = time.perf_counter() - started
-    logging.info(
-        "Decoded %d examples of %s in %.1f s.", len(names), source.name, seconds
-    )
-    return tuple(names)
+            raise _bad_example(source, index, reason) from error
 
 
 def _bad_example(source: schema.Source, index: int, reason: str) -> schema.DataError:
@@ -134,6 +176,7 @@ def _write_files(
     folder: pathlib.Path,
     source: schema.Source,
     preprocessor: preprocessing.Preprocessor,
+    share: Share,
 ) -> None:
     """Decodes into a temporary folder and renames it, so that none is half written."""
     # Not named after the process: in a container its id is that of the killed run too.
@@ -146,7 +189,7 @@ def _write_files(
                 ("images.npy", "labels.npy"), _shapes(source, preprocessor), strict=True
             )
         )
-        names = _decode_into(images, labels, source, preprocessor)
+        names = _decode_into(images, labels, source, preprocessor, share)
         images.flush(), labels.flush()
         (partial / "names.json").write_text(json.dumps(names))
         partial.rename(folder)

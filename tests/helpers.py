@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from data import augment, pipeline, store
 from models import factory, normalization
-from trainer import losses, metrics, optimization, schedules, steps
+from trainer import ema, losses, metrics, optimization, schedules, steps
 
 SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared"
 
@@ -89,6 +89,7 @@ class Rig:
         flip: bool = False,
         seed: int = 0,
         policy: str = "float32",
+        ema_decay: float = 0.0,
         loss=losses.cross_entropy,
         **kwargs,
     ):
@@ -106,8 +107,10 @@ class Rig:
             self.loss_scale = optimization.LossScale(
                 is_dynamic=policy == "mixed_float16", growth_interval=3
             )
-            self.global_step = tf.Variable(0, trainable=False, dtype=tf.int64)
             self.confusion = metrics.ConfusionMatrix(3)
+            self.ema = ema.ExponentialMovingAverage(self.model, ema_decay)
+        self.global_step = tf.Variable(0, trainable=False, dtype=tf.int64)
+        self.stop_requested = tf.Variable(False, trainable=False)
         flipper = augment.RandomFlip(global_batch_size=batch_size, seed=seed)
         self.loop = steps.TrainLoop(
             self.strategy,
@@ -118,6 +121,8 @@ class Rig:
             confusion=self.confusion,
             loss_scale=self.loss_scale,
             global_step=self.global_step,
+            stop_requested=self.stop_requested,
+            ema=self.ema if ema_decay else None,
             **kwargs,
         )
 
@@ -141,7 +146,7 @@ class Rig:
         results = []
         for _ in range(0, num_steps, steps_per_loop):
             self.result = self.loop.run(iterator, tf.constant(steps_per_loop))
-            results.append(float(self.result.loss))
+            results.append(float(self.result.total / self.result.count))
         return results
 
     def weights(self) -> list[np.ndarray]:

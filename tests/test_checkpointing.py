@@ -18,17 +18,18 @@ def _make(rig, model_dir, **kwargs):
         "optimizer": rig.optimizer,
         "loss_scale": rig.loss_scale,
         "global_step": rig.global_step,
+        "ema": rig.ema,
     }
     kwargs = {"identity": _IDENTITY, "max_to_keep": 3, **kwargs}
     return checkpointing.Checkpointer(str(model_dir), state=state, **kwargs)
 
 
-def _train_and_save(model_dir, steps, **kwargs):
+def _train_and_save(model_dir, steps, window=None, **kwargs):
     rig = helpers.Rig(helpers.make_store(), optimizer="adam")
     checkpointer = _make(rig, model_dir, **kwargs)
     for _ in range(steps):
         rig.train(1)
-        checkpointer.save()
+        checkpointer.save(window)
     return rig, checkpointer
 
 
@@ -44,7 +45,12 @@ def test_restoring_brings_back_every_variable(tmp_path, replicas, policy):
     )
     rig.train(3)
     variables = rig.model.variables + rig.optimizer.variables
-    variables += [rig.global_step, rig.loss_scale.scale, rig.loss_scale.finite_steps]
+    variables += [
+        *rig.ema.averages,
+        rig.global_step,
+        rig.loss_scale.scale,
+        rig.loss_scale.finite_steps,
+    ]
     _make(rig, tmp_path).save()
     saved = [variable.numpy() for variable in variables]
     for variable in variables:
@@ -64,12 +70,13 @@ def test_the_newest_and_the_best_are_kept(tmp_path):
     checkpointer = _make(rig, tmp_path, max_to_keep=2)
     for score in (0.1, 0.9, 0.2, 0.3, 0.4):
         rig.train(1)
-        checkpointer.report_score(score)
         checkpointer.save()
+        checkpointer.mark_evaluated(score)
     assert _names(tmp_path) == ["step-00000002", "step-00000004", "step-00000005"]
     restored = _make(rig, tmp_path)
     restored.restore()
-    assert (restored.best_step, restored.best_score) == (2, 0.9)
+    assert (restored.saved.best_step, restored.saved.best_score) == (2, 0.9)
+    assert restored.saved.is_evaluated
 
 
 def test_another_setting_is_an_error_that_names_it(tmp_path):
@@ -79,12 +86,85 @@ def test_another_setting_is_an_error_that_names_it(tmp_path):
         other.restore()
 
 
-def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path):
+def _truncate(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def _flip_a_byte(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        _truncate,
+        _flip_a_byte,
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(b"\0" * path.stat().st_size),
+        lambda path: path.unlink(),
+    ],
+    ids=["truncated", "flipped", "empty", "zeros", "missing"],
+)
+@pytest.mark.parametrize("file", ["state.index", "state.data*", "metadata.json"])
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, file, damage):
     rig, _ = _train_and_save(tmp_path, 2)
-    index = tmp_path / "checkpoints" / "step-00000002" / "state.index"
-    index.write_bytes(b"")
-    assert _make(rig, tmp_path).restore()
+    (path,) = (tmp_path / "checkpoints" / "step-00000002").glob(file)
+    damage(path)
+    checkpointer = _make(rig, tmp_path)
+    assert checkpointer.restore()
     assert int(rig.global_step.numpy()) == 1
+    # Out of the way, but not lost; and the step is saved anew.
+    assert _names(tmp_path) == ["step-00000001", "step-00000002.damaged-1"]
+    rig.train(1)
+    checkpointer.save()
+    assert _make(rig, tmp_path).restore()
+    assert int(rig.global_step.numpy()) == 2
+
+
+class _FullDisk:
+    """Stands for `tf.train.Checkpoint` where there is no room to write."""
+
+    def write(self, prefix):
+        with open(f"{prefix}.data", "w") as file:
+            file.write("half")
+        raise tf.errors.ResourceExhaustedError(None, None, f"{prefix}: no space")
+
+
+def test_a_full_disk_keeps_the_older_checkpoint_and_ends_the_run_in_the_end(tmp_path):
+    rig, checkpointer = _train_and_save(tmp_path, 1)
+    whole = checkpointer._checkpoint
+    for _ in range(2):
+        checkpointer._checkpoint = _FullDisk()
+        for _ in range(2):
+            rig.train(1)
+            checkpointer.save()
+            assert checkpointer.has_unsaved_work
+        assert "partial" not in "".join(_names(tmp_path))
+        checkpointer._checkpoint = whole
+        checkpointer.save()
+        assert not checkpointer.has_unsaved_work
+    assert _names(tmp_path) == [f"step-0000000{step}" for step in (1, 3, 5)]
+    checkpointer._checkpoint = _FullDisk()
+    rig.train(1)
+    checkpointer.save()
+    checkpointer.save()
+    with pytest.raises(errors.CheckpointError, match="no space.*make room in"):
+        checkpointer.save()
+
+
+def test_an_evaluation_is_noted_in_the_checkpoint_it_belongs_to(tmp_path):
+    rig, checkpointer = _train_and_save(tmp_path, 1)
+    assert not checkpointer.saved.is_evaluated
+    assert checkpointer.mark_evaluated(0.5)
+    rig.train(1)
+    checkpointer.save()
+    restored = _make(rig, tmp_path)
+    restored.restore()
+    assert not restored.saved.is_evaluated
+    assert (restored.saved.best_step, restored.saved.best_score) == (1, 0.5)
+    assert not restored.mark_evaluated(0.4)
 
 
 def test_damage_everywhere_does_not_start_over(tmp_path):
@@ -95,11 +175,13 @@ def test_damage_everywhere_does_not_start_over(tmp_path):
         _make(rig, tmp_path).restore()
 
 
-def test_an_unfinished_save_is_no_checkpoint(tmp_path):
+def test_an_unfinished_save_is_no_checkpoint_and_is_cleaned_up(tmp_path):
     rig, _ = _train_and_save(tmp_path, 1)
     (tmp_path / "checkpoints" / "step-00000009.partial").mkdir()
+    (tmp_path / "checkpoints" / "notes of the user").mkdir()
     assert _make(rig, tmp_path).restore()
     assert int(rig.global_step.numpy()) == 1
+    assert _names(tmp_path) == ["notes of the user", "step-00000001"]
 
 
 def test_another_process_than_the_chief_writes_nothing(tmp_path):
@@ -113,34 +195,36 @@ def test_weights_alone_are_restored_from_last_best_or_a_path(tmp_path):
     kernels = {}
     for score in (0.9, 0.1, 0.2):
         rig.train(1)
-        checkpointer.report_score(score)
         checkpointer.save()
+        checkpointer.mark_evaluated(score)
         kernels[int(rig.global_step.numpy())] = rig.model.get_weights()[0]
     fresh = helpers.build_tiny()
     second = str(tmp_path / "checkpoints" / "step-00000002")
     for which, step in (("last", 3), ("best", 1), (second, 2)):
-        assert checkpointing.restore_model(fresh, str(tmp_path), which) == step
+        assert checkpointing.restore_model(fresh, None, str(tmp_path), which) == step
         np.testing.assert_array_equal(fresh.get_weights()[0], kernels[step])
 
 
 def test_no_checkpoint_to_evaluate_is_an_error(tmp_path):
     with pytest.raises(errors.CheckpointError, match="holds no checkpoint; train"):
-        checkpointing.restore_model(helpers.build_tiny(), str(tmp_path), "last")
+        checkpointing.restore_model(helpers.build_tiny(), None, str(tmp_path), "last")
 
 
 def test_weights_of_another_model_do_not_fit(tmp_path):
     _train_and_save(tmp_path, 1)
     other = helpers.build_tiny(num_classes=5)
     with pytest.raises(errors.CheckpointError, match="cannot be restored into this"):
-        checkpointing.restore_model(other, str(tmp_path), "last")
+        checkpointing.restore_model(other, None, str(tmp_path), "last")
 
 
 def test_metadata_is_json_with_step_score_and_identity(tmp_path):
-    _, checkpointer = _train_and_save(tmp_path, 1)
+    _train_and_save(tmp_path, 1, window={"total": 0.5})
     path = tmp_path / "checkpoints" / "step-00000001" / "metadata.json"
     assert json.loads(path.read_text()) == {
         "step": 1,
+        "identity": _IDENTITY,
+        "is_evaluated": False,
         "best_step": None,
         "best_score": None,
-        "identity": _IDENTITY,
+        "window": {"total": 0.5},
     }

@@ -106,7 +106,7 @@ def test_image_is_written_as_it_is(tmp_path):
 def test_later_points_are_dropped_from_lines_and_events(tmp_path):
     _write(tmp_path, [(10, 4.0), (20, 3.0), (30, 2.0)])
     _write(tmp_path, [(20, 3.5), (40, 2.5)], split="eval")
-    summaries.drop_points_after(str(tmp_path), 20)
+    summaries.drop_points_after(str(tmp_path), {"train": 20, "eval": 20})
     assert [(line["step"], line["split"]) for line in _lines(tmp_path)] == [
         (10, "train"),
         (20, "train"),
@@ -118,7 +118,7 @@ def test_later_points_are_dropped_from_lines_and_events(tmp_path):
 
 def test_resumed_run_writes_each_point_once(tmp_path):
     _write(tmp_path, [(10, 4.0), (20, 3.0), (30, 2.0)])
-    summaries.drop_points_after(str(tmp_path), 20)
+    summaries.drop_points_after(str(tmp_path), {"train": 20, "eval": 20})
     _write(tmp_path, [(30, 2.0), (40, 1.0)])
     assert [line["step"] for line in _lines(tmp_path)] == [10, 20, 30, 40]
     assert sorted(step for step, _, _ in _events(tmp_path)) == [10, 20, 30, 40]
@@ -127,7 +127,7 @@ def test_resumed_run_writes_each_point_once(tmp_path):
 def test_dropping_leaves_no_other_file_behind(tmp_path):
     _write(tmp_path, [(10, 4.0), (20, 3.0)])
     before = sorted(tmp_path.rglob("*"))
-    summaries.drop_points_after(str(tmp_path), 10)
+    summaries.drop_points_after(str(tmp_path), {"train": 10, "eval": 10})
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -140,12 +140,12 @@ def test_no_file_is_touched_when_there_is_nothing_to_drop(tmp_path):
 
     _write(tmp_path, [(10, 4.0), (20, 3.0)])
     before = state()
-    summaries.drop_points_after(str(tmp_path), 20)
+    summaries.drop_points_after(str(tmp_path), {"train": 20, "eval": 20})
     assert state() == before
 
 
 def test_dropping_in_an_empty_model_dir_does_nothing(tmp_path):
-    summaries.drop_points_after(str(tmp_path), 20)
+    summaries.drop_points_after(str(tmp_path), {"train": 20, "eval": 20})
     assert list(tmp_path.iterdir()) == []
 
 
@@ -160,7 +160,7 @@ def test_truncated_last_record_is_dropped(cut, tmp_path):
     start = len(data) - (8 + 4 + len(last) + 4)
     end = {"checksum": len(data) - 2, "event": start + 20, "length": start + 5}[cut]
     file.write_bytes(data[:end])
-    summaries.drop_points_after(str(tmp_path), 50)
+    summaries.drop_points_after(str(tmp_path), {"train": 50, "eval": 50})
     assert _events(tmp_path) == [(10, "loss", 4.0)]
 
 
@@ -170,7 +170,7 @@ def test_truncated_last_line_is_dropped(num_bytes, tmp_path):
     _write(tmp_path, [(10, 4.0), (20, 3.0)])
     metrics = tmp_path / "metrics.jsonl"
     metrics.write_bytes(metrics.read_bytes()[:-num_bytes])
-    summaries.drop_points_after(str(tmp_path), 50)
+    summaries.drop_points_after(str(tmp_path), {"train": 50, "eval": 50})
     assert [line["step"] for line in _lines(tmp_path)] == [10]
 
 
@@ -178,7 +178,7 @@ def test_line_that_lacks_only_its_end_does_not_swallow_the_next(tmp_path):
     _write(tmp_path, [(10, 4.0), (20, 3.0)])
     metrics = tmp_path / "metrics.jsonl"
     metrics.write_bytes(metrics.read_bytes()[:-1])
-    summaries.drop_points_after(str(tmp_path), 20)
+    summaries.drop_points_after(str(tmp_path), {"train": 20, "eval": 20})
     _write(tmp_path, [(30, 2.0)])
     assert [line["step"] for line in _lines(tmp_path)] == [10, 20, 30]
 
@@ -259,7 +259,9 @@ def _num_curves(runs: dict[str, dict]) -> int:
 
 def test_tensorboard_shows_the_curves_of_both_splits(tmp_path):
     _write(tmp_path, [(10, 4.0), (20, 3.0), (30, 9.0)])
-    summaries.drop_points_after(str(tmp_path), 20)  # Files that we rewrote, too.
+    summaries.drop_points_after(
+        str(tmp_path), {"train": 20, "eval": 20}
+    )  # Files that we rewrote, too.
     _write(tmp_path, [(20, 3.5)], split="eval")
     board = _TensorBoard(tmp_path)
     try:

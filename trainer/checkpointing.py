@@ -23,23 +23,31 @@ from trainer import errors
 
 _FOLDER = re.compile(r"step-(\d{8,})")
 _PARTIAL_SUFFIX = ".partial"
+_DAMAGED_SUFFIX = ".damaged"
+_MAX_FAILED_SAVES = 3
+"""So many saves in a row may fail, on a full disk for instance, before a run ends."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class Metadata:
     """What a checkpoint says of itself.
 
     Attributes:
       step: steps done.
+      identity: what a run must agree in to go on from here.
+      is_evaluated: whether the evaluation that is due at this step, if one is, has been
+        made and written. The save comes before it.
       best_step: the step with the best score so far, None before the first score.
       best_score: that score; higher is better.
-      identity: what a run must agree in to go on from here.
+      window: sums since the last report, as `trainer.loop` keeps them.
     """
 
     step: int
-    best_step: int | None
-    best_score: float | None
     identity: Mapping[str, Any]
+    is_evaluated: bool = False
+    best_step: int | None = None
+    best_score: float | None = None
+    window: Mapping[str, Any] | None = None
 
 
 class Checkpointer:
@@ -69,44 +77,71 @@ class Checkpointer:
         self._folder = pathlib.Path(model_dir) / "checkpoints"
         self._checkpoint = tf.train.Checkpoint(**state)
         self._global_step = state["global_step"]
-        self._identity = dict(identity)
         self._max_to_keep = max_to_keep
         self._is_chief = is_chief
-        self.best_step: int | None = None
-        self.best_score: float | None = None
+        self._failed_saves = 0
+        self.saved = Metadata(step=0, identity=dict(identity))
+        self.is_saving = False
 
-    def report_score(self, score: float) -> bool:
-        """Notes the score of the present step; tells whether it is the best so far."""
-        is_best = self.best_score is None or score > self.best_score
-        if is_best:
-            self.best_step, self.best_score = int(self._global_step.numpy()), score
-        return is_best
+    @property
+    def has_unsaved_work(self) -> bool:
+        """Whether a process that ended now would lose a step, or half a save."""
+        return self.is_saving or int(self._global_step.numpy()) > self.saved.step
 
-    def save(self) -> None:
-        """Writes the present state, then removes what is no longer to be kept."""
-        if not self._is_chief:
-            return
-        step = int(self._global_step.numpy())
-        metadata = Metadata(step, self.best_step, self.best_score, self._identity)
-        final = _path_of(self._folder, step)
-        if final.exists():
-            return
-        partial = final.with_name(final.name + _PARTIAL_SUFFIX)
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        self._checkpoint.write(str(partial / "state"))
-        (partial / "metadata.json").write_text(
-            json.dumps(dataclasses.asdict(metadata), indent=2)
+    def save(self, window: Mapping[str, Any] | None = None) -> None:
+        """Writes the present state, then removes what is no longer to be kept.
+
+        A save that fails leaves the older checkpoints as they are.
+
+        Args:
+          window: goes into the metadata.
+
+        Raises:
+          errors.CheckpointError: after several failures in a row.
+        """
+        metadata = dataclasses.replace(
+            self.saved,
+            step=int(self._global_step.numpy()),
+            is_evaluated=False,
+            window=window,
         )
-        # Without a sync, a power cut can leave renamed but empty files.
-        for path in [*partial.iterdir(), partial]:
-            _sync(path)
-        partial.rename(final)
-        _sync(self._folder)
-        self._prune()
+        self.is_saving = True
+        try:
+            if self._is_chief:
+                self._write(metadata)
+            self._failed_saves = 0
+            self.saved = metadata
+        except (OSError, tf.errors.OpError) as error:
+            self._on_failed_save(metadata.step, error)
+        finally:
+            self.is_saving = False
+        if self._is_chief:
+            self._prune()
+
+    def mark_evaluated(self, score: float) -> bool:
+        """Notes in the newest checkpoint that its evaluation is made and written.
+
+        Args:
+          score: of the model at this step; higher is better.
+
+        Returns:
+          Whether the score is the best so far.
+        """
+        best = self.saved.best_score
+        is_best = best is None or score > best
+        self.saved.is_evaluated = True
+        if is_best:
+            self.saved.best_step, self.saved.best_score = self.saved.step, score
+        folder = _path_of(self._folder, self.saved.step)
+        if self._is_chief and folder.is_dir():
+            _write_metadata(folder, self.saved)
+        return is_best
 
     def restore(self) -> bool:
         """Restores the newest checkpoint that can be read.
+
+        What a killed save left is removed; a damaged checkpoint is renamed, to be out
+        of the way of the run's own saves.
 
         Returns:
           Whether there was one; False means a fresh start.
@@ -115,7 +150,11 @@ class Checkpointer:
           errors.CheckpointError: if the checkpoint is of another run, or if there
             are checkpoints and none can be read.
         """
+        if self._is_chief:
+            for path in self._folder.glob(f"step-*{_PARTIAL_SUFFIX}"):
+                shutil.rmtree(path, ignore_errors=True)
         paths = list_checkpoints(self._folder)
+        damaged = []
         for path in reversed(paths):
             try:
                 metadata = read_metadata(path)
@@ -125,8 +164,11 @@ class Checkpointer:
                 raise
             except Exception as error:  # Damage shows as many kinds of error.
                 logging.warning("Skipping %s: it cannot be read (%s).", path, error)
+                damaged.append(path)
                 continue
-            self.best_step, self.best_score = metadata.best_step, metadata.best_score
+            self.saved = metadata
+            for bad in damaged if self._is_chief else ():
+                _set_aside(bad)
             logging.info("Restored %s.", path)
             return True
         if paths:
@@ -136,10 +178,37 @@ class Checkpointer:
             )
         return False
 
+    def _write(self, metadata: Metadata) -> None:
+        final = _path_of(self._folder, metadata.step)
+        partial = final.with_name(final.name + _PARTIAL_SUFFIX)
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        self._checkpoint.write(str(partial / "state"))
+        _write_metadata(partial, metadata)
+        # Without a sync, a power cut can leave renamed but empty files.
+        for path in [*partial.iterdir(), partial]:
+            _sync(path)
+        if final.exists():  # The same step again, for instance after a failed save.
+            shutil.rmtree(final)
+        partial.rename(final)
+        _sync(self._folder)
+
+    def _on_failed_save(self, step: int, error: Exception) -> None:
+        self._failed_saves += 1
+        partial = f"{_path_of(self._folder, step)}{_PARTIAL_SUFFIX}"
+        shutil.rmtree(partial, ignore_errors=True)  # It may hold the last free space.
+        message = f"The checkpoint of step {step} could not be written ({error})"
+        if self._failed_saves >= _MAX_FAILED_SAVES:
+            raise errors.CheckpointError(
+                f"{message}, nor could the {self._failed_saves - 1} before it; make "
+                f"room in {self._folder} and start again from step {self.saved.step}."
+            ) from error
+        logging.warning("%s; the one of step %d is kept.", message, self.saved.step)
+
     def _check_identity(self, metadata: Metadata) -> None:
         differences = [
             f"{name} was {metadata.identity.get(name)!r} and is {value!r}"
-            for name, value in self._identity.items()
+            for name, value in self.saved.identity.items()
             if metadata.identity.get(name) != value
         ]
         if differences:
@@ -151,15 +220,18 @@ class Checkpointer:
 
     def _prune(self) -> None:
         for path in list_checkpoints(self._folder)[: -self._max_to_keep]:
-            if _step_of(path) != self.best_step:
+            if _step_of(path) != self.saved.best_step:
                 shutil.rmtree(path)
 
 
-def restore_model(model: tf.Module, model_dir: str, which: str) -> int:
+def restore_model(
+    model: tf.Module, ema: tf.Module | None, model_dir: str, which: str
+) -> int:
     """Restores the weights alone, for evaluation.
 
     Args:
       model: the built model.
+      ema: moving averages to restore as well, or None.
       model_dir: the folder of the run.
       which: `last`, `best`, or the path of a checkpoint folder.
 
@@ -172,7 +244,8 @@ def restore_model(model: tf.Module, model_dir: str, which: str) -> int:
     path = _find(pathlib.Path(model_dir) / "checkpoints", which)
     try:
         step = read_metadata(path).step
-        status = tf.train.Checkpoint(model=model).read(str(path / "state"))
+        state = {"model": model, "ema": ema} if ema else {"model": model}
+        status = tf.train.Checkpoint(**state).read(str(path / "state"))
         status.expect_partial().assert_existing_objects_matched()
     except Exception as error:  # Damage shows as many kinds of error.
         raise errors.CheckpointError(
@@ -194,9 +267,8 @@ def _find(folder: pathlib.Path, which: str) -> pathlib.Path:
             "a checkpoint with --checkpoint."
         )
     best_step = read_metadata(paths[-1]).best_step
-    if which == "best" and best_step is not None:
-        return _path_of(folder, best_step)
-    return paths[-1]
+    is_best = which == "best" and best_step is not None
+    return _path_of(folder, best_step) if is_best else paths[-1]
 
 
 def list_checkpoints(folder: pathlib.Path) -> list[pathlib.Path]:
@@ -214,6 +286,21 @@ def read_metadata(path: pathlib.Path) -> Metadata:
 
 def _path_of(folder: pathlib.Path, step: int) -> pathlib.Path:
     return folder / f"step-{step:08d}"
+
+
+def _write_metadata(folder: pathlib.Path, metadata: Metadata) -> None:
+    partial = folder / f"metadata.json{_PARTIAL_SUFFIX}"
+    partial.write_text(json.dumps(dataclasses.asdict(metadata), indent=2))
+    _sync(partial)
+    partial.replace(folder / "metadata.json")
+
+
+def _set_aside(path: pathlib.Path) -> None:
+    """Renames a damaged checkpoint, which may still hold something for somebody."""
+    number = 1
+    while (aside := path.with_name(f"{path.name}{_DAMAGED_SUFFIX}-{number}")).exists():
+        number += 1
+    path.rename(aside)
 
 
 def _step_of(path: pathlib.Path) -> int:

@@ -348,6 +348,14 @@ class TrainConfig(_Section):
     max_to_keep: int = _setting(
         3, "Newest checkpoints to keep, besides the best one.", minimum=1
     )
+    ema_decay: float = _setting(
+        0.0,
+        "Decay of the moving averages of the weights, which are then what is "
+        "evaluated, e.g. 0.999; 0: none.",
+        minimum=0.0,
+        maximum=0.999999,
+        identity=True,
+    )
     summary_images: int = _setting(
         4, "Evaluation examples shown as pictures in TensorBoard.", minimum=0
     )
@@ -394,6 +402,15 @@ class RuntimeConfig(_Section):
         "float32. auto: bfloat16 or float16, whichever the GPUs compute fast, and "
         "float32 on CPUs.",
         choices=("auto", "float32", "bfloat16", "float16"),
+    )
+    startup_timeout: int = _setting(
+        300, "Seconds to wait for the other workers at the start.", minimum=1
+    )
+    stall_timeout: int = _setting(
+        1800,
+        "Seconds without a step, a save or a batch of evaluation after which the run "
+        "ends with the stacks of its threads; 0: never.",
+        minimum=0,
     )
     enable_xla: bool = _setting(
         False, "Compile forward and backward pass with XLA; one replica only."

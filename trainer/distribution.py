@@ -3,8 +3,8 @@
 import tensorflow as tf
 from absl import logging
 
+from trainer import cluster, errors
 from trainer import config as config_lib
-from trainer import errors
 
 _BFLOAT16_CAPABILITY = (8, 0)
 _FLOAT16_CAPABILITY = (7, 0)
@@ -28,13 +28,16 @@ def create_strategy(config: config_lib.RuntimeConfig) -> tf.distribute.Strategy:
 
     Raises:
       errors.ConfigError: if there are fewer devices than asked for.
+      errors.PeerError: if another worker does not come in time.
     """
     if config.virtual_devices:
         _split_device(config)
     if config.num_gpus == 0:
         tf.config.set_visible_devices([], "GPU")
     if config.distribution_strategy == "multi_worker_mirrored":
-        return tf.distribute.MultiWorkerMirroredStrategy()
+        resolver = cluster.resolve()
+        cluster.wait_for_all(resolver, config.startup_timeout)
+        return tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
     devices = _devices(config)
     if config.distribution_strategy == "one_device":
         return tf.distribute.OneDeviceStrategy(devices[0])

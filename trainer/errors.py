@@ -27,3 +27,21 @@ class NonFiniteError(RunError):
     """A loss or gradient that is NaN or infinite."""
 
     exit_code = 4
+
+
+class Stopped(RunError):
+    """A run that was asked to stop and has saved; start it again to go on."""
+
+    exit_code = 128 + 15  # As the shell reports a process that SIGTERM ended.
+
+
+class PeerError(RunError):
+    """Another worker that did not come or went away; start all of them again."""
+
+    exit_code = 75  # EX_TEMPFAIL of sysexits.h: try again.
+
+
+class StallError(RunError):
+    """A run that made no step for too long."""
+
+    exit_code = 70  # EX_SOFTWARE of sysexits.h.

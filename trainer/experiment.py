@@ -5,6 +5,7 @@ plain objects that know no flag.
 """
 
 import dataclasses
+import functools
 from collections.abc import Iterator
 
 import keras
@@ -13,8 +14,8 @@ from absl import logging
 
 from data import augment, pipeline, preprocessing, schema, sources, store
 from models import encoders, factory
-from trainer import config as config_lib
 from trainer import (
+    cluster,
     distribution,
     errors,
     losses,
@@ -23,6 +24,8 @@ from trainer import (
     schedules,
     steps,
 )
+from trainer import config as config_lib
+from trainer import ema as ema_lib
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +39,7 @@ class EvalSetup:
       examples: the split to evaluate on.
       model: from images to logits.
       eval_loop: scores batches.
+      ema: moving averages to evaluate in place of the weights, or None.
     """
 
     config: config_lib.Config
@@ -44,6 +48,7 @@ class EvalSetup:
     examples: store.Store
     model: keras.Model
     eval_loop: steps.EvalLoop
+    ema: ema_lib.ExponentialMovingAverage | None
 
     def make_iterator(self) -> Iterator:
         """Returns an iterator over one pass of distributed evaluation batches."""
@@ -71,7 +76,8 @@ class TrainSetup:
       model: from images to logits.
       optimizer: built.
       loss_scale: of float16.
-      global_step: int64 variable, steps done.
+      global_step: int64 variable on the host, steps done.
+      ema: moving averages of the weights, or None.
       confusion: of the training batches.
       train_loop: trains on batches.
       num_steps: length of the run.
@@ -86,6 +92,7 @@ class TrainSetup:
     optimizer: keras.Optimizer
     loss_scale: optimization.LossScale
     global_step: tf.Variable
+    ema: ema_lib.ExponentialMovingAverage | None
     confusion: metrics.ConfusionMatrix
     train_loop: steps.TrainLoop
     num_steps: int
@@ -114,12 +121,19 @@ class TrainSetup:
 
     def checkpoint_state(self) -> dict[str, object]:
         """Returns all that a checkpoint must hold, by name."""
-        return {
+        state = {
             "model": self.model,
             "optimizer": self.optimizer,
             "loss_scale": self.loss_scale,
             "global_step": self.global_step,
+            # Of dropout; `tf.train.Checkpoint` passes over the ones inside layers.
+            "seeds": [
+                variable.value
+                for variable in self.model.non_trainable_variables
+                if "seed_generator_state" in variable.path
+            ],
         }
+        return {**state, "ema": self.ema} if self.ema else state
 
     def identity(self) -> dict[str, object]:
         """Returns what must not change from one start of a run to the next."""
@@ -130,32 +144,46 @@ class TrainSetup:
         }
 
 
-def prepare_evaluation(config: config_lib.Config) -> EvalSetup:
+def prepare_evaluation(
+    config: config_lib.Config, strategy: tf.distribute.Strategy
+) -> EvalSetup:
     """Makes what `--mode=evaluate` needs.
+
+    Args:
+      config: all settings.
+      strategy: of `prepare_devices`.
 
     Raises:
       errors.ConfigError: if settings do not fit the devices or files.
       schema.DataError: if examples cannot be used.
     """
-    strategy = _prepare_devices(config)
     source = _open_source(config, is_training=False)
     info = _resolve_info(config, source)
     with strategy.scope():
         model = _build_model(config, info, strategy)
-    return _make_eval_setup(config, strategy, info, source, model)
+        ema = _make_ema(config, model)
+    return _make_eval_setup(config, strategy, info, source, model, ema)
 
 
-def prepare_training(config: config_lib.Config) -> TrainSetup:
+def prepare_training(
+    config: config_lib.Config,
+    strategy: tf.distribute.Strategy,
+    stop_requested: tf.Variable,
+) -> TrainSetup:
     """Makes what training needs, with evaluation if the mode asks for it.
+
+    Args:
+      config: all settings.
+      strategy: of `prepare_devices`.
+      stop_requested: ends the training loop; see `trainer.preemption`.
 
     Raises:
       errors.ConfigError: if settings do not fit each other, the devices or files.
       schema.DataError: if examples cannot be used.
     """
-    strategy = _prepare_devices(config)
     source = _open_source(config, is_training=True)
     info = _resolve_info(config, source)
-    examples = _open_store(config, info, source)
+    examples = _open_store(config, strategy, info, source)
     num_steps = config.train.train_steps or pipeline.epoch_end(
         config.train.train_epochs,
         num_examples=len(examples),
@@ -172,10 +200,12 @@ def prepare_training(config: config_lib.Config) -> TrainSetup:
         optimizer.build(model.trainable_variables)
         is_float16 = model.dtype_policy.name == "mixed_float16"
         loss_scale = optimization.LossScale(is_dynamic=is_float16)
+        ema = _make_ema(config, model)
+        confusion = metrics.ConfusionMatrix(info.num_classes)
+    with tf.device("/CPU:0"):  # Another thread reads it while the devices work.
         global_step = tf.Variable(
             0, trainable=False, dtype=tf.int64, name="global_step"
         )
-        confusion = metrics.ConfusionMatrix(info.num_classes)
     train_loop = steps.TrainLoop(
         strategy,
         model=model,
@@ -185,13 +215,15 @@ def prepare_training(config: config_lib.Config) -> TrainSetup:
         confusion=confusion,
         loss_scale=loss_scale,
         global_step=global_step,
+        stop_requested=stop_requested,
+        ema=ema,
         global_clipnorm=config.optimizer.global_clipnorm,
         enable_xla=config.runtime.enable_xla,
     )
     evaluation = None
     if config.run.mode == "train_and_evaluate":
         eval_source = _open_source(config, is_training=False)
-        evaluation = _make_eval_setup(config, strategy, info, eval_source, model)
+        evaluation = _make_eval_setup(config, strategy, info, eval_source, model, ema)
     return TrainSetup(
         evaluation=evaluation,
         config=config,
@@ -202,14 +234,19 @@ def prepare_training(config: config_lib.Config) -> TrainSetup:
         optimizer=optimizer,
         loss_scale=loss_scale,
         global_step=global_step,
+        ema=ema,
         confusion=confusion,
         train_loop=train_loop,
         num_steps=num_steps,
     )
 
 
-def _prepare_devices(config: config_lib.Config) -> tf.distribute.Strategy:
-    """Sets what holds for the whole process, and makes the strategy."""
+def prepare_devices(config: config_lib.Config) -> tf.distribute.Strategy:
+    """Sets what holds for the whole process, and makes the strategy.
+
+    Raises:
+      errors.ConfigError: if settings do not fit the devices.
+    """
     strategy = distribution.create_strategy(config.runtime)
     num_replicas = strategy.num_replicas_in_sync
     distribution.check_batch_size(config.train.batch_size, num_replicas)
@@ -248,7 +285,10 @@ def _resolve_info(
 
 
 def _open_store(
-    config: config_lib.Config, info: schema.DatasetInfo, source: schema.Source
+    config: config_lib.Config,
+    strategy: tf.distribute.Strategy,
+    info: schema.DatasetInfo,
+    source: schema.Source,
 ) -> store.Store:
     preprocessor = preprocessing.Preprocessor(
         image_size=config.data.image_size,
@@ -261,6 +301,11 @@ def _open_store(
         preprocessor,
         cache=config.data.cache,
         cache_dir=config.data.cache_dir,
+        share=store.Share(
+            index=cluster.worker_index(strategy),
+            count=cluster.num_workers(strategy),
+            add_up=functools.partial(cluster.sum_over_workers, strategy),
+        ),
     )
 
 
@@ -324,7 +369,15 @@ def _make_augment(config: config_lib.Config):
     )
 
 
-def _make_eval_setup(config, strategy, info, source, model) -> EvalSetup:
+def _make_ema(
+    config: config_lib.Config, model: keras.Model
+) -> ema_lib.ExponentialMovingAverage | None:
+    if not config.train.ema_decay:
+        return None
+    return ema_lib.ExponentialMovingAverage(model, config.train.ema_decay)
+
+
+def _make_eval_setup(config, strategy, info, source, model, ema) -> EvalSetup:
     with strategy.scope():
         eval_loop = steps.EvalLoop(
             strategy,
@@ -336,7 +389,8 @@ def _make_eval_setup(config, strategy, info, source, model) -> EvalSetup:
         config=config,
         strategy=strategy,
         info=info,
-        examples=_open_store(config, info, source),
+        examples=_open_store(config, strategy, info, source),
         model=model,
         eval_loop=eval_loop,
+        ema=ema,
     )

@@ -2,21 +2,29 @@
 
 Order, an invariant:
 
-    train up to the next boundary -> report -> evaluate -> summaries flushed -> save.
+    train up to the next boundary -> report -> summaries flushed -> save
+    -> stop if asked -> evaluate -> summaries flushed -> note the score in the save.
 
-Summaries go before the save: a run killed between the two starts again from the older
-checkpoint and drops the newer points, so none is missing and none is there twice.
+Summaries go before the save that covers them: a run killed between the two starts
+again from the older checkpoint and drops the newer points, so none is missing and none
+is there twice. The save goes before the evaluation: whatever ends the run while it
+evaluates, no step is lost; it starts again with the evaluation.
 """
 
 import time
+from collections.abc import Mapping
+from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
+from data import pipeline
 from trainer import (
     checkpointing,
     errors,
     experiment,
     metrics,
+    preemption,
     progress,
     scoring,
     summaries,
@@ -30,6 +38,7 @@ def run(
     setup: experiment.TrainSetup,
     checkpointer: checkpointing.Checkpointer,
     writer: summaries.SummaryWriter,
+    stop: preemption.StopRequest,
 ) -> None:
     """Trains from `global_step` to the end of the run.
 
@@ -37,32 +46,49 @@ def run(
       setup: the objects of the run.
       checkpointer: has restored what there was.
       writer: of curves and pictures.
+      stop: listens to signals.
 
     Raises:
       errors.NonFiniteError: if loss or gradients are NaN or infinite; nothing is
         saved after it.
+      errors.Stopped: if the run was asked to stop; it has saved.
     """
     step = int(setup.global_step.numpy())
     calendar = Calendar(setup)
     iterator = setup.make_iterator(step)
     bar = progress.Progress(start_step=step, num_steps=setup.num_steps)
-    window = _Window(setup)
+    window = _Window(setup, checkpointer.saved.window)
     try:
+        if is_evaluation_due(setup, checkpointer):
+            _evaluate(setup.evaluation, step, checkpointer, writer, bar)
         while step < setup.num_steps:
-            stop = calendar.next_stop(step)
-            window.train(iterator, stop - step)
-            bar.advance(stop - step)
-            step = stop
+            window.train(iterator, calendar.next_stop(step) - step)
+            bar.advance(int(setup.global_step.numpy()) - step)
+            step = int(setup.global_step.numpy())
             if calendar.is_report(step):
                 _report(setup, window, writer, bar)
-            if calendar.is_evaluation(step) and setup.evaluation:
-                _evaluate(setup.evaluation, step, checkpointer, writer, bar)
-            if calendar.is_save(step):
+            if window.is_stopped or calendar.is_save(step):
                 writer.flush()
-                checkpointer.save()
+                checkpointer.save(window.state())
+            if window.is_stopped:
+                raise errors.Stopped(
+                    f"Stopped on request at step {checkpointer.saved.step}, saved; the "
+                    "same command goes on from there."
+                )
+            if is_evaluation_due(setup, checkpointer):
+                _evaluate(setup.evaluation, step, checkpointer, writer, bar)
     finally:
         bar.close()
         writer.flush()
+
+
+def is_evaluation_due(
+    setup: experiment.TrainSetup, checkpointer: checkpointing.Checkpointer
+) -> bool:
+    """Whether the newest checkpoint is of a step with an evaluation still to make."""
+    saved = checkpointer.saved
+    is_at_evaluation = saved.step > 0 and Calendar(setup).is_evaluation(saved.step)
+    return bool(setup.evaluation and is_at_evaluation and not saved.is_evaluated)
 
 
 class Calendar:
@@ -91,65 +117,100 @@ class Calendar:
         return self.is_evaluation(step) or (interval > 0 and step % interval == 0)
 
     def is_report(self, step: int) -> bool:
-        """Whether to report.
-
-        At each save as well: the means since the last report are in no checkpoint.
-        """
-        return step % self._log_steps == 0 or self.is_save(step)
+        """Whether to write the means since the last report."""
+        return step % self._log_steps == 0 or step == self._num_steps
 
     def next_stop(self, step: int) -> int:
         """Returns where the device loop that starts at `step` must end."""
-        stop = step + 1
-        while not self.is_report(stop) and stop - step < self._steps_per_loop:
-            stop += 1
-        return min(stop, self._num_steps)
+        last = min(step + self._steps_per_loop, self._num_steps)
+        for stop in range(step + 1, last):
+            if self.is_report(stop) or self.is_save(stop):
+                return stop
+        return last
 
 
 class _Window:
-    """The steps since the last report, and their means."""
+    """The steps since the last report: sums, of which a report takes the means.
 
-    def __init__(self, setup: experiment.TrainSetup):
+    The sums go into each checkpoint, so that the points of a resumed run are those of
+    a run that was never stopped.
+    """
+
+    def __init__(self, setup: experiment.TrainSetup, state: Mapping[str, Any] | None):
+        """Begins a window, or goes on with one that a checkpoint kept."""
         self._setup = setup
         self._is_warm = False
+        self.is_stopped = False
         self.reset()
+        if state:
+            self._total, self._count = state["total"], state["count"]
+            self._confusion_before = np.array(state["confusion"], np.int64)
 
     def reset(self) -> None:
         """Begins a new window."""
-        self._steps, self._loss_sum = 0, 0.0
+        self._total, self._count = 0.0, 0.0
         self._timed_steps, self._timed_secs = 0, 0.0
         self.gradient_norm = 0.0
+        num_classes = self._setup.info.num_classes
+        self._confusion_before = np.zeros((num_classes, num_classes), np.int64)
         self._setup.confusion.reset()
+
+    def state(self) -> dict[str, Any]:
+        """Returns the sums, for a checkpoint's metadata."""
+        return {
+            "total": self._total,
+            "count": self._count,
+            "confusion": self.confusion().tolist(),
+        }
 
     @property
     def loss(self) -> float:
-        """Mean of the steps in the window."""
-        return self._loss_sum / self._steps
+        """Mean over the valid pixels of the steps in the window."""
+        return self._total / max(self._count, 1)
 
     @property
     def step_secs(self) -> float | None:
         """Mean duration of a step; None while all there is was tracing."""
         return self._timed_secs / self._timed_steps if self._timed_steps else None
 
+    def confusion(self) -> np.ndarray:
+        """Returns the confusion matrix, int64 [classes, classes], of the window."""
+        return self._confusion_before + self._setup.confusion.result()
+
     def train(self, iterator, num_steps: int) -> None:
         """Trains, and checks that loss and gradients are finite."""
         started = time.perf_counter()
+        first_step = int(self._setup.global_step.numpy())
         result = self._setup.train_loop.run(iterator, tf.constant(num_steps))
-        loss = float(result.loss)  # Waits for the device.
+        total = float(result.total)  # Waits for the device.
         if not bool(result.is_finite):
-            step = int(self._setup.global_step.numpy())
-            raise errors.NonFiniteError(
-                f"Loss or gradients of step {step} are not "
-                f"finite (gradient norm {float(result.gradient_norm)}); no update was "
-                "made and nothing saved. Lower --learning_rate, set "
-                "--global_clipnorm, or check the examples."
-            )
+            raise errors.NonFiniteError(_describe_non_finite(self._setup, result))
         if self._is_warm:
             self._timed_secs += time.perf_counter() - started
-            self._timed_steps += num_steps
+            self._timed_steps += int(self._setup.global_step.numpy()) - first_step
         self._is_warm = True  # The first call of a process traces and compiles.
-        self._steps += num_steps
-        self._loss_sum += loss * num_steps
+        self._total += total
+        self._count += float(result.count)
         self.gradient_norm = float(result.gradient_norm)
+        self.is_stopped = bool(result.is_stopped)
+
+
+def _describe_non_finite(setup: experiment.TrainSetup, result) -> str:
+    """Names the step and its examples: the data are a function of the step alone."""
+    step = int(setup.global_step.numpy())
+    batch_size = setup.config.train.batch_size
+    ids = pipeline.shuffled_ids(
+        step * batch_size + tf.range(batch_size, dtype=tf.int64),
+        num_examples=len(setup.examples),
+        seed=setup.config.run.seed,
+    )
+    names = ", ".join(setup.examples.names[int(index)] for index in ids)
+    return (
+        f"The loss or the gradients of step {step} are not finite (gradient norm "
+        f"{float(result.gradient_norm)}); no update was made and nothing saved. Lower "
+        "--learning_rate, set --global_clipnorm, or look at the examples of this step: "
+        f"{names}."
+    )
 
 
 def _report(
@@ -162,7 +223,7 @@ def _report(
     step = int(setup.global_step.numpy())
     values = {
         "loss": window.loss,
-        **metrics.scores(setup.confusion.result(), setup.info.class_names),
+        **metrics.scores(window.confusion(), setup.info.class_names),
         "learning_rate": float(setup.optimizer.learning_rate),
         "gradient_norm": window.gradient_norm,
         "loss_scale": float(setup.loss_scale.scale.numpy()),
@@ -192,7 +253,8 @@ def _evaluate(
     if setup.config.train.summary_images:
         picture = scoring.draw_examples(setup, setup.config.train.summary_images)
         writer.write_image("eval", step, "photo_truth_prediction", picture)
-    is_best = checkpointer.report_score(scores.values[BEST_SCORE])
+    writer.flush()
+    is_best = checkpointer.mark_evaluated(scores.values[BEST_SCORE])
     bar.say(
         "Step %d: eval loss %.4f, pixel accuracy %.4f, mean IoU %.4f%s, %.0f images/s.",
         step,

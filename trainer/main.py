@@ -33,8 +33,13 @@ def main(argv: list[str]) -> int:
         importlib.import_module(modes.MODES[config.run.mode]).run(config)
     except (errors.RunError, schema.DataError) as error:
         # On purpose, and in the user's words: a traceback would only hide them.
-        print(f"Error: {error}", file=sys.stderr)
-        return getattr(error, "exit_code", _DATA_ERROR_EXIT_CODE)
+        print(f"Error: {error}", file=sys.stderr, flush=True)
+        code = getattr(error, "exit_code", _DATA_ERROR_EXIT_CODE)
+        if isinstance(error, errors.PeerError | errors.Stopped):
+            # TensorFlow's own farewell waits for workers that are gone or going.
+            logging.flush()
+            os._exit(code)
+        return code
     return 0
 
 

@@ -1,5 +1,6 @@
 """One pass over the evaluation split, and its report."""
 
+import contextlib
 import dataclasses
 import pathlib
 import time
@@ -28,7 +29,15 @@ class Scores:
 
 
 def evaluate(setup: experiment.EvalSetup) -> Scores:
-    """Scores the model on the whole split, each example once."""
+    """Scores the model on the whole split, each example once.
+
+    Where the run keeps moving averages of the weights, those are the model.
+    """
+    with setup.ema.applied() if setup.ema else contextlib.nullcontext():
+        return _evaluate(setup)
+
+
+def _evaluate(setup: experiment.EvalSetup) -> Scores:
     started = time.perf_counter()
     setup.eval_loop.reset()
     num_batches = pipeline.num_eval_batches(
@@ -38,7 +47,7 @@ def evaluate(setup: experiment.EvalSetup) -> Scores:
     steps_per_loop = setup.config.train.steps_per_loop
     for first in range(0, num_batches, steps_per_loop):
         count = min(steps_per_loop, num_batches - first)
-        setup.eval_loop.run(iterator, tf.constant(count))
+        setup.eval_loop.score(iterator, count)
     loss, confusion = setup.eval_loop.result()
     values = {
         "loss": loss,

@@ -17,6 +17,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from trainer import ema as ema_lib
 from trainer import metrics, optimization
 
 
@@ -24,15 +25,19 @@ class TrainResult(NamedTuple):
     """What a loop of training steps leaves for the host; all scalars.
 
     Attributes:
-      loss: float64, mean over the valid pixels of all steps.
+      total: float64, sum of the losses of all valid pixels of all steps.
+      count: float64, number of those pixels.
       gradient_norm: float32, of the last step, before clipping.
+      is_stopped: bool; True if the loop ended early because a stop was requested.
       is_finite: bool; False if the loop stopped before the update of a step with a
         loss or gradient that is NaN or infinite. `global_step` is then the number of
         that step.
     """
 
-    loss: tf.Tensor
+    total: tf.Tensor
+    count: tf.Tensor
     gradient_norm: tf.Tensor
+    is_stopped: tf.Tensor
     is_finite: tf.Tensor
 
 
@@ -50,6 +55,8 @@ class TrainLoop:
         confusion: metrics.ConfusionMatrix,
         loss_scale: optimization.LossScale,
         global_step: tf.Variable,
+        stop_requested: tf.Variable,
+        ema: ema_lib.ExponentialMovingAverage | None = None,
         global_clipnorm: float = 0.0,
         enable_xla: bool = False,
     ):
@@ -64,7 +71,10 @@ class TrainLoop:
             `data.augment`.
           confusion: counts the pixels of the training batches.
           loss_scale: factor on the loss.
-          global_step: int64, the number of steps done.
+          global_step: int64, the number of steps done; on the host.
+          stop_requested: bool, on the host; once it is True on any worker, the loop
+            ends after the step that all are at.
+          ema: moving averages of the model's variables, or None.
           global_clipnorm: bound on the norm of all gradients together; 0: none.
           enable_xla: whether XLA compiles forward and backward pass; the model must
             then have no collective, as synchronized batch norm is.
@@ -78,6 +88,8 @@ class TrainLoop:
         self._confusion = confusion
         self._loss_scale = loss_scale
         self._global_step = global_step
+        self._stop_requested = stop_requested
+        self._ema = ema
         self._global_clipnorm = global_clipnorm
         if enable_xla:
             self._backpropagate = tf.function(self._backpropagate, jit_compile=True)
@@ -97,6 +109,7 @@ class TrainLoop:
         count = tf.zeros([], tf.float64)
         norm = tf.zeros([])
         is_finite = tf.constant(True)
+        is_stopped = tf.constant(False)
         for _ in tf.range(num_steps):
             gradients, step = self._strategy.run(
                 self._replica_gradients, (next(iterator),)
@@ -116,7 +129,10 @@ class TrainLoop:
             total += step["total"]
             count += step["count"]
             self._global_step.assign_add(1)
-        return TrainResult(total / tf.maximum(count, 1), norm, is_finite)
+            is_stopped = step["stops"] > 0
+            if is_stopped:
+                break
+        return TrainResult(total, count, norm, is_stopped, is_finite)
 
     def _replica_gradients(self, batch):
         """Returns the gradients of the global mean loss, the same on every replica."""
@@ -127,9 +143,10 @@ class TrainLoop:
         scale = self._loss_scale.scale.read_value() / num_pixels
         gradients, total, count, logits = self._backpropagate(images, labels, scale)
         self._confusion.update(labels, logits)
+        stops = tf.cast(self._stop_requested.read_value(), tf.float32)
         context = tf.distribute.get_replica_context()
-        *gradients, total, count = context.all_reduce(
-            tf.distribute.ReduceOp.SUM, [*gradients, total, count]
+        *gradients, total, count, stops = context.all_reduce(
+            tf.distribute.ReduceOp.SUM, [*gradients, total, count, stops]
         )
         divisor = tf.maximum(count, 1) * tf.cast(scale, count.dtype)
         gradients = [g / tf.cast(divisor, g.dtype) for g in gradients]
@@ -142,11 +159,14 @@ class TrainLoop:
             "total": tf.cast(total, tf.float64),
             "count": tf.cast(count, tf.float64),
             "norm": tf.cast(norm, tf.float32),
+            "stops": stops,
         }
         return gradients, step
 
     def _replica_update(self, gradients) -> None:
         self._optimizer.apply(gradients, self._variables)
+        if self._ema:
+            self._ema.update()
 
     def _backpropagate(self, images, labels, scale):
         """Returns the gradients of the scaled total loss; needs no other replica."""
@@ -176,11 +196,15 @@ class EvalLoop:
           model: from images to logits.
           loss: of logits and labels, gives (total, count); see `trainer.losses`.
           num_classes: channels of the logits.
+
+        Attributes:
+          num_calls: grows with each call of `score`, to be watched.
         """
         self._strategy = strategy
         self._model = model
         self._loss = loss
         self._confusion = metrics.ConfusionMatrix(num_classes)
+        self.num_calls = 0
         self._totals = tf.Variable(  # Loss total and pixel count.
             tf.zeros([2], tf.float64),
             trainable=False,
@@ -194,14 +218,18 @@ class EvalLoop:
         self._confusion.reset()
         self._totals.assign(tf.zeros([2], tf.float64))
 
-    @tf.function
-    def run(self, iterator, num_batches: tf.Tensor) -> None:
+    def score(self, iterator, num_batches: int) -> None:
         """Scores some batches in one call of the device.
 
         Args:
           iterator: of the distributed evaluation data.
-          num_batches: int32 scalar tensor.
+          num_batches: how many.
         """
+        self._run(iterator, tf.constant(num_batches))
+        self.num_calls += 1
+
+    @tf.function
+    def _run(self, iterator, num_batches: tf.Tensor) -> None:
         for _ in tf.range(num_batches):
             self._strategy.run(self._replica_scores, (next(iterator),))
 

@@ -13,14 +13,18 @@ from collections.abc import Mapping
 import numpy as np
 import tensorflow as tf
 
-_SPLITS = ("train", "eval")
-
 
 class SummaryWriter:
     """Writes scalars, text and pictures of a run, from the host."""
 
-    def __init__(self, model_dir: str):
-        """Makes a writer; files are opened with the first point."""
+    def __init__(self, model_dir: str, *, is_chief: bool = True):
+        """Makes a writer; files are opened with the first point.
+
+        Args:
+          model_dir: the folder of the run.
+          is_chief: whether this process writes; the others only go through the motions.
+        """
+        self._is_chief = is_chief
         self._folder = pathlib.Path(model_dir)
         self._writers = {}
 
@@ -33,6 +37,8 @@ class SummaryWriter:
           values: the points by tag; those that are not finite (the IoU of an absent
             class) are left out.
         """
+        if not self._is_chief:
+            return
         values = {tag: v for tag, v in values.items() if math.isfinite(v)}
         with self._writer(split).as_default(step=step):
             for tag, value in values.items():
@@ -42,11 +48,15 @@ class SummaryWriter:
 
     def write_text(self, split: str, step: int, tag: str, text: str) -> None:
         """Writes a text in Markdown."""
+        if not self._is_chief:
+            return
         with self._writer(split).as_default(step=step):
             tf.summary.text(tag, text)
 
     def write_image(self, split: str, step: int, tag: str, image: np.ndarray) -> None:
         """Writes a picture, uint8 [height, width, 3]."""
+        if not self._is_chief:
+            return
         with self._writer(split).as_default(step=step):
             tf.summary.image(tag, image[np.newaxis])
 
@@ -69,22 +79,24 @@ class SummaryWriter:
         return self._writers[split]
 
 
-def drop_points_after(model_dir: str, step: int) -> None:
-    """Removes the points after a step, which a resumed run writes again.
+def drop_points_after(model_dir: str, last_steps: Mapping[str, int]) -> None:
+    """Removes the points that a resumed run writes again.
 
     Args:
       model_dir: the folder of the run, in which no writer is open.
-      step: the last step to keep.
+      last_steps: the last step to keep of each split.
     """
     folder = pathlib.Path(model_dir)
     metrics = folder / "metrics.jsonl"
     if metrics.exists():
         lines = metrics.read_text().splitlines(keepends=True)
         # Of a killed process's last line, the end alone may be missing.
-        kept = [line.rstrip("\n") + "\n" for line in lines if _is_until(line, step)]
+        kept = [
+            line.rstrip("\n") + "\n" for line in lines if _is_kept(line, last_steps)
+        ]
         if kept != lines:
             _replace(metrics, lambda path: path.write_text("".join(kept)))
-    for split in _SPLITS:
+    for split, step in last_steps.items():
         for file in sorted((folder / split).glob("events.out.tfevents.*")):
             _drop_events(file, step)
 
@@ -93,15 +105,16 @@ def read_last_point(model_dir: str, split: str) -> dict[str, float] | None:
     """Reads the newest point of `metrics.jsonl`, None if there is none."""
     metrics = pathlib.Path(model_dir) / "metrics.jsonl"
     lines = metrics.read_text().splitlines() if metrics.exists() else []
-    points = [json.loads(line) for line in lines if _is_until(line, np.inf)]
+    points = [json.loads(line) for line in lines if _is_kept(line, {})]
     return next((p for p in reversed(points) if p["split"] == split), None)
 
 
-def _is_until(line: str, step: float) -> bool:
+def _is_kept(line: str, last_steps: Mapping[str, int]) -> bool:
     try:
-        return json.loads(line)["step"] <= step
+        point = json.loads(line)
     except ValueError:  # The end of a line that a killed process was writing.
         return False
+    return point["step"] <= last_steps.get(point["split"], math.inf)
 
 
 def _drop_events(file: pathlib.Path, step: int) -> None:

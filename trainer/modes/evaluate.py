@@ -11,9 +11,9 @@ def run(config: config_lib.Config) -> None:
       errors.RunError: if there is no checkpoint that fits.
       schema.DataError: if examples cannot be used.
     """
-    setup = experiment.prepare_evaluation(config)
+    setup = experiment.prepare_evaluation(config, experiment.prepare_devices(config))
     checkpointing.restore_model(
-        setup.model, config.run.model_dir, config.run.checkpoint
+        setup.model, setup.ema, config.run.model_dir, config.run.checkpoint
     )
     scores = scoring.evaluate(setup)
     print(scoring.format_table(scores.values, setup.info.class_names))

@@ -2,14 +2,18 @@
 
 import pathlib
 
+import tensorflow as tf
 from absl import logging
 
 from trainer import (
     checkpointing,
+    cluster,
     errors,
     experiment,
     loop,
+    preemption,
     scoring,
+    stall,
     summaries,
 )
 from trainer import config as config_lib
@@ -23,16 +27,36 @@ def run(config: config_lib.Config) -> None:
       schema.DataError: if examples cannot be used.
     """
     _make_model_dir(config)
-    setup = experiment.prepare_training(config)
+    strategy = experiment.prepare_devices(config)
+    stop = preemption.StopRequest()
+    try:
+        with stop.listening():
+            _run_with(config, strategy, stop)
+    except tf.errors.OpError as error:
+        if cluster.num_workers(strategy) == 1:
+            raise
+        # Whatever the collective that failed says: its peer is gone.
+        raise errors.PeerError(
+            "Another worker went away, or does not answer; start all workers again to "
+            f"go on from the last checkpoint ({error.message.splitlines()[0]})"
+        ) from error
+
+
+def _run_with(config, strategy, stop: preemption.StopRequest) -> None:
+    is_chief = cluster.worker_index(strategy) == 0
+    setup = experiment.prepare_training(config, strategy, stop.variable)
     checkpointer = checkpointing.Checkpointer(
         config.run.model_dir,
         state=setup.checkpoint_state(),
         identity=setup.identity(),
         max_to_keep=config.train.max_to_keep,
+        is_chief=is_chief,
     )
     is_resumed = checkpointer.restore()
-    step = int(setup.global_step.numpy())
-    if step >= setup.num_steps:
+    cluster.check_agreement(strategy, checkpointer.saved.step, setup.model.weights)
+    stop.protect(lambda: checkpointer.has_unsaved_work)
+    step = checkpointer.saved.step
+    if step >= setup.num_steps and not loop.is_evaluation_due(setup, checkpointer):
         logging.info(
             "The run is done: %s holds step %d of %d. For more, raise --train_epochs "
             "or --train_steps.",
@@ -41,30 +65,44 @@ def run(config: config_lib.Config) -> None:
             setup.num_steps,
         )
     else:
-        _write_settings(config)
-        _train(config, setup, checkpointer, is_resumed)
-    _print_report(config, setup)
+        _train(config, setup, checkpointer, stop, is_resumed, is_chief)
+    if is_chief:
+        _print_report(config, setup)
 
 
-def _train(config, setup, checkpointer, is_resumed: bool) -> None:
-    step = int(setup.global_step.numpy())
+def _train(config, setup, checkpointer, stop, is_resumed, is_chief) -> None:
+    saved = checkpointer.saved
     logging.info(
         "%s at step %d of %d: %d examples, batches of %d.",
         "Resuming" if is_resumed else "Starting",
-        step,
+        saved.step,
         setup.num_steps,
         len(setup.examples),
         config.train.batch_size,
     )
-    # What a killed process wrote after its last save is about to be written again.
-    summaries.drop_points_after(config.run.model_dir, step)
-    writer = summaries.SummaryWriter(config.run.model_dir)
+    if is_chief:
+        _write_settings(config)
+        # What a killed process wrote after its last save is about to be written again.
+        last_evaluation = saved.step if saved.is_evaluated else saved.step - 1
+        last_steps = {"train": saved.step, "eval": last_evaluation}
+        summaries.drop_points_after(config.run.model_dir, last_steps)
+    writer = summaries.SummaryWriter(config.run.model_dir, is_chief=is_chief)
     if not is_resumed:
         settings = "".join(
             f"    {line}\n" for line in config.to_flagfile().splitlines()
         )
         writer.write_text("train", 0, "settings", settings)
-    loop.run(setup, checkpointer, writer)
+
+    def progress() -> tuple[int, ...]:
+        calls = setup.evaluation.eval_loop.num_calls if setup.evaluation else 0
+        return int(setup.global_step.numpy()), checkpointer.saved.step, calls
+
+    with stall.watching(
+        config.runtime.stall_timeout,
+        progress,
+        devices=setup.strategy.extended.worker_devices,
+    ):
+        loop.run(setup, checkpointer, writer, stop)
     writer.close()
 
 
