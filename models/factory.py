@@ -16,6 +16,7 @@ def build_model(
     freeze_encoder: bool,
     decoder: str,
     decoder_filters: Sequence[int],
+    decoder_dropout: float,
     image_size: tuple[int, int],
     num_classes: int,
     synchronized_batch_norm: bool,
@@ -31,6 +32,7 @@ def build_model(
       freeze_encoder: whether the encoder stays as it is, batch norm included.
       decoder: a key of `DECODERS`.
       decoder_filters: channels of the four upsampling blocks, deepest first.
+      decoder_dropout: share of a block's features that a training step drops.
       image_size: height and width, multiples of 32.
       num_classes: channels of the logits.
       synchronized_batch_norm: whether batch norm takes its statistics over all
@@ -43,8 +45,9 @@ def build_model(
     Raises:
       encoders.WeightsError: if the encoder's weights cannot be had or do not fit.
       ImportError: if the decoder needs a package that is not installed.
+      ValueError: if the decoder cannot have this dropout.
     """
-    make_block = DECODERS[decoder](synchronized_batch_norm)
+    make_block = DECODERS[decoder](decoder_dropout, synchronized_batch_norm)
     encoder_model = encoders.ENCODERS[encoder](
         tuple(image_size), alpha=encoder_alpha, weights=encoder_weights
     )
@@ -64,13 +67,17 @@ def build_model(
     )
 
 
-def _make_pix2pix(synchronized: bool) -> Callable[[int], keras.layers.Layer]:
+def _make_pix2pix(
+    dropout: float, synchronized: bool
+) -> Callable[[int], keras.layers.Layer]:
     """Returns a function that makes this package's upsampling block."""
-    return lambda filters: layers.UpsampleBlock(filters, synchronized=synchronized)
+    return lambda filters: layers.UpsampleBlock(
+        filters, dropout=dropout, synchronized=synchronized
+    )
 
 
 def _make_tensorflow_examples(
-    synchronized: bool,
+    dropout: float, synchronized: bool
 ) -> Callable[[int], keras.layers.Layer]:
     """Returns a function that makes the block of the `tensorflow_examples` package."""
     try:
@@ -81,6 +88,9 @@ def _make_tensorflow_examples(
             "`pip install 'segloop[examples]'` (from GitHub), or use pix2pix, which is "
             "the same block"
         ) from error
+
+    if dropout:
+        raise ValueError("the original block has dropout of 0.5 or none; use pix2pix")
 
     def make_block(filters: int) -> keras.layers.Layer:
         block = pix2pix.upsample(filters, 3)

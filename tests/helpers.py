@@ -47,6 +47,7 @@ def build_unet(*, size: int = 32, num_classes: int = 3, replicas: int = 1, **kwa
         "freeze_encoder": False,
         "decoder": "pix2pix",
         "decoder_filters": (16, 8, 8, 8),
+        "decoder_dropout": 0.0,
         "image_size": (size, size),
         "num_classes": num_classes,
         "synchronized_batch_norm": replicas > 1,

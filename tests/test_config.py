@@ -68,6 +68,9 @@ _UNUSUAL = {
     "log_steps": 5,
     "checkpoint_interval": 11,
     "max_to_keep": 2,
+    "ema_decay": 0.99,
+    "startup_timeout": 7,
+    "stall_timeout": 8,
     "summary_images": 0,
     "distribution_strategy": "one_device",
     "num_gpus": 0,
@@ -81,8 +84,8 @@ def test_the_unusual_settings_are_all_the_settings_and_none_is_a_default():
     defaults = _make().as_dict()
     same = {name for name, value in _UNUSUAL.items() if defaults[name] == value}
     assert same == set()
-    # There is but one encoder.
-    assert defaults.keys() - _UNUSUAL.keys() == {"encoder"}
+    # There is but one encoder, and the unusual decoder has no dropout.
+    assert defaults.keys() - _UNUSUAL.keys() == {"encoder", "decoder_dropout"}
 
 
 @pytest.mark.parametrize(

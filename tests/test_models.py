@@ -87,6 +87,7 @@ def test_tutorials_setting_has_the_tutorials_parameters():
         encoder_alpha=1.0,
         freeze_encoder=True,
         decoder_filters=(512, 256, 128, 64),
+        decoder_dropout=0.0,
     )
 
     trainable = sum(int(np.prod(v.shape)) for v in model.trainable_variables)

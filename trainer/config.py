@@ -255,8 +255,22 @@ class ModelConfig(_Section):
         identity=True,
     )
 
+    decoder_dropout: float = _setting(
+        0.0,
+        "Share of each upsampling block's features that a training step drops.",
+        minimum=0.0,
+        maximum=0.95,
+        identity=True,
+    )
+
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.decoder_dropout and self.decoder == "tensorflow_examples":
+            _reject(
+                "decoder_dropout",
+                self.decoder_dropout,
+                "the block of tensorflow_examples has none here; use --decoder=pix2pix",
+            )
         if len(self.decoder_filters) != 4:
             _reject(
                 "decoder_filters",

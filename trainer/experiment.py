@@ -324,6 +324,7 @@ def _build_model(
             freeze_encoder=settings.freeze_encoder,
             decoder=settings.decoder,
             decoder_filters=settings.decoder_filters,
+            decoder_dropout=settings.decoder_dropout,
             image_size=config.data.image_size,
             num_classes=info.num_classes,
             synchronized_batch_norm=strategy.num_replicas_in_sync > 1,

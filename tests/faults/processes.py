@@ -1,0 +1,134 @@
+"""Starts the program as a process of its own, and compares what runs leave."""
+
+import hashlib
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+SMALL = (
+    "--dataset=synthetic",
+    "--image_size=32",
+    "--encoder_alpha=0.35",
+    "--decoder_filters=8,8,8,8",
+    "--batch_size=8",
+    "--cache=disk",
+    "--summary_images=0",
+)
+"""Flags of a run that takes some seconds."""
+
+
+def write_encoder_weights(path: pathlib.Path) -> None:
+    """Writes random weights: a frozen encoder traces in a fraction of the time."""
+    import keras
+
+    keras.utils.set_random_seed(3)
+    keras.applications.MobileNetV2(
+        input_shape=(32, 32, 3), alpha=0.35, include_top=False, weights=None
+    ).save_weights(path)
+
+
+def start(
+    folder: pathlib.Path, model_dir: pathlib.Path, *flags: str, **environment: str
+) -> subprocess.Popen:
+    """Starts the program.
+
+    Args:
+      folder: holds `encoder.weights.h5`, and the cache of decoded examples.
+      model_dir: of the run; its log lies beside it.
+      *flags: besides `SMALL`.
+      **environment: variables besides those of this process.
+    """
+    command = [
+        sys.executable,
+        "-m",
+        "trainer.main",
+        *SMALL,
+        f"--encoder_weights={folder / 'encoder.weights.h5'}",
+        f"--cache_dir={folder / 'cache'}",
+        f"--model_dir={model_dir}",
+        *flags,
+    ]
+    with open(f"{model_dir}.log", "ab") as log:
+        return subprocess.Popen(
+            command,
+            cwd=ROOT,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **environment},
+        )
+
+
+def finish(process: subprocess.Popen, timeout: float = 300) -> int:
+    """Waits for the end and returns the exit code."""
+    try:
+        return process.wait(timeout)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
+
+
+def read_log(model_dir: pathlib.Path) -> str:
+    """Returns all that the processes of a run have printed."""
+    return pathlib.Path(f"{model_dir}.log").read_text(errors="replace")
+
+
+def read_state(model_dir: pathlib.Path) -> dict[str, np.ndarray]:
+    """Returns all variables in the newest checkpoint of a run."""
+    import tensorflow as tf
+
+    reader = tf.train.load_checkpoint(str(newest(model_dir) / "state"))
+    names = sorted(reader.get_variable_to_shape_map())
+    return {n: reader.get_tensor(n) for n in names if "OBJECT_GRAPH" not in n}
+
+
+def newest(model_dir: pathlib.Path) -> pathlib.Path:
+    """Returns the folder of the newest checkpoint."""
+    return max((model_dir / "checkpoints").glob("step-" + "[0-9]" * 8))
+
+
+def read_points(model_dir: pathlib.Path) -> list[dict]:
+    """Returns the points of `metrics.jsonl` without what a clock has measured."""
+    lines = (model_dir / "metrics.jsonl").read_text().splitlines()
+    points = [json.loads(line) for line in lines]
+    for point in points:
+        point.pop("images_per_sec", None)
+    return points
+
+
+def read_events(model_dir: pathlib.Path) -> list[tuple[str, str, int]]:
+    """Returns (split, tag, step) of each scalar in the TensorBoard files, sorted."""
+    import tensorflow as tf
+
+    found = []
+    for file in model_dir.glob("*/events.out.tfevents.*"):
+        for record in tf.data.TFRecordDataset(str(file)).as_numpy_iterator():
+            event = tf.compat.v1.Event.FromString(record)
+            found += [
+                (file.parent.name, value.tag, event.step)
+                for value in event.summary.value
+                if value.tag not in ("settings", "images_per_sec")
+            ]
+    return sorted(found)
+
+
+def fingerprint(model_dir: pathlib.Path) -> str:
+    """Returns a hash of all that a finished run must agree in with another.
+
+    Every variable of the newest checkpoint (weights, optimizer slots, averages, seeds,
+    loss scale, step), the best score, the points of the metrics file and the tags and
+    steps in TensorBoard's.
+    """
+    digest = hashlib.sha256()
+    for name, value in read_state(model_dir).items():
+        digest.update(name.encode() + value.tobytes())
+    metadata = json.loads((newest(model_dir) / "metadata.json").read_text())
+    seen = [metadata["step"], metadata["best_step"], metadata["best_score"]]
+    digest.update(json.dumps([seen, read_points(model_dir)]).encode())
+    digest.update(repr(read_events(model_dir)).encode())
+    return digest.hexdigest()[:16]
