@@ -1,0 +1,208 @@
+"""Several workers of one cluster: two real processes on this host."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+import tensorflow as tf
+
+from tests.faults import processes
+from trainer import cluster, errors
+
+_FLAGS = (
+    "--distribution_strategy=multi_worker_mirrored",
+    "--train_split=validation",
+    "--eval_split=validation",
+    "--train_epochs=0",
+    "--train_steps=10",
+    "--log_steps=2",
+    "--checkpoint_interval=4",
+    "--startup_timeout=60",
+    "--cache=memory",
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Returns a folder with encoder weights."""
+    folder = tmp_path_factory.mktemp("cluster")
+    processes.write_encoder_weights(folder / "encoder.weights.h5")
+    return folder
+
+
+def _addresses(count):
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    addresses = [f"127.0.0.1:{s.getsockname()[1]}" for s in sockets]
+    for opened in sockets:
+        opened.close()
+    return addresses
+
+
+def _config(addresses, index):
+    task = {"type": "worker", "index": index}
+    return json.dumps({"cluster": {"worker": addresses}, "task": task})
+
+
+def _start_two(folder, model_dir, *flags):
+    addresses = _addresses(2)
+    return [
+        processes.start(
+            folder, model_dir, *_FLAGS, *flags, TF_CONFIG=_config(addresses, index)
+        )
+        for index in range(2)
+    ]
+
+
+def _losses(model_dir, split="train"):
+    points = processes.read_points(model_dir)
+    return {p["step"]: p["loss"] for p in points if p["split"] == split}
+
+
+def _wait_for_log(model_dir, pattern, secs=120):
+    deadline = time.monotonic() + secs
+    while not re.search(pattern, processes.read_log(model_dir)):
+        assert time.monotonic() < deadline, processes.read_log(model_dir)[-2000:]
+        time.sleep(0.05)
+
+
+def test_two_workers_train_as_one_process_and_decode_half_each(folder):
+    one, two = folder / "one", folder / "two"
+    flags = [f for f in _FLAGS if "distribution" not in f]
+    assert processes.finish(processes.start(folder, one, *flags)) == 0
+    for process in _start_two(folder, two):
+        assert processes.finish(process) == 0
+    assert _losses(two) == pytest.approx(_losses(one), rel=1e-4)
+    assert _losses(two, "eval") == pytest.approx(_losses(one, "eval"), rel=1e-4)
+    # 40 examples in each of the two splits, half of them on each of the two workers.
+    log = processes.read_log(two)
+    assert len(re.findall("Decoded 20 of synthetic/validation", log)) == 4
+    # One of the two writes.
+    assert log.count("Watch the curves") == 1
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_the_death_of_a_worker_ends_the_other_and_a_restart_of_all_resumes(
+    folder, victim
+):
+    model_dir = folder / f"death-{victim}"
+    flags = ("--train_steps=3000", "--epochs_between_evals=100000")
+    workers = _start_two(folder, model_dir, *flags)
+    _wait_for_log(model_dir, r"Step 20/3000")
+    workers[victim].kill()
+    started = time.monotonic()
+    assert processes.finish(workers[1 - victim], 90) == errors.PeerError.exit_code
+    assert time.monotonic() - started < 60
+    assert "Error: Another worker went away" in processes.read_log(model_dir)
+    saved = json.loads((processes.newest(model_dir) / "metadata.json").read_text())
+    last = saved["step"] + 8
+    flags = (f"--train_steps={last}", "--epochs_between_evals=100000")
+    for process in _start_two(folder, model_dir, *flags):
+        assert processes.finish(process) == 0
+    assert f"Resuming at step {saved['step']} of {last}" in processes.read_log(
+        model_dir
+    )
+
+
+@pytest.mark.parametrize("target", [0, 1])
+def test_a_signal_to_one_worker_stops_both_at_the_same_step(folder, target):
+    model_dir = folder / f"stop-{target}"
+    workers = _start_two(
+        folder,
+        model_dir,
+        "--train_steps=100000",
+        "--steps_per_loop=100000",
+        "--epochs_between_evals=100000",
+        "--log_steps=100000",
+        "--checkpoint_interval=0",
+    )
+    _wait_for_log(model_dir, "Starting at step 0")
+    time.sleep(15)  # Trace, and some steps.
+    workers[target].send_signal(signal.SIGTERM)
+    for process in workers:
+        assert processes.finish(process, 60) == errors.Stopped.exit_code
+    steps = re.findall(
+        r"Stopped on request at step (\d+)", processes.read_log(model_dir)
+    )
+    assert len(steps) == 2 and steps[0] == steps[1]
+
+
+def test_a_missing_worker_ends_the_start_with_its_address(folder):
+    addresses = _addresses(2)
+    model_dir = folder / "missing"
+    process = processes.start(
+        folder,
+        model_dir,
+        *_FLAGS,
+        "--startup_timeout=2",
+        TF_CONFIG=_config(addresses, 0),
+    )
+    assert processes.finish(process) == errors.PeerError.exit_code
+    assert re.search(
+        f"Error: Worker {addresses[1]} did not come within --startup_timeout=2",
+        processes.read_log(model_dir),
+    )
+
+
+def test_local_sh_supervises_workers_through_a_death(folder):
+    model_dir = folder / "local"
+    flags = [f for f in (*processes.SMALL, *_FLAGS) if "distribution" not in f]
+    command = [
+        "bash",
+        "launch/local.sh",
+        "2",
+        *flags,
+        "--train_steps=150",
+        "--epochs_between_evals=100000",
+        f"--encoder_weights={folder / 'encoder.weights.h5'}",
+        f"--model_dir={model_dir}",
+    ]
+    with open(f"{model_dir}.log", "wb") as log:
+        supervisor = subprocess.Popen(
+            command,
+            cwd=processes.ROOT,
+            env={**os.environ, "VENV": sys.prefix},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+    _wait_for_log(model_dir, r"Step 20/150")
+    found = subprocess.run(
+        ["pgrep", "-f", f"trainer.main .*{model_dir}"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    victim = int(found.stdout.split()[-1])
+    os.kill(victim, signal.SIGKILL)
+    assert processes.finish(supervisor) == 0
+    log = processes.read_log(model_dir)
+    assert "starting all again" in log and "Resuming at step" in log
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (None, "needs TF_CONFIG, or a Slurm job step.*launch/local.sh 2"),
+        ("{", "TF_CONFIG={: not a JSON object"),
+        (
+            '{"cluster": {"ps": ["a:1"], "worker": ["b:1"]}}',
+            "the jobs ps, worker; Keras",
+        ),
+    ],
+)
+def test_a_cluster_that_cannot_work_is_named(monkeypatch, value, message):
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    if value:
+        monkeypatch.setenv("TF_CONFIG", value)
+    with pytest.raises(errors.ConfigError, match=message):
+        cluster.resolve()
+
+
+def test_one_process_is_a_cluster_of_its_own():
+    strategy = tf.distribute.get_strategy()
+    assert (cluster.num_workers(strategy), cluster.worker_index(strategy)) == (1, 0)
