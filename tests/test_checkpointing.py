@@ -1,5 +1,6 @@
 """Checkpoints are whole, and only fit the run that wrote them."""
 
+import functools
 import json
 
 import numpy as np
@@ -58,6 +59,34 @@ def test_restoring_brings_back_every_variable(tmp_path, replicas, policy):
     assert _make(rig, tmp_path).restore()
     for variable, value in zip(variables, saved, strict=True):
         np.testing.assert_array_equal(variable.numpy(), value)
+
+
+def _seed_after_restore(tmp_path, replicas, *, is_saved):
+    """Trains with dropout, saves, spoils the seed, restores; returns (saved, now)."""
+    build = functools.partial(helpers.build_unet, decoder_dropout=0.5)
+    rig = helpers.Rig(helpers.make_store(), build=build, replicas=replicas)
+    seeds = [v for v in rig.model.non_trainable_variables if "seed_gen" in v.path]
+    state = {"model": rig.model, "global_step": rig.global_step}
+    state |= {"seeds": [seed.value for seed in seeds]} if is_saved else {}
+    checkpointer = checkpointing.Checkpointer(
+        str(tmp_path), state=state, identity={}, max_to_keep=1
+    )
+    checkpointer.save()
+    before = seeds[0].numpy()
+    seeds[0].assign(before + 1)
+    checkpointer.restore()
+    return before.tolist(), seeds[0].numpy().tolist()
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_the_seed_of_dropout_is_restored(tmp_path, replicas):
+    before, now = _seed_after_restore(tmp_path, replicas, is_saved=True)
+    assert now == before
+
+
+def test_without_its_own_entry_the_seed_would_be_lost(tmp_path):
+    before, now = _seed_after_restore(tmp_path, 1, is_saved=False)
+    assert now != before
 
 
 def test_nothing_to_restore_is_a_fresh_start(tmp_path):

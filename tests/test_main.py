@@ -234,9 +234,13 @@ def test_imagenet_weights_without_a_network_say_what_to_do(run, monkeypatch):
         run("--train_steps=1", "--encoder_weights=imagenet")
 
 
-def test_non_finite_loss_ends_the_run_and_saves_nothing(run):
-    with pytest.raises(errors.NonFiniteError, match="of step \\d+ are not finite"):
+def test_non_finite_loss_ends_the_run_names_the_examples_and_saves_nothing(
+    run, tmp_path
+):
+    message = r"step \d+ are not finite .*nothing saved.*synthetic/train/\d+, synth"
+    with pytest.raises(errors.NonFiniteError, match=message):
         run("--train_steps=9", "--optimizer=sgd", "--learning_rate=1e30")
+    assert not (tmp_path / "run" / "checkpoints").exists()
 
 
 def test_help_of_the_program_lists_flags_and_exit_codes_work():

@@ -108,7 +108,7 @@ def test_a_run_goes_on_with_another_number_of_devices(folder):
     one, two = folder / "elastic-one", folder / "elastic-two"
     process = processes.start(folder, one, *flags)
     assert processes.finish(process) == 0
-    for steps, devices in ((5, 2), (12, 1)):
+    for steps, devices in ((6, 2), (12, 1)):
         process = processes.start(
             folder,
             two,

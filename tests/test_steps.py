@@ -129,6 +129,28 @@ def test_replicas_train_as_one_device(replicas, optimizer):
     np.testing.assert_array_equal(several.confusion.result(), one.confusion.result())
 
 
+def test_a_mean_of_means_would_not_train_as_one_device():
+    """The control of the test above: each replica divides by its own count."""
+
+    def mean_of_means(logits, labels):
+        total, count = losses.cross_entropy(logits, labels)
+        return total / tf.maximum(count, 1), tf.ones_like(count)
+
+    examples = helpers.make_store(ignored=0.3)
+    examples.labels[::3, :20] = 255
+    one = helpers.Rig(examples, loss=mean_of_means).train(6)
+    two = helpers.Rig(examples, loss=mean_of_means, replicas=2).train(6)
+    assert np.abs(np.array(one) - two).max() > 1e-3
+
+
+def test_a_requested_stop_ends_the_loop_after_the_step():
+    rig = helpers.Rig(helpers.make_store())
+    rig.stop_requested.assign(True)
+    rig.train(50, steps_per_loop=50)
+    assert bool(rig.result.is_stopped)
+    assert int(rig.global_step.numpy()) == 1
+
+
 def test_unet_trains_alike_on_two_replicas():
     examples = helpers.make_store()
     kwargs = {"build": helpers.build_unet, "learning_rate": 0.01, "flip": True}

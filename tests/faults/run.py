@@ -84,7 +84,7 @@ def _run_disturbed(folder, name, flags, secs, tally, generator) -> None:
         process = processes.start(folder, model_dir, *_STEPS, *flags)
         number = generator.choice((signal.SIGKILL, signal.SIGKILL, signal.SIGTERM))
         try:
-            process.wait(generator.uniform(0.2, 1.0) * secs)
+            process.wait(generator.uniform(0.3, 0.95) * secs)
         except subprocess.TimeoutExpired:
             process.send_signal(number)
             tally.kills += number == signal.SIGKILL

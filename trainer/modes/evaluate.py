@@ -1,6 +1,6 @@
 """`--mode=evaluate`."""
 
-from trainer import checkpointing, experiment, scoring
+from trainer import checkpointing, cluster, experiment, scoring
 from trainer import config as config_lib
 
 
@@ -16,5 +16,7 @@ def run(config: config_lib.Config) -> None:
         setup.model, setup.ema, config.run.model_dir, config.run.checkpoint
     )
     scores = scoring.evaluate(setup)
+    if cluster.worker_index(setup.strategy) > 0:
+        return
     print(scoring.format_table(scores.values, setup.info.class_names))
     print(f"\nPhotos, truths, predictions: {scoring.write_picture(setup)}")

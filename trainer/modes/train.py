@@ -1,6 +1,7 @@
 """`--mode=train` and `--mode=train_and_evaluate`."""
 
 import pathlib
+import tempfile
 
 import tensorflow as tf
 from absl import logging
@@ -111,9 +112,8 @@ def _make_model_dir(config: config_lib.Config) -> None:
     folder = pathlib.Path(config.run.model_dir)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".write_probe"
-        probe.touch()
-        probe.unlink()
+        with tempfile.TemporaryFile(dir=folder):
+            pass
     except OSError as error:
         raise errors.ConfigError(
             f"--model_dir={folder}: this folder cannot be written ({error.strerror}); "
