@@ -180,6 +180,8 @@ class Checkpointer:
 
     def _write(self, metadata: Metadata) -> None:
         final = _path_of(self._folder, metadata.step)
+        if final.exists():  # This very state; what is damaged was set aside before.
+            return
         partial = final.with_name(final.name + _PARTIAL_SUFFIX)
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
@@ -188,8 +190,6 @@ class Checkpointer:
         # Without a sync, a power cut can leave renamed but empty files.
         for path in [*partial.iterdir(), partial]:
             _sync(path)
-        if final.exists():  # The same step again, for instance after a failed save.
-            shutil.rmtree(final)
         partial.rename(final)
         _sync(self._folder)
 

@@ -59,7 +59,7 @@ def run(
     bar = progress.Progress(start_step=step, num_steps=setup.num_steps)
     window = _Window(setup, checkpointer.saved.window)
     try:
-        if is_evaluation_due(setup, checkpointer):
+        if calendar.is_evaluation_due(checkpointer.saved):
             _evaluate(setup.evaluation, step, checkpointer, writer, bar)
         while step < setup.num_steps:
             window.train(iterator, calendar.next_stop(step) - step)
@@ -75,20 +75,11 @@ def run(
                     f"Stopped on request at step {checkpointer.saved.step}, saved; the "
                     "same command goes on from there."
                 )
-            if is_evaluation_due(setup, checkpointer):
+            if calendar.is_evaluation_due(checkpointer.saved):
                 _evaluate(setup.evaluation, step, checkpointer, writer, bar)
     finally:
         bar.close()
         writer.flush()
-
-
-def is_evaluation_due(
-    setup: experiment.TrainSetup, checkpointer: checkpointing.Checkpointer
-) -> bool:
-    """Whether the newest checkpoint is of a step with an evaluation still to make."""
-    saved = checkpointer.saved
-    is_at_evaluation = saved.step > 0 and Calendar(setup).is_evaluation(saved.step)
-    return bool(setup.evaluation and is_at_evaluation and not saved.is_evaluated)
 
 
 class Calendar:
@@ -98,6 +89,7 @@ class Calendar:
         """Reads the intervals from the settings of a run."""
         train = setup.config.train
         self._num_steps = setup.num_steps
+        self._has_evaluation = setup.evaluation is not None
         self._steps_per_loop = train.steps_per_loop
         self._log_steps = train.log_steps
         self._checkpoint_interval = train.checkpoint_interval
@@ -110,6 +102,15 @@ class Calendar:
     def is_evaluation(self, step: int) -> bool:
         """Whether epochs enough have ended here, or the run."""
         return step in self._evaluations
+
+    def is_evaluation_due(self, saved: checkpointing.Metadata) -> bool:
+        """Whether the newest checkpoint is at an evaluation that is still to make."""
+        is_open = self.is_evaluation(saved.step) and not saved.is_evaluated
+        return self._has_evaluation and saved.step > 0 and is_open
+
+    def is_done(self, saved: checkpointing.Metadata) -> bool:
+        """Whether the newest checkpoint is the end of the run."""
+        return saved.step >= self._num_steps and not self.is_evaluation_due(saved)
 
     def is_save(self, step: int) -> bool:
         """Whether to save: at each evaluation, and at the interval asked for."""

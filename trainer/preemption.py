@@ -10,6 +10,7 @@ import contextlib
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 import tensorflow as tf
@@ -18,6 +19,9 @@ from absl import logging
 from trainer import errors
 
 _SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+
+_GRACE_SECS = 1.0
+"""For the loop to end the process itself, with its own message."""
 
 
 class StopRequest:
@@ -65,13 +69,30 @@ class StopRequest:
 
     def _listen(self, reader: int) -> None:
         while number := os.read(reader, 1):
-            if number[0] in _SIGNALS:
-                self._on_signal(signal.Signals(number[0]))
+            if number[0] not in _SIGNALS:
+                continue
+            name = signal.Signals(number[0]).name
+            if self.variable.numpy():
+                _exit(f"{name} again: exiting at once.")
+            self.variable.assign(True)
+            if not self._has_unsaved_work():
+                _exit(f"{name}: exiting; nothing is unsaved.")
+            logging.info("%s: stopping after this step, to save and exit.", name)
+            threading.Thread(target=self._wait_for_save, daemon=True).start()
 
-    def _on_signal(self, number: signal.Signals) -> None:
-        if self.variable.numpy() or not self._has_unsaved_work():
-            logging.info("%s: exiting; nothing is unsaved.", number.name)
-            logging.flush()
-            os._exit(errors.Stopped.exit_code)
-        logging.info("%s: stopping after this step, to save and exit.", number.name)
-        self.variable.assign(True)
+    def _wait_for_save(self) -> None:
+        """Ends the process after the save, should the loop not do so by itself.
+
+        A signal during a save finds the loop on its way into an evaluation, which reads
+        no stop variable.
+        """
+        while self._has_unsaved_work():
+            time.sleep(0.05)
+        time.sleep(_GRACE_SECS)
+        _exit("Saved; exiting.")
+
+
+def _exit(message: str) -> None:
+    logging.info(message)
+    logging.flush()
+    os._exit(errors.Stopped.exit_code)

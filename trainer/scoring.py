@@ -33,8 +33,13 @@ def evaluate(setup: experiment.EvalSetup) -> Scores:
 
     Where the run keeps moving averages of the weights, those are the model.
     """
-    with setup.ema.applied() if setup.ema else contextlib.nullcontext():
+    with _model_to_score(setup):
         return _evaluate(setup)
+
+
+def _model_to_score(setup: experiment.EvalSetup):
+    """Returns a context in which the model has the weights that count."""
+    return setup.ema.applied() if setup.ema else contextlib.nullcontext()
 
 
 def _evaluate(setup: experiment.EvalSetup) -> Scores:
@@ -66,7 +71,8 @@ def draw_examples(setup: experiment.EvalSetup, num_examples: int) -> np.ndarray:
     num_examples = min(num_examples, len(setup.examples))
     ids = np.linspace(0, len(setup.examples) - 1, num_examples, dtype=np.int64)
     images, labels = setup.examples.images[ids], setup.examples.labels[ids]
-    predictions = setup.eval_loop.predict(tf.constant(images)).numpy()
+    with _model_to_score(setup):
+        predictions = setup.eval_loop.predict(tf.constant(images)).numpy()
     return pictures.compare(images, labels, predictions, setup.info.palette)
 
 

@@ -56,13 +56,12 @@ def _run_with(config, strategy, stop: preemption.StopRequest) -> None:
     is_resumed = checkpointer.restore()
     cluster.check_agreement(strategy, checkpointer.saved.step, setup.model.weights)
     stop.protect(lambda: checkpointer.has_unsaved_work)
-    step = checkpointer.saved.step
-    if step >= setup.num_steps and not loop.is_evaluation_due(setup, checkpointer):
+    if loop.Calendar(setup).is_done(checkpointer.saved):
         logging.info(
             "The run is done: %s holds step %d of %d. For more, raise --train_epochs "
             "or --train_steps.",
             config.run.model_dir,
-            step,
+            checkpointer.saved.step,
             setup.num_steps,
         )
     else:
