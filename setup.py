@@ -34,7 +34,7 @@ setuptools.setup(
         "examples": [
             "tensorflow-examples @ git+https://github.com/tensorflow/examples.git"
         ],
-        "test": ["pytest>=8", "ruff>=0.9"],
+        "test": ["pytest>=8", "pytest-xdist>=3", "ruff>=0.9"],
     },
     entry_points={"console_scripts": ["segloop = trainer.main:run"]},
 )

@@ -147,7 +147,8 @@ class Rig:
         results = []
         for _ in range(0, num_steps, steps_per_loop):
             self.result = self.loop.run(iterator, tf.constant(steps_per_loop))
-            results.append(float(self.result.total / self.result.count))
+            count = max(float(self.result.count), 1.0)
+            results.append(float(self.result.total) / count)
         return results
 
     def weights(self) -> list[np.ndarray]:

@@ -267,7 +267,8 @@ def test_json_holds_every_setting():
         name: list(value) if isinstance(value, tuple) else value
         for name, value in _UNUSUAL.items()
     }
-    assert values == {**lists, "encoder": "mobilenet_v2"}
+    usual = {"encoder": "mobilenet_v2", "decoder_dropout": 0.0}
+    assert values == {**lists, **usual}
 
 
 def test_json_has_one_setting_a_line():
