@@ -169,7 +169,8 @@ def _decode(
 def _bad_example(source: schema.Source, index: int, reason: str) -> schema.DataError:
     example = next(source.examples(index, index + 1).as_numpy_iterator())
     name = example["name"].decode()
-    return schema.DataError(f"{source.name}, example {index} ({name}): {reason}.")
+    end = "" if reason.endswith("?") else "."
+    return schema.DataError(f"{source.name}, example {index} ({name}): {reason}{end}")
 
 
 def _write_files(

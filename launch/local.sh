@@ -8,7 +8,7 @@
 #   MAX_RESTARTS  how often to start again (default: 10)
 #
 # SIGTERM is passed on: the workers save, and this script exits with their 143. An exit
-# code of 2 to 5 is a mistake that no restart mends, and ends the rest.
+# code of 1 to 5 is a mistake that no restart mends, and ends the rest.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -54,7 +54,7 @@ wait_all() {
     done
     case "$code" in
       0) ;;
-      2 | 3 | 4 | 5) first=$code; stop_all KILL ;;
+      1 | 2 | 3 | 4 | 5) first=$code; stop_all KILL ;;
       *) if [ "$first" = 0 ] || [ "$code" = 143 ]; then first=$code; fi ;;
     esac
   done
@@ -66,7 +66,7 @@ for ((attempt = 0; attempt <= ${MAX_RESTARTS:-10}; attempt++)); do
   wait_all
   code=$?
   case "$code" in
-    0 | 2 | 3 | 4 | 5 | 143) exit "$code" ;;
+    [0-5] | 143) exit "$code" ;;
   esac
   [ -n "$is_stopping" ] && exit 143
   echo "A worker ended with code $code; starting all again." >&2

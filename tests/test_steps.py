@@ -129,6 +129,20 @@ def test_replicas_train_as_one_device(replicas, optimizer):
     np.testing.assert_array_equal(several.confusion.result(), one.confusion.result())
 
 
+@pytest.mark.parametrize("replicas", [2, 4])
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_replicas_train_as_one_device_in_reduced_precision(replicas, policy):
+    """Up to the rounding of 8 and 11 bits: sums are taken in another order."""
+    examples = helpers.make_store(ignored=0.3)
+    examples.labels[::3, :20] = 255
+    one = helpers.Rig(examples, policy=policy, flip=True)
+    several = helpers.Rig(examples, policy=policy, flip=True, replicas=replicas)
+    rtol = 2e-2 if policy == "mixed_bfloat16" else 2e-3
+    np.testing.assert_allclose(several.train(5), one.train(5), rtol=rtol)
+    scales = [rig.loss_scale.scale.numpy() for rig in (one, several)]
+    assert scales[0] == scales[1]
+
+
 def test_a_mean_of_means_would_not_train_as_one_device():
     """The control of the test above: each replica divides by its own count."""
 
