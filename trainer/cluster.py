@@ -97,7 +97,7 @@ def sum_over_workers(strategy: tf.distribute.Strategy, array: np.ndarray) -> np.
 
     Args:
       strategy: spans the workers.
-      array: of numbers; small integer types are added up in them.
+      array: of numbers; integers of less than 32 bits are added up as int32.
 
     Returns:
       The sum, of the same dtype.

@@ -184,16 +184,7 @@ def prepare_training(
     source = _open_source(config, is_training=True)
     info = _resolve_info(config, source)
     examples = _open_store(config, strategy, info, source)
-    num_steps = config.train.train_steps or pipeline.epoch_end(
-        config.train.train_epochs,
-        num_examples=len(examples),
-        global_batch_size=config.train.batch_size,
-    )
-    if config.optimizer.warmup_steps >= num_steps:
-        raise errors.ConfigError(
-            f"--warmup_steps={config.optimizer.warmup_steps} is not less than the "
-            f"{num_steps} steps of the run; warm up for less or train for longer."
-        )
+    num_steps = _count_steps(config, len(examples))
     with strategy.scope():
         model = _build_model(config, info, strategy)
         optimizer = _build_optimizer(config.optimizer, num_steps)
@@ -307,6 +298,21 @@ def _open_store(
             add_up=functools.partial(cluster.sum_over_workers, strategy),
         ),
     )
+
+
+def _count_steps(config: config_lib.Config, num_examples: int) -> int:
+    """Returns the length of the run, and checks that the warm-up fits into it."""
+    num_steps = config.train.train_steps or pipeline.epoch_end(
+        config.train.train_epochs,
+        num_examples=num_examples,
+        global_batch_size=config.train.batch_size,
+    )
+    if config.optimizer.warmup_steps >= num_steps:
+        raise errors.ConfigError(
+            f"--warmup_steps={config.optimizer.warmup_steps} is not less than the "
+            f"{num_steps} steps of the run; warm up for less or train for longer."
+        )
+    return num_steps
 
 
 def _build_model(

@@ -250,18 +250,18 @@ def _evaluate(
 ) -> None:
     """Scores the model, writes curves and pictures, and notes the best score."""
     scores = scoring.evaluate(setup)
-    writer.write_scalars("eval", step, scores.values)
+    writer.write_scalars("eval", step, scores)
     if setup.config.train.summary_images:
         picture = scoring.draw_examples(setup, setup.config.train.summary_images)
         writer.write_image("eval", step, "photo_truth_prediction", picture)
     writer.flush()
-    is_best = checkpointer.mark_evaluated(scores.values[BEST_SCORE])
+    is_best = checkpointer.mark_evaluated(scores[BEST_SCORE])
     bar.say(
         "Step %d: eval loss %.4f, pixel accuracy %.4f, mean IoU %.4f%s, %.0f images/s.",
         step,
-        scores.values["loss"],
-        scores.values["pixel_accuracy"],
-        scores.values["mean_iou"],
+        scores["loss"],
+        scores["pixel_accuracy"],
+        scores["mean_iou"],
         " (best)" if is_best else "",
-        scores.values["images_per_sec"],
+        scores["images_per_sec"],
     )

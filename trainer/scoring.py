@@ -1,7 +1,6 @@
 """One pass over the evaluation split, and its report."""
 
 import contextlib
-import dataclasses
 import pathlib
 import time
 
@@ -15,23 +14,13 @@ _REPORT_EXAMPLES = 6
 """Rows of the picture that ends a run."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Scores:
-    """The result of an evaluation.
-
-    Attributes:
-      values: `loss`, `images_per_sec` and what `metrics.scores` gives, by name.
-      confusion: int64 [classes, classes], rows are true classes.
-    """
-
-    values: dict[str, float]
-    confusion: np.ndarray
-
-
-def evaluate(setup: experiment.EvalSetup) -> Scores:
+def evaluate(setup: experiment.EvalSetup) -> dict[str, float]:
     """Scores the model on the whole split, each example once.
 
     Where the run keeps moving averages of the weights, those are the model.
+
+    Returns:
+      `loss`, `images_per_sec` and what `metrics.scores` gives, by name.
     """
     with _model_to_score(setup):
         return _evaluate(setup)
@@ -42,7 +31,7 @@ def _model_to_score(setup: experiment.EvalSetup):
     return setup.ema.applied() if setup.ema else contextlib.nullcontext()
 
 
-def _evaluate(setup: experiment.EvalSetup) -> Scores:
+def _evaluate(setup: experiment.EvalSetup) -> dict[str, float]:
     started = time.perf_counter()
     setup.eval_loop.reset()
     num_batches = pipeline.num_eval_batches(
@@ -54,12 +43,11 @@ def _evaluate(setup: experiment.EvalSetup) -> Scores:
         count = min(steps_per_loop, num_batches - first)
         setup.eval_loop.score(iterator, count)
     loss, confusion = setup.eval_loop.result()
-    values = {
+    return {
         "loss": loss,
         **metrics.scores(confusion, setup.info.class_names),
         "images_per_sec": len(setup.examples) / (time.perf_counter() - started),
     }
-    return Scores(values, confusion)
 
 
 def draw_examples(setup: experiment.EvalSetup, num_examples: int) -> np.ndarray:
@@ -87,7 +75,7 @@ def format_table(values: dict[str, float], class_names: tuple[str, ...]) -> str:
     """Lays out scores for people.
 
     Args:
-      values: of `Scores.values`; what is missing shows as "absent".
+      values: of `evaluate`; what is missing shows as "absent".
       class_names: the name of each class.
     """
     rows = [("pixel accuracy", "pixel_accuracy"), ("mean IoU", "mean_iou")]

@@ -18,5 +18,5 @@ def run(config: config_lib.Config) -> None:
     scores = scoring.evaluate(setup)
     if cluster.worker_index(setup.strategy) > 0:
         return
-    print(scoring.format_table(scores.values, setup.info.class_names))
+    print(scoring.format_table(scores, setup.info.class_names))
     print(f"\nPhotos, truths, predictions: {scoring.write_picture(setup)}")
