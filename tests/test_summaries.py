@@ -281,3 +281,15 @@ def test_tensorboard_shows_the_curves_of_both_splits(tmp_path):
     # Each point is [wall time, step, value].
     assert [point[1:] for point in train] == [[10, 4.0], [20, 3.0]]
     assert [point[1:] for point in evaluation] == [[20, 3.5]]
+
+
+def test_points_that_cannot_be_written_are_lost_with_one_warning(tmp_path, caplog):
+    (tmp_path / "metrics.jsonl").mkdir()
+    (tmp_path / "train").write_text("a file where the folder of events should be")
+    writer = summaries.SummaryWriter(str(tmp_path))
+    with caplog.at_level("WARNING"):
+        for step in (1, 2):
+            writer.write_scalars("train", step, {"loss": 1.0})
+            writer.flush()
+        writer.close()
+    assert caplog.text.count("are lost; training goes on") == 1

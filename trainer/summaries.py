@@ -5,17 +5,23 @@ TensorBoard draws both curves of a score in one chart; MODEL_DIR/metrics.jsonl h
 the scalars again, one line for each point, for programs.
 """
 
+import contextlib
 import json
 import math
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import tensorflow as tf
+from absl import logging
 
 
 class SummaryWriter:
-    """Writes scalars, text and pictures of a run, from the host."""
+    """Writes scalars, text and pictures of a run, from the host.
+
+    A point that cannot be written, on a full disk for instance, is lost with a warning:
+    curves are not worth a run.
+    """
 
     def __init__(self, model_dir: str, *, is_chief: bool = True):
         """Makes a writer; files are opened with the first point.
@@ -27,6 +33,7 @@ class SummaryWriter:
         self._is_chief = is_chief
         self._folder = pathlib.Path(model_dir)
         self._writers = {}
+        self._has_warned = False
 
     def write_scalars(self, split: str, step: int, values: Mapping[str, float]) -> None:
         """Writes one point of each curve.
@@ -40,36 +47,54 @@ class SummaryWriter:
         if not self._is_chief:
             return
         values = {tag: v for tag, v in values.items() if math.isfinite(v)}
-        with self._writer(split).as_default(step=step):
+        with self._losing_points(), self._writer(split).as_default(step=step):
             for tag, value in values.items():
                 tf.summary.scalar(tag, value)
-        with (self._folder / "metrics.jsonl").open("a") as file:
-            file.write(json.dumps({"step": step, "split": split, **values}) + "\n")
+        line = json.dumps({"step": step, "split": split, **values}) + "\n"
+        with self._losing_points(), (self._folder / "metrics.jsonl").open("a") as file:
+            file.write(line)
 
     def write_text(self, split: str, step: int, tag: str, text: str) -> None:
         """Writes a text in Markdown."""
         if not self._is_chief:
             return
-        with self._writer(split).as_default(step=step):
+        with self._losing_points(), self._writer(split).as_default(step=step):
             tf.summary.text(tag, text)
 
     def write_image(self, split: str, step: int, tag: str, image: np.ndarray) -> None:
         """Writes a picture, uint8 [height, width, 3]."""
         if not self._is_chief:
             return
-        with self._writer(split).as_default(step=step):
+        with self._losing_points(), self._writer(split).as_default(step=step):
             tf.summary.image(tag, image[np.newaxis])
 
     def flush(self) -> None:
         """Hands all points to the operating system; a killed process loses none."""
         for writer in self._writers.values():
-            writer.flush()
+            with self._losing_points():
+                writer.flush()
 
     def close(self) -> None:
         """Flushes and closes the files."""
         for writer in self._writers.values():
-            writer.close()
+            with self._losing_points():
+                writer.close()
         self._writers = {}
+
+    @contextlib.contextmanager
+    def _losing_points(self) -> Iterator[None]:
+        """Turns errors of the files into one warning."""
+        try:
+            yield
+        except (OSError, tf.errors.OpError) as error:
+            if not self._has_warned:
+                logging.warning(
+                    "Points of the curves in %s cannot be written and are lost; "
+                    "training goes on (%s).",
+                    self._folder,
+                    error,
+                )
+            self._has_warned = True
 
     def _writer(self, split: str):
         if split not in self._writers:
