@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import time
 from collections.abc import Sequence
@@ -38,7 +39,14 @@ def resolve() -> tf.distribute.cluster_resolver.ClusterResolver:
             )
         return tf.distribute.cluster_resolver.TFConfigClusterResolver()
     if "SLURM_PROCID" in os.environ:
-        return tf.distribute.cluster_resolver.SlurmClusterResolver()
+        if shutil.which("nvidia-smi"):
+            return tf.distribute.cluster_resolver.SlurmClusterResolver()
+        # It lists no task without a GPU; as many as there can be tasks let all pass.
+        return tf.distribute.cluster_resolver.SlurmClusterResolver(
+            gpus_per_node=int(os.environ["SLURM_STEP_NUM_TASKS"]),
+            gpus_per_task=1,
+            auto_set_gpu=False,
+        )
     raise errors.ConfigError(
         "--distribution_strategy=multi_worker_mirrored needs TF_CONFIG, or a Slurm job "
         "step; to try it on this host: bash launch/local.sh 2 FLAGS."
