@@ -100,7 +100,7 @@ def test_the_newest_and_the_best_are_kept(tmp_path):
     for score in (0.1, 0.9, 0.2, 0.3, 0.4):
         rig.train(1)
         checkpointer.save()
-        checkpointer.mark_evaluated(score)
+        checkpointer.mark_evaluated(int(rig.global_step.numpy()), score)
     assert _names(tmp_path) == ["step-00000002", "step-00000004", "step-00000005"]
     restored = _make(rig, tmp_path)
     restored.restore()
@@ -186,14 +186,14 @@ def test_a_full_disk_keeps_the_older_checkpoint_and_ends_the_run_in_the_end(tmp_
 def test_an_evaluation_is_noted_in_the_checkpoint_it_belongs_to(tmp_path):
     rig, checkpointer = _train_and_save(tmp_path, 1)
     assert not checkpointer.saved.is_evaluated
-    assert checkpointer.mark_evaluated(0.5)
+    assert checkpointer.mark_evaluated(1, 0.5)
     rig.train(1)
     checkpointer.save()
     restored = _make(rig, tmp_path)
     restored.restore()
     assert not restored.saved.is_evaluated
     assert (restored.saved.best_step, restored.saved.best_score) == (1, 0.5)
-    assert not restored.mark_evaluated(0.4)
+    assert not restored.mark_evaluated(2, 0.4)
 
 
 def test_damage_everywhere_does_not_start_over(tmp_path):
@@ -225,7 +225,7 @@ def test_weights_alone_are_restored_from_last_best_or_a_path(tmp_path):
     for score in (0.9, 0.1, 0.2):
         rig.train(1)
         checkpointer.save()
-        checkpointer.mark_evaluated(score)
+        checkpointer.mark_evaluated(int(rig.global_step.numpy()), score)
         kernels[int(rig.global_step.numpy())] = rig.model.get_weights()[0]
     fresh = helpers.build_tiny()
     second = str(tmp_path / "checkpoints" / "step-00000002")

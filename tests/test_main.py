@@ -243,6 +243,29 @@ def test_non_finite_loss_ends_the_run_names_the_examples_and_saves_nothing(
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
+def _fail_to_save_at(monkeypatch, *steps):
+    write = checkpointing.Checkpointer._write
+
+    def fail(self, metadata):
+        if metadata.step in steps:
+            raise OSError(28, "No space left on device")
+        write(self, metadata)
+
+    monkeypatch.setattr(checkpointing.Checkpointer, "_write", fail)
+
+
+def test_a_failed_save_skips_no_evaluation(run, monkeypatch):
+    _fail_to_save_at(monkeypatch, 3)
+    model_dir = run("--train_epochs=2")
+    assert [p["step"] for p in _points(model_dir, "eval")] == [3, 6]
+
+
+def test_a_run_whose_last_save_failed_is_not_done(run, monkeypatch):
+    _fail_to_save_at(monkeypatch, 6)
+    with pytest.raises(errors.CheckpointError, match="last checkpoint is of step 3"):
+        run("--train_epochs=2")
+
+
 def test_help_of_the_program_lists_flags_and_exit_codes_work():
     result = _command("--model_dir=x", "--batch_sizes=8")
     assert result.returncode == 1

@@ -117,7 +117,6 @@ def test_a_stop_where_nothing_is_unsaved_exits_at_once(folder):
 
 
 def test_a_run_goes_on_with_another_number_of_devices(folder):
-    model_dir = folder / "elastic"
     flags = [flag for flag in _STEPS if "dropout" not in flag]
     one, two = folder / "elastic-one", folder / "elastic-two"
     process = processes.start(folder, one, *flags)
@@ -142,12 +141,9 @@ def test_a_run_goes_on_with_another_number_of_devices(folder):
         if p["split"] == "train" and p["step"] in straight
     }
     assert elastic == pytest.approx(straight, rel=1e-4)
-    assert not model_dir.exists()
 
 
 def test_a_stall_ends_the_run_with_stacks_and_advice(folder, tmp_path):
-    # A process that is stopped makes no progress; its watch wakes up with it.
-    model_dir = folder / "stalled"
     program = tmp_path / "program.py"
     program.write_text(
         "import time\n"
@@ -169,7 +165,6 @@ def test_a_stall_ends_the_run_with_stacks_and_advice(folder, tmp_path):
     assert result.returncode == errors.StallError.exit_code
     for part in ("--stall_timeout=1 seconds", "/device:CPU:0", "in hang", "raise"):
         assert part in result.stderr
-    assert not model_dir.exists()
 
 
 def test_progress_keeps_the_watch_quiet():

@@ -118,15 +118,21 @@ class Checkpointer:
         if self._is_chief:
             self._prune()
 
-    def mark_evaluated(self, score: float) -> bool:
+    def mark_evaluated(self, step: int, score: float) -> bool:
         """Notes in the newest checkpoint that its evaluation is made and written.
 
+        Where the save of this step failed, nothing is noted: there is no checkpoint to
+        call the best, and a resumed run comes by here again.
+
         Args:
+          step: that was evaluated.
           score: of the model at this step; higher is better.
 
         Returns:
           Whether the score is the best so far.
         """
+        if self.saved.step != step:
+            return False
         best = self.saved.best_score
         is_best = best is None or score > best
         self.saved.is_evaluated = True

@@ -52,6 +52,7 @@ def run(
       errors.NonFiniteError: if loss or gradients are NaN or infinite; nothing is
         saved after it.
       errors.Stopped: if the run was asked to stop; it has saved.
+      errors.CheckpointError: if saves failed, several in a row or the last one.
     """
     step = int(setup.global_step.numpy())
     calendar = Calendar(setup)
@@ -75,11 +76,17 @@ def run(
                     f"Stopped on request at step {checkpointer.saved.step}, saved; the "
                     "same command goes on from there."
                 )
-            if calendar.is_evaluation_due(checkpointer.saved):
+            if setup.evaluation and calendar.is_evaluation(step):
                 _evaluate(setup.evaluation, step, checkpointer, writer, bar)
     finally:
         bar.close()
         writer.flush()
+    if checkpointer.saved.step < step:
+        raise errors.CheckpointError(
+            f"The run is at its end, but its last checkpoint is of step "
+            f"{checkpointer.saved.step}: the last save failed. Make room in "
+            f"{setup.config.run.model_dir} and start again to train the rest."
+        )
 
 
 class Calendar:
@@ -255,7 +262,7 @@ def _evaluate(
         picture = scoring.draw_examples(setup, setup.config.train.summary_images)
         writer.write_image("eval", step, "photo_truth_prediction", picture)
     writer.flush()
-    is_best = checkpointer.mark_evaluated(scores[BEST_SCORE])
+    is_best = checkpointer.mark_evaluated(step, scores[BEST_SCORE])
     bar.say(
         "Step %d: eval loss %.4f, pixel accuracy %.4f, mean IoU %.4f%s, %.0f images/s.",
         step,
