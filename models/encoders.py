@@ -1,10 +1,11 @@
 """Encoders: image classifiers cut into feature maps at strides 2, 4, 8, 16 and 32."""
 
+import collections
 import os
 
 import keras
 
-from models import normalization
+from models import convolutions, normalization
 
 _MOBILENET_V2_FEATURES = (
     "block_1_expand_relu",  # stride 2
@@ -64,10 +65,13 @@ def build_mobilenet_v2(
 ENCODERS = {"mobilenet_v2": build_mobilenet_v2}
 
 
-def replace_batch_norm(
+def replace_layers(
     encoder: keras.Model, *, momentum: float | None, synchronized: bool
 ) -> keras.Model:
-    """Copies an encoder, weights included, with batch norm of another kind.
+    """Copies an encoder, weights included, with this package's layers for Keras'.
+
+    Variables and results are those of the encoder; see `models.convolutions` and
+    `models.normalization` for what is better about the layers.
 
     Args:
       encoder: the model to copy.
@@ -77,16 +81,42 @@ def replace_batch_norm(
 
     def replace(layer: keras.layers.Layer) -> keras.layers.Layer:
         config = layer.get_config()
-        if not isinstance(layer, keras.layers.BatchNormalization):
-            return layer.__class__.from_config(config)
-        config["synchronized"] = synchronized
-        if momentum is not None:
-            config["momentum"] = momentum
-        return normalization.BatchNormalization.from_config(config)
+        kind = _REPLACEMENTS.get(type(layer), type(layer))
+        if kind is normalization.BatchNormalization:
+            config["synchronized"] = synchronized
+            if momentum is not None:
+                config["momentum"] = momentum
+        return kind.from_config(config)
 
     copy = keras.models.clone_model(encoder, clone_function=replace)
     copy.set_weights(encoder.get_weights())
+    _fold_batch_norms(copy)
     return copy
+
+
+_REPLACEMENTS = {
+    keras.layers.BatchNormalization: normalization.BatchNormalization,
+    keras.layers.Conv2D: convolutions.Conv2D,
+    keras.layers.DepthwiseConv2D: convolutions.DepthwiseConv2D,
+}
+
+
+def _fold_batch_norms(model: keras.Model) -> None:
+    """Lets each convolution take in the batch norm that alone follows it."""
+    consumers = collections.Counter(id(tensor) for tensor in model.outputs)
+    for layer in model.layers:
+        consumers.update(id(tensor) for tensor in keras.tree.flatten(layer.input))
+    foldable = {
+        id(layer.output): layer
+        for layer in model.layers
+        if isinstance(layer, (convolutions.Conv2D, convolutions.DepthwiseConv2D))
+        and layer.activation in (None, keras.activations.linear)
+        and consumers[id(layer.output)] == 1
+    }
+    for layer in model.layers:
+        is_norm = isinstance(layer, normalization.BatchNormalization)
+        if is_norm and (convolution := foldable.get(id(layer.input))):
+            convolution.fold(layer)
 
 
 def _load(build, weights: str) -> keras.Model:

@@ -53,7 +53,7 @@ def build_model(
     )
     # On one replica too: a copy draws from Keras' seeds, and the decoder's initial
     # weights must not depend on the number of replicas.
-    encoder_model = encoders.replace_batch_norm(
+    encoder_model = encoders.replace_layers(
         encoder_model,
         momentum=encoder_bn_momentum,
         synchronized=synchronized_batch_norm,
@@ -78,7 +78,7 @@ def _make_pix2pix(
 
 def _make_tensorflow_examples(
     dropout: float, synchronized: bool
-) -> Callable[[int], keras.layers.Layer]:
+) -> Callable[[int], Callable]:
     """Returns a function that makes the block of the `tensorflow_examples` package."""
     try:
         from tensorflow_examples.models.pix2pix import pix2pix
@@ -92,12 +92,18 @@ def _make_tensorflow_examples(
     if dropout:
         raise ValueError("the original block has dropout of 0.5 or none; use pix2pix")
 
-    def make_block(filters: int) -> keras.layers.Layer:
+    def make_block(filters: int) -> Callable:
         block = pix2pix.upsample(filters, 3)
         for layer in block.layers:
             if isinstance(layer, keras.layers.BatchNormalization):
                 layer.synchronized = synchronized
-        return block
+
+        def join_and_upsample(features: list):
+            if len(features) > 1:
+                features = [keras.layers.Concatenate()(features)]
+            return block(features[0])
+
+        return join_and_upsample
 
     return make_block
 

@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from models import normalization
+from models import convolutions, normalization
 
 
 class UpsampleBlock(keras.layers.Layer):
@@ -11,6 +11,9 @@ class UpsampleBlock(keras.layers.Layer):
 
     The block of pix2pix's generator (Isola et al., CVPR 2017, arXiv:1611.07004) as
     the TensorFlow examples define it: no bias, initial weights from N(0, 0.02).
+
+    The input is a list of feature maps, [batch, height, width, any], taken as joined
+    along their channels; the output is [batch, 2 * height, 2 * width, filters].
     """
 
     def __init__(
@@ -35,7 +38,7 @@ class UpsampleBlock(keras.layers.Layer):
         self._filters = filters
         self._dropout_rate = dropout
         self._synchronized = synchronized
-        self._conv = keras.layers.Conv2DTranspose(
+        self._conv = convolutions.Conv2DTranspose(
             filters,
             kernel_size=3,
             strides=2,
@@ -56,7 +59,13 @@ class UpsampleBlock(keras.layers.Layer):
         self.built = True
 
     def call(self, inputs, training=None):
-        features = self._norm(self._conv(inputs), training=training)
+        if self._norm.is_inference(training):
+            # Batch norm folded into the convolution, as `models.convolutions` does it.
+            scale, shift = self._norm.scale_and_shift()
+            kernel = self._conv.kernel * scale[:, tf.newaxis]
+            features = self._conv.convolve(inputs, kernel, shift)
+        else:
+            features = self._norm(self._conv(inputs), training=training)
         if self._dropout:
             features = self._dropout(features, training=training)
         return keras.ops.relu(features)

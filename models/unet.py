@@ -4,6 +4,8 @@ from collections.abc import Callable, Sequence
 
 import keras
 
+from models import convolutions
+
 
 def build_unet(
     encoder: keras.Model,
@@ -22,7 +24,7 @@ def build_unet(
       encoder: a model from images to feature maps of strides 2, 4, 8, ...; if it is
         not trainable, it runs in inference mode, batch norm included.
       make_block: makes the layer that doubles height and width, of its output
-        channels.
+        channels; it takes a list of feature maps, to be joined along their channels.
       num_classes: channels of the logits.
       decoder_filters: output channels of each block, deepest first; one less than
         the encoder has feature maps.
@@ -32,11 +34,11 @@ def build_unet(
       taken too), to logits, float32 [batch, height, width, num_classes].
     """
     images = keras.Input(encoder.input_shape[1:], name="image")
-    *skips, features = encoder(images)
+    *skips, deepest = encoder(images)
+    features = [deepest]
     for filters, skip in zip(decoder_filters, reversed(skips), strict=True):
-        features = make_block(filters)(features)
-        features = keras.layers.Concatenate()([features, skip])
-    logits = keras.layers.Conv2DTranspose(
+        features = [make_block(filters)(features), skip]
+    logits = convolutions.Conv2DTranspose(
         num_classes, kernel_size=3, strides=2, padding="same", name="logits"
     )(features)  # [batch, height, width, num_classes]
     if keras.backend.standardize_dtype(logits.dtype) in ("bfloat16", "float16"):

@@ -299,7 +299,7 @@ def test_shared_weights_are_loaded():
 def test_block_starts_with_a_narrow_normal_kernel_and_no_bias():
     keras.utils.set_random_seed(0)
     block = layers.UpsampleBlock(64)
-    block.build((None, 4, 4, 64))
+    block.build([(None, 4, 4, 64)])
 
     kernel, scale, offset, mean, variance = block.get_weights()
     assert kernel.shape == (3, 3, 64, 64)
@@ -315,13 +315,13 @@ def test_block_computes_what_that_of_tensorflow_examples_does(training):
     block, reference = layers.UpsampleBlock(4), upsample(4, 3)
     features = np.random.default_rng(2).normal(size=(2, 3, 5, 6)).astype(np.float32)
     reference.build(features.shape)
-    block.build(features.shape)
+    block.build([features.shape])
     reference.set_weights(
         [weight + 0.1 * i for i, weight in enumerate(reference.get_weights())]
     )
     block.set_weights(reference.get_weights())
 
-    output = block(features, training=training)
+    output = block([features], training=training)
 
     assert output.shape == (2, 6, 10, 4)
     np.testing.assert_allclose(
@@ -335,7 +335,12 @@ def test_block_can_be_made_again_from_its_config():
     again = layers.UpsampleBlock.from_config(block.get_config())
 
     assert again.get_config() == block.get_config()
-    assert tuple(again.compute_output_shape((2, 3, 5, 6))) == (2, 6, 10, 4)
+    assert tuple(again.compute_output_shape([(2, 3, 5, 4), (2, 3, 5, 2)])) == (
+        2,
+        6,
+        10,
+        4,
+    )
 
 
 def test_decoder_of_a_missing_package_is_refused_with_the_way_to_get_it(monkeypatch):

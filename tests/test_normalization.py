@@ -54,8 +54,49 @@ def test_a_large_mean_does_not_cancel_the_variance():
     np.testing.assert_allclose(variance, expected, rtol=1e-4)
 
 
-def test_one_replica_is_keras_own():
-    inputs = np.random.default_rng(0).normal(size=(4, 2, 2, 3)).astype(np.float32)
-    ours = normalization.BatchNormalization()(inputs, training=True)
-    theirs = keras.layers.BatchNormalization()(inputs, training=True)
-    np.testing.assert_array_equal(ours, theirs)
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"),
+    [("float64", 0), ("float32", 1e-5), ("mixed_bfloat16", 2e-2)],
+)
+def test_one_replica_computes_what_keras_does(dtype, tolerance):
+    random = np.random.default_rng(0)
+    inputs = tf.constant(random.normal(3, 2, (4, 2, 3, 5)))
+    weights = tf.constant(random.normal(size=inputs.shape))
+    results = []
+    for kind in (normalization.BatchNormalization, keras.layers.BatchNormalization):
+        layer = kind(momentum=0.5, dtype=dtype)
+        layer.build(inputs.shape)
+        layer.gamma.assign([0.5, 1, 2, 3, -1])
+        layer.beta.assign([1, 2, 3, 4, 5])
+        rows = tf.cast(inputs, layer.compute_dtype)
+        with tf.GradientTape() as tape:
+            tape.watch(rows)
+            outputs = layer(rows, training=True)
+            total = tf.reduce_sum(outputs * tf.cast(weights, outputs.dtype))
+        variables = [rows, layer.gamma.value, layer.beta.value]
+        moved = [layer.moving_mean.value, layer.moving_variance.value]
+        results.append([outputs, *tape.gradient(total, variables), *moved])
+    for ours, theirs in zip(*results, strict=True):
+        assert ours.dtype == theirs.dtype
+        ours, theirs = (tf.cast(value, tf.float64).numpy() for value in (ours, theirs))
+        np.testing.assert_allclose(ours, theirs, tolerance, tolerance * 10)
+
+
+def test_a_norm_without_scale_and_shift_computes_what_keras_does():
+    inputs = np.random.default_rng(0).normal(3, 2, (4, 2, 3, 5)).astype(np.float32)
+    settings = {"scale": False, "center": False}
+    ours = normalization.BatchNormalization(**settings)(inputs, training=True)
+    theirs = keras.layers.BatchNormalization(**settings)(inputs, training=True)
+    np.testing.assert_allclose(ours, theirs, 1e-5, 1e-5)
+
+
+def test_scale_and_shift_are_what_inference_does():
+    layer = normalization.BatchNormalization(dtype="float64")
+    inputs = np.random.default_rng(0).normal(3, 2, (4, 2, 3, 2))
+    layer.build(inputs.shape)
+    for variable, value in zip(
+        layer.weights, ([2, 3], [4, 5], [6, 7], [0.5, 2]), strict=True
+    ):
+        variable.assign(value)
+    scale, shift = layer.scale_and_shift()
+    np.testing.assert_allclose(inputs * scale + shift, layer(inputs), rtol=1e-12)

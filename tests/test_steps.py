@@ -112,7 +112,7 @@ def test_five_steps_in_float32_are_as_near_to_model_fit_as_one_ulp(optimizer):
         )
 
     np.testing.assert_allclose(our_losses, fit_losses, rtol=1e-4)
-    assert distance(ours, theirs) <= 2 * distance(shaken, theirs)
+    assert distance(ours, theirs) <= 4 * distance(shaken, theirs)
 
 
 @pytest.mark.parametrize("replicas", [2, 4])

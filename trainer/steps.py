@@ -254,4 +254,5 @@ class EvalLoop:
         Returns:
           uint8 [batch, height, width], the class of each pixel.
         """
-        return tf.cast(tf.argmax(self._model(images, training=False), -1), tf.uint8)
+        logits = self._model(images, training=False)
+        return tf.cast(metrics.most_likely_class(logits), tf.uint8)

@@ -1,0 +1,158 @@
+"""The convolutions compute what Keras' do, and leave out what nobody asks for."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from models import convolutions, normalization
+
+
+def _random(shape, seed=0):
+    return tf.constant(np.random.default_rng(seed).normal(size=shape))
+
+
+def _fill(layers):
+    """Gives the weights of all layers values that are no special case."""
+    random = np.random.default_rng(1)
+    for layer in layers:
+        shapes = [weight.shape for weight in layer.get_weights()]
+        layer.set_weights([random.uniform(0.5, 2, shape) for shape in shapes])
+
+
+@pytest.fixture
+def float64():
+    keras.config.set_dtype_policy("float64")
+
+
+_CONVOLUTIONS = [
+    (convolutions.Conv2D, {"filters": 6, "kernel_size": 3, "padding": "same"}),
+    (convolutions.Conv2D, {"filters": 6, "kernel_size": 1, "use_bias": False}),
+    (convolutions.Conv2D, {"filters": 4, "kernel_size": 3, "strides": 2}),
+    (convolutions.DepthwiseConv2D, {"kernel_size": 3, "padding": "same"}),
+    (convolutions.DepthwiseConv2D, {"kernel_size": 3, "strides": 2}),
+    (convolutions.DepthwiseConv2D, {"kernel_size": 3, "depth_multiplier": 2}),
+]
+
+
+@pytest.mark.parametrize(("kind", "settings"), _CONVOLUTIONS)
+@pytest.mark.parametrize("trainable", [False, True])
+def test_folded_batch_norm_gives_what_the_two_layers_give(
+    kind, settings, trainable, float64
+):
+    inputs = _random([2, 7, 8, 3])
+    plain_kind = getattr(keras.layers, kind.__name__)
+    pairs = []
+    for conv, norm in (
+        (kind(**settings), normalization.BatchNormalization()),
+        (plain_kind(**settings), keras.layers.BatchNormalization()),
+    ):
+        norm(conv(inputs))
+        _fill((conv, norm))
+        norm.trainable = trainable
+        pairs.append((conv, norm))
+    (conv, norm), (plain_conv, plain_norm) = pairs
+    conv.fold(norm)
+    for training in (False, True):
+        expected = plain_norm(plain_conv(inputs), training=training)
+        features = conv(inputs, training=training)
+        actual = norm(features, training=training)
+        np.testing.assert_allclose(actual, expected, rtol=1e-11, atol=1e-11)
+        assert np.array_equal(features, actual) == (not (training and trainable))
+    names = [[w.path.split("/")[-1] for w in c.weights] for c in (conv, plain_conv)]
+    assert names[0] == names[1]
+
+
+def test_folding_follows_the_moving_statistics(float64):
+    inputs = _random([1, 4, 4, 2])
+    conv = convolutions.Conv2D(3, 1)
+    norm = normalization.BatchNormalization()
+    before = norm(conv(inputs))
+    conv.fold(norm)
+    norm.moving_mean.assign([1, 2, 3])
+    expected = before - np.array([1, 2, 3]) / np.sqrt(1 + norm.epsilon)
+    np.testing.assert_allclose(norm(conv(inputs)), expected, rtol=1e-12)
+
+
+def test_a_folded_kernel_is_rounded_to_bfloat16_once():
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    conv = convolutions.Conv2D(1, 1, use_bias=False)
+    norm = normalization.BatchNormalization(epsilon=1e-9)
+    norm(conv(tf.ones([1, 1, 1, 1])))
+    conv.fold(norm)
+    # 1.005 alone is rounded to 1.0078; times 0.998 it is 1.00299, nearest to 1.
+    conv.kernel.assign([[[[1.005]]]])
+    norm.gamma.assign([0.998])
+    assert float(norm(conv(tf.ones([1, 1, 1, 1])))[0, 0, 0, 0]) == 1.0
+
+
+def _build_pair(filters, channels, **settings):
+    """Returns our transposed convolution and Keras', of the same weights."""
+    settings = {"strides": 2, "padding": "same", **settings}
+    ours = convolutions.Conv2DTranspose(filters, 3, **settings)
+    theirs = keras.layers.Conv2DTranspose(filters, 3, **settings)
+    ours.build([(None, None, None, c) for c in channels])
+    theirs.build((None, None, None, sum(channels)))
+    _fill((ours,))
+    theirs.set_weights(ours.get_weights())
+    return ours, theirs
+
+
+@pytest.mark.parametrize("channels", [(4,), (3, 5), (2, 1, 3)])
+@pytest.mark.parametrize("use_bias", [False, True])
+def test_joined_inputs_give_values_and_gradients_of_their_concatenation(
+    channels, use_bias, float64
+):
+    ours, theirs = _build_pair(6, channels, use_bias=use_bias)
+    inputs = [_random([2, 3, 5, c], seed=c) for c in channels]
+    weights = _random([2, 6, 10, 6])
+    results = []
+    for layer, join in ((ours, list), (theirs, lambda maps: tf.concat(maps, -1))):
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            outputs = layer(join(inputs))
+            total = tf.reduce_sum(tf.sin(outputs) * weights)
+        variables = [v.value for v in layer.trainable_variables]
+        results.append([outputs, *tape.gradient(total, [*inputs, *variables])])
+    assert len(results[0]) == 2 + len(channels) + use_bias
+    for actual, expected in zip(*results, strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=1e-11, atol=1e-11)
+
+
+def test_output_shape_is_that_of_the_concatenation():
+    ours, theirs = _build_pair(6, (3, 5))
+    shapes = [(2, 4, 8, 3), (2, 4, 8, 5)]
+    assert tuple(ours.compute_output_shape(shapes)) == (2, 8, 16, 6)
+    assert tuple(theirs.compute_output_shape((2, 4, 8, 8))) == (2, 8, 16, 6)
+
+
+def _gradient_convolutions(names_to_watch):
+    """Lists the channels of the convolutions that a gradient graph needs."""
+    layer, _ = _build_pair(2, (3, 5))
+
+    @tf.function
+    def gradients(features, skip):
+        tensors = {"features": features, "skip": skip}
+        watched = [tensors[name] for name in names_to_watch]
+        with tf.GradientTape() as tape:
+            tape.watch(watched)
+            total = tf.reduce_sum(tf.square(layer([features, skip])))
+        return tape.gradient(total, [*watched, layer.kernel.value])
+
+    spec = [tf.TensorSpec([1, 4, 4, c]) for c in (3, 5)]
+    traced = gradients.get_concrete_function(*spec)
+    # Ops that lead to no result are not executed.
+    needed, todo = {}, [tensor.op for tensor in traced.outputs]
+    while todo:
+        op = todo.pop()
+        if op.name not in needed:
+            needed[op.name] = op
+            todo += [tensor.op for tensor in op.inputs] + list(op.control_inputs)
+    convolutions_needed = [op for op in needed.values() if op.type == "Conv2D"]
+    return sorted(op.outputs[0].shape[-1] for op in convolutions_needed)
+
+
+def test_an_input_whose_gradient_nobody_needs_costs_no_convolution():
+    assert _gradient_convolutions(["features", "skip"]) == [3, 5]
+    assert _gradient_convolutions(["features"]) == [3]
+    assert _gradient_convolutions([]) == []
