@@ -27,6 +27,9 @@ def _parse(*arguments: str) -> config.Config:
 
 # Every setting away from its default, so that a lost one shows.
 _UNUSUAL = {
+    "against": "fit",
+    "benchmark_rounds": 2,
+    "benchmark_secs": 0.5,
     "mode": "evaluate",
     "model_dir": "runs/with space/ü",
     "checkpoint": "best",
@@ -91,7 +94,7 @@ def test_the_unusual_settings_are_all_the_settings_and_none_is_a_default():
 @pytest.mark.parametrize(
     ("name", "value", "rule"),
     [
-        ("mode", "test", "use one of train, evaluate, train_and_evaluate"),
+        ("mode", "test", "use one of train, evaluate, train_and_evaluate, benchmark"),
         ("seed", -1, "must be at least 0"),
         # 2^31 - 1 = 2147483647
         ("seed", 2147483648, "must be at most 2147483647"),

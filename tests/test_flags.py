@@ -13,6 +13,7 @@ from trainer import config, flags
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 _NAMES = frozenset({
+    "against", "benchmark_rounds", "benchmark_secs",
     "mode", "model_dir", "checkpoint", "seed", "deterministic",
     "dataset", "data_dir", "train_split", "eval_split", "image_key", "label_key",
     "image_size", "num_classes", "class_names", "label_offset", "ignore_label",
@@ -122,7 +123,10 @@ def test_parsed_flags_reach_their_section():
     ("argument", "message"),
     [
         ("--optimizer=lion", r"--optimizer=lion: .*<adam\|adamw\|sgd>"),
-        ("--mode=test", r"--mode=test: .*<train\|evaluate\|train_and_evaluate>"),
+        (
+            "--mode=test",
+            r"--mode=test: .*<train\|evaluate\|train_and_evaluate\|benchmark>",
+        ),
         ("--batch_size=many", "--batch_size=many: .*many"),
         ("--batch_size=1.5", r"--batch_size=1\.5: .*1\.5"),
         ("--learning_rate=fast", "--learning_rate=fast: .*fast"),

@@ -3,6 +3,7 @@
 import importlib
 import json
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -149,6 +150,35 @@ def test_evaluate_scores_a_checkpoint_on_the_whole_split(run, capsys):
     run("--mode=evaluate", "--train_steps=3", "--batch_size=4")
     evaluated = capsys.readouterr().out
     assert trained.split("training")[0] in evaluated.split("evaluation")[0]
+
+
+def test_benchmark_times_the_objects_of_training(run, capsys):
+    model_dir = run(
+        "--mode=benchmark",
+        "--against=fit",
+        "--benchmark_rounds=1",
+        "--benchmark_secs=0.01",
+    )
+    printed = capsys.readouterr().out
+    assert re.search(r"end to end is \d+\.\d\dx as fast as model.fit float32", printed)
+    assert "evaluation is" in printed and "Limited by" in printed
+    figures = json.loads((model_dir / "benchmark.json").read_text())
+    assert set(figures["timings"]) == {
+        "input only",
+        "step only",
+        "end to end",
+        "evaluation",
+        "model.fit float32",
+        "model.evaluate float32",
+    }
+    assert all(timing["best_secs"] > 0 for timing in figures["timings"].values())
+    assert figures["step_gflop"] > 0 and figures["peak_gflops"] > 0
+    assert not (model_dir / "checkpoints").exists()
+
+
+def test_benchmark_against_fit_is_for_one_device(run):
+    with pytest.raises(errors.ConfigError, match="--against=fit compares on one dev"):
+        run("--mode=benchmark", "--against=fit", "--virtual_devices=2")
 
 
 def test_disk_cache_trains_to_the_same_weights(run, tmp_path):

@@ -6,8 +6,9 @@ import types
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from models import encoders, factory, layers
+from models import encoders, factory, layers, plain
 from tests import helpers
 
 WEIGHTS = helpers.SHARED / "weights" / "mobilenet_v2_1.0_no_top.weights.h5"
@@ -92,6 +93,39 @@ def test_tutorials_setting_has_the_tutorials_parameters():
 
     trainable = sum(int(np.prod(v.shape)) for v in model.trainable_variables)
     assert (model.count_params(), trainable) == (6_504_227, 4_660_323)
+
+
+@pytest.mark.parametrize("freeze", [True, False])
+def test_the_model_computes_what_keras_own_layers_do(freeze):
+    keras.config.set_dtype_policy("float64")
+    model = helpers.build_unet(freeze_encoder=freeze)
+    reference = plain.build_keras_unet(
+        encoder="mobilenet_v2",
+        encoder_alpha=0.35,
+        freeze_encoder=freeze,
+        decoder_filters=(16, 8, 8, 8),
+        image_size=(32, 32),
+        num_classes=3,
+    )
+    random = np.random.default_rng(0)
+    model.set_weights([random.uniform(0.1, 0.3, w.shape) for w in model.get_weights()])
+    reference.set_weights(model.get_weights())
+    images = tf.constant(random.uniform(0, 255, (4, 32, 32, 3)))
+    upstream = tf.constant(random.normal(size=(4, 32, 32, 3)))
+    results = []
+    for each in (model, reference):
+        inference = each(images, training=False)
+        with tf.GradientTape() as tape:
+            training = tf.cast(each(images, training=True), tf.float64)
+            total = tf.reduce_sum(training * upstream)
+        gradients = tape.gradient(total, [v.value for v in each.trainable_variables])
+        moved = [v.numpy() for v in each.non_trainable_variables]
+        results.append([inference, training, *gradients, *moved])
+    assert len(results[0]) > 10
+    for actual, expected in zip(*results, strict=True):
+        # Some gradients are sums that come to nothing, but for rounding.
+        tolerance = 1e-5 * np.abs(expected).max() + 1e-9
+        np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance)
 
 
 def test_features_have_strides_2_to_32():

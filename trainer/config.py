@@ -84,7 +84,7 @@ class RunConfig(_Section):
     mode: str = _setting(
         "train_and_evaluate",
         "What to do.",
-        choices=("train", "evaluate", "train_and_evaluate"),
+        choices=("train", "evaluate", "train_and_evaluate", "benchmark"),
     )
     model_dir: str = _setting(
         "", "Folder of the run: settings, checkpoints, TensorBoard data, pictures."
@@ -432,6 +432,24 @@ class RuntimeConfig(_Section):
 
 
 @dataclasses.dataclass(frozen=True)
+class BenchmarkConfig(_Section):
+    """What `--mode=benchmark` measures."""
+
+    against: str = _setting(
+        "none",
+        "What --mode=benchmark compares with: fit is Keras' model.fit with the same "
+        "model and data.",
+        choices=("none", "fit"),
+    )
+    benchmark_rounds: int = _setting(
+        5, "Turns that each measurement of --mode=benchmark has.", minimum=1
+    )
+    benchmark_secs: float = _setting(
+        3.0, "Seconds of a turn, about; at least one step.", minimum=0.01
+    )
+
+
+@dataclasses.dataclass(frozen=True)
 class Config:
     """All settings of a run.
 
@@ -446,6 +464,7 @@ class Config:
     optimizer: OptimizerConfig = OptimizerConfig()
     train: TrainConfig = TrainConfig()
     runtime: RuntimeConfig = RuntimeConfig()
+    benchmark: BenchmarkConfig = BenchmarkConfig()
 
     def __post_init__(self) -> None:
         if not self.run.model_dir:

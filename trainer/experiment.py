@@ -13,7 +13,7 @@ import tensorflow as tf
 from absl import logging
 
 from data import augment, pipeline, preprocessing, schema, sources, store
-from models import encoders, factory
+from models import encoders, factory, plain
 from trainer import (
     cluster,
     distribution,
@@ -97,6 +97,11 @@ class TrainSetup:
     train_loop: steps.TrainLoop
     num_steps: int
 
+    @property
+    def num_replicas(self) -> int:
+        """Devices that share each batch, on all hosts."""
+        return self.strategy.num_replicas_in_sync
+
     def epoch_end(self, epoch: int) -> int:
         """Returns the first step count at which `epoch` epochs have been seen."""
         return pipeline.epoch_end(
@@ -105,19 +110,28 @@ class TrainSetup:
             global_batch_size=self.config.train.batch_size,
         )
 
-    def make_iterator(self, start_step: int) -> Iterator:
-        """Returns an iterator over distributed training batches from a step on."""
-        return iter(
-            self.strategy.distribute_datasets_from_function(
-                lambda context: pipeline.make_train_dataset(
-                    self.examples,
-                    global_batch_size=self.config.train.batch_size,
-                    seed=self.config.run.seed,
-                    start_step=start_step,
-                    shard=pipeline.Shard.from_context(context),
-                )
+    def make_iterator(self, start_step: int, *, is_one_batch: bool = False) -> Iterator:
+        """Returns an iterator over distributed training batches.
+
+        Args:
+          start_step: the step whose batch comes first.
+          is_one_batch: whether that batch comes again and again, for benchmarks.
+        """
+
+        def make_dataset(context: tf.distribute.InputContext) -> tf.data.Dataset:
+            shard = pipeline.Shard.from_context(context)
+            dataset = pipeline.make_train_dataset(
+                self.examples,
+                global_batch_size=self.config.train.batch_size,
+                seed=self.config.run.seed,
+                start_step=start_step,
+                shard=shard,
             )
-        )
+            if not is_one_batch:
+                return dataset
+            return dataset.take(shard.num_local_replicas).cache().repeat()
+
+        return iter(self.strategy.distribute_datasets_from_function(make_dataset))
 
     def checkpoint_state(self) -> dict[str, object]:
         """Returns all that a checkpoint must hold, by name."""
@@ -212,7 +226,7 @@ def prepare_training(
         enable_xla=config.runtime.enable_xla,
     )
     evaluation = None
-    if config.run.mode == "train_and_evaluate":
+    if config.run.mode != "train":
         eval_source = _open_source(config, is_training=False)
         evaluation = _make_eval_setup(config, strategy, info, eval_source, model, ema)
     return TrainSetup(
@@ -230,6 +244,59 @@ def prepare_training(
         train_loop=train_loop,
         num_steps=num_steps,
     )
+
+
+def build_keras_model(setup: TrainSetup, policy: str) -> keras.Model:
+    """Builds the model of a run as the tutorial's user has it, compiled for `fit`.
+
+    Args:
+      setup: of the run, whose weights it gets.
+      policy: Keras dtype policy.
+    """
+    settings = setup.config.model
+    own_policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        model = plain.build_keras_unet(
+            encoder=settings.encoder,
+            encoder_alpha=settings.encoder_alpha,
+            freeze_encoder=settings.freeze_encoder,
+            decoder_filters=settings.decoder_filters,
+            image_size=setup.config.data.image_size,
+            num_classes=setup.info.num_classes,
+        )
+    finally:
+        keras.config.set_dtype_policy(own_policy)
+    model.set_weights(setup.model.get_weights())
+    model.compile(
+        keras.optimizers.Adam(setup.config.optimizer.learning_rate),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+    return model
+
+
+def make_keras_datasets(
+    setup: TrainSetup,
+) -> tuple[tf.data.Dataset, tf.data.Dataset]:
+    """Returns the batches of a run, for training and evaluation, as `fit` takes them.
+
+    Ignored pixels, which Keras' plain loss does not know, become class 0.
+    """
+    batch_size = setup.config.train.batch_size
+
+    def to_pair(batch):
+        label = batch["label"]
+        is_ignored = tf.equal(label, schema.IGNORE_LABEL)
+        return batch["image"], tf.where(is_ignored, tf.zeros_like(label), label)
+
+    training = pipeline.make_train_dataset(
+        setup.examples, global_batch_size=batch_size, seed=setup.config.run.seed
+    )
+    evaluation = pipeline.make_eval_dataset(
+        setup.evaluation.examples, global_batch_size=batch_size
+    )
+    return training.map(to_pair), evaluation.map(to_pair)
 
 
 def prepare_devices(config: config_lib.Config) -> tf.distribute.Strategy:

@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from trainer import ema as ema_lib
-from trainer import metrics, optimization
+from trainer import measuring, metrics, optimization
 
 
 class TrainResult(NamedTuple):
@@ -91,8 +91,11 @@ class TrainLoop:
         self._stop_requested = stop_requested
         self._ema = ema
         self._global_clipnorm = global_clipnorm
-        if enable_xla:
-            self._backpropagate = tf.function(self._backpropagate, jit_compile=True)
+        self._compiled_backpropagate = (
+            tf.function(self._backpropagate, jit_compile=True)
+            if enable_xla
+            else self._backpropagate
+        )
 
     @tf.function
     def run(self, iterator, num_steps: tf.Tensor) -> TrainResult:
@@ -141,7 +144,9 @@ class TrainLoop:
         # the same size for every batch; the valid ones are known after the sum only.
         num_pixels = labels.shape.num_elements() * self._strategy.num_replicas_in_sync
         scale = self._loss_scale.scale.read_value() / num_pixels
-        gradients, total, count, logits = self._backpropagate(images, labels, scale)
+        gradients, total, count, logits = self._compiled_backpropagate(
+            images, labels, scale
+        )
         self._confusion.update(labels, logits)
         stops = tf.cast(self._stop_requested.read_value(), tf.float32)
         context = tf.distribute.get_replica_context()
@@ -176,6 +181,20 @@ class TrainLoop:
             scaled = total * tf.cast(scale, total.dtype)
         gradients = tape.gradient(scaled, [v.value for v in self._variables])
         return gradients, total, count, logits
+
+    def count_work(self, rows: int, image_size: tuple[int, int]) -> measuring.Work:
+        """Counts what forward and backward pass of a step compute, on all replicas.
+
+        Args:
+          rows: of the batch, on each replica.
+          image_size: height and width.
+        """
+        work = measuring.count_work(
+            lambda images, labels: self._backpropagate(images, labels, 1.0)[:2],
+            tf.TensorSpec([rows, *image_size, 3], tf.uint8),
+            tf.TensorSpec([rows, *image_size], tf.uint8),
+        )
+        return work._replace(flops=work.flops * self._strategy.num_replicas_in_sync)
 
 
 class EvalLoop:

@@ -4,5 +4,6 @@ MODES = {
     "train": "trainer.modes.train",
     "train_and_evaluate": "trainer.modes.train",
     "evaluate": "trainer.modes.evaluate",
+    "benchmark": "trainer.modes.benchmark",
 }
 """The module of each mode; imported when it is asked for, since TensorFlow is slow."""

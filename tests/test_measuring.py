@@ -1,0 +1,151 @@
+"""Counts of work by hand, times of a clock that stands until somebody works."""
+
+import re
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests import helpers
+from trainer import losses, measuring
+from trainer.modes import benchmark
+
+
+def _spec(*shape):
+    return tf.TensorSpec(shape, tf.float32)
+
+
+def test_a_convolution_multiplies_each_output_pixel_with_the_whole_kernel():
+    kernel = tf.ones([3, 3, 4, 5])
+    work = measuring.count_work(
+        lambda x: tf.nn.conv2d(x, kernel, 2, "SAME"), _spec(2, 8, 6, 4)
+    )
+    assert work.flops == 2 * (2 * 4 * 3) * (3 * 3 * 4 * 5)
+
+
+def test_a_depthwise_convolution_has_one_kernel_for_each_channel():
+    kernel = tf.ones([3, 3, 4, 1])
+    work = measuring.count_work(
+        lambda x: tf.nn.depthwise_conv2d(x, kernel, [1, 1, 1, 1], "SAME"),
+        _spec(2, 8, 6, 4),
+    )
+    assert work.flops == 2 * (2 * 8 * 6) * (3 * 3 * 4)
+
+
+def test_a_transposed_convolution_multiplies_each_input_pixel():
+    kernel = tf.ones([3, 3, 5, 4])
+    work = measuring.count_work(
+        lambda x: tf.nn.conv2d_transpose(x, kernel, [2, 16, 12, 5], 2),
+        _spec(2, 8, 6, 4),
+    )
+    assert work.flops == 2 * (2 * 8 * 6) * (3 * 3 * 4 * 5)
+
+
+def test_gradients_to_kernel_and_input_cost_a_convolution_each():
+    kernel = tf.Variable(tf.ones([3, 3, 4, 5]))
+
+    def gradients(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            total = tf.reduce_sum(tf.square(tf.nn.conv2d(x, kernel, 1, "SAME")))
+        return tape.gradient(total, [x, kernel])
+
+    once = 2 * (2 * 8 * 6) * (3 * 3 * 4 * 5)
+    assert measuring.count_work(gradients, _spec(2, 8, 6, 4)).flops == 3 * once
+
+
+def test_what_leads_to_nothing_is_not_counted():
+    def compute(x):
+        tf.nn.conv2d(x, tf.ones([3, 3, 4, 5]), 1, "SAME")
+        return x + 1
+
+    assert measuring.count_work(compute, _spec(2, 8, 6, 4)) == (0, 1)
+
+
+def test_the_tutorials_model_needs_no_gradient_to_its_frozen_skips():
+    model = helpers.build_unet(
+        size=128,
+        encoder_alpha=1.0,
+        freeze_encoder=True,
+        decoder_filters=(512, 256, 128, 64),
+    )
+
+    def backpropagate(images):
+        with tf.GradientTape() as tape:
+            labels = tf.zeros([1, 128, 128], tf.uint8)
+            total, _ = losses.cross_entropy(model(images, training=True), labels)
+        return tape.gradient(total, [v.value for v in model.trainable_variables])
+
+    # In millions of multiplications: encoder, decoder forward, to its kernels, and to
+    # those of its inputs that are not skips.
+    millions = 91.3 + 494.3 + 494.3 + 233.6
+    work = measuring.count_work(backpropagate, _spec(1, 128, 128, 3))
+    assert work.flops / 2e6 == pytest.approx(millions, abs=0.2)
+
+
+class _Clock:
+    """A clock that stands until somebody works."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def perf_counter(self):
+        return self.now
+
+
+def test_contenders_have_their_turns_one_after_the_other(monkeypatch):
+    clock, calls = _Clock(), []
+    monkeypatch.setattr(measuring, "time", clock)
+    slowness = iter([1, 1, 1, 1, 3, 1, 2, 1])  # Two calls each to find the steps.
+
+    def make(name, secs):
+        def run(steps):
+            calls.append((name, steps))
+            clock.now += steps * secs * next(slowness)
+
+        return run
+
+    timings = measuring.time_in_turn(
+        {"a": make("a", 1.0), "b": make("b", 2.0)}, rounds=2, secs=4
+    )
+    assert calls[4:] == [("a", 4), ("b", 2), ("a", 4), ("b", 2)]
+    assert timings["a"] == (2.0, 2.5)
+    assert timings["b"] == (2.0, 2.0)
+
+
+def test_short_steps_are_timed_in_many(monkeypatch):
+    clock, calls = _Clock(), []
+    monkeypatch.setattr(measuring, "time", clock)
+
+    def run(steps):
+        calls.append(steps)
+        clock.now += steps * 0.001
+
+    measuring.time_in_turn({"a": run}, rounds=1, secs=2)
+    assert calls == [1, 1, 4, 16, 64, 2000]
+
+
+@pytest.mark.parametrize("dtype", [tf.float32, tf.bfloat16])
+def test_calibrations_compute_what_they_say(dtype):
+    for run, flops in measuring.make_calibrations(dtype).values():
+        run(1)
+        assert flops > 1e9
+
+
+def test_memory_in_use_is_that_of_the_process():
+    big = np.ones(2**24)  # 128 MiB, touched.
+    assert measuring.peak_memory_bytes("CPU:0") > big.nbytes
+
+
+@pytest.mark.parametrize(
+    ("figures", "words"),
+    [
+        ({"input_secs": 0.95}, "Limited by the input"),
+        ({"num_ops": 200_000}, "Limited by launching 200000 ops"),
+        ({"share_of_peak": 0.2}, "Limited by memory traffic.*20%"),
+        ({}, "Limited by arithmetic, at 60%"),
+    ],
+)
+def test_the_limiter_is_named_with_advice(figures, words):
+    values = {"input_secs": 0.1, "step_secs": 1.0, "share_of_peak": 0.6, "num_ops": 700}
+    assert re.match(words, benchmark.find_limiter(**{**values, **figures}))

@@ -1,0 +1,146 @@
+"""Measures a machine and a computation: its own peak, FLOPs, memory, time in turn."""
+
+import resource
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import tensorflow as tf
+
+_MIN_CALL_SECS = 0.05
+_FORWARD_OPS = ("Conv2D", "DepthwiseConv2dNative")
+_TO_INPUT_OPS = ("Conv2DBackpropInput", "DepthwiseConv2dNativeBackpropInput")
+_TO_KERNEL_OPS = ("Conv2DBackpropFilter", "DepthwiseConv2dNativeBackpropFilter")
+
+
+class Timing(NamedTuple):
+    """Seconds for one step: the fastest round, and the median of all."""
+
+    best: float
+    median: float
+
+
+class Work(NamedTuple):
+    """What a graph computes: FLOPs of its convolutions, and ops that are executed."""
+
+    flops: int
+    num_ops: int
+
+
+def time_in_turn(
+    contenders: Mapping[str, Callable[[int], None]], *, rounds: int, secs: float
+) -> dict[str, Timing]:
+    """Times computations in turn, so that a slow phase of the machine hits all alike.
+
+    Args:
+      contenders: by name, a function that runs so many steps and waits for their end.
+      rounds: how often each has its turn; a first turn, for tracing, does not count.
+      secs: how long a turn is, about; at least one step.
+
+    Returns:
+      The time of a step of each.
+    """
+    steps = {name: _steps_in(run, secs) for name, run in contenders.items()}
+    turns = {name: [] for name in contenders}
+    for _ in range(rounds):
+        for name, run in contenders.items():
+            turns[name].append(_time(run, steps[name]) / steps[name])
+    return {
+        name: Timing(min(times), statistics.median(times))
+        for name, times in turns.items()
+    }
+
+
+def _steps_in(run: Callable[[int], None], secs: float) -> int:
+    run(1)  # Traces and compiles.
+    steps, spent = 1, _time(run, 1)
+    while spent < min(_MIN_CALL_SECS, secs):
+        steps *= 4
+        spent = _time(run, steps)
+    return max(1, round(steps * secs / spent))
+
+
+def _time(run: Callable[[int], None], steps: int) -> float:
+    started = time.perf_counter()
+    run(steps)
+    return time.perf_counter() - started
+
+
+def make_calibrations(dtype: tf.DType) -> dict[str, tuple[Callable[[int], None], int]]:
+    """Makes what the machine computes at its best: a convolution, a matrix product.
+
+    Args:
+      dtype: of both.
+
+    Returns:
+      By name, a contender for `time_in_turn` and the FLOPs of one of its steps.
+    """
+    images = tf.random.normal([64, 32, 32, 128], dtype=tf.float32)
+    kernel = tf.random.normal([3, 3, 128, 128], dtype=tf.float32)
+    matrix = tf.random.normal([2048, 2048], dtype=tf.float32)
+    images, kernel, matrix = (tf.cast(x, dtype) for x in (images, kernel, matrix))
+    return {
+        "convolution": (
+            _repeat(lambda: tf.nn.conv2d(images, kernel, 1, "SAME")),
+            2 * 64 * 32 * 32 * kernel.shape.num_elements(),
+        ),
+        "matrix product": (_repeat(lambda: tf.matmul(matrix, matrix)), 2 * 2048**3),
+    }
+
+
+def _repeat(compute: Callable[[], tf.Tensor]) -> Callable[[int], None]:
+    compute = tf.function(compute)
+
+    def run(steps: int) -> None:
+        for _ in range(steps):
+            result = compute()
+        result[:1].numpy()  # Waits for the device.
+
+    return run
+
+
+def count_work(function: Callable, *specs: tf.TensorSpec) -> Work:
+    """Counts what a function computes, without that of which nothing comes.
+
+    Args:
+      function: of tensors; traced here.
+      *specs: shapes and dtypes of its arguments, all known.
+
+    Returns:
+      A multiplication with its addition is two FLOPs; convolutions alone are counted.
+    """
+    traced = tf.function(function).get_concrete_function(*specs)
+    needed, todo = {}, [tensor.op for tensor in traced.outputs]
+    while todo:
+        op = todo.pop()
+        if op.name not in needed:
+            needed[op.name] = op
+            todo += [tensor.op for tensor in op.inputs] + list(op.control_inputs)
+    flops = sum(_flops(op) for op in needed.values())
+    free = ("Const", "Placeholder", "ReadVariableOp", "Identity", "NoOp", "Shape")
+    return Work(flops, sum(op.type not in free for op in needed.values()))
+
+
+def _flops(op: tf.Operation) -> int:
+    """Each element of the kernel meets each pixel on the smaller side once."""
+    if op.type in _FORWARD_OPS:
+        pixels, kernel = op.outputs[0], op.inputs[1]
+    elif op.type in _TO_INPUT_OPS:
+        pixels, kernel = op.inputs[2], op.inputs[1]
+    elif op.type in _TO_KERNEL_OPS:
+        pixels, kernel = op.inputs[2], op.outputs[0]
+    else:
+        return 0
+    return 2 * pixels.shape[:-1].num_elements() * kernel.shape.num_elements()
+
+
+def peak_memory_bytes(device: str) -> int:
+    """Returns the most memory that was in use at once.
+
+    Args:
+      device: as `GPU:0`; on a CPU it is that of the whole process.
+    """
+    if "CPU" in device:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return tf.config.experimental.get_memory_info(device)["peak"]

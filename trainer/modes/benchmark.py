@@ -1,0 +1,230 @@
+"""`--mode=benchmark`: how fast a run is, and what it waits for."""
+
+import json
+import pathlib
+import time
+
+import tensorflow as tf
+
+import trainer
+from trainer import config as config_lib
+from trainer import errors, experiment, measuring, preemption, scoring
+
+_LAUNCH_SECS = 5e-6
+"""What it takes to start an op, about, on CPUs and GPUs alike."""
+
+
+def run(config: config_lib.Config) -> None:
+    """Times the objects that training uses, and prints and writes what it found.
+
+    Timed in turn are: the input alone, training steps on one batch that is there,
+    training end to end, evaluation, and with `--against=fit` Keras' `model.fit` and
+    `model.evaluate` of the same model and data. MODEL_DIR/benchmark.json holds the
+    figures again.
+
+    Raises:
+      errors.RunError: if settings do not fit each other, the devices or files.
+      schema.DataError: if examples cannot be used.
+    """
+    strategy = experiment.prepare_devices(config)
+    if config.benchmark.against != "none" and strategy.num_replicas_in_sync > 1:
+        raise errors.ConfigError(
+            f"--against={config.benchmark.against} compares on one device; use "
+            "--distribution_strategy=one_device."
+        )
+    setup = experiment.prepare_training(
+        config, strategy, preemption.StopRequest().variable
+    )
+    iterator = setup.make_iterator(0)
+    setup.train_loop.run(iterator, tf.constant(1)).total.numpy()
+    start_secs = time.perf_counter() - trainer.STARTED
+    figures = _measure(setup, iterator, start_secs)
+    print(format_report(figures))
+    path = pathlib.Path(config.run.model_dir) / "benchmark.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(figures, indent=2) + "\n")
+    print(f"\nThe figures: {path}")
+
+
+def _measure(setup: experiment.TrainSetup, iterator, start_secs: float) -> dict:
+    """Returns the figures of the report, by name."""
+    config = setup.config
+    batch_size, num_replicas = config.train.batch_size, setup.num_replicas
+    take = _make_taker(setup)
+    resident = setup.make_iterator(0, is_one_batch=True)
+    inputs = setup.make_iterator(0)
+    contenders = {
+        "input only": lambda steps: take(inputs, tf.constant(steps)).numpy(),
+        "step only": _make_trainer(setup, resident),
+        "end to end": _make_trainer(setup, iterator),
+        "evaluation": _make_evaluator(setup),
+    }
+    if config.benchmark.against == "fit":
+        contenders.update(_make_fits(setup))
+    compute_dtype = tf.as_dtype(setup.model.compute_dtype)
+    calibrations = measuring.make_calibrations(compute_dtype)
+    contenders.update({name: run for name, (run, _) in calibrations.items()})
+    timings = measuring.time_in_turn(
+        contenders,
+        rounds=config.benchmark.benchmark_rounds,
+        secs=config.benchmark.benchmark_secs,
+    )
+    peak = max(flops / timings[name].best for name, (_, flops) in calibrations.items())
+    rows = batch_size // num_replicas
+    step = setup.train_loop.count_work(rows, config.data.image_size)
+    images = {name: batch_size for name in contenders if name not in calibrations}
+    images.update({n: len(setup.evaluation.examples) for n in images if "eval" in n})
+    device = setup.strategy.extended.worker_devices[0].rpartition("device:")[2]
+    secs = timings["step only"].best
+    return {
+        "device": f"{num_replicas} x {device}",
+        "precision": setup.model.dtype_policy.name,
+        "batch_size": batch_size,
+        "start_to_first_step_secs": start_secs,
+        "peak_gflops": peak / 1e9,
+        "step_gflop": step.flops / 1e9,
+        "step_ops": step.num_ops,
+        "share_of_peak": step.flops / secs / peak,
+        "peak_memory_bytes": measuring.peak_memory_bytes(device),
+        "timings": {
+            name: {
+                "best_secs": timings[name].best,
+                "median_secs": timings[name].median,
+                "images_per_sec": count / timings[name].best,
+            }
+            for name, count in images.items()
+        },
+        "limiter": find_limiter(
+            input_secs=timings["input only"].best,
+            step_secs=secs,
+            share_of_peak=step.flops / secs / peak,
+            num_ops=step.num_ops,
+        ),
+    }
+
+
+def _make_taker(setup: experiment.TrainSetup):
+    """Returns a function that takes batches to the devices and does nothing."""
+
+    def touch(batch):
+        return tf.add_n([tf.cast(tf.size(x), tf.int32) for x in tf.nest.flatten(batch)])
+
+    @tf.function
+    def take(iterator, num_steps):
+        total = tf.constant(0)
+        for _ in tf.range(num_steps):
+            sizes = setup.strategy.run(touch, (next(iterator),))
+            total += setup.strategy.experimental_local_results(sizes)[0]
+        return total
+
+    return take
+
+
+def _make_trainer(setup: experiment.TrainSetup, iterator):
+    steps_per_loop = setup.config.train.steps_per_loop
+
+    def train(steps: int) -> None:
+        for first in range(0, steps, steps_per_loop):
+            count = min(steps_per_loop, steps - first)
+            setup.train_loop.run(iterator, tf.constant(count)).total.numpy()
+
+    return train
+
+
+def _make_evaluator(setup: experiment.TrainSetup):
+    def evaluate(passes: int) -> None:
+        for _ in range(passes):
+            scoring.evaluate(setup.evaluation)
+
+    return evaluate
+
+
+def _make_fits(setup: experiment.TrainSetup) -> dict:
+    """Makes contenders of `model.fit`: in float32, and in the precision of the run."""
+    policies = dict.fromkeys(["float32", setup.model.dtype_policy.name])
+    contenders = {}
+    for policy in policies:
+        model = experiment.build_keras_model(setup, policy)
+        training, evaluation = experiment.make_keras_datasets(setup)
+
+        def fit(steps, model=model, training=training):
+            model.fit(training, steps_per_epoch=steps, epochs=1, verbose=0)
+
+        def evaluate(passes, model=model, evaluation=evaluation):
+            for _ in range(passes):
+                model.evaluate(evaluation, verbose=0)
+
+        contenders[f"model.fit {policy}"] = fit
+        contenders[f"model.evaluate {policy}"] = evaluate
+    return contenders
+
+
+def find_limiter(
+    *, input_secs: float, step_secs: float, share_of_peak: float, num_ops: int
+) -> str:
+    """Says in one sentence what a run waits for, and what helps.
+
+    Args:
+      input_secs: for a batch, without training on it.
+      step_secs: for a training step on a batch that is there.
+      share_of_peak: FLOPs per second of the step, over those of the calibration.
+      num_ops: ops that the step executes.
+    """
+    if input_secs > 0.9 * step_secs:
+        return (
+            "Limited by the input: a batch takes longer than the step that trains on "
+            "it; keep the examples decoded (--cache=memory or disk)."
+        )
+    if num_ops * _LAUNCH_SECS > 0.5 * step_secs:
+        return (
+            f"Limited by launching {num_ops} ops a step: use a larger --batch_size, "
+            "more --steps_per_loop, or --enable_xla."
+        )
+    if share_of_peak < 0.35:
+        return (
+            "Limited by memory traffic: the arithmetic runs at "
+            f"{share_of_peak:.0%} of its peak; half the bytes help "
+            "(--mixed_precision=bfloat16 or float16), and fused ops (--enable_xla on "
+            "a GPU)."
+        )
+    return (
+        f"Limited by arithmetic, at {share_of_peak:.0%} of this device's peak: only "
+        "another number format, a smaller model or more devices are faster."
+    )
+
+
+def format_report(figures: dict) -> str:
+    """Lays out the figures of `benchmark.json` for people."""
+    timings = figures["timings"]
+    width = max(map(len, timings))
+    lines = [
+        f"{figures['device']}, {figures['precision']}, batches of "
+        f"{figures['batch_size']}",
+        "",
+        f"{'':{width}}   best ms  median ms  images/s",
+    ]
+    for name, timing in timings.items():
+        best, median = 1000 * timing["best_secs"], 1000 * timing["median_secs"]
+        speed = timing["images_per_sec"]
+        lines.append(f"{name:{width}}  {best:8.2f}  {median:9.2f}  {speed:8.0f}")
+    lines.append("")
+    for ours, prefix in (("end to end", "model.fit"), ("evaluation", "model.evaluate")):
+        for name in timings:
+            if name.startswith(prefix):
+                ratios = [
+                    timings[name][key] / timings[ours][key]
+                    for key in ("best_secs", "median_secs")
+                ]
+                lines.append(
+                    f"{ours} is {ratios[0]:.2f}x as fast as {name} by the best round, "
+                    f"{ratios[1]:.2f}x by the median"
+                )
+    lines += [
+        f"start to first finished step: {figures['start_to_first_step_secs']:.1f} s",
+        f"a step: {figures['step_gflop']:.1f} GFLOP in {figures['step_ops']} ops, at "
+        f"{figures['share_of_peak']:.0%} of the {figures['peak_gflops']:.0f} GFLOP/s "
+        "of the calibration",
+        f"peak memory: {figures['peak_memory_bytes'] / 2**20:.0f} MiB",
+        figures["limiter"],
+    ]
+    return "\n".join(lines)
