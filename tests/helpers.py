@@ -112,7 +112,9 @@ class Rig:
             self.ema = ema.ExponentialMovingAverage(self.model, ema_decay)
         self.global_step = tf.Variable(0, trainable=False, dtype=tf.int64)
         self.stop_requested = tf.Variable(False, trainable=False)
-        flipper = augment.RandomFlip(global_batch_size=batch_size, seed=seed)
+        flipper = augment.RandomAugment(
+            global_batch_size=batch_size, seed=seed, flip=True
+        )
         self.loop = steps.TrainLoop(
             self.strategy,
             model=self.model,
