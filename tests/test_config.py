@@ -47,6 +47,10 @@ _UNUSUAL = {
     "label_offset": -1,
     "ignore_label": 0,
     "horizontal_flip": False,
+    "random_scale": (0.5, 2.0),
+    "random_brightness": 0.1,
+    "random_contrast": 0.2,
+    "random_saturation": 0.3,
     "cache": "disk",
     "cache_dir": "/cache",
     "encoder_alpha": 0.35,
@@ -105,6 +109,14 @@ def test_the_unusual_settings_are_all_the_settings_and_none_is_a_default():
         ("label_offset", 256, "must be at most 255"),
         ("ignore_label", -1, "must be at least 0"),
         ("ignore_label", 65536, "must be at most 65535"),
+        ("random_scale", (0.05, 2.0), r"must be at least 0\.1"),
+        ("random_scale", (0.5, 11.0), r"must be at most 10\.0"),
+        ("random_brightness", -0.1, r"must be at least 0\.0"),
+        ("random_brightness", 1.1, r"must be at most 1\.0"),
+        ("random_contrast", -0.1, r"must be at least 0\.0"),
+        ("random_contrast", 1.1, r"must be at most 1\.0"),
+        ("random_saturation", -0.1, r"must be at least 0\.0"),
+        ("random_saturation", 1.1, r"must be at most 1\.0"),
         ("cache", "none", "use one of memory, disk"),
         ("encoder", "vgg", "use one of mobilenet_v2"),
         ("encoder_alpha", 0.0, r"must be at least 0\.1"),
@@ -178,6 +190,18 @@ def test_number_that_is_not_finite_is_rejected(name, value):
         (
             {"image_size": (64, 100)},
             r"^--image_size=64,100: .* multiple of 32; use 96 or 128 for 100\.$",
+        ),
+        (
+            {"random_scale": (2.0,)},
+            r"^--random_scale=2\.0: give LOW,HIGH with LOW not above HIGH, e\.g\. ",
+        ),
+        (
+            {"random_scale": (0.5, 1.0, 2.0)},
+            r"^--random_scale=0\.5,1\.0,2\.0: give LOW,HIGH with LOW not above HIGH",
+        ),
+        (
+            {"random_scale": (2.0, 0.5)},
+            r"^--random_scale=2\.0,0\.5: give LOW,HIGH with LOW not above HIGH",
         ),
         (
             {"class_names": ("cat", "cat")},
@@ -281,7 +305,18 @@ def test_json_has_one_setting_a_line():
 
 @pytest.mark.parametrize(
     "name",
-    ["seed", "batch_size", "dataset", "image_size", "horizontal_flip", "optimizer"],
+    [
+        "seed",
+        "batch_size",
+        "dataset",
+        "image_size",
+        "horizontal_flip",
+        "random_scale",
+        "random_brightness",
+        "random_contrast",
+        "random_saturation",
+        "optimizer",
+    ],
 )
 def test_identity_holds_what_a_model_dir_cannot_change(name):
     assert name in _make().identity()

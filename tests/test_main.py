@@ -27,6 +27,12 @@ _SMALL = (
     "--log_steps=2",
     "--steps_per_loop=3",
 )
+_AUGMENT = (
+    "--random_scale=0.5,2.0",
+    "--random_brightness=0.4",
+    "--random_contrast=0.4",
+    "--random_saturation=0.4",
+)
 
 
 @pytest.fixture(scope="module")
@@ -118,23 +124,20 @@ def test_the_written_flagfile_repeats_the_run(run, tmp_path):
 
 
 def test_a_stopped_run_goes_on_to_the_same_weights(run, tmp_path):
-    whole = run("--train_steps=7", "--epochs_between_evals=9", "--optimizer=adamw")
+    settings = ("--epochs_between_evals=9", "--optimizer=adamw", *_AUGMENT)
+    whole = run("--train_steps=7", *settings)
     parts = tmp_path / "parts"
     for steps in (3, 7):
-        run(
-            f"--train_steps={steps}",
-            "--epochs_between_evals=9",
-            "--optimizer=adamw",
-            model_dir=parts,
-        )
+        run(f"--train_steps={steps}", *settings, model_dir=parts)
     a, b = _final_weights(whole), _final_weights(parts)
     for name in a:
         np.testing.assert_array_equal(a[name], b[name], err_msg=name)
 
 
 def test_two_devices_give_the_losses_of_one(run, tmp_path):
-    one = run("--train_steps=4")
-    two = run("--train_steps=4", "--virtual_devices=2", model_dir=tmp_path / "two")
+    settings = ("--train_steps=4", *_AUGMENT)
+    one = run(*settings)
+    two = run(*settings, "--virtual_devices=2", model_dir=tmp_path / "two")
     for split in ("train", "eval"):
         a, b = _points(one, split), _points(two, split)
         for name in ("loss", "gradient_norm", "mean_iou", "pixel_accuracy"):

@@ -162,6 +162,37 @@ class DataConfig(_Section):
     horizontal_flip: bool = _setting(
         True, "Mirror each training example with probability 1/2.", identity=True
     )
+    random_scale: tuple[float, ...] = _setting(
+        (),
+        "LOW,HIGH: scale each training example by a factor drawn between them, e.g. "
+        "0.5,2.0, and cut a window of the original size at random; empty: none.",
+        minimum=0.1,
+        maximum=10.0,
+        identity=True,
+    )
+    random_brightness: float = _setting(
+        0.0,
+        "Multiply each training image by a factor drawn within 1 -/+ this; 0: none.",
+        minimum=0.0,
+        maximum=1.0,
+        identity=True,
+    )
+    random_contrast: float = _setting(
+        0.0,
+        "Multiply each training image's distances from its mean luma by a factor drawn "
+        "within 1 -/+ this; 0: none.",
+        minimum=0.0,
+        maximum=1.0,
+        identity=True,
+    )
+    random_saturation: float = _setting(
+        0.0,
+        "Multiply each pixel's distance from its luma by a factor drawn, for each "
+        "training image, within 1 -/+ this; 0: none.",
+        minimum=0.0,
+        maximum=1.0,
+        identity=True,
+    )
     cache: str = _setting(
         "memory",
         "Where decoded examples are kept: in memory (decoded at each start), or on "
@@ -191,6 +222,14 @@ class DataConfig(_Section):
                     f"a multiple of {ENCODER_STRIDE}; use {low} or "
                     f"{low + ENCODER_STRIDE} for {side}",
                 )
+        if self.random_scale and not (
+            len(self.random_scale) == 2 and self.random_scale[0] <= self.random_scale[1]
+        ):
+            _reject(
+                "random_scale",
+                self.random_scale,
+                "give LOW,HIGH with LOW not above HIGH, e.g. 0.5,2.0, or nothing",
+            )
         if self.class_names is not None:
             self._check_class_names(self.class_names)
 

@@ -436,10 +436,18 @@ def _build_optimizer(
 
 
 def _make_augment(config: config_lib.Config):
-    if not config.data.horizontal_flip:
+    data = config.data
+    changes = {
+        "flip": data.horizontal_flip,
+        "scale": data.random_scale,
+        "brightness": data.random_brightness,
+        "contrast": data.random_contrast,
+        "saturation": data.random_saturation,
+    }
+    if not any(changes.values()):
         return augment.keep
-    return augment.RandomFlip(
-        global_batch_size=config.train.batch_size, seed=config.run.seed
+    return augment.RandomAugment(
+        global_batch_size=config.train.batch_size, seed=config.run.seed, **changes
     )
 
 
