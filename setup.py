@@ -29,6 +29,8 @@ setuptools.setup(
         "tqdm>=4.60",
     ],
     extras_require={
+        # What tests/benchmarks/against_torch.py compares with.
+        "benchmark": ["torch~=2.5"],
         "gpu": ["tensorflow[and-cuda]>=2.19"],
         # Not on PyPI.
         "examples": [

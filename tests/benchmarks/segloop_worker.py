@@ -1,0 +1,38 @@
+"""Trains with the very objects of a training run, for `against_torch`."""
+
+import sys
+
+import tensorflow as tf
+
+from tests.benchmarks import settings, turns
+from trainer import experiment, preemption
+
+
+def main() -> None:
+    """Serves steps of the run that the command line asks for."""
+    channel = turns.open_channel()
+    config = settings.parse(sys.argv[1:])
+    strategy = experiment.prepare_devices(config)
+    stop = preemption.StopRequest()
+    setup = experiment.prepare_training(config, strategy, stop.variable)
+    iterator = setup.make_iterator(0)
+
+    def train(num_steps: int) -> None:
+        result = setup.train_loop.run(iterator, tf.constant(num_steps))
+        loss = float(result.total) / float(result.count)  # Waits for the device.
+        print(f"loss {loss:.4f}", file=sys.stderr)
+
+    description = {
+        "framework": f"TensorFlow {tf.__version__}",
+        "device": "GPU" if tf.config.list_logical_devices("GPU") else "CPU",
+        "parameters": setup.model.count_params(),
+        "trainable": sum(
+            variable.value.shape.num_elements()
+            for variable in setup.model.trainable_variables
+        ),
+    }
+    turns.serve(train, description, orders=sys.stdin, channel=channel)
+
+
+if __name__ == "__main__":
+    main()
