@@ -30,7 +30,7 @@ setuptools.setup(
     ],
     extras_require={
         # What tests/benchmarks/against_torch.py compares with.
-        "benchmark": ["torch~=2.5"],
+        "benchmark": ["torch>=2.5,<3"],
         "gpu": ["tensorflow[and-cuda]>=2.19"],
         # Not on PyPI.
         "examples": [
