@@ -1,7 +1,7 @@
 """What a segmentation data set is: its classes, and where its examples come from."""
 
 import dataclasses
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:  # Three seconds that `--help` should not take.
     import tensorflow as tf
@@ -101,6 +101,21 @@ class Source(Protocol):
           A `tf.data.Dataset` of dicts with `image` and `label`, each either the
           bytes of an image file (a string scalar) or pixels (uint8 [height, width,
           3] and uint8 [height, width]), and `name`, a string scalar for messages.
+        """
+
+
+@runtime_checkable
+class RandomAccessSource(Source, Protocol):
+    """A source that can read any single example; `--cache=none` asks for it."""
+
+    def load(self, index: "tf.Tensor") -> "dict[str, tf.Tensor]":
+        """Reads one example, in a graph, many at the same time.
+
+        Args:
+          index: int64 scalar, the id.
+
+        Returns:
+          `image`, `label` and `name`, equal to element `index` of `examples()`.
         """
 
 

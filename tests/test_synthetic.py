@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from data import schema
 from data.sources import synthetic
@@ -187,6 +188,15 @@ def test_slices_equal_the_full_pass(start, stop):
     for example, other in zip(read, expected, strict=True):
         np.testing.assert_array_equal(example["image"], other["image"])
         np.testing.assert_array_equal(example["label"], other["label"])
+
+
+def test_any_example_can_be_loaded_by_itself():
+    source = synthetic.SyntheticSource("train", num_examples=5, size=32)
+
+    for index in (3, 0):
+        loaded = source.load(tf.constant(index, tf.int64))
+        for key, value in _read(source)[index].items():
+            np.testing.assert_array_equal(loaded[key].numpy(), value)
 
 
 def test_element_spec_has_static_shapes():

@@ -97,23 +97,28 @@ class SyntheticSource:
         # Imported here, as drawing needs no TensorFlow and its import takes seconds.
         import tensorflow as tf
 
+        start, stop, _ = slice(start, stop).indices(self._len)
+        ids = tf.data.Dataset.range(start, max(start, stop))
+        return ids.map(self.load, num_parallel_calls=2, deterministic=True)
+
+    def load(self, index: "tf.Tensor") -> "dict[str, tf.Tensor]":
+        """Draws example `index`, an int64 scalar, in a graph; see `examples`."""
+        import tensorflow as tf
+
         size = self._size
 
         def draw(index):
             return draw_example(self._seed, self._split, int(index), size)
 
-        def load(index):
-            image, label = tf.numpy_function(draw, [index], (tf.uint8, tf.uint8))
-            name = tf.strings.join([self.name, tf.strings.as_string(index)], "/")
-            return {
-                "image": tf.ensure_shape(image, [size, size, 3]),
-                "label": tf.ensure_shape(label, [size, size]),
-                "name": name,
-            }
-
-        start, stop, _ = slice(start, stop).indices(self._len)
-        ids = tf.data.Dataset.range(start, max(start, stop))
-        return ids.map(load, num_parallel_calls=2, deterministic=True)
+        # Without state, or --deterministic would draw one picture at a time.
+        image, label = tf.numpy_function(
+            draw, [index], (tf.uint8, tf.uint8), stateful=False
+        )
+        return {
+            "image": tf.ensure_shape(image, [size, size, 3]),
+            "label": tf.ensure_shape(label, [size, size]),
+            "name": tf.strings.join([self.name, tf.strings.as_string(index)], "/"),
+        }
 
 
 def draw_example(
