@@ -5,18 +5,93 @@ Counter c is place c % n of epoch c // n (n examples in the split), and each epo
 permutation of its own. Nothing is dropped, an epoch may end inside a batch, and
 starting at any step costs nothing. A replica takes its own rows of each global batch,
 so the examples of a step are the same for every number of replicas.
+
+Ids are made here; `Examples` makes pixels of them, on the host or on the devices.
 """
 
 import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import numpy as np
 import tensorflow as tf
 
-from data import schema, store
+from data import schema
+
+Batch = dict[str, tf.Tensor]
 
 _SHUFFLE_ROUNDS = 16
 """With the op's default of 4, seed 0 hardly shuffles: of 40 epochs of 20 examples, 12
 came in the order of the records. 8 rounds pass for random; the rest is margin."""
+
+
+class Examples(Protocol):
+    """The examples of a split, wherever they are kept.
+
+    `store.Store` has them in host memory or on disk, `device_store.DeviceStore` on the
+    devices, and `streaming.StreamingStore` reads them anew each time; the pixels are
+    the same.
+
+    Attributes:
+      name: of the split, for messages.
+      names: the name of each example, for messages.
+      fingerprint: changes whenever any example may have changed.
+    """
+
+    name: str
+    names: Sequence[str]
+    fingerprint: str
+
+    def __len__(self) -> int:
+        """Returns the number of examples."""
+
+    def feed(self, batches: tf.data.Dataset) -> tf.data.Dataset:
+        """Makes the input of the replicas, prefetched, from batches of ids.
+
+        Args:
+          batches: dicts with `id`, int64 [rows]; other entries stay as they are. An
+            id of `len(self)` or more fills up a batch: see `fill_in`.
+
+        Returns:
+          The same number of dicts, which `fetch` completes.
+        """
+
+    def fetch(self, batch: Batch) -> Batch:
+        """Completes what `feed` gave, in a replica's context.
+
+        Returns:
+          The batch with `image` uint8 [rows, height, width, 3] and `label` uint8
+          [rows, height, width] in place of `id`.
+        """
+
+    def read(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns images and labels of ids below `len(self)`, for people to see.
+
+        Raises:
+          schema.DataError: for the first that cannot be used.
+        """
+
+
+def fill_in(
+    batch: Batch,
+    load: Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]],
+    *,
+    num_examples: int,
+) -> Batch:
+    """Replaces the ids of a batch, or of one row, by images and labels.
+
+    An id of `num_examples` or more gives the last example with all pixels ignored.
+
+    Args:
+      batch: has `id`, int64 [rows] or a scalar.
+      load: from ids in 0..num_examples-1 to images and labels.
+      num_examples: size of the split.
+    """
+    rest = {key: value for key, value in batch.items() if key != "id"}
+    image, label = load(tf.minimum(batch["id"], np.int64(num_examples - 1)))
+    is_filling = (batch["id"] >= num_examples)[..., tf.newaxis, tf.newaxis]
+    label = tf.where(is_filling, np.uint8(schema.IGNORE_LABEL), label)
+    return {**rest, "image": image, "label": label}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,8 +162,17 @@ def epoch_end(epoch: int, *, num_examples: int, global_batch_size: int) -> int:
     return -(-epoch * num_examples // global_batch_size)
 
 
+def step_ids(
+    step: int, *, num_examples: int, global_batch_size: int, seed: int
+) -> np.ndarray:
+    """Returns the ids, int64 [global_batch_size], of a training step."""
+    counters = step * global_batch_size + np.arange(global_batch_size)
+    ids = shuffled_ids(tf.constant(counters), num_examples=num_examples, seed=seed)
+    return ids.numpy()
+
+
 def make_train_dataset(
-    examples: store.Store,
+    examples: Examples,
     *,
     global_batch_size: int,
     seed: int,
@@ -105,24 +189,23 @@ def make_train_dataset(
       shard: which rows of each step to yield.
 
     Returns:
-      A dataset with one element for each local replica and step, in this order:
-      `image` uint8 [rows, height, width, 3], `label` uint8 [rows, height, width] and
-      `counter` int64 [rows], the example counters.
+      A dataset with one element for each local replica and step, in this order. After
+      `examples.fetch` it has `image` uint8 [rows, height, width, 3], `label` uint8
+      [rows, height, width] and `counter` int64 [rows], the example counters.
     """
-    gather = _make_gather(examples)
 
-    def load(index):
+    def number(index):
         counters = _rows(index, global_batch_size, shard)
         ids = shuffled_ids(counters, num_examples=len(examples), seed=seed)
-        image, label = gather(ids)
-        return {"image": image, "label": label, "counter": counters}
+        return {"counter": counters, "id": ids}
 
     start = start_step * shard.num_local_replicas
-    return _load_in_order(tf.data.Dataset.range(start, np.iinfo(np.int64).max), load)
+    indices = tf.data.Dataset.range(start, np.iinfo(np.int64).max)
+    return examples.feed(indices.map(number))
 
 
 def make_eval_dataset(
-    examples: store.Store, *, global_batch_size: int, shard: Shard = Shard()
+    examples: Examples, *, global_batch_size: int, shard: Shard = Shard()
 ) -> tf.data.Dataset:
     """Makes one pass over a split, the last batch filled up with ignored pixels.
 
@@ -132,22 +215,14 @@ def make_eval_dataset(
       shard: which rows of each step to yield.
 
     Returns:
-      A dataset of `num_eval_batches` elements for each local replica: `image` and
-      `label` as in `make_train_dataset`.
+      A dataset of `num_eval_batches` elements for each local replica. After
+      `examples.fetch` it has `image` and `label` as in `make_train_dataset`.
     """
-    gather = _make_gather(examples)
-
-    def load(index):
-        positions = _rows(index, global_batch_size, shard)
-        is_filling = positions >= len(examples)
-        image, label = gather(tf.minimum(positions, np.int64(len(examples) - 1)))
-        ignored = tf.fill(tf.shape(label), np.uint8(schema.IGNORE_LABEL))
-        label = tf.where(is_filling[:, tf.newaxis, tf.newaxis], ignored, label)
-        return {"image": image, "label": label}
-
     num_batches = num_eval_batches(len(examples), global_batch_size)
     indices = tf.data.Dataset.range(num_batches * shard.num_local_replicas)
-    return _load_in_order(indices, load)
+    return examples.feed(
+        indices.map(lambda index: {"id": _rows(index, global_batch_size, shard)})
+    )
 
 
 def num_eval_batches(num_examples: int, global_batch_size: int) -> int:
@@ -161,29 +236,3 @@ def _rows(index: tf.Tensor, global_batch_size: int, shard: Shard) -> tf.Tensor:
     step = index // shard.num_local_replicas
     replica = shard.first_replica + index % shard.num_local_replicas
     return step * global_batch_size + replica * rows + tf.range(rows, dtype=tf.int64)
-
-
-def _make_gather(examples: store.Store):
-    """Returns a function from ids, int64 [n], to images and labels."""
-    images, labels = examples.images, examples.labels
-    if isinstance(images, np.memmap):
-        # Read page by page as batches need it, never as a whole.
-        def gather(ids):
-            image, label = tf.numpy_function(
-                lambda rows: (images[rows], labels[rows]), [ids], (tf.uint8, tf.uint8)
-            )
-            return (
-                tf.ensure_shape(image, [ids.shape[0], *images.shape[1:]]),
-                tf.ensure_shape(label, [ids.shape[0], *labels.shape[1:]]),
-            )
-
-        return gather
-    with tf.device("/CPU:0"):  # Else the whole split would go to the first GPU.
-        images, labels = tf.constant(images), tf.constant(labels)
-    return lambda ids: (tf.gather(images, ids), tf.gather(labels, ids))
-
-
-def _load_in_order(indices: tf.data.Dataset, load) -> tf.data.Dataset:
-    return indices.map(
-        load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
-    ).prefetch(tf.data.AUTOTUNE)

@@ -1,4 +1,7 @@
-"""All examples of a split as uint8 arrays, in RAM or memory-mapped from disk."""
+"""All examples of a split as uint8 arrays, in RAM or memory-mapped from disk.
+
+The host gathers the batches; see `device_store` and `streaming` for the other ways.
+"""
 
 import dataclasses
 import hashlib
@@ -8,14 +11,14 @@ import pathlib
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import tensorflow as tf
 import tqdm
 from absl import logging
 
-from data import preprocessing, schema
+from data import pipeline, preprocessing, schema
 
 _NAME_BYTES = 200
 """Longer names of examples are cut."""
@@ -24,9 +27,18 @@ _FORMAT_VERSION = 1
 """Raise it when preprocessing gives other pixels, so that no old file is used."""
 
 
+READ_ERRORS = (
+    tf.errors.DataLossError,
+    tf.errors.InvalidArgumentError,
+    tf.errors.NotFoundError,
+    tf.errors.PermissionDeniedError,
+)
+"""What TensorFlow raises for a file that is damaged, gone or not ours to read."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Store:
-    """The decoded examples of a split.
+    """The decoded examples of a split; see `pipeline.Examples`.
 
     Attributes:
       name: of the split, for messages.
@@ -44,6 +56,43 @@ class Store:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def feed(self, batches: tf.data.Dataset) -> tf.data.Dataset:
+        """Gathers the batches on the host, as uint8."""
+        gather = self._make_gather()
+
+        def load(batch):
+            return pipeline.fill_in(batch, gather, num_examples=len(self))
+
+        batches = batches.map(
+            load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+        )
+        return batches.prefetch(tf.data.AUTOTUNE)
+
+    def fetch(self, batch: pipeline.Batch) -> pipeline.Batch:
+        """Returns the batch as it is: `feed` has gathered it."""
+        return batch
+
+    def read(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns images and labels."""
+        return self.images[ids], self.labels[ids]
+
+    def _make_gather(self):
+        """Returns a function from ids, int64 [n], to images and labels."""
+        images, labels = self.images, self.labels
+        if isinstance(images, np.memmap):
+            # Read page by page as batches need it, never as a whole.
+            def gather(ids):
+                image, label = tf.numpy_function(self.read, [ids], (tf.uint8, tf.uint8))
+                return (
+                    tf.ensure_shape(image, [ids.shape[0], *images.shape[1:]]),
+                    tf.ensure_shape(label, [ids.shape[0], *labels.shape[1:]]),
+                )
+
+            return gather
+        with tf.device("/CPU:0"):  # Else the whole split would go to the first GPU.
+            images, labels = tf.constant(images), tf.constant(labels)
+        return lambda ids: (tf.gather(images, ids), tf.gather(labels, ids))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,12 +131,7 @@ def open_store(
       schema.DataError: for the first example that cannot be used, or if a file of
         the cache is damaged.
     """
-    description = [
-        _FORMAT_VERSION,
-        source.fingerprint,
-        dataclasses.asdict(preprocessor),
-    ]
-    fingerprint = hashlib.sha256(json.dumps(description).encode()).hexdigest()[:16]
+    fingerprint = make_fingerprint(source, preprocessor)
     if cache == "memory":
         images, labels = (np.zeros(s, np.uint8) for s in _shapes(source, preprocessor))
         names = _decode_into(images, labels, source, preprocessor, share)
@@ -98,6 +142,18 @@ def open_store(
     if share.add_up(np.array([folder.exists()], np.int32)) < share.count:
         _write_files(folder, source, preprocessor, share)
     return _map_files(folder, source.name, fingerprint)
+
+
+def make_fingerprint(
+    source: schema.Source, preprocessor: preprocessing.Preprocessor
+) -> str:
+    """Returns hexadecimal digits that differ where any decoded pixel may differ."""
+    description = [
+        _FORMAT_VERSION,
+        source.fingerprint,
+        dataclasses.asdict(preprocessor),
+    ]
+    return hashlib.sha256(json.dumps(description).encode()).hexdigest()[:16]
 
 
 def _cache_root(cache_dir: str) -> pathlib.Path:
@@ -123,7 +179,16 @@ def _decode_into(
     started = time.perf_counter()
     start, stop = (len(source) * (share.index + i) // share.count for i in (0, 1))
     names = np.zeros((len(source), _NAME_BYTES), np.uint8)
-    for index, example in _decode(source, preprocessor, start, stop):
+    ids = range(start, stop)
+    decoded = decode(source, preprocessor, source.examples(start, stop), ids)
+    bar = tqdm.tqdm(
+        decoded,
+        total=len(ids),
+        desc=f"Decoding {source.name}",
+        unit=" images",
+        disable=None,  # No bar where nobody watches, in a log file for instance.
+    )
+    for index, example in zip(ids, bar, strict=True):
         images[index], labels[index] = example["image"], example["label"]
         name = example["name"][:_NAME_BYTES]
         names[index, : len(name)] = np.frombuffer(name, np.uint8)
@@ -135,42 +200,54 @@ def _decode_into(
     return tuple(bytes(name).rstrip(b"\0").decode("utf-8", "replace") for name in names)
 
 
-def _decode(
+def decode(
     source: schema.Source,
     preprocessor: preprocessing.Preprocessor,
-    start: int,
-    stop: int,
-) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
-    """Yields ids and preprocessed examples; the first bad one is an error."""
-    dataset = source.examples(start, stop)
-    dataset = dataset.map(preprocessor, num_parallel_calls=tf.data.AUTOTUNE)
-    index = start
-    # `disable=None`: no bar where nobody watches, in a log file for instance.
-    with tqdm.tqdm(
-        total=stop - start,
-        desc=f"Decoding {source.name}",
-        unit=" images",
-        disable=None,
-    ) as bar:
+    examples: tf.data.Dataset,
+    ids: Iterable[int],
+) -> Iterator[dict[str, np.ndarray]]:
+    """Yields preprocessed examples as NumPy values, in their order.
+
+    Args:
+      source: where they come from.
+      preprocessor: how they become arrays.
+      examples: as the source gives them.
+      ids: of these examples.
+
+    Raises:
+      schema.DataError: for the first example that cannot be used.
+    """
+    examples = examples.map(preprocessor, num_parallel_calls=tf.data.AUTOTUNE)
+    iterator = examples.prefetch(tf.data.AUTOTUNE).as_numpy_iterator()
+    for index in ids:
         try:
-            for example in dataset.prefetch(tf.data.AUTOTUNE).as_numpy_iterator():
-                if example["problem"]:
-                    raw = next(source.examples(index, index + 1).as_numpy_iterator())
-                    raise _bad_example(source, index, preprocessor.explain(raw))
-                yield index, example
-                index += 1
-                bar.update()
-        except tf.errors.InvalidArgumentError as error:
-            # The map keeps the order, so the example after the last good one failed.
+            example = next(iterator)
+        except READ_ERRORS as error:
+            # The map keeps the order, so this example is the one that failed.
             reason = f"it cannot be decoded ({error.message.splitlines()[0]})"
             raise _bad_example(source, index, reason) from error
+        if example["problem"]:
+            raw = _read_raw(source, index)
+            raise _bad_example(source, index, preprocessor.explain(raw))
+        yield example
+
+
+def read_name(source: schema.Source, index: int) -> str:
+    """Returns the name of an example."""
+    return _read_raw(source, index)["name"].decode("utf-8", "replace")
+
+
+def _read_raw(source: schema.Source, index: int) -> dict[str, np.ndarray]:
+    return next(source.examples(index, index + 1).as_numpy_iterator())
 
 
 def _bad_example(source: schema.Source, index: int, reason: str) -> schema.DataError:
-    example = next(source.examples(index, index + 1).as_numpy_iterator())
-    name = example["name"].decode()
+    try:
+        name = f" ({read_name(source, index)})"
+    except READ_ERRORS:  # There is no file; the reason holds its path.
+        name = ""
     end = "" if reason.endswith("?") else "."
-    return schema.DataError(f"{source.name}, example {index} ({name}): {reason}{end}")
+    return schema.DataError(f"{source.name}, example {index}{name}: {reason}{end}")
 
 
 def _write_files(

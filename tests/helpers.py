@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from data import augment, pipeline, store
+from data import augment, pipeline, schema, store
 from models import factory, normalization
 from trainer import ema, losses, metrics, optimization, schedules, steps
 
@@ -35,6 +35,41 @@ def make_store(
     labels[random.random(labels.shape) < ignored] = 255
     names = tuple(f"example {i}" for i in range(num_examples))
     return store.Store("test", images, labels, names, "fingerprint")
+
+
+class FileSource:
+    """A source of JPEG photos and PNG masks of noise in a folder, read at random."""
+
+    info = schema.DatasetInfo(class_names=("a", "b", "c"))
+
+    def __init__(self, folder: pathlib.Path, num_examples: int = 10):
+        self.name = f"files/{folder.name}"
+        self.fingerprint = f"{num_examples}"
+        self.images = [str(folder / f"{i}.jpg") for i in range(num_examples)]
+        self.masks = [str(folder / f"{i}.png") for i in range(num_examples)]
+        random = np.random.default_rng(3)
+        for image, mask in zip(self.images, self.masks, strict=True):
+            size = tuple(random.integers(20, 60, 2))
+            pixels = random.integers(0, 256, (*size, 3), np.uint8)
+            tf.io.write_file(image, tf.io.encode_jpeg(pixels))
+            classes = random.integers(0, 3, (*size, 1), np.uint8)
+            tf.io.write_file(mask, tf.io.encode_png(classes))
+
+    def __len__(self):
+        return len(self.images)
+
+    def examples(self, start=0, stop=None):
+        ids = np.arange(len(self), dtype=np.int64)[start:stop]
+        return tf.data.Dataset.from_tensor_slices(ids).map(self.load)
+
+    def load(self, index):
+        index = tf.ensure_shape(index, [])
+        image = tf.gather(self.images, index)
+        return {
+            "image": tf.io.read_file(image),
+            "label": tf.io.read_file(tf.gather(self.masks, index)),
+            "name": tf.strings.split(image, "/")[-1],
+        }
 
 
 def build_unet(*, size: int = 32, num_classes: int = 3, replicas: int = 1, **kwargs):
@@ -80,7 +115,7 @@ class Rig:
 
     def __init__(
         self,
-        examples: store.Store,
+        examples: pipeline.Examples,
         *,
         replicas: int = 1,
         build=build_tiny,
@@ -117,6 +152,7 @@ class Rig:
         )
         self.loop = steps.TrainLoop(
             self.strategy,
+            fetch=examples.fetch,
             model=self.model,
             optimizer=self.optimizer,
             loss=loss,

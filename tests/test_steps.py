@@ -297,7 +297,11 @@ def test_evaluation_counts_every_example_once(replicas, batch_size):
     with strategy.scope():
         model = helpers.build_tiny()
         loop = steps.EvalLoop(
-            strategy, model=model, loss=losses.cross_entropy, num_classes=3
+            strategy,
+            fetch=examples.fetch,
+            model=model,
+            loss=losses.cross_entropy,
+            num_classes=3,
         )
     iterator = iter(
         strategy.distribute_datasets_from_function(

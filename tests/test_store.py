@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 from data import preprocessing, schema, store
+from tests import helpers
 
 PREPROCESSOR = preprocessing.Preprocessor((4, 4), num_classes=3)
 
@@ -149,6 +150,16 @@ def test_bad_mask_is_named_and_explained():
 
     with pytest.raises(
         schema.DataError, match=r"example 2 \(picture_2.jpg\): the mask holds the val"
+    ):
+        store.open_store(source, PREPROCESSOR)
+
+
+def test_file_that_is_gone_is_named(tmp_path):
+    source = helpers.FileSource(tmp_path)
+    (tmp_path / "4.png").unlink()
+
+    with pytest.raises(
+        schema.DataError, match=rf"^files/.*, example 4: .*{tmp_path}/4.png; No such"
     ):
         store.open_store(source, PREPROCESSOR)
 

@@ -9,10 +9,18 @@ import functools
 from collections.abc import Iterator
 
 import keras
+import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from data import augment, pipeline, preprocessing, schema, sources, store
+from data import (
+    augment,
+    pipeline,
+    preprocessing,
+    schema,
+    sources,
+    store,
+)
 from models import encoders, factory, plain
 from trainer import (
     cluster,
@@ -45,7 +53,7 @@ class EvalSetup:
     config: config_lib.Config
     strategy: tf.distribute.Strategy
     info: schema.DatasetInfo
-    examples: store.Store
+    examples: pipeline.Examples
     model: keras.Model
     eval_loop: steps.EvalLoop
     ema: ema_lib.ExponentialMovingAverage | None
@@ -61,6 +69,17 @@ class EvalSetup:
                 )
             )
         )
+
+    def read_again(self, start: int, stop: int) -> None:
+        """Reads the examples of batches of which one failed.
+
+        Raises:
+          schema.DataError: if an example is to blame; it names the first such.
+        """
+        batch_size = self.config.train.batch_size
+        for first in range(start * batch_size, stop * batch_size, batch_size):
+            last = min(first + batch_size, len(self.examples))
+            self.examples.read(np.arange(first, last))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +106,7 @@ class TrainSetup:
     config: config_lib.Config
     strategy: tf.distribute.Strategy
     info: schema.DatasetInfo
-    examples: store.Store
+    examples: pipeline.Examples
     model: keras.Model
     optimizer: keras.Optimizer
     loss_scale: optimization.LossScale
@@ -132,6 +151,27 @@ class TrainSetup:
             return dataset.take(shard.num_local_replicas).cache().repeat()
 
         return iter(self.strategy.distribute_datasets_from_function(make_dataset))
+
+    def step_ids(self, step: int) -> np.ndarray:
+        """Returns the ids, int64 [batch_size], of the examples of a step."""
+        return pipeline.step_ids(
+            step,
+            num_examples=len(self.examples),
+            global_batch_size=self.config.train.batch_size,
+            seed=self.config.run.seed,
+        )
+
+    def read_again(self, stop: int) -> None:
+        """Reads the examples of the steps from `global_step` on, of which one failed.
+
+        Args:
+          stop: the step after the last one that may have failed.
+
+        Raises:
+          schema.DataError: if an example is to blame; it names the first such.
+        """
+        for step in range(int(self.global_step.numpy()), stop):
+            self.examples.read(self.step_ids(step))
 
     def checkpoint_state(self) -> dict[str, object]:
         """Returns all that a checkpoint must hold, by name."""
@@ -213,6 +253,7 @@ def prepare_training(
         )
     train_loop = steps.TrainLoop(
         strategy,
+        fetch=examples.fetch,
         model=model,
         optimizer=optimizer,
         loss=losses.cross_entropy,
@@ -347,14 +388,15 @@ def _open_store(
     strategy: tf.distribute.Strategy,
     info: schema.DatasetInfo,
     source: schema.Source,
-) -> store.Store:
+) -> pipeline.Examples:
+    """Opens the examples of a source where `--cache` wants them."""
     preprocessor = preprocessing.Preprocessor(
         image_size=config.data.image_size,
         num_classes=info.num_classes,
         label_offset=info.label_offset,
         ignore_label=config.data.ignore_label,
     )
-    return store.open_store(
+    examples = store.open_store(
         source,
         preprocessor,
         cache=config.data.cache,
@@ -365,6 +407,7 @@ def _open_store(
             add_up=functools.partial(cluster.sum_over_workers, strategy),
         ),
     )
+    return examples
 
 
 def _count_steps(config: config_lib.Config, num_examples: int) -> int:
@@ -460,9 +503,11 @@ def _make_ema(
 
 
 def _make_eval_setup(config, strategy, info, source, model, ema) -> EvalSetup:
+    examples = _open_store(config, strategy, info, source)
     with strategy.scope():
         eval_loop = steps.EvalLoop(
             strategy,
+            fetch=examples.fetch,
             model=model,
             loss=losses.cross_entropy,
             num_classes=info.num_classes,
@@ -471,7 +516,7 @@ def _make_eval_setup(config, strategy, info, source, model, ema) -> EvalSetup:
         config=config,
         strategy=strategy,
         info=info,
-        examples=_open_store(config, strategy, info, source),
+        examples=examples,
         model=model,
         eval_loop=eval_loop,
         ema=ema,

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from data import pipeline
+from data import store
 from trainer import (
     checkpointing,
     errors,
@@ -189,7 +189,11 @@ class _Window:
         """Trains, and checks that loss and gradients are finite."""
         started = time.perf_counter()
         first_step = int(self._setup.global_step.numpy())
-        result = self._setup.train_loop.run(iterator, tf.constant(num_steps))
+        try:
+            result = self._setup.train_loop.run(iterator, tf.constant(num_steps))
+        except store.READ_ERRORS:
+            self._setup.read_again(first_step + num_steps)
+            raise
         total = float(result.total)  # Waits for the device.
         if not bool(result.is_finite):
             raise errors.NonFiniteError(_describe_non_finite(self._setup, result))
@@ -206,13 +210,7 @@ class _Window:
 def _describe_non_finite(setup: experiment.TrainSetup, result) -> str:
     """Names the step and its examples: the data are a function of the step alone."""
     step = int(setup.global_step.numpy())
-    batch_size = setup.config.train.batch_size
-    ids = pipeline.shuffled_ids(
-        step * batch_size + tf.range(batch_size, dtype=tf.int64),
-        num_examples=len(setup.examples),
-        seed=setup.config.run.seed,
-    )
-    names = ", ".join(setup.examples.names[int(index)] for index in ids)
+    names = ", ".join(setup.examples.names[index] for index in setup.step_ids(step))
     return (
         f"The loss or the gradients of step {step} are not finite (gradient norm "
         f"{float(result.gradient_norm)}); no update was made and nothing saved. Lower "

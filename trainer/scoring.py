@@ -7,7 +7,7 @@ import time
 import numpy as np
 import tensorflow as tf
 
-from data import pipeline
+from data import pipeline, store
 from trainer import experiment, metrics, pictures
 
 _REPORT_EXAMPLES = 6
@@ -41,7 +41,11 @@ def _evaluate(setup: experiment.EvalSetup) -> dict[str, float]:
     steps_per_loop = setup.config.train.steps_per_loop
     for first in range(0, num_batches, steps_per_loop):
         count = min(steps_per_loop, num_batches - first)
-        setup.eval_loop.score(iterator, count)
+        try:
+            setup.eval_loop.score(iterator, count)
+        except store.READ_ERRORS:
+            setup.read_again(first, first + count)
+            raise
     loss, confusion = setup.eval_loop.result()
     return {
         "loss": loss,
@@ -58,7 +62,7 @@ def draw_examples(setup: experiment.EvalSetup, num_examples: int) -> np.ndarray:
     """
     num_examples = min(num_examples, len(setup.examples))
     ids = np.linspace(0, len(setup.examples) - 1, num_examples, dtype=np.int64)
-    images, labels = setup.examples.images[ids], setup.examples.labels[ids]
+    images, labels = setup.examples.read(ids)
     with _model_to_score(setup):
         predictions = setup.eval_loop.predict(tf.constant(images)).numpy()
     return pictures.compare(images, labels, predictions, setup.info.palette)

@@ -48,6 +48,7 @@ class TrainLoop:
         self,
         strategy: tf.distribute.Strategy,
         *,
+        fetch: Callable,
         model: keras.Model,
         optimizer: keras.Optimizer,
         loss: Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]],
@@ -64,6 +65,7 @@ class TrainLoop:
 
         Args:
           strategy: on whose replicas to run.
+          fetch: completes a replica's batch; see `data.pipeline.Examples`.
           model: from images to logits.
           optimizer: a built optimizer that neither clips nor accumulates.
           loss: of logits and labels, gives (total, count); see `trainer.losses`.
@@ -80,6 +82,7 @@ class TrainLoop:
             then have no collective, as synchronized batch norm is.
         """
         self._strategy = strategy
+        self._fetch = fetch
         self._model = model
         self._variables = model.trainable_variables
         self._optimizer = optimizer
@@ -139,6 +142,7 @@ class TrainLoop:
 
     def _replica_gradients(self, batch):
         """Returns the gradients of the global mean loss, the same on every replica."""
+        batch = self._fetch(batch)
         images, labels = self._augment(batch["image"], batch["label"], batch["counter"])
         # Over the pixels of the batch, valid or not, so that float16 gradients are of
         # the same size for every batch; the valid ones are known after the sum only.
@@ -204,6 +208,7 @@ class EvalLoop:
         self,
         strategy: tf.distribute.Strategy,
         *,
+        fetch: Callable,
         model: keras.Model,
         loss: Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]],
         num_classes: int,
@@ -212,6 +217,7 @@ class EvalLoop:
 
         Args:
           strategy: on whose replicas to run.
+          fetch: completes a replica's batch; see `data.pipeline.Examples`.
           model: from images to logits.
           loss: of logits and labels, gives (total, count); see `trainer.losses`.
           num_classes: channels of the logits.
@@ -220,6 +226,7 @@ class EvalLoop:
           num_calls: grows with each call of `score`, to be watched.
         """
         self._strategy = strategy
+        self._fetch = fetch
         self._model = model
         self._loss = loss
         self._confusion = metrics.ConfusionMatrix(num_classes)
@@ -258,6 +265,7 @@ class EvalLoop:
         return total / max(count, 1), self._confusion.result()
 
     def _replica_scores(self, batch):
+        batch = self._fetch(batch)
         logits = self._model(batch["image"], training=False)
         total, count = self._loss(logits, batch["label"])
         self._confusion.update(batch["label"], logits)
