@@ -117,7 +117,7 @@ def test_the_unusual_settings_are_all_the_settings_and_none_is_a_default():
         ("random_contrast", 1.1, r"must be at most 1\.0"),
         ("random_saturation", -0.1, r"must be at least 0\.0"),
         ("random_saturation", 1.1, r"must be at most 1\.0"),
-        ("cache", "none", "use one of memory, disk"),
+        ("cache", "ram", "use one of memory, disk, device, none"),
         ("encoder", "vgg", "use one of mobilenet_v2"),
         ("encoder_alpha", 0.0, r"must be at least 0\.1"),
         ("encoder_alpha", 5.0, r"must be at most 4\.0"),

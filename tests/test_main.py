@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 from absl import flags as absl_flags
 
-from data import schema
+from data import schema, sources
 from data.sources import synthetic
 from tests import helpers
 from trainer import checkpointing, errors, flags, modes
@@ -184,18 +184,44 @@ def test_benchmark_against_fit_is_for_one_device(run):
         run("--mode=benchmark", "--against=fit", "--virtual_devices=2")
 
 
-def test_disk_cache_trains_to_the_same_weights(run, tmp_path):
-    memory = run("--train_steps=2")
-    for name in ("first", "second"):
-        disk = run(
-            "--train_steps=2",
-            "--cache=disk",
+def test_every_cache_trains_to_the_same_weights(run, tmp_path):
+    memory = run("--train_epochs=2")
+    caches = {"first": "disk", "second": "disk", "device": "device", "none": "none"}
+    for name, cache in caches.items():
+        other = run(
+            "--train_epochs=2",
+            f"--cache={cache}",
             f"--cache_dir={tmp_path / 'cache'}",
             model_dir=tmp_path / name,
         )
-        a, b = _final_weights(memory), _final_weights(disk)
+        for split in ("train", "eval"):
+            a, b = _points(memory, split), _points(other, split)
+            for key in ("step", "loss", "mean_iou"):
+                assert [p[key] for p in a] == [p[key] for p in b], (name, key)
+        a, b = _final_weights(memory), _final_weights(other)
+        assert a.keys() == b.keys(), name  # Checkpoints hold no examples.
         for key in a:
-            np.testing.assert_array_equal(a[key], b[key], err_msg=key)
+            np.testing.assert_array_equal(a[key], b[key], err_msg=f"{name}, {key}")
+
+
+@pytest.mark.parametrize(("split", "devices"), [("train", 2), ("eval", 1)])
+def test_a_damaged_file_is_named_when_its_batch_is_due(
+    run, tmp_path, monkeypatch, split, devices
+):
+    files = {}
+    for role in ("train", "eval"):
+        (tmp_path / role).mkdir()
+        files[role] = helpers.FileSource(tmp_path / role, num_examples=16)
+
+    def open_source(*args, is_training, **kwargs):
+        return files["train" if is_training else "eval"]
+
+    monkeypatch.setattr(sources, "open_source", open_source)
+    damaged = pathlib.Path(files[split].images[9])
+    damaged.write_bytes(damaged.read_bytes()[:-200])
+    message = rf"^files/{split}, example 9 \(9.jpg\): it cannot be decoded \("
+    with pytest.raises(schema.DataError, match=message):
+        run("--train_epochs=1", "--cache=none", f"--virtual_devices={devices}")
 
 
 @pytest.mark.parametrize(
@@ -215,6 +241,12 @@ def test_disk_cache_trains_to_the_same_weights(run, tmp_path):
             ("--label_offset=-1",),
             schema.DataError,
             "synthetic/train, example 0 .*--label_offset=-1.*did you mean "
+            "--label_offset=0",
+        ),
+        (
+            ("--label_offset=-1", "--cache=none"),
+            schema.DataError,
+            r"synthetic/train, example \d+ .*--label_offset=-1.*did you mean "
             "--label_offset=0",
         ),
         (

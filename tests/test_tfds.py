@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets
 
-from data import preprocessing, schema, store
+from data import preprocessing, schema, store, streaming
 from data.sources import tfds
 from tests import helpers
 
@@ -110,6 +110,16 @@ def test_without_offset_the_trimaps_are_refused_with_the_remedy():
         match=r"4.0.0/train, example 0 \(Bengal_149.jpg\).*--label_offset=-1\?",
     ):
         store.open_store(open_pets(), preprocessor)
+
+
+def test_streaming_is_refused_with_the_remedy():
+    preprocessor = preprocessing.Preprocessor((64, 64), 3, label_offset=-1)
+
+    with pytest.raises(
+        schema.DataError,
+        match=r"^--cache=none: oxford_iiit_pet/4.0.0/train can .*; use --cache=disk\.$",
+    ):
+        streaming.StreamingStore(open_pets(), preprocessor)
 
 
 @pytest.mark.parametrize("is_training, split", [(True, "train"), (False, "test")])

@@ -195,9 +195,10 @@ class DataConfig(_Section):
     )
     cache: str = _setting(
         "memory",
-        "Where decoded examples are kept: in memory (decoded at each start), or on "
-        "disk (memory-mapped, decoded once).",
-        choices=("memory", "disk"),
+        "Where decoded examples are kept: in memory (decoded at each start), on disk "
+        "(memory-mapped, decoded once), on each device (decoded at each start; the "
+        "host sends ids alone), or none: files are read for each batch.",
+        choices=("memory", "disk", "device", "none"),
     )
     cache_dir: str = _setting(
         "", "Folder of the disk cache; empty: $XDG_CACHE_HOME/segloop."

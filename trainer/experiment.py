@@ -15,11 +15,13 @@ from absl import logging
 
 from data import (
     augment,
+    device_store,
     pipeline,
     preprocessing,
     schema,
     sources,
     store,
+    streaming,
 )
 from models import encoders, factory, plain
 from trainer import (
@@ -396,10 +398,12 @@ def _open_store(
         label_offset=info.label_offset,
         ignore_label=config.data.ignore_label,
     )
+    if config.data.cache == "none":
+        return streaming.StreamingStore(source, preprocessor)
     examples = store.open_store(
         source,
         preprocessor,
-        cache=config.data.cache,
+        cache="disk" if config.data.cache == "disk" else "memory",
         cache_dir=config.data.cache_dir,
         share=store.Share(
             index=cluster.worker_index(strategy),
@@ -407,6 +411,8 @@ def _open_store(
             add_up=functools.partial(cluster.sum_over_workers, strategy),
         ),
     )
+    if config.data.cache == "device":
+        return device_store.place(examples, strategy)
     return examples
 
 

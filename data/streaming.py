@@ -1,0 +1,108 @@
+"""Examples that are kept nowhere: each batch is read and decoded when it is due."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from data import pipeline, preprocessing, schema, store
+
+_PREFETCHED_BATCHES = 2
+"""A fixed number, as the splits to stream are those that fill memory."""
+
+
+@dataclasses.dataclass(frozen=True)
+class StreamingStore:
+    """The examples of a source, read at random; see `pipeline.Examples`.
+
+    A bad example fails the step that needs it with one of `store.READ_ERRORS`; `read`
+    of the ids of the step says which one it is.
+
+    Attributes:
+      source: reads them.
+      preprocessor: how they become arrays.
+    """
+
+    source: schema.RandomAccessSource
+    preprocessor: preprocessing.Preprocessor
+
+    def __post_init__(self) -> None:
+        """Checks the source.
+
+        Raises:
+          schema.DataError: if it can only read its examples one after the other.
+        """
+        if not isinstance(self.source, schema.RandomAccessSource):
+            raise schema.DataError(
+                f"--cache=none: {self.source.name} can only be read from beginning to "
+                "end, and training reads at random; use --cache=disk."
+            )
+
+    @property
+    def name(self) -> str:
+        """Name of the split."""
+        return self.source.name
+
+    @property
+    def names(self) -> Sequence[str]:
+        """The name of each example, read when it is asked for."""
+        return _Names(self.source)
+
+    @property
+    def fingerprint(self) -> str:
+        """Equal to that of the examples in a `store.Store`."""
+        return store.make_fingerprint(self.source, self.preprocessor)
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def feed(self, batches: tf.data.Dataset) -> tf.data.Dataset:
+        """Reads and decodes the examples of a batch in parallel, in their order."""
+
+        def load(row):
+            return pipeline.fill_in(row, self._load, num_examples=len(self))
+
+        rows = batches.element_spec["id"].shape[0]
+        examples = batches.unbatch().map(
+            load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+        )
+        return examples.batch(rows, drop_remainder=True).prefetch(_PREFETCHED_BATCHES)
+
+    def fetch(self, batch: pipeline.Batch) -> pipeline.Batch:
+        """Returns the batch as it is: `feed` has read it."""
+        return batch
+
+    def read(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Reads images and labels.
+
+        Raises:
+          schema.DataError: for the first that cannot be used.
+        """
+        raw = tf.data.Dataset.from_tensor_slices(ids).map(
+            self.source.load, num_parallel_calls=tf.data.AUTOTUNE
+        )
+        examples = list(store.decode(self.source, self.preprocessor, raw, ids))
+        return tuple(np.stack([e[key] for e in examples]) for key in ("image", "label"))
+
+    def _load(self, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns image and label of an id, in a graph."""
+        example = self.preprocessor(self.source.load(index))
+        is_good = tf.debugging.Assert(
+            example["problem"] == 0, ["Bad example", index, example["name"]]
+        )
+        with tf.control_dependencies([is_good]):
+            return tf.identity(example["image"]), tf.identity(example["label"])
+
+
+class _Names(Sequence):
+    """The names of a source's examples."""
+
+    def __init__(self, source: schema.Source):
+        self._source = source
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: int) -> str:
+        return store.read_name(self._source, index)
