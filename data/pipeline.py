@@ -205,21 +205,27 @@ def make_train_dataset(
 
 
 def make_eval_dataset(
-    examples: Examples, *, global_batch_size: int, shard: Shard = Shard()
+    examples: Examples,
+    *,
+    global_batch_size: int,
+    shard: Shard = Shard(),
+    num_passes: int = 1,
 ) -> tf.data.Dataset:
-    """Makes one pass over a split, the last batch filled up with ignored pixels.
+    """Makes passes over a split, the last batch filled up with ignored pixels.
 
     Args:
       examples: the split.
       global_batch_size: rows of a step, over all replicas; divisible by them.
       shard: which rows of each step to yield.
+      num_passes: how many passes; -1: without end.
 
     Returns:
-      A dataset of `num_eval_batches` elements for each local replica. After
+      A dataset of `num_eval_batches` elements for each local replica and pass. After
       `examples.fetch` it has `image` and `label` as in `make_train_dataset`.
     """
     num_batches = num_eval_batches(len(examples), global_batch_size)
     indices = tf.data.Dataset.range(num_batches * shard.num_local_replicas)
+    indices = indices.repeat(num_passes)
     return examples.feed(
         indices.map(lambda index: {"id": _rows(index, global_batch_size, shard)})
     )

@@ -54,6 +54,20 @@ class Store:
     names: tuple[str, ...]
     fingerprint: str
 
+    _tensors: tuple[tf.Tensor, tf.Tensor] | None = dataclasses.field(
+        default=None, init=False, repr=False
+    )
+
+    def __post_init__(self) -> None:
+        if isinstance(self.images, np.memmap):
+            return
+        with tf.device("/CPU:0"):  # Else the whole split would go to the first GPU.
+            tensors = tf.constant(self.images), tf.constant(self.labels)
+        object.__setattr__(self, "_tensors", tensors)
+        # TensorFlow copies arrays; their memory is given back for views of the copies.
+        for name, tensor in zip(("images", "labels"), tensors, strict=True):
+            object.__setattr__(self, name, np.asarray(memoryview(tensor)))
+
     def __len__(self) -> int:
         return len(self.names)
 
@@ -79,8 +93,8 @@ class Store:
 
     def _make_gather(self):
         """Returns a function from ids, int64 [n], to images and labels."""
-        images, labels = self.images, self.labels
-        if isinstance(images, np.memmap):
+        images, labels = self._tensors or (self.images, self.labels)
+        if self._tensors is None:
             # Read page by page as batches need it, never as a whole.
             def gather(ids):
                 image, label = tf.numpy_function(self.read, [ids], (tf.uint8, tf.uint8))
@@ -90,8 +104,6 @@ class Store:
                 )
 
             return gather
-        with tf.device("/CPU:0"):  # Else the whole split would go to the first GPU.
-            images, labels = tf.constant(images), tf.constant(labels)
         return lambda ids: (tf.gather(images, ids), tf.gather(labels, ids))
 
 

@@ -4,9 +4,10 @@ The one place that sees configuration, data and models together; what it hands o
 plain objects that know no flag.
 """
 
+import concurrent.futures
 import dataclasses
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import keras
 import numpy as np
@@ -60,14 +61,20 @@ class EvalSetup:
     eval_loop: steps.EvalLoop
     ema: ema_lib.ExponentialMovingAverage | None
 
-    def make_iterator(self) -> Iterator:
-        """Returns an iterator over one pass of distributed evaluation batches."""
+    @functools.cached_property
+    def iterator(self) -> Iterator:
+        """Distributed evaluation batches, pass after pass.
+
+        One for all evaluations: making one takes a third of a second, and to end one
+        that still reads ahead may take seconds.
+        """
         return iter(
             self.strategy.distribute_datasets_from_function(
                 lambda context: pipeline.make_eval_dataset(
                     self.examples,
                     global_batch_size=self.config.train.batch_size,
                     shard=pipeline.Shard.from_context(context),
+                    num_passes=-1,
                 )
             )
         )
@@ -215,10 +222,11 @@ def prepare_evaluation(
     """
     source = _open_source(config, is_training=False)
     info = _resolve_info(config, source)
+    (opening,) = _open_in_background(config, strategy, info, [source])
     with strategy.scope():
         model = _build_model(config, info, strategy)
         ema = _make_ema(config, model)
-    return _make_eval_setup(config, strategy, info, source, model, ema)
+    return _make_eval_setup(config, strategy, info, opening.result(), model, ema)
 
 
 def prepare_training(
@@ -239,8 +247,11 @@ def prepare_training(
     """
     source = _open_source(config, is_training=True)
     info = _resolve_info(config, source)
-    examples = _open_store(config, strategy, info, source)
-    num_steps = _count_steps(config, len(examples))
+    num_steps = _count_steps(config, len(source))
+    used = [source]
+    if config.run.mode != "train":
+        used.append(_open_source(config, is_training=False))
+    opening, *eval_opening = _open_in_background(config, strategy, info, used)
     with strategy.scope():
         model = _build_model(config, info, strategy)
         optimizer = _build_optimizer(config.optimizer, num_steps)
@@ -253,6 +264,7 @@ def prepare_training(
         global_step = tf.Variable(
             0, trainable=False, dtype=tf.int64, name="global_step"
         )
+    examples = opening.result()
     train_loop = steps.TrainLoop(
         strategy,
         fetch=examples.fetch,
@@ -269,9 +281,9 @@ def prepare_training(
         enable_xla=config.runtime.enable_xla,
     )
     evaluation = None
-    if config.run.mode != "train":
-        eval_source = _open_source(config, is_training=False)
-        evaluation = _make_eval_setup(config, strategy, info, eval_source, model, ema)
+    if eval_opening:
+        eval_examples = eval_opening[0].result()
+        evaluation = _make_eval_setup(config, strategy, info, eval_examples, model, ema)
     return TrainSetup(
         evaluation=evaluation,
         config=config,
@@ -328,7 +340,8 @@ def make_keras_datasets(
     """
     batch_size = setup.config.train.batch_size
 
-    def to_pair(batch):
+    def to_pair(examples, batch):
+        batch = examples.fetch(batch)
         label = batch["label"]
         is_ignored = tf.equal(label, schema.IGNORE_LABEL)
         return batch["image"], tf.where(is_ignored, tf.zeros_like(label), label)
@@ -339,7 +352,10 @@ def make_keras_datasets(
     evaluation = pipeline.make_eval_dataset(
         setup.evaluation.examples, global_batch_size=batch_size
     )
-    return training.map(to_pair), evaluation.map(to_pair)
+    return (
+        training.map(functools.partial(to_pair, setup.examples)),
+        evaluation.map(functools.partial(to_pair, setup.evaluation.examples)),
+    )
 
 
 def prepare_devices(config: config_lib.Config) -> tf.distribute.Strategy:
@@ -383,6 +399,25 @@ def _resolve_info(
         num_classes=config.data.num_classes,
         label_offset=config.data.label_offset,
     )
+
+
+def _open_in_background(
+    config: config_lib.Config,
+    strategy: tf.distribute.Strategy,
+    info: schema.DatasetInfo,
+    used: Sequence[schema.Source],
+) -> list[concurrent.futures.Future]:
+    """Opens stores one after the other, while the caller builds the model."""
+    executor = concurrent.futures.ThreadPoolExecutor(max_workers=1)
+    openings = [
+        executor.submit(_open_store, config, strategy, info, source) for source in used
+    ]
+    if cluster.num_workers(strategy) > 1:
+        # Workers exchange what they decoded, and the variables of the model: all must
+        # come in the same order everywhere.
+        concurrent.futures.wait(openings)
+    executor.shutdown(wait=False)
+    return openings
 
 
 def _open_store(
@@ -508,8 +543,7 @@ def _make_ema(
     return ema_lib.ExponentialMovingAverage(model, config.train.ema_decay)
 
 
-def _make_eval_setup(config, strategy, info, source, model, ema) -> EvalSetup:
-    examples = _open_store(config, strategy, info, source)
+def _make_eval_setup(config, strategy, info, examples, model, ema) -> EvalSetup:
     with strategy.scope():
         eval_loop = steps.EvalLoop(
             strategy,

@@ -5,6 +5,8 @@ import logging as std_logging
 import os
 import pathlib
 import sys
+import traceback
+import typing
 
 from absl import app, logging
 from absl import flags as absl_flags
@@ -33,14 +35,24 @@ def main(argv: list[str]) -> int:
         importlib.import_module(modes.MODES[config.run.mode]).run(config)
     except (errors.RunError, schema.DataError) as error:
         # On purpose, and in the user's words: a traceback would only hide them.
-        print(f"Error: {error}", file=sys.stderr, flush=True)
-        code = getattr(error, "exit_code", _DATA_ERROR_EXIT_CODE)
-        if isinstance(error, errors.PeerError | errors.Stopped):
-            # TensorFlow's own farewell waits for workers that are gone or going.
-            logging.flush()
-            os._exit(code)
-        return code
+        print(f"Error: {error}", file=sys.stderr)
+        _exit_at_once(getattr(error, "exit_code", _DATA_ERROR_EXIT_CODE))
+    except Exception:
+        traceback.print_exc()
+        _exit_at_once(1)
     return 0
+
+
+def _exit_at_once(code: int) -> typing.NoReturn:
+    """Ends the process without TensorFlow's farewell.
+
+    That waits for workers which are gone, and for threads of an input pipeline which
+    wait for Python.
+    """
+    logging.flush()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _is_of_interest(record: std_logging.LogRecord) -> bool:

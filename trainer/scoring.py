@@ -37,12 +37,11 @@ def _evaluate(setup: experiment.EvalSetup) -> dict[str, float]:
     num_batches = pipeline.num_eval_batches(
         len(setup.examples), setup.config.train.batch_size
     )
-    iterator = setup.make_iterator()
     steps_per_loop = setup.config.train.steps_per_loop
     for first in range(0, num_batches, steps_per_loop):
         count = min(steps_per_loop, num_batches - first)
         try:
-            setup.eval_loop.score(iterator, count)
+            setup.eval_loop.score(setup.iterator, count)
         except store.READ_ERRORS:
             setup.read_again(first, first + count)
             raise

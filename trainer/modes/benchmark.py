@@ -107,6 +107,7 @@ def _make_taker(setup: experiment.TrainSetup):
     """Returns a function that takes batches to the devices and does nothing."""
 
     def touch(batch):
+        batch = setup.examples.fetch(batch)
         return tf.add_n([tf.cast(tf.size(x), tf.int32) for x in tf.nest.flatten(batch)])
 
     @tf.function
