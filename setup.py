@@ -22,6 +22,7 @@ setuptools.setup(
         "importlib_resources",
         "keras>=3.8",
         "numpy>=1.26",
+        "pillow>=11.0,<14",
         # TensorFlow 2.21 no longer brings it.
         "tensorboard>=2.19",
         "tensorflow>=2.19",

@@ -6,14 +6,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from data import schema
+from data import decoding, palettes, schema
 
-_VALID, _SIZES_DIFFER, _LABEL_OUT_OF_RANGE, _NOT_GRAY_PNG = range(4)
-
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_PNG_GRAY_8_BIT = (8, 0)
-"""Bit depth and colour type, bytes 24 and 25 of a PNG file, that decode as they are.
-TensorFlow turns a palette into luminance and cuts 16 bits to 8 without a word."""
+_UNKNOWN = -1
+_MAX_VALUES_SHOWN = 12
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,79 +22,91 @@ class Preprocessor:
       label_offset: added to each mask value to get the class.
       ignore_label: mask value, before the offset, that becomes
         `schema.IGNORE_LABEL`.
+      label_map: pairs of a mask value and its class or `schema.IGNORE_LABEL`; if not
+        empty, in place of `label_offset`, and before `ignore_label`.
+      label_colors: colours of the masks and the value of each, if they hold colours.
     """
 
     image_size: tuple[int, int]
     num_classes: int
     label_offset: int = 0
     ignore_label: int = schema.IGNORE_LABEL
+    label_map: tuple[tuple[int, int], ...] = ()
+    label_colors: tuple[palettes.ColorValue, ...] = ()
 
     def __call__(self, example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """Preprocesses one example, in a graph.
 
         Args:
-          example: `image` and `label` as bytes of a file or as uint8 pixels; see
+          example: `image` and `label` as bytes of a file or as pixels; see
             `schema.Source.examples`.
 
         Returns:
           `image`, uint8 [height, width, 3], by antialiased bilinear resizing;
           `label`, uint8 [height, width], by nearest-neighbour resizing;
           `name`, a string; and `problem`, an int32 that is 0 if all is well and
-          otherwise what `explain` puts into words.
+          otherwise 1: `explain` puts it into words.
         """
-        image, label = _decode_image(example["image"]), _decode_label(example["label"])
-        classes, is_known = self._map_labels(label)
-        problem = tf.where(tf.reduce_all(is_known), _VALID, _LABEL_OUT_OF_RANGE)
-        same_size = tf.reduce_all(tf.shape(image)[:2] == tf.shape(label)[:2])
-        problem = tf.where(same_size, problem, _SIZES_DIFFER)
-        if example["label"].dtype == tf.string:
-            problem = tf.where(_is_plain(example["label"]), problem, _NOT_GRAY_PNG)
+        image, values, is_valid = decoding.decode(
+            example["image"], example["label"], self.label_colors
+        )
+        classes = tf.gather(self._make_table(), values)
+        is_valid &= tf.reduce_all(classes != _UNKNOWN)
         return {
             "image": self._resize_image(image),
-            "label": self._resize_label(classes),
+            "label": self._resize_label(tf.cast(classes, tf.uint8)),
             "name": example["name"],
-            "problem": problem,
+            "problem": tf.where(is_valid, 0, 1),
         }
 
     def explain(self, example: dict[str, Any]) -> str:
-        """Says what is wrong with an example whose `problem` is not 0.
+        """Says what is wrong with an example, whether its `problem` is known or not.
 
         Args:
-          example: what went into the call, as NumPy values.
+          example: what goes into the call, as NumPy values.
+
+        Returns:
+          One sentence without a full stop, or nothing if all is well.
         """
-        example = {key: tf.constant(value) for key, value in example.items()}
-        problem = int(self(example)["problem"])
-        if problem == _NOT_GRAY_PNG:
-            return (
-                "the mask is a PNG with a palette, with colours or not of 8 bits: "
-                "decoding would change its values; store masks as 8-bit grayscale"
+        try:
+            _, values = decoding.decode_pair(
+                example["image"], example["label"], self.label_colors
             )
-        image, label = _decode_image(example["image"]), _decode_label(example["label"])
-        if problem == _SIZES_DIFFER:
+        except schema.DataError as error:
+            return str(error)
+        found = np.unique(values)
+        unknown = found[self._make_table()[found] == _UNKNOWN]
+        if not unknown.size:
+            return ""
+        if self.label_map:
             return (
-                f"the image has {image.shape[0]}x{image.shape[1]} pixels, its mask "
-                f"{label.shape[0]}x{label.shape[1]}; the two must agree"
+                f"the mask holds the values {_join(found)}, of which --label_map does "
+                f"not list {_join(unknown)}; add a row for each"
             )
-        values = [int(value) for value in np.unique(label)]
-        rest = [value for value in values if value != self.ignore_label]
+        rest = [int(value) for value in found if value != self.ignore_label]
         advice = ""
-        if rest and rest[-1] - rest[0] < self.num_classes:
+        if rest[-1] - rest[0] < self.num_classes:
             advice = f"; did you mean --label_offset={-rest[0]}?"
         return (
-            f"the mask holds the values {', '.join(map(str, values))}; with "
+            f"the mask holds the values {_join(found)}; with "
             f"--label_offset={self.label_offset} and --ignore_label="
             f"{self.ignore_label} they must give classes 0 to {self.num_classes - 1} "
             f"(--num_classes={self.num_classes}){advice}"
         )
 
-    def _map_labels(self, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns the class of each pixel, and whether its value is allowed."""
-        raw = tf.cast(label, tf.int32)
-        is_ignored = raw == self.ignore_label
-        classes = raw + self.label_offset
-        is_known = is_ignored | ((classes >= 0) & (classes < self.num_classes))
-        classes = tf.where(is_ignored, schema.IGNORE_LABEL, classes)
-        return tf.cast(classes, tf.uint8), is_known
+    def _make_table(self) -> np.ndarray:
+        """Returns the class of each mask value, int32, `_UNKNOWN` where it has none."""
+        table = np.full(palettes.IGNORED_VALUE + 1, _UNKNOWN, np.int32)
+        table[palettes.IGNORED_VALUE] = schema.IGNORE_LABEL
+        if not self.label_map:
+            for label in range(self.num_classes):
+                value = label - self.label_offset
+                if 0 <= value < palettes.IGNORED_VALUE:
+                    table[value] = label
+        table[self.ignore_label] = schema.IGNORE_LABEL
+        for value, label in self.label_map:
+            table[value] = label
+        return table
 
     def _resize_image(self, image: tf.Tensor) -> tf.Tensor:
         if image.shape[:2] == self.image_size:
@@ -112,24 +120,10 @@ class Preprocessor:
         return resized[..., 0]
 
 
-def _decode_image(image: tf.Tensor) -> tf.Tensor:
-    """Returns uint8 [height, width, 3]."""
-    if image.dtype != tf.string:
-        return image
-    decoded = tf.io.decode_image(image, channels=3, expand_animations=False)
-    return tf.ensure_shape(decoded, [None, None, 3])
-
-
-def _decode_label(label: tf.Tensor) -> tf.Tensor:
-    """Returns uint8 [height, width]."""
-    if label.dtype != tf.string:
-        return label
-    decoded = tf.io.decode_image(label, channels=1, expand_animations=False)
-    return tf.ensure_shape(decoded, [None, None, 1])[..., 0]
-
-
-def _is_plain(label: tf.Tensor) -> tf.Tensor:
-    """Tells whether decoding an encoded mask keeps its values as they are."""
-    is_png = tf.strings.substr(label, 0, 8) == _PNG_SIGNATURE
-    header = tf.io.decode_raw(tf.strings.substr(label, 24, 2), tf.uint8)
-    return ~is_png | tf.reduce_all(header == tf.constant(_PNG_GRAY_8_BIT, tf.uint8))
+def _join(values: np.ndarray) -> str:
+    """Lists mask values, an ignored colour left out."""
+    shown = [str(value) for value in values if value != palettes.IGNORED_VALUE]
+    rest = len(shown) - _MAX_VALUES_SHOWN
+    if rest > 0:
+        shown = [*shown[:_MAX_VALUES_SHOWN], f"{rest} more up to {shown[-1]}"]
+    return ", ".join(shown)

@@ -27,11 +27,17 @@ class DatasetInfo:
       label_offset: what to add to a raw mask value to get the class index, for
         instance -1 for masks that count from 1.
       palette: one (red, green, blue) triple, 0..255, for each class.
+      label_map: pairs of a raw mask value and its class or `IGNORE_LABEL`, in place of
+        `label_offset`; empty if there is no such map.
+      label_colors: pairs of a colour in the masks and its raw value, where masks hold
+        colours; see `data.palettes`.
     """
 
     class_names: tuple[str, ...]
     label_offset: int = 0
     palette: tuple[tuple[int, int, int], ...] = ()
+    label_map: tuple[tuple[int, int], ...] = ()
+    label_colors: tuple[tuple[tuple[int, int, int], int], ...] = ()
 
     def __post_init__(self) -> None:
         if not self.palette:
@@ -75,7 +81,12 @@ def resolve_info(
     if label_offset is None:
         label_offset = info.label_offset if info else 0
     palette = info.palette if info and len(info.palette) == len(class_names) else ()
-    return DatasetInfo(class_names, label_offset, palette)
+    return dataclasses.replace(
+        info or DatasetInfo(class_names),
+        class_names=class_names,
+        label_offset=label_offset,
+        palette=palette,
+    )
 
 
 class Source(Protocol):
@@ -100,7 +111,12 @@ class Source(Protocol):
         Returns:
           A `tf.data.Dataset` of dicts with `image` and `label`, each either the
           bytes of an image file (a string scalar) or pixels (uint8 [height, width,
-          3] and uint8 [height, width]), and `name`, a string scalar for messages.
+          3] and integers [height, width] or [height, width, 3]), and `name`, a string
+          scalar for messages. Where the mask is a file of its own, `label_name` is
+          its name.
+
+        A source that can read any example at once also has `load`, a function from
+        an id (an int64 scalar) to such a dict, that works in a graph.
         """
 
 

@@ -234,13 +234,11 @@ def decode(
     for index in ids:
         try:
             example = next(iterator)
-        except READ_ERRORS as error:
+        except tf.errors.OpError as error:
             # The map keeps the order, so this example is the one that failed.
-            reason = f"it cannot be decoded ({error.message.splitlines()[0]})"
-            raise _bad_example(source, index, reason) from error
+            raise _bad_example(source, preprocessor, index) from error
         if example["problem"]:
-            raw = _read_raw(source, index)
-            raise _bad_example(source, index, preprocessor.explain(raw))
+            raise _bad_example(source, preprocessor, index)
         yield example
 
 
@@ -253,13 +251,23 @@ def _read_raw(source: schema.Source, index: int) -> dict[str, np.ndarray]:
     return next(source.examples(index, index + 1).as_numpy_iterator())
 
 
-def _bad_example(source: schema.Source, index: int, reason: str) -> schema.DataError:
+def _bad_example(
+    source: schema.Source, preprocessor: preprocessing.Preprocessor, index: int
+) -> schema.DataError:
+    place = f"{source.name}, example {index}"
     try:
-        name = f" ({read_name(source, index)})"
-    except READ_ERRORS:  # There is no file; the reason holds its path.
-        name = ""
+        example = _read_raw(source, index)
+    except tf.errors.OpError as error:  # The message of the system names the file.
+        message = error.message.splitlines()[0].rpartition("}} ")[2]
+        return schema.DataError(f"{place}: it cannot be read ({message}).")
+    names = [
+        example[key].decode("utf-8", "replace")
+        for key in ("name", "label_name")
+        if key in example
+    ]
+    reason = preprocessor.explain(example) or "it could not be decoded, but now it can"
     end = "" if reason.endswith("?") else "."
-    return schema.DataError(f"{source.name}, example {index}{name}: {reason}{end}")
+    return schema.DataError(f"{place} ({', '.join(names)}): {reason}{end}")
 
 
 def _write_files(

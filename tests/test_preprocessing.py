@@ -1,5 +1,6 @@
 """Tests of decoding, resizing and label mapping."""
 
+import dataclasses
 import io
 
 import numpy as np
@@ -185,6 +186,48 @@ def test_no_offset_is_suggested_where_none_would_do():
     assert reason.endswith("(--num_classes=3)")
 
 
+def test_long_lists_of_bad_values_are_cut():
+    label = np.arange(400, dtype=np.uint16).reshape(20, 20)
+    image = np.zeros((20, 20, 3), np.uint8)
+
+    reason = make_preprocessor().explain(make_example(image, label))
+
+    assert "the values 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 388 more up to 399;" in (
+        reason
+    )
+
+
+def test_nothing_is_said_of_a_good_example():
+    assert make_preprocessor(label_offset=-1).explain(make_example()) == ""
+
+
+def test_label_map_replaces_the_offset_and_goes_before_the_ignored_value():
+    label = np.array([[0, 1], [700, 255]], np.uint16)
+    preprocessor = make_preprocessor(
+        (2, 2), 2, label_offset=9, ignore_label=1, label_map=((0, 1), (255, 0), (1, 0))
+    )
+
+    result = run(
+        dataclasses.replace(preprocessor, label_map=((0, 1), (255, 0), (700, 255))),
+        make_example(RAMP[:2, :2], label),
+    )
+
+    assert result["problem"] == 0
+    np.testing.assert_array_equal(result["label"], [[1, 255], [255, 0]])
+    assert preprocessor.explain(make_example(RAMP[:2, :2], label)) == (
+        "the mask holds the values 0, 1, 255, 700, of which --label_map does not list "
+        "700; add a row for each"
+    )
+
+
+def test_mask_file_of_another_size_is_a_problem_too():
+    preprocessor = make_preprocessor(label_offset=-1)
+    example = make_example(write_png(TRIMAP, "L"), write_png(TRIMAP[:3], "L"))
+
+    assert run(preprocessor, example)["problem"] != 0
+    assert "the image has 4x6 pixels, its mask 3x6" in preprocessor.explain(example)
+
+
 def test_image_and_mask_of_different_sizes_are_explained():
     preprocessor = make_preprocessor(label_offset=-1)
     example = make_example(RAMP, TRIMAP[:3])
@@ -195,17 +238,9 @@ def test_image_and_mask_of_different_sizes_are_explained():
     )
 
 
-@pytest.mark.parametrize("mode", ["P", "I;16", "RGB", "LA"])
-def test_mask_png_whose_values_decoding_would_change_is_rejected(mode):
-    preprocessor = make_preprocessor(label_offset=-1)
+@pytest.mark.parametrize("mode", ["L", "P", "I;16", "RGB", "LA"])
+def test_mask_png_of_any_kind_keeps_its_values(mode):
     example = make_example(label=write_png(TRIMAP, mode))
-
-    assert run(preprocessor, example)["problem"] != 0
-    assert "store masks as 8-bit grayscale" in preprocessor.explain(example)
-
-
-def test_plain_gray_mask_png_is_taken():
-    example = make_example(label=write_png(TRIMAP, "L"))
 
     result = run(make_preprocessor(label_offset=-1), example)
 

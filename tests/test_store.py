@@ -139,7 +139,8 @@ def test_truncated_image_is_named(tmp_path, cache):
 
     with pytest.raises(
         schema.DataError,
-        match=r"^list:2.0/train, example 1 \(picture_1.jpg\): it cannot be decoded \(",
+        match=r"^list:2.0/train, example 1 \(picture_1.jpg\): the image: it cannot be "
+        r"decoded \(",
     ):
         store.open_store(source, PREPROCESSOR, cache=cache, cache_dir=str(tmp_path))
 

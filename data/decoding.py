@@ -1,0 +1,152 @@
+"""An image and its mask, from files to pixels that lie upon each other."""
+
+import contextlib
+import functools
+from collections.abc import Iterator
+
+import numpy as np
+import tensorflow as tf
+
+from data import images, masks, palettes, schema
+
+LabelColors = tuple[palettes.ColorValue, ...]
+
+
+def decode_pair(
+    image: bytes | np.ndarray,
+    label: bytes | np.ndarray,
+    label_colors: LabelColors = (),
+) -> tuple[np.ndarray, np.ndarray]:
+    """Decodes an image and its mask; checks all that can be wrong with the two files.
+
+    Both are turned as their EXIF orientations say, as viewers do; where only the files
+    as stored agree in size, neither is turned.
+
+    Args:
+      image: a file, or uint8 [height, width, 3].
+      label: a file, or integers [height, width] or [height, width, channels].
+      label_colors: colours of the mask and the value of each; empty if it holds
+        numbers.
+
+    Returns:
+      The image, uint8 [height, width, 3], and the mask's values, int32 [height,
+      width]; see `masks.decode`.
+
+    Raises:
+      schema.DataError: that says which of the two is wrong, and the remedy.
+    """
+    with _named("the image"):
+        image_header = _read_header(image)
+    with _named("the mask"):
+        label_header = _read_header(label)
+    image_turn, label_turn = _plan_turns(image_header, label_header)
+    with _named("the mask"):
+        if isinstance(label, bytes):
+            values = masks.decode(label, label_colors)
+        elif label.ndim == 3 and label.shape[-1] == 3 and label_colors:
+            values = masks.look_up_colors(label, label_colors)
+        elif label.ndim == 3:
+            values = masks.gray_values(label)
+        else:
+            values = masks.check_values(label)
+    with _named("the image"):
+        pixels = images.decode(image) if isinstance(image, bytes) else image
+    return images.turn(pixels, image_turn), images.turn(values, label_turn)
+
+
+def decode(
+    image: tf.Tensor, label: tf.Tensor, label_colors: LabelColors = ()
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Does in a graph what `decode_pair` does.
+
+    Returns:
+      The image, the mask's values, and a bool that is false, with a blank image and
+      mask, where `decode_pair` has an error to raise. A damaged JPEG or PNG file may be
+      an `InvalidArgumentError` of the graph instead.
+    """
+    if tf.string not in (image.dtype, label.dtype) and label.shape.rank == 2:
+        is_valid = tf.reduce_all(tf.shape(image)[:2] == tf.shape(label))
+        return image, tf.cast(label, tf.int32), is_valid
+
+    def decode_plain():
+        pixels = images.decode_in_graph(image) if image.dtype == tf.string else image
+        values = label
+        if label.dtype == tf.string:
+            values = tf.io.decode_png(label, channels=1)[..., 0]
+        return pixels, tf.cast(values, tf.int32), True
+
+    def decode_other():
+        function = functools.partial(_try_decode_pair, label_colors=label_colors)
+        dtypes = (tf.uint8, tf.int32, tf.bool)
+        return tuple(tf.numpy_function(function, [image, label], dtypes))
+
+    # Nearly all files are of the kinds that need no Python but this look at headers.
+    is_plain = tf.numpy_function(
+        functools.partial(_is_plain, label_colors=label_colors), [image, label], tf.bool
+    )
+    if label.dtype != tf.string and label.shape.rank != 2:
+        pixels, values, is_valid = decode_other()
+    else:
+        pixels, values, is_valid = tf.cond(is_plain, decode_plain, decode_other)
+    return (
+        tf.ensure_shape(pixels, [None, None, 3]),
+        tf.ensure_shape(values, [None, None]),
+        tf.ensure_shape(is_valid, []),
+    )
+
+
+def _is_plain(image, label, *, label_colors: LabelColors) -> bool:
+    """Tells whether TensorFlow decodes both as they must be, with nothing to turn."""
+    if label_colors or (isinstance(label, bytes) and not masks.is_plain(label)):
+        return False
+    try:
+        headers = _read_header(image), _read_header(label)
+    except schema.DataError:
+        return False
+    return (
+        headers[0].format in ("JPEG", "PNG", "pixels")
+        and headers[0].size == headers[1].size
+        and all(header.orientation == 1 for header in headers)
+    )
+
+
+def _try_decode_pair(image, label, *, label_colors: LabelColors):
+    try:
+        return *decode_pair(image, label, label_colors), True
+    except schema.DataError:
+        return np.zeros([1, 1, 3], np.uint8), np.zeros([1, 1], np.int32), False
+
+
+def _read_header(file: bytes | np.ndarray) -> images.Header:
+    if isinstance(file, bytes):
+        return images.read_header(file)
+    return images.Header("pixels", "", file.shape[:2])
+
+
+def _plan_turns(image: images.Header, label: images.Header) -> tuple[int, int]:
+    """Returns the orientations that image and mask are to be turned by."""
+    if image.shown_size == label.shown_size:
+        return image.orientation, label.orientation
+    if image.size == label.size:
+        return 1, 1
+    raise schema.DataError(
+        f"the image has {_describe_size(image)} pixels, its mask "
+        f"{_describe_size(label)}; the two must agree"
+    )
+
+
+def _describe_size(header: images.Header) -> str:
+    text = f"{header.size[0]}x{header.size[1]}"
+    if header.orientation == 1:
+        return text
+    height, width = header.shown_size
+    return f"{text} (shown as {height}x{width}, by its EXIF orientation)"
+
+
+@contextlib.contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Puts the name of a file before the message of an error about it."""
+    try:
+        yield
+    except schema.DataError as error:
+        raise schema.DataError(f"{name}: {error}") from error

@@ -1,0 +1,264 @@
+"""Mask files of every kind give the numbers, or the classes of colours, they hold."""
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from data import label_files, masks, palettes, schema
+
+# Neighbours differ, rows and columns too, and no value is the mean of two others.
+LABEL = np.array([[0, 1, 3], [3, 0, 1], [1, 1, 0], [0, 3, 3]], np.uint8)
+
+COLORS = (((255, 0, 0), 0), ((0, 255, 0), 1), ((9, 9, 9), palettes.IGNORED_VALUE))
+
+
+def encode(image: Image.Image, kind: str = "PNG", **kwargs) -> bytes:
+    file = io.BytesIO()
+    if kind == "GIF":
+        kwargs = {"optimize": False, **kwargs}  # It would renumber the palette.
+    image.save(file, kind, **kwargs)
+    return file.getvalue()
+
+
+def make_palette_image(label=LABEL) -> Image.Image:
+    image = Image.fromarray(label).convert("P")
+    # Luminances in another order than the indexes: 200, 0, -, 100.
+    image.putpalette([200, 200, 200, 0, 0, 0, 7, 7, 7, 100, 100, 100] + [0] * 756)
+    image.putdata(label.ravel().tolist())
+    return image
+
+
+def make_gray_png(bits: int, rows: list[bytes], width: int) -> bytes:
+    """Writes a PNG of a bit depth that Pillow does not write."""
+
+    def chunk(name, content):
+        body = name + content
+        return struct.pack(">I", len(content)) + body + struct.pack(">I", _crc(body))
+
+    header = struct.pack(">IIBBBBB", width, len(rows), bits, 0, 0, 0, 0)
+    pixels = zlib.compress(b"".join(b"\0" + row for row in rows))
+    chunks = chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + chunks
+
+
+def _crc(body: bytes) -> int:
+    return zlib.crc32(body)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "GIF", "TIFF"])
+def test_gray_values_are_kept(kind):
+    np.testing.assert_array_equal(
+        masks.decode(encode(Image.fromarray(LABEL), kind)), LABEL
+    )
+
+
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "GIF", "TIFF"])
+def test_indexes_of_a_palette_are_kept(kind):
+    encoded = encode(make_palette_image(), kind)
+    assert Image.open(io.BytesIO(encoded)).mode == "P"
+
+    np.testing.assert_array_equal(masks.decode(encoded), LABEL)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_indexes_of_a_small_palette_are_kept(bits):
+    label = np.minimum(LABEL, 2**bits - 1)
+
+    encoded = encode(make_palette_image(label), bits=bits)
+
+    assert encoded[24] == bits
+    np.testing.assert_array_equal(masks.decode(encoded), label)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_values_of_16_bits_are_kept(kind):
+    label = LABEL.astype(np.uint16) * 20000 + 7  # 60007 at most.
+
+    values = masks.decode(encode(Image.fromarray(label), kind))
+
+    assert values.dtype == np.int32
+    np.testing.assert_array_equal(values, label)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_one_bit_is_zero_or_one(kind):
+    image = Image.fromarray(LABEL > 0)
+
+    np.testing.assert_array_equal(masks.decode(encode(image, kind)), LABEL > 0)
+
+
+@pytest.mark.parametrize(
+    "bits, row, expected",
+    [(2, 0b00011011, [0, 1, 2, 3]), (4, 0b00011111, [1, 15]), (1, 0b01100000, [0, 1])],
+)
+def test_gray_values_of_few_bits_are_not_spread_over_256(bits, row, expected):
+    encoded = make_gray_png(bits, [bytes([row])], len(expected))
+
+    np.testing.assert_array_equal(masks.decode(encoded), [expected])
+
+
+@pytest.mark.parametrize("mode", ["LA", "RGB", "RGBA"])
+def test_equal_channels_are_read_as_gray(mode):
+    image = Image.fromarray(LABEL).convert(mode)
+    if mode != "RGB":
+        image.putalpha(Image.fromarray(LABEL * 50))  # Transparency does not count.
+
+    np.testing.assert_array_equal(masks.decode(encode(image)), LABEL)
+
+
+def test_lossless_webp_is_read_as_gray():
+    encoded = encode(Image.fromarray(LABEL).convert("RGB"), "WEBP", lossless=True)
+
+    np.testing.assert_array_equal(masks.decode(encoded), LABEL)
+
+
+def test_lossless_webp_with_notes_is_read_as_gray():
+    image = Image.fromarray(LABEL).convert("RGB")
+    encoded = encode(image, "WEBP", lossless=True, exif=b"Exif\0\0MM\0*\0\0\0\10")
+    assert b"VP8X" in encoded
+
+    np.testing.assert_array_equal(masks.decode(encoded), LABEL)
+
+
+def test_plain_png_is_the_kind_that_tensorflow_decodes_unchanged():
+    encoded = encode(Image.fromarray(LABEL))
+
+    assert masks.is_plain(encoded)
+    np.testing.assert_array_equal(tf.io.decode_png(encoded, 1)[..., 0], LABEL)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        make_palette_image(),
+        Image.fromarray(LABEL > 0),
+        Image.fromarray(LABEL).convert("LA"),
+        Image.fromarray(LABEL).convert("RGB"),
+        Image.fromarray(LABEL.astype(np.uint16)),
+    ],
+    ids=lambda image: image.mode,
+)
+def test_other_pngs_are_not_plain(image):
+    assert not masks.is_plain(encode(image))
+
+
+def test_colors_without_their_classes_are_refused_with_the_remedy():
+    pixels = np.zeros((2, 3, 3), np.uint8)
+    pixels[0, :2] = 255, 0, 0
+    pixels[1, 0] = 0, 0, 4
+
+    with pytest.raises(
+        schema.DataError,
+        match=r"coloured \(2 pixels of \(255, 0, 0\), 1 pixels of \(0, 0, 4\)\); say "
+        "what class each colour is with --label_colors=FILE",
+    ):
+        masks.decode(encode(Image.fromarray(pixels)))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P"])
+def test_colors_are_looked_up(mode):
+    pixels = np.array([[[255, 0, 0], [0, 255, 0]], [[9, 9, 9], [255, 0, 0]]], np.uint8)
+    image = Image.fromarray(pixels)
+    image = image.quantize(3) if mode == "P" else image.convert(mode)
+
+    values = masks.decode(encode(image), COLORS)
+
+    np.testing.assert_array_equal(values, [[0, 1], [palettes.IGNORED_VALUE, 0]])
+
+
+def test_gray_mask_is_looked_up_by_the_colors_it_shows():
+    image = Image.fromarray(np.array([[0, 255]], np.uint8))
+    colors = (((255, 255, 255), 0), ((0, 0, 0), 1))
+
+    np.testing.assert_array_equal(masks.decode(encode(image), colors), [[1, 0]])
+
+
+def test_unknown_colors_are_named_and_counted():
+    pixels = np.zeros((3, 4, 3), np.uint8)
+    pixels[..., 0] = 255
+    pixels[0, :3] = 254, 0, 0
+    pixels[1, 0] = 0, 0, 255  # After all known ones.
+    pixels[1, 1] = 0, 0, 0  # Before them.
+
+    with pytest.raises(
+        schema.DataError,
+        match=r"--label_colors does not list all its colours \(3 pixels of \(254, 0, 0"
+        r"\), 1 pixels of \(0, 0, 0\), 1 pixels of \(0, 0, 255\)\); add them",
+    ):
+        masks.decode(encode(Image.fromarray(pixels)), COLORS)
+
+
+def test_many_unknown_colors_are_counted():
+    pixels = np.zeros((1, 9, 3), np.uint8)
+    pixels[..., 2] = np.arange(9)
+
+    with pytest.raises(schema.DataError, match=r"\(0, 0, 2\) and 6 more colours\)"):
+        masks.decode(encode(Image.fromarray(pixels)), COLORS)
+
+
+@pytest.mark.parametrize("name", palettes.PALETTES)
+def test_known_palettes_give_each_color_its_class(name):
+    rows = palettes.PALETTES[name]
+    info = label_files.read_label_colors(name)
+    pixels = np.array([[color for _, color in rows]], np.uint8)
+
+    values = masks.decode(encode(Image.fromarray(pixels)), info.label_colors)[0]
+
+    names = [*info.class_names, *(["void"] * 65536)]
+    assert [names[value] for value in values] == [label for label, _ in rows]
+    assert info.num_classes == {"voc": 21, "cityscapes": 19, "camvid": 31}[name]
+
+
+@pytest.mark.parametrize(
+    "kind, kwargs",
+    [("JPEG", {}), ("WEBP", {"quality": 90}), ("TIFF", {"compression": "jpeg"})],
+)
+def test_lossy_masks_are_refused_with_the_remedy(kind, kwargs):
+    image = Image.fromarray(np.zeros((16, 16, 3), np.uint8))
+
+    with pytest.raises(schema.DataError, match="labels near every edge; export .* PNG"):
+        masks.decode(encode(image, kind, **kwargs))
+
+
+def test_colors_of_16_bits_are_refused():
+    color = bytearray(make_gray_png(16, [b"\0\1\0\1\0\1"], 1))
+    color[25] = 2  # RGB
+    color[29:33] = struct.pack(">I", _crc(bytes(color[12:29])))
+
+    with pytest.raises(schema.DataError, match="colours have 16 bits a channel"):
+        masks.decode(bytes(color))
+
+
+@pytest.mark.parametrize("mode", ["F", "CMYK"])
+def test_pixels_that_are_no_labels_are_refused(mode):
+    with pytest.raises(schema.DataError, match=rf"its pixels \({mode}\) are no labels"):
+        masks.decode(encode(Image.new(mode, (2, 2)), "TIFF"))
+
+
+def test_16_bits_have_no_colors():
+    image = Image.fromarray(LABEL.astype(np.uint16))
+
+    with pytest.raises(
+        schema.DataError, match="no colours of 8 bits, which --label_co"
+    ):
+        masks.decode(encode(image), COLORS)
+
+
+@pytest.mark.parametrize("value", [-1, 65536])
+def test_values_that_no_mask_holds_are_refused(value):
+    image = Image.fromarray(np.array([[3, value]], np.int32))
+
+    with pytest.raises(schema.DataError, match=f"{value}.*; masks hold 0 to 65535"):
+        masks.decode(encode(image, "TIFF"))
+
+
+def test_truncated_mask_is_refused():
+    encoded = encode(make_palette_image(np.tile(LABEL, (20, 20))))
+
+    with pytest.raises(schema.DataError, match="it cannot be decoded"):
+        masks.decode(encoded[:-60])
