@@ -1,0 +1,288 @@
+"""Class names, mask colours and label maps that users write in files."""
+
+import json
+
+import pytest
+
+from data import label_files, labels, palettes, schema
+
+PETS = schema.DatasetInfo(
+    ("pet", "background", "border"), -1, ((1, 1, 1), (2, 2, 2), (3, 3, 3))
+)
+
+
+def write(folder, name, content) -> str:
+    path = folder / name
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return str(path)
+
+
+@pytest.fixture(name="write_file")
+def _write_file(tmp_path):
+    return lambda content, name="file.csv": write(tmp_path, name, content)
+
+
+def resolve(info=None, **kwargs):
+    return labels.resolve_info(info, **kwargs)
+
+
+@pytest.mark.parametrize(
+    "content, name",
+    [
+        ("road,128,64,128\nsky,1,2,3\nVoid,0,0,0\nroad,9,9,9\n", "a.csv"),
+        (
+            "\ufeffname,r,g,b\nroad, 128,64, 128\n\nsky,1,2,3\nignore,0,0,0\n"
+            "road,9,9,9",
+            "a.csv",
+        ),
+        (
+            {"road": [[128, 64, 128], [9, 9, 9]], "sky": [1, 2, 3], "void": [0, 0, 0]},
+            "a.json",
+        ),
+    ],
+)
+def test_label_colors_are_read(write_file, content, name):
+    info = label_files.read_label_colors(write_file(content, name))
+
+    assert info.class_names == ("road", "sky")
+    assert info.palette == ((128, 64, 128), (1, 2, 3))
+    assert dict(info.label_colors) == {
+        (128, 64, 128): 0,
+        (9, 9, 9): 0,
+        (1, 2, 3): 1,
+        (0, 0, 0): palettes.IGNORED_VALUE,
+    }
+
+
+@pytest.mark.parametrize(
+    "content, name, message",
+    [
+        ("road,1,2\n", "a.csv", r"'road' has \['1', '2'\] for a colour; give red"),
+        ("road,1,2,256\n", "a.csv", "'road' has .* each 0 to 255"),
+        ("road,1,2,x\n", "a.csv", "'road' has .*'x'"),
+        ("name,r,g,b\n", "a.csv", "there is no row in it"),
+        (
+            "road,1,2,3\nsky,1,2,3\n",
+            "a.csv",
+            r"\(1, 2, 3\) is the colour of two classes",
+        ),
+        ({"road": 7}, "a.json", "'road' has 7 for a colour"),
+        ("[1, 2]", "a.json", "holds no JSON object"),
+        ("{road}", "a.json", "is no JSON file"),
+    ],
+)
+def test_label_colors_that_make_no_sense_are_refused(
+    write_file, content, name, message
+):
+    with pytest.raises(schema.DataError, match=f"^--label_colors=.*{message}"):
+        label_files.read_label_colors(write_file(content, name))
+
+
+def test_label_colors_that_are_no_file_are_refused_with_the_known_palettes():
+    with pytest.raises(
+        schema.DataError,
+        match=r"^--label_colors=vok cannot .*is none of voc, cityscapes, camvid\.$",
+    ):
+        label_files.read_label_colors("vok")
+
+
+def test_colors_bring_classes_and_palette(write_file):
+    path = write_file("road,128,64,128\nsky,1,2,3\n")
+
+    info = resolve(PETS, label_colors=path)
+
+    assert (info.class_names, info.label_offset) == (("road", "sky"), 0)
+    assert info.palette == ((128, 64, 128), (1, 2, 3))
+    assert info.label_colors == (((128, 64, 128), 0), ((1, 2, 3), 1))
+
+
+def test_classes_of_colors_can_be_renamed(write_file):
+    path = write_file("road,128,64,128\nsky,1,2,3\n")
+
+    info = resolve(label_colors=path, class_names=("street", "air"))
+
+    assert info.class_names == ("street", "air")
+    assert len(info.label_colors) == 2
+
+
+@pytest.mark.parametrize(
+    "kwargs, message",
+    [
+        ({"num_classes": 3}, "makes 2 classes .road, sky., but --num_classes gives 3"),
+        ({"class_names": ("a", "b", "c")}, "but --class_names gives 3"),
+    ],
+)
+def test_another_number_of_classes_than_colors_is_refused(write_file, kwargs, message):
+    path = write_file("road,128,64,128\nsky,1,2,3\n")
+
+    with pytest.raises(
+        schema.DataError, match=f"^--label_colors=.*{message}; make the"
+    ):
+        resolve(label_colors=path, **kwargs)
+
+
+@pytest.mark.parametrize(
+    "content, name",
+    [
+        ("pet,animal\nbackground,rest\nborder,animal", "a.csv"),
+        ("old,new\n1,animal\n 2, rest\n\n3,animal\n", "a.csv"),
+        ({"pet": "animal", "2": "rest", "border": "animal"}, "a.json"),
+    ],
+)
+def test_label_map_merges_classes(write_file, content, name):
+    """Pets count from 1: pet is 1 on disk, background 2, border 3."""
+    info = resolve(PETS, label_map=write_file(content, name))
+
+    assert info.class_names == ("animal", "rest")
+    assert info.label_map == ((1, 0), (2, 1), (3, 0))
+    assert info.palette == ((1, 1, 1), (2, 2, 2))
+
+
+def test_label_map_drops_classes(write_file):
+    path = write_file("border,ignore\nbackground,rest\npet,animal\n")
+
+    info = resolve(PETS, label_map=path)
+
+    assert info.class_names == ("rest", "animal")
+    assert info.label_map == ((1, 1), (2, 0), (3, 255))
+    assert info.palette == ((2, 2, 2), (1, 1, 1))
+
+
+def test_label_map_of_values_needs_no_names(write_file):
+    info = resolve(label_map=write_file("0,rest\n255,thing\n40000,thing\n9,ignore\n"))
+
+    assert info.class_names == ("rest", "thing")
+    assert info.label_map == ((0, 0), (9, 255), (255, 1), (40000, 1))
+    assert info.palette == schema.voc_palette(2)
+
+
+def test_class_names_give_the_order_of_merged_classes(write_file):
+    path = write_file("pet,animal\nbackground,rest\nborder,ignore\n")
+
+    info = resolve(PETS, label_map=path, class_names=("rest", "animal"), num_classes=2)
+
+    assert info.class_names == ("rest", "animal")
+    assert info.label_map == ((1, 1), (2, 0), (3, 255))
+    assert info.palette == ((2, 2, 2), (1, 1, 1))
+
+
+def test_offset_leads_from_old_names_to_values(write_file):
+    path = write_file("pet,animal\nbackground,rest\nborder,ignore\n")
+
+    info = resolve(PETS, label_map=path, label_offset=-11)
+
+    assert info.label_map == ((11, 0), (12, 1), (13, 255))
+
+
+def test_colors_can_be_merged_and_void_become_a_class(tmp_path):
+    colors = write(tmp_path, "c.csv", "road,1,1,1\npath,2,2,2\nvoid,0,0,0\n")
+    path = write(tmp_path, "m.csv", "road,way\npath,way\nvoid,rest\n")
+
+    info = resolve(label_colors=colors, label_map=path)
+
+    assert info.class_names == ("way", "rest")
+    assert info.label_map == ((0, 0), (1, 0), (palettes.IGNORED_VALUE, 1))
+    assert info.label_colors == (
+        ((1, 1, 1), 0),
+        ((2, 2, 2), 1),
+        ((0, 0, 0), palettes.IGNORED_VALUE),
+    )
+
+
+@pytest.mark.parametrize(
+    "info, content, kwargs, message",
+    [
+        (
+            PETS,
+            "dog,a\n",
+            {},
+            "'dog' is no mask value and no old class; these are pet, b",
+        ),
+        (None, "dog,a\n0,b\n", {}, "'dog' is no .*are not known, so give mask values"),
+        (None, "70000,a\n", {}, "'70000' is no mask value"),
+        (
+            PETS,
+            "pet,a\n1,b\n",
+            {},
+            "'1' and another row both say .* mask value 1; keep",
+        ),
+        (PETS, "pet,a\n", {}, "not say what becomes of background, border; add a row"),
+        (None, "1,a\n1,b\n", {}, "1 is there twice; give each old class one new one"),
+        (None, "1\n", {}, "the row '1' is not an old class and a new one; write e"),
+        (None, "1,a,b\n", {}, "the row '1,a,b' is not"),
+        (None, "", {}, "there is no row in it"),
+        (
+            None,
+            "0,a\n1,b\n",
+            {"num_classes": 3},
+            "makes 2 classes .a, b., but --num_cl",
+        ),
+        (None, "0,a\n1,b\n", {"label_offset": -1}, "the values as they are on disk"),
+        (None, "0,a\n1,b\n", {"class_names": ("a", "c")}, "name these, or leave --cl"),
+        (
+            None,
+            "0,a\n1,ignore\n",
+            {},
+            r"There are 1 classes \(a\), but there must be 2",
+        ),
+    ],
+)
+def test_label_map_that_makes_no_sense_is_refused(
+    write_file, info, content, kwargs, message
+):
+    with pytest.raises(schema.DataError, match=message):
+        resolve(info, label_map=write_file(content), **kwargs)
+
+
+def test_json_key_that_is_there_twice_is_refused(write_file):
+    path = write_file('{"1": "a", "2": "b", "1": "c"}', "a.json")
+
+    with pytest.raises(schema.DataError, match="1 is there twice"):
+        resolve(label_map=path)
+
+
+def test_json_map_holds_strings(write_file):
+    with pytest.raises(schema.DataError, match="give strings, like"):
+        resolve(label_map=write_file({"1": 2}, "a.json"))
+
+
+def test_label_map_that_is_not_there_is_refused():
+    with pytest.raises(
+        schema.DataError, match="^--label_map=no.csv cannot be read .*y"
+    ):
+        resolve(label_map="no.csv")
+
+
+def test_class_names_come_from_a_file(write_file):
+    path = write_file("sky\n\n the tree \n", "names.txt")
+
+    assert resolve(class_names=(path,)).class_names == ("sky", "the tree")
+
+
+@pytest.mark.parametrize(
+    "content, kwargs, message",
+    [
+        ("sky\nsky\n", {}, "names.txt: sky is there twice"),
+        ("sky\ntree\n", {"num_classes": 3}, "makes 2 classes .sky, tree., but --num"),
+        ("sky\n", {}, r"There are 1 classes \(sky\), but there must be 2 to 255"),
+    ],
+)
+def test_names_in_a_file_that_make_no_sense_are_refused(
+    write_file, content, kwargs, message
+):
+    with pytest.raises(schema.DataError, match=message):
+        resolve(class_names=(write_file(content, "names.txt"),), **kwargs)
+
+
+def test_more_classes_than_labels_are_refused(write_file):
+    content = "".join(f"class {i},{i // 256},{i % 256},0\n" for i in range(256))
+
+    with pytest.raises(
+        schema.DataError, match="There are 256 classes .* 2 to 255; mer"
+    ):
+        resolve(label_colors=write_file(content))
+
+
+def test_without_files_the_users_words_replace_those_of_the_data_set():
+    assert resolve(PETS, label_offset=0).label_offset == 0
+    assert resolve(PETS) == PETS
