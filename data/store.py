@@ -258,7 +258,8 @@ def _bad_example(
     try:
         example = _read_raw(source, index)
     except tf.errors.OpError as error:  # The message of the system names the file.
-        message = error.message.splitlines()[0].rpartition("}} ")[2]
+        message = error.message.splitlines()[0].rpartition("Iterator::")[2]
+        message = message.partition(": ")[2] or message
         return schema.DataError(f"{place}: it cannot be read ({message}).")
     names = [
         example[key].decode("utf-8", "replace")

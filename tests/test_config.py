@@ -35,8 +35,12 @@ _UNUSUAL = {
     "checkpoint": "best",
     "seed": 17,
     "deterministic": True,
-    "dataset": "tfds:ade20k:1.0.0",
+    "dataset": "folder",
     "data_dir": "/data",
+    "images": "photos/**/*.jpg",
+    "masks": "labels/**/*.png",
+    "label_map": "classes.csv",
+    "train_fraction": 0.75,
     "train_split": "train[:80%]",
     "eval_split": "train[80%:]",
     "image_key": "photo",
@@ -86,13 +90,16 @@ _UNUSUAL = {
     "enable_xla": True,
 }
 
+_USUAL = {"encoder": "mobilenet_v2", "decoder_dropout": 0.0, "label_colors": ""}
+
 
 def test_the_unusual_settings_are_all_the_settings_and_none_is_a_default():
     defaults = _make().as_dict()
     same = {name for name, value in _UNUSUAL.items() if defaults[name] == value}
     assert same == set()
-    # There is but one encoder, and the unusual decoder has no dropout.
-    assert defaults.keys() - _UNUSUAL.keys() == {"encoder", "decoder_dropout"}
+    # There is but one encoder, the unusual decoder has no dropout, and colours have no
+    # offset.
+    assert defaults.keys() - _UNUSUAL.keys() == _USUAL.keys()
 
 
 @pytest.mark.parametrize(
@@ -118,6 +125,8 @@ def test_the_unusual_settings_are_all_the_settings_and_none_is_a_default():
         ("random_saturation", -0.1, r"must be at least 0\.0"),
         ("random_saturation", 1.1, r"must be at most 1\.0"),
         ("cache", "ram", "use one of memory, disk, device, none"),
+        ("train_fraction", -0.1, r"must be at least 0\.0"),
+        ("train_fraction", 1.5, r"must be at most 1\.0"),
         ("encoder", "vgg", "use one of mobilenet_v2"),
         ("encoder_alpha", 0.0, r"must be at least 0\.1"),
         ("encoder_alpha", 5.0, r"must be at most 4\.0"),
@@ -174,12 +183,53 @@ def test_number_that_is_not_finite_is_rejected(name, value):
     ("settings", "message"),
     [
         ({"model_dir": ""}, r"^--model_dir is empty; .* e\.g\. --model_dir=runs/first"),
-        ({"dataset": "pets"}, r"^--dataset=pets: use synthetic or tfds:NAME\.$"),
-        ({"dataset": "tfds"}, r"^--dataset=tfds: use synthetic or tfds:NAME\.$"),
-        ({"dataset": "tfds:"}, r"^--dataset=tfds:: use synthetic or tfds:NAME\.$"),
+        (
+            {"dataset": "pets"},
+            r"^--dataset=pets: use synthetic, folder or tfds:NAME\.$",
+        ),
+        (
+            {"dataset": "tfds"},
+            r"^--dataset=tfds: use synthetic, folder or tfds:NAME\.$",
+        ),
+        (
+            {"dataset": "tfds:"},
+            r"^--dataset=tfds:: use synthetic, folder or tfds:NAME\.$",
+        ),
         (
             {"dataset": "synthetic:3"},
-            r"^--dataset=synthetic:3: use synthetic or tfds:NAME\.$",
+            r"^--dataset=synthetic:3: use synthetic, folder or tfds:NAME\.$",
+        ),
+        ({"dataset": "folder"}, "^--dataset=folder: name the folder with --data_dir"),
+        (
+            {"dataset": "folder", "images": "/photos/*.jpg", "masks": "labels/*.png"},
+            "^--dataset=folder: name the folder with --data_dir",
+        ),
+        (
+            {"dataset": "folder", "data_dir": "d", "masks": "labels/*.png"},
+            "^--images=: give --images and --masks, or neither",
+        ),
+        (
+            {"dataset": "folder", "images": "/a/{split}/*", "masks": "/b/*"},
+            r"^--images=/a/{split}/\*: --masks must have {split} if this has",
+        ),
+        (
+            {"dataset": "folder", "data_dir": "d", "train_fraction": 1.0},
+            r"^--train_fraction=1\.0: must leave something for both sides, e\.g\. 0\.8",
+        ),
+        ({"images": "*.jpg"}, r"^--images=\*\.jpg: needs --dataset=folder"),
+        ({"masks": "*.png"}, r"^--masks=\*\.png: needs --dataset=folder"),
+        ({"train_fraction": 0.5}, r"^--train_fraction=0\.5: needs --dataset=folder"),
+        (
+            {"label_colors": "voc"},
+            "^--label_colors=voc: synthetic has no coloured masks",
+        ),
+        (
+            {"dataset": "tfds:a", "label_colors": "voc", "label_offset": -1},
+            "^--label_offset=-1: --label_colors numbers the classes itself; name",
+        ),
+        (
+            {"dataset": "tfds:a", "label_colors": "voc", "ignore_label": 0},
+            "^--ignore_label=0: --label_colors numbers the classes itself; name",
         ),
         (
             {"image_size": (32, 32, 32)},
@@ -253,6 +303,17 @@ def test_contradiction_is_found_when_the_config_is_made(settings, message):
         _make(**settings)
 
 
+def test_absolute_patterns_need_no_folder():
+    data = _make(dataset="folder", images="/a/*.jpg", masks="/b/*.png").data
+    assert (data.images, data.masks) == ("/a/*.jpg", "/b/*.png")
+
+
+def test_one_class_name_may_be_a_file_of_names(tmp_path):
+    path = tmp_path / "names.txt"
+    path.write_text("sky\ntree\n")
+    assert _make(class_names=(str(path),)).data.class_names == (str(path),)
+
+
 def test_one_side_means_a_square():
     assert _make(image_size=(96,)).data.image_size == (96, 96)
 
@@ -294,8 +355,7 @@ def test_json_holds_every_setting():
         name: list(value) if isinstance(value, tuple) else value
         for name, value in _UNUSUAL.items()
     }
-    usual = {"encoder": "mobilenet_v2", "decoder_dropout": 0.0}
-    assert values == {**lists, **usual}
+    assert values == {**lists, **_USUAL}
 
 
 def test_json_has_one_setting_a_line():

@@ -168,7 +168,8 @@ def test_unknown_split_is_refused_with_the_known_ones(split):
 @pytest.mark.parametrize("flag", ["image_key", "label_key"])
 def test_unknown_feature_is_refused_with_the_known_ones(flag):
     with pytest.raises(
-        schema.DataError, match=rf"--{flag}=mask: .* it has image, .*segmentation_mask"
+        schema.DataError,
+        match=rf"--{flag}=mask: .* it has image \(Image\), .*segmentation_mask",
     ):
         open_pets(**{flag: "mask"})
 

@@ -8,6 +8,7 @@ found when it is made, and the message names the flag, the value and the remedy.
 import dataclasses
 import json
 import math
+import os
 import types
 import typing
 from collections.abc import Iterator, Mapping
@@ -112,11 +113,42 @@ class DataConfig(_Section):
 
     dataset: str = _setting(
         "synthetic",
-        "synthetic, or tfds:NAME[/CONFIG][:VERSION], e.g. tfds:oxford_iiit_pet.",
+        "synthetic; folder: the images and masks in --data_dir; or "
+        "tfds:NAME[/CONFIG][:VERSION], e.g. tfds:oxford_iiit_pet.",
         identity=True,
     )
     data_dir: str = _setting(
-        "", "Folder that holds the TFDS data sets; empty: TFDS's own default."
+        "",
+        "Folder of your images and masks, or that holds the TFDS data sets; empty: "
+        "TFDS's own default.",
+    )
+    # What the next five say is part of the fingerprint of the examples, and with it
+    # of the run's identity; the paths themselves may change.
+    images: str = _setting(
+        "",
+        "Pattern of the images of --dataset=folder, e.g. 'photos/**/*.jpg', from "
+        "--data_dir on; {split} stands for the split. Empty: a known layout.",
+    )
+    masks: str = _setting(
+        "", "Pattern of the masks; what its wildcards stand for pairs the two."
+    )
+    label_colors: str = _setting(
+        "",
+        "Classes of coloured masks: a CSV file (name,r,g,b) or a JSON file, or voc, "
+        "cityscapes, camvid.",
+    )
+    label_map: str = _setting(
+        "",
+        "CSV or JSON file that merges and drops classes: old mask value or class "
+        "name, new class name or ignore.",
+    )
+    train_fraction: float | None = _setting(
+        None,
+        "Share of a folder without splits to train on, by a hash of each file's stem "
+        "and --seed; the rest is for evaluation.",
+        minimum=0.0,
+        maximum=1.0,
+        identity=True,
     )
     train_split: str = _setting("", "Split to train on; empty: train.", identity=True)
     eval_split: str = _setting(
@@ -139,8 +171,8 @@ class DataConfig(_Section):
     )
     class_names: tuple[str, ...] | None = _setting(
         None,
-        "Comma-separated name of each class; default: the data set's, else "
-        "class_0, class_1, ...",
+        "Comma-separated name of each class, or a file with one name a line; default: "
+        "the data set's, else class_0, class_1, ...",
         identity=True,
     )
     label_offset: int | None = _setting(
@@ -207,8 +239,12 @@ class DataConfig(_Section):
     def __post_init__(self) -> None:
         super().__post_init__()
         kind, _, name = self.dataset.partition(":")
-        if self.dataset != "synthetic" and not (kind == "tfds" and name):
-            _reject("dataset", self.dataset, "use synthetic or tfds:NAME")
+        if self.dataset not in ("synthetic", "folder") and not (
+            kind == "tfds" and name
+        ):
+            _reject("dataset", self.dataset, "use synthetic, folder or tfds:NAME")
+        self._check_folder()
+        self._check_label_colors()
         if len(self.image_size) not in (1, 2):
             _reject("image_size", self.image_size, "give HEIGHT or HEIGHT,WIDTH")
         if len(self.image_size) == 1:
@@ -234,7 +270,50 @@ class DataConfig(_Section):
         if self.class_names is not None:
             self._check_class_names(self.class_names)
 
+    def _check_folder(self) -> None:
+        names = ("images", "masks", "train_fraction")
+        if self.dataset != "folder":
+            for name in names:
+                if getattr(self, name) not in ("", None):
+                    _reject(name, getattr(self, name), "needs --dataset=folder")
+            return
+        if bool(self.images) != bool(self.masks):
+            _reject("images", self.images, "give --images and --masks, or neither")
+        if ("{split}" in self.images) != ("{split}" in self.masks):
+            _reject("images", self.images, "--masks must have {split} if this has")
+        if not self.data_dir and not (
+            os.path.isabs(self.images) and os.path.isabs(self.masks)
+        ):
+            _reject("dataset", self.dataset, "name the folder with --data_dir")
+        if self.train_fraction in (0.0, 1.0):
+            _reject(
+                "train_fraction",
+                self.train_fraction,
+                "must leave something for both sides, e.g. 0.8",
+            )
+
+    def _check_label_colors(self) -> None:
+        if not self.label_colors:
+            return
+        if self.dataset == "synthetic":
+            _reject(
+                "label_colors", self.label_colors, "synthetic has no coloured masks"
+            )
+        for name, default in (
+            ("label_offset", None),
+            ("ignore_label", schema.IGNORE_LABEL),
+        ):
+            if getattr(self, name) != default:
+                _reject(
+                    name,
+                    getattr(self, name),
+                    "--label_colors numbers the classes itself; name a colour `ignore` "
+                    "there to leave it out",
+                )
+
     def _check_class_names(self, names: tuple[str, ...]) -> None:
+        if len(names) == 1 and os.path.isfile(names[0]):
+            return  # Names to be read where the data set is.
         if len(set(names)) != len(names) or not all(names):
             _reject("class_names", names, "give each class a name of its own")
         if not 2 <= len(names) <= schema.MAX_CLASSES:

@@ -17,6 +17,7 @@ from absl import logging
 from data import (
     augment,
     device_store,
+    labels,
     pipeline,
     preprocessing,
     schema,
@@ -387,17 +388,24 @@ def _open_source(config: config_lib.Config, *, is_training: bool) -> schema.Sour
         data_dir=data.data_dir,
         image_key=data.image_key,
         label_key=data.label_key,
+        image_pattern=data.images,
+        mask_pattern=data.masks,
+        train_fraction=data.train_fraction,
+        seed=config.run.seed,
     )
 
 
 def _resolve_info(
     config: config_lib.Config, source: schema.Source
 ) -> schema.DatasetInfo:
-    return schema.resolve_info(
+    data = config.data
+    return labels.resolve_info(
         source.info,
-        class_names=config.data.class_names,
-        num_classes=config.data.num_classes,
-        label_offset=config.data.label_offset,
+        class_names=data.class_names,
+        num_classes=data.num_classes,
+        label_offset=data.label_offset,
+        label_colors=data.label_colors,
+        label_map=data.label_map,
     )
 
 
@@ -432,6 +440,8 @@ def _open_store(
         num_classes=info.num_classes,
         label_offset=info.label_offset,
         ignore_label=config.data.ignore_label,
+        label_map=info.label_map,
+        label_colors=info.label_colors,
     )
     if config.data.cache == "none":
         return streaming.StreamingStore(source, preprocessor)

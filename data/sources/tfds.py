@@ -3,6 +3,7 @@
 import functools
 from typing import TYPE_CHECKING
 
+import numpy as np
 from absl import logging
 
 from data import schema
@@ -44,17 +45,18 @@ class TfdsSource:
           name: `NAME[/CONFIG][:VERSION]` of the data set.
           split: in TFDS's split language, e.g. `train` or `train[:80%]`.
           data_dir: folder of the data sets; empty for TFDS's default.
-          image_key: feature that holds the image.
-          label_key: feature that holds the mask.
+          image_key: feature that holds the image: an `Image`, or a `Tensor` of uint8
+            pixels.
+          label_key: feature that holds the mask: an `Image`, or a `Tensor` of integers.
 
         Raises:
-          schema.DataError: if the data set, split or a feature is not there.
+          schema.DataError: if the data set, split or a feature is not there, or a
+            feature is of another kind.
         """
         self._builder = _open_builder(name, data_dir)
         self._split = split
         self._image_key, self._label_key = image_key, label_key
         self.name = f"{self._builder.info.full_name}/{split}"
-        self.info = KNOWN_INFOS.get(self._builder.name)
         try:
             self._split_info = self._builder.info.splits[split]
         except (KeyError, ValueError) as error:
@@ -62,13 +64,12 @@ class TfdsSource:
                 f"{self._builder.info.full_name} has no split {split!r}; it has "
                 f"{', '.join(self._builder.info.splits)}."
             ) from error
-        features = self._builder.info.features
         for flag, key in (("image_key", image_key), ("label_key", label_key)):
-            if key not in features:
-                raise schema.DataError(
-                    f"--{flag}={key}: {self._builder.info.full_name} has no such "
-                    f"feature; it has {', '.join(features)}."
-                )
+            _check_feature(self._builder.info, flag, key)
+        self.info = KNOWN_INFOS.get(self._builder.name)
+        names = getattr(self._builder.info.features[label_key], "names", None)
+        if self.info is None and names:
+            self.info = schema.DatasetInfo(tuple(names))
 
     @property
     def fingerprint(self) -> str:
@@ -88,15 +89,18 @@ class TfdsSource:
         has_file_name = "file_name" in self._builder.info.features
         keys = {self._image_key, self._label_key}
         keys |= {"file_name"} if has_file_name else set()
+        features = self._builder.info.features
+        images = [
+            key
+            for key in (self._image_key, self._label_key)
+            if isinstance(features[key], tfds.features.Image)
+        ]
         dataset = self._builder.as_dataset(
             split=self._split,
             shuffle_files=False,
             decoders=tfds.decode.PartialDecoding(
                 dict.fromkeys(keys, True),
-                decoders={
-                    self._image_key: tfds.decode.SkipDecoding(),
-                    self._label_key: tfds.decode.SkipDecoding(),
-                },
+                decoders={key: tfds.decode.SkipDecoding() for key in images},
             ),
             read_config=tfds.ReadConfig(
                 interleave_cycle_length=1,  # The records' own order.
@@ -115,6 +119,34 @@ class TfdsSource:
                     "name": example["file_name" if has_file_name else "tfds_id"],
                 }
             )
+        )
+
+
+def _check_feature(info, flag: str, key: str) -> None:
+    """Refuses a feature that cannot hold an image, or a mask."""
+    import tensorflow_datasets as tfds
+
+    features = ", ".join(f"{k} ({type(f).__name__})" for k, f in info.features.items())
+    if key not in info.features:
+        raise schema.DataError(
+            f"--{flag}={key}: {info.full_name} has no such feature; it has {features}."
+        )
+    feature = info.features[key]
+    if not isinstance(feature.shape, tuple):  # A group of features.
+        is_usable = False
+    elif isinstance(feature, tfds.features.Image):
+        is_usable = feature.np_dtype in (np.uint8, np.uint16)
+    elif flag == "label_key":
+        is_integer = np.issubdtype(feature.np_dtype, np.integer)
+        is_usable = is_integer and len(feature.shape) in (2, 3)
+    else:
+        is_usable = feature.np_dtype == np.uint8 and len(feature.shape) == 3
+    if not is_usable:
+        raise schema.DataError(
+            f"--{flag}={key}: that feature of {info.full_name} is a {feature!r}; name "
+            "an Image of 8 or 16 bits, or a Tensor of "
+            f"{'integers' if flag == 'label_key' else 'uint8 pixels'}. There are "
+            f"{features}."
         )
 
 

@@ -1,0 +1,125 @@
+"""Images and masks in folders, as people keep them."""
+
+import hashlib
+import os
+from typing import TYPE_CHECKING
+
+from absl import logging
+
+from data import schema
+from data.sources import layouts, listing
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+
+class FolderSource:
+    """A split of a folder, its files left encoded; attributes as `schema.Source`.
+
+    Examples come in the order of their keys: the stems of the files, or what the
+    wildcards of the patterns stand for. Starting lists folders and asks for sizes and
+    times of files; a file is read when its example is.
+    """
+
+    def __init__(
+        self,
+        data_dir: str,
+        split: str = "",
+        *,
+        is_training: bool = True,
+        image_pattern: str = "",
+        mask_pattern: str = "",
+        train_fraction: float | None = None,
+        seed: int = 0,
+    ) -> None:
+        """Finds the pairs of the split; arguments as `layouts.find_split`.
+
+        Raises:
+          schema.DataError: if the split is not there, or with all that is wrong with
+            the names and places of its files.
+        """
+        found = layouts.find_split(
+            data_dir,
+            split,
+            is_training=is_training,
+            image_pattern=image_pattern,
+            mask_pattern=mask_pattern,
+            train_fraction=train_fraction,
+            seed=seed,
+        )
+        if found.problems:
+            problems = ". Also, ".join(found.problems)
+            raise schema.DataError(
+                f"--data_dir={data_dir}, split {found.name}: {problems}."
+            )
+        root = found.folder.path
+        self.name = f"{root.resolve().name}/{found.name}"
+        self.info = found.info
+        self.fingerprint = make_fingerprint(found.folder, found.pairs)
+        self._root, self._pairs = str(root), found.pairs
+        self._tensors = None
+        logging.info("Found %d pairs of %s in %s.", len(self), self.name, root)
+
+    def __len__(self) -> int:
+        """Returns the number of examples."""
+        return len(self._pairs)
+
+    def load(self, id: "tf.Tensor") -> dict[str, "tf.Tensor"]:
+        """Reads one example, in a graph or not; see `schema.Source.examples`.
+
+        Args:
+          id: int64 scalar, 0..len-1.
+
+        Returns:
+          `image` and `label`, the bytes of the two files, `name` and `label_name`,
+          their paths relative to the folder; string scalars all.
+        """
+        import tensorflow as tf
+
+        if self._tensors is None:
+            with tf.init_scope():  # Kept from one graph to the next.
+                self._tensors = (
+                    tf.constant([pair.image for pair in self._pairs]),
+                    tf.constant([pair.mask for pair in self._pairs]),
+                )
+        image, mask = (tf.gather(names, id) for names in self._tensors)
+        root = os.path.join(self._root, "")
+        return {
+            "image": tf.io.read_file(root + image),
+            "label": tf.io.read_file(root + mask),
+            "name": image,
+            "label_name": mask,
+        }
+
+    def examples(self, start: int = 0, stop: int | None = None) -> "tf.data.Dataset":
+        """Reads examples in the order of their keys; see `schema.Source`."""
+        import tensorflow as tf
+
+        start, stop, _ = slice(start, stop).indices(len(self))
+        ids = tf.data.Dataset.range(start, max(start, stop))
+        return ids.map(
+            self.load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+        )
+
+
+def make_fingerprint(folder: listing.Folder, pairs: tuple[listing.Pair, ...]) -> str:
+    """Makes a number of the paths, sizes and times of change of files.
+
+    Times count in whole seconds, which survive copying (`cp -a`, `rsync -a`, `tar`);
+    where the folder lies does not count.
+
+    Raises:
+      schema.DataError: if a file is not there or not readable.
+    """
+    digest = hashlib.sha256()
+    for pair in pairs:
+        for path in (pair.image, pair.mask):
+            whole = folder.path / path
+            try:
+                status = os.stat(whole)
+            except OSError as error:
+                raise schema.DataError(f"{whole} cannot be read ({error}).") from error
+            digest.update(
+                f"{path}\0{status.st_size}\0{int(status.st_mtime)}\0".encode()
+            )
+    return digest.hexdigest()

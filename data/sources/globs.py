@@ -1,0 +1,100 @@
+"""Pairs of files by two patterns, `--images` and `--masks`."""
+
+import glob
+import os
+import re
+
+from data import schema
+from data.sources import listing
+
+_WILDCARD = re.compile(r"\*\*/|\*\*|\*|\?|\[!?\]?[^\]/]*\]")
+
+
+def find_pairs(
+    data_dir: str, image_pattern: str, mask_pattern: str
+) -> tuple[listing.Folder, list[listing.Pair], list[str]]:
+    """Finds the files of two patterns and pairs those whose wildcards stand for alike.
+
+    The ending of a file, after the last dot, counts for nothing. Where one pattern has
+    more wildcards than the other, only those of the file names count.
+
+    Args:
+      data_dir: what patterns that are not absolute start from.
+      image_pattern: of the images, in the language of `glob`, `**` for folders.
+      mask_pattern: of the masks.
+
+    Returns:
+      The folder that all paths are relative to, the pairs, and messages on what is
+      wrong with them.
+
+    Raises:
+      schema.DataError: if a pattern has no file.
+    """
+    patterns = [os.path.join(data_dir, p) for p in (image_pattern, mask_pattern)]
+    root = data_dir
+    if os.path.isabs(image_pattern) or os.path.isabs(mask_pattern):
+        root = os.path.commonpath([os.path.abspath(_fixed_part(p)) for p in patterns])
+    folder = listing.Folder(root)
+    num_wildcards = {len(_WILDCARD.findall(_without_ending(p))) for p in patterns}
+    groups, problems = [], []
+    for flag, pattern in zip(("images", "masks"), patterns, strict=True):
+        paths = [
+            os.path.relpath(path, root)
+            for path in glob.glob(pattern, recursive=True)
+            if listing.is_image(path)
+        ]
+        if not paths:
+            raise schema.DataError(f"--{flag}={pattern} matches no image file.")
+        problems += folder.find_problems(paths)
+        groups.append(
+            _group_by_wildcards(
+                paths,
+                os.path.relpath(pattern, root),
+                is_name_only=len(num_wildcards) > 1,
+            )
+        )
+    pairs, more_problems = listing.pair_by_key(*groups)
+    return folder, pairs, problems + more_problems
+
+
+def _group_by_wildcards(
+    paths: list[str], pattern: str, *, is_name_only: bool
+) -> dict[str, list[str]]:
+    """Groups paths by what the wildcards of their pattern stand for."""
+    pattern = _without_ending(pattern)
+    if is_name_only:
+        pattern = os.path.basename(pattern)
+    regex = re.compile(_translate(pattern), re.DOTALL)
+    groups = {}
+    for path in paths:
+        stem = os.path.splitext(os.path.basename(path) if is_name_only else path)[0]
+        parts = regex.fullmatch(stem).groups()
+        groups.setdefault("/".join(part for part in parts if part), []).append(path)
+    return groups
+
+
+def _translate(pattern: str) -> str:
+    """Makes a regular expression with one group for each wildcard."""
+    regex, place = "", 0
+    for match in _WILDCARD.finditer(pattern):
+        regex += re.escape(pattern[place : match.start()])
+        wildcard, place = match.group(), match.end()
+        if wildcard == "**/":
+            regex += "(?:(.*)/)?"
+        elif wildcard.startswith("["):
+            characters = wildcard[1:-1].replace("\\", r"\\")
+            if characters.startswith("!"):
+                characters = "^" + characters[1:]
+            regex += f"([{characters}])"
+        else:
+            regex += {"**": "(.*)", "*": "([^/]*)", "?": "([^/])"}[wildcard]
+    return regex + re.escape(pattern[place:])
+
+
+def _without_ending(pattern: str) -> str:
+    return os.path.splitext(pattern)[0]
+
+
+def _fixed_part(pattern: str) -> str:
+    """Returns the folder before the first wildcard."""
+    return os.path.dirname(_WILDCARD.split(pattern)[0])

@@ -1,0 +1,94 @@
+"""Files that list the examples of a split, by stems or by pairs of paths."""
+
+import os
+from collections.abc import Mapping
+
+from data import schema
+from data.sources import listing
+
+
+def find_pairs(
+    folder: listing.Folder,
+    list_file: str,
+    image_files: Mapping[str, list[str]],
+    mask_files: Mapping[str, list[str]],
+) -> tuple[list[listing.Pair], list[str]]:
+    """Finds the examples that a list file names.
+
+    A line is a stem; or a stem and numbers, which count for nothing, as in the lists of
+    Oxford-IIIT Pet; or the paths of an image and its mask, relative to the folder,
+    with white space between them (a tab, where there are spaces in them). Empty lines
+    and lines that start with # are passed over.
+
+    Args:
+      folder: the folder of the data set.
+      list_file: path of the file in it.
+      image_files: paths of the images there are, by stem.
+      mask_files: paths of the masks there are, by stem.
+
+    Returns:
+      The pairs, sorted by key, and messages on what is wrong with them.
+
+    Raises:
+      schema.DataError: if the file cannot be read.
+    """
+    try:
+        lines = (folder.path / list_file).read_text("utf-8-sig").splitlines()
+    except (OSError, ValueError) as error:
+        raise schema.DataError(
+            f"--data_dir={folder.path}: {list_file} cannot be read ({error})."
+        ) from error
+    lines = [line.strip() for line in lines]
+    entries = [
+        _parse_line(line, image_files) for line in lines if line and line[0] != "#"
+    ]
+    stems = [entry for entry in entries if isinstance(entry, str)]
+    listed = [entry for entry in entries if not isinstance(entry, str)]
+    problems = _find_repeated(list_file, stems + [image for image, _ in listed])
+
+    nowhere = sorted(set(stems) - image_files.keys() - mask_files.keys())
+    paths = [os.path.normpath(path) for pair in listed for path in pair]
+    problems += folder.find_problems(path for pair in listed for path in pair)
+    nowhere += [path for path in paths if not os.path.isfile(folder.path / path)]
+    if nowhere:
+        problems.append(
+            f"{list_file} names {listing.count(nowhere, 'example')} not there: "
+            f"{listing.name_some(nowhere)}; mend the list, or add the files"
+        )
+    by_stem, more_problems = listing.pair_by_key(
+        {stem: image_files[stem] for stem in stems if stem in image_files},
+        {stem: mask_files[stem] for stem in stems if stem in mask_files},
+    )
+    problems += folder.find_problems(
+        path for pair in by_stem for path in (pair.image, pair.mask)
+    )
+    by_path = [
+        listing.Pair(image, image, mask)
+        for image, mask in dict(zip(paths[::2], paths[1::2], strict=True)).items()
+    ]
+    pairs = sorted(by_stem + by_path, key=lambda pair: pair.key)
+    return pairs, problems + more_problems
+
+
+def _parse_line(line: str, image_files: Mapping[str, list[str]]):
+    """Returns a stem, or the paths of an image and a mask."""
+    if line in image_files:
+        return line
+    fields = line.split("\t") if "\t" in line else line.split()
+    if all(field.lstrip("-").isdecimal() for field in fields[1:]):
+        return fields[0]
+    return (fields[0], fields[1]) if len(fields) == 2 else line
+
+
+def _find_repeated(list_file: str, names: list[str]) -> list[str]:
+    seen, repeated = set(), {}
+    for name in names:
+        if name in seen:
+            repeated[name] = None
+        seen.add(name)
+    if not repeated:
+        return []
+    return [
+        f"{list_file} names {listing.count(list(repeated), 'example')} more than once: "
+        f"{listing.name_some(list(repeated))}; keep one line for each"
+    ]

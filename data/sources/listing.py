@@ -1,0 +1,149 @@
+"""Image files in folders: finding them, and telling what leaves the folder."""
+
+import dataclasses
+import functools
+import os
+import pathlib
+from collections.abc import Iterable, Iterator, Mapping
+
+from data import images
+
+_NUM_NAMED = 5
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair:
+    """An image file and its mask, by paths relative to the folder of the data set.
+
+    Attributes:
+      key: what the two have in common, as a rule the stem; unique in a split.
+      image: path of the image.
+      mask: path of the mask.
+    """
+
+    key: str
+    image: str
+    mask: str
+
+
+class Folder:
+    """The folder of a data set; no file in it may lie elsewhere."""
+
+    def __init__(self, path: str | os.PathLike) -> None:
+        """Names the folder; nothing is read yet."""
+        self.path = pathlib.Path(path)
+        self._real = os.path.realpath(path)
+        self._is_inside = functools.lru_cache(None)(self._is_folder_inside)
+
+    def contains(self, path: str) -> bool:
+        """Tells whether a relative path, its symbolic links followed, stays inside."""
+        whole = os.path.join(self.path, path)
+        if os.path.islink(whole):
+            return self._is_folder_inside(whole)
+        return self._is_inside(os.path.dirname(whole))
+
+    def _is_folder_inside(self, path: str) -> bool:
+        real = os.path.realpath(path)
+        return real == self._real or real.startswith(self._real.rstrip("/") + os.sep)
+
+    def find_images(self, folder: str) -> Iterator[str]:
+        """Yields the relative paths of all image files under a folder of this one.
+
+        Subfolders are searched, too; hidden files and files with other endings than
+        `images.SUFFIXES` are passed over.
+        """
+        waiting, seen = [folder], set()
+        while waiting:
+            folder = waiting.pop()
+            # A link to a folder above itself would have no end.
+            real = os.path.realpath(self.path / folder)
+            if real in seen:
+                continue
+            seen.add(real)
+            with os.scandir(self.path / folder) as entries:
+                for entry in entries:
+                    if entry.name.startswith("."):
+                        continue
+                    path = f"{folder}/{entry.name}"
+                    if entry.is_dir() and self.contains(path):
+                        waiting.append(path)
+                    elif is_image(entry.name) or entry.is_dir():
+                        yield path
+
+    def find_problems(self, paths: Iterable[str]) -> list[str]:
+        """Returns a message on files that lie outside of this folder, if there are."""
+        outside = sorted(
+            path for path in paths if os.path.isabs(path) or not self.contains(path)
+        )
+        if not outside:
+            return []
+        return [
+            f"{count(outside, 'file')} outside of the folder (by an absolute path, a "
+            f"symbolic link or `..`): {name_some(outside)}; copy what is needed into it"
+        ]
+
+
+def pair_by_key(
+    image_files: Mapping[str, list[str]], mask_files: Mapping[str, list[str]]
+) -> tuple[list[Pair], list[str]]:
+    """Pairs images with masks of the same key.
+
+    Args:
+      image_files: paths of images by key.
+      mask_files: paths of masks by key.
+
+    Returns:
+      The pairs, sorted by key, and messages on files that are in no pair or compete
+      for a place in one.
+    """
+    problems = []
+    for kind, files in (("image", image_files), ("mask", mask_files)):
+        for paths in files.values():
+            if len(paths) > 1:
+                problems.append(
+                    f"{len(paths)} {kind}s of one name: {name_some(sorted(paths))}; "
+                    "keep one of them"
+                )
+    alone = sorted(image_files[key][0] for key in image_files.keys() - mask_files)
+    if alone:
+        problems.append(
+            f"{count(alone, 'image')} without a mask: {name_some(alone)}; add the "
+            "masks, or take the images away"
+        )
+    alone = sorted(mask_files[key][0] for key in mask_files.keys() - image_files)
+    if alone:
+        problems.append(
+            f"{count(alone, 'mask')} without an image: {name_some(alone)}; add the "
+            "images, or take the masks away"
+        )
+    pairs = [
+        Pair(key, image_files[key][0], mask_files[key][0])
+        for key in sorted(image_files.keys() & mask_files)
+    ]
+    return pairs, problems
+
+
+def group_by_stem(paths: Iterable[str], folder: str) -> dict[str, list[str]]:
+    """Groups paths by their part below a folder, without the ending."""
+    groups = {}
+    for path in paths:
+        stem = os.path.splitext(path[len(folder) + 1 :])[0]
+        groups.setdefault(stem, []).append(path)
+    return groups
+
+
+def is_image(path: str) -> bool:
+    """Tells by its ending whether a file is an image."""
+    return os.path.splitext(path)[1].lower() in images.SUFFIXES
+
+
+def count(items: list[str], noun: str) -> str:
+    """Returns e.g. `1 image` or `12 images`."""
+    return f"{len(items)} {noun}{'s' if len(items) > 1 else ''}"
+
+
+def name_some(items: list[str]) -> str:
+    """Names the first few of some items and tells how many more there are."""
+    rest = len(items) - _NUM_NAMED
+    names = ", ".join(items[:_NUM_NAMED])
+    return f"{names} and {rest} more" if rest > 0 else names
