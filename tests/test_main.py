@@ -288,6 +288,37 @@ def test_a_model_dir_of_another_configuration_is_named(run):
         run("--train_steps=2", "--batch_size=4")
 
 
+def test_own_folder_trains_with_merged_classes_until_it_changes(run, tmp_path, capsys):
+    random = np.random.default_rng(0)
+    for stem in "abcdefghijklmnop":
+        for folder, shape, top in (
+            ("images", (32, 40, 3), 256),
+            ("masks", (32, 40), 3),
+        ):
+            path = tmp_path / "own" / folder / f"{stem}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            pixels = tf.constant(random.integers(0, top, shape), tf.uint8)
+            path.write_bytes(tf.io.encode_png(tf.reshape(pixels, [32, 40, -1])).numpy())
+    label_map = tmp_path / "map.csv"
+    label_map.write_text("0,rest\n1,animal\n2,animal\n")
+    arguments = (
+        "--dataset=folder",
+        f"--data_dir={tmp_path / 'own'}",
+        "--train_fraction=0.7",
+        f"--label_map={label_map}",
+        "--train_split=",
+        "--eval_split=",
+    )
+
+    run("--train_steps=1", *arguments)
+
+    printed = capsys.readouterr().out
+    assert "IoU rest" in printed and "IoU animal" in printed
+    label_map.write_text("0,rest\n1,animal\n2,rest\n")
+    with pytest.raises(errors.CheckpointError, match="train_examples was"):
+        run("--train_steps=2", *arguments)
+
+
 def test_imagenet_weights_without_a_network_say_what_to_do(run, monkeypatch):
     def fail(*args, **kwargs):
         raise Exception("URL fetch failure on ...: no route")

@@ -1,4 +1,4 @@
-"""Tests of reading TensorFlow Datasets, with a part of Oxford-IIIT Pet."""
+"""Tests of reading TensorFlow Datasets: a made one, and a part of Oxford-IIIT Pet."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,116 @@ from tests import helpers
 
 DATA_DIR = str(helpers.SHARED / "tfds")
 
-pytestmark = helpers.needs_pets
+LABEL = np.array([[0, 1, 2], [300, 1, 0]], np.uint16)
+
+COLORS = np.array([[9, 0, 0], [0, 9, 0], [0, 0, 9]], np.uint8)
+
+
+class SomeMasks(tensorflow_datasets.core.GeneratorBasedBuilder):
+    """A data set with masks of many kinds, each of the same labels."""
+
+    VERSION = tensorflow_datasets.core.Version("1.0.0")
+
+    def _info(self):
+        features = tensorflow_datasets.features
+        return tensorflow_datasets.core.DatasetInfo(
+            builder=self,
+            features=features.FeaturesDict(
+                {
+                    "photo": features.Image(shape=(None, None, 3)),
+                    "gray": features.LabeledImage(
+                        labels=["x", "y", "z"], shape=(None, None, 1)
+                    ),
+                    "gray_of_three": features.Image(shape=(None, None, 3)),
+                    "colored": features.Image(shape=(None, None, 3)),
+                    "deep": features.Image(shape=(None, None, 1), dtype=np.uint16),
+                    "pixels": features.Tensor(shape=(2, 3, 1), dtype=np.int32),
+                    "heights": features.Tensor(shape=(2, 3), dtype=np.float32),
+                    "box": features.BBoxFeature(),
+                    "nested": {"mask": features.Image(shape=(None, None, 1))},
+                }
+            ),
+        )
+
+    def _split_generators(self, dl_manager):
+        return {"train": self._generate_examples()}
+
+    def _generate_examples(self):
+        gray = np.minimum(LABEL, 2).astype(np.uint8)[..., None]
+        yield (
+            0,
+            {
+                "photo": np.arange(18, dtype=np.uint8).reshape(2, 3, 3),
+                "gray": gray,
+                "gray_of_three": gray.repeat(3, -1),
+                "colored": COLORS[gray[..., 0]],
+                "deep": LABEL[..., None],
+                "pixels": LABEL[..., None].astype(np.int32),
+                "heights": np.zeros((2, 3), np.float32),
+                "box": tensorflow_datasets.features.BBox(0.0, 0.0, 1.0, 1.0),
+                "nested": {"mask": gray},
+            },
+        )
+
+
+@pytest.fixture(scope="module", name="masks_dir")
+def _masks_dir(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tfds")
+    SomeMasks(data_dir=str(folder)).download_and_prepare()
+    return str(folder)
+
+
+def open_masks(folder, label_key, image_key="photo"):
+    return tfds.TfdsSource(
+        "some_masks", "train", data_dir=folder, image_key=image_key, label_key=label_key
+    )
+
+
+@pytest.mark.parametrize("key", ["gray", "gray_of_three", "colored", "deep", "pixels"])
+def test_masks_of_every_kind_are_read(masks_dir, key):
+    """The value 300 does not fit into 8 bits; there, it is 2."""
+    colors = tuple((tuple(c), i) for i, c in enumerate(COLORS.tolist()))
+    preprocessor = preprocessing.Preprocessor(
+        (2, 3),
+        3,
+        label_map=((0, 0), (1, 1), (2, 2), (300, 2)),
+        label_colors=colors if key == "colored" else (),
+    )
+
+    examples = store.open_store(open_masks(masks_dir, key), preprocessor)
+
+    np.testing.assert_array_equal(examples.labels[0], np.minimum(LABEL, 2))
+    np.testing.assert_array_equal(examples.images[0].ravel(), np.arange(18))
+
+
+def test_names_of_labels_are_those_of_the_feature(masks_dir):
+    assert open_masks(masks_dir, "gray").info.class_names == ("x", "y", "z")
+    assert open_masks(masks_dir, "deep").info is None
+
+
+def test_colored_mask_without_colors_is_refused_with_the_remedy(masks_dir):
+    with pytest.raises(
+        schema.DataError, match="the mask: it is coloured .*--label_col"
+    ):
+        store.open_store(
+            open_masks(masks_dir, "colored"), preprocessing.Preprocessor((2, 3), 3)
+        )
+
+
+@pytest.mark.parametrize("key", ["heights", "box", "nested"])
+def test_feature_that_is_no_mask_is_refused_with_those_there_are(masks_dir, key):
+    with pytest.raises(
+        schema.DataError,
+        match=rf"^--label_key={key}: .* name an Image of 8 or 16 bits, or a Tensor of "
+        r"integers\. There are photo \(Image\), .*box \(BBoxFeature\)",
+    ):
+        open_masks(masks_dir, key)
+
+
+@pytest.mark.parametrize("key", ["pixels", "heights", "nested"])
+def test_feature_that_is_no_image_is_refused(masks_dir, key):
+    with pytest.raises(schema.DataError, match=rf"^--image_key={key}: .*uint8 pixels"):
+        open_masks(masks_dir, "gray", image_key=key)
 
 
 def open_pets(split="train", **kwargs):
@@ -21,6 +130,7 @@ def read(source, *args):
     return list(source.examples(*args).as_numpy_iterator())
 
 
+@helpers.needs_pets
 @pytest.mark.parametrize("split, num_examples", [("train", 300), ("test", 298)])
 def test_length_is_the_number_of_examples(split, num_examples):
     source = open_pets(split)
@@ -29,6 +139,7 @@ def test_length_is_the_number_of_examples(split, num_examples):
     assert source.examples().reduce(0, lambda count, _: count + 1) == num_examples
 
 
+@helpers.needs_pets
 def test_pets_have_their_classes_and_count_from_one():
     info = open_pets().info
 
@@ -36,16 +147,19 @@ def test_pets_have_their_classes_and_count_from_one():
     assert info.label_offset == -1
 
 
+@helpers.needs_pets
 def test_name_holds_version_and_split():
     assert open_pets("test").name == "oxford_iiit_pet/4.0.0/test"
 
 
+@helpers.needs_pets
 def test_examples_are_named_after_their_files():
     names = [example["name"] for example in read(open_pets(), 0, 3)]
 
     assert names == [b"Bengal_149.jpg", b"Bengal_182.jpg", b"american_bulldog_182.jpg"]
 
 
+@helpers.needs_pets
 def test_examples_are_named_after_their_record_without_files(monkeypatch):
     source = open_pets()
     monkeypatch.delitem(source._builder.info.features._feature_dict, "file_name")
@@ -55,6 +169,7 @@ def test_examples_are_named_after_their_record_without_files(monkeypatch):
     assert example["name"] == b"oxford_iiit_pet-train.tfrecord-00000-of-00001__0"
 
 
+@helpers.needs_pets
 def test_images_and_masks_stay_encoded():
     (example,) = read(open_pets(), 0, 1)
 
@@ -63,10 +178,12 @@ def test_images_and_masks_stay_encoded():
     assert example["label"].startswith(b"\x89PNG")
 
 
+@helpers.needs_pets
 def test_order_is_the_same_each_time():
     assert read(open_pets()) == read(open_pets())
 
 
+@helpers.needs_pets
 @pytest.mark.parametrize("start, stop", [(0, 3), (7, 9), (17, None), (19, 20)])
 def test_slice_is_that_of_the_full_pass(start, stop):
     source = open_pets("train[:20]")
@@ -74,6 +191,7 @@ def test_slice_is_that_of_the_full_pass(start, stop):
     assert read(source, start, stop) == read(source)[start:stop]
 
 
+@helpers.needs_pets
 def test_split_language_is_understood():
     source = open_pets("train[10:14]")
 
@@ -81,6 +199,7 @@ def test_split_language_is_understood():
     assert read(source) == read(open_pets(), 10, 14)
 
 
+@helpers.needs_pets
 def test_fingerprints_tell_splits_and_features_apart():
     sources = [
         open_pets(),
@@ -94,6 +213,7 @@ def test_fingerprints_tell_splits_and_features_apart():
     assert open_pets().fingerprint == sources[0].fingerprint
 
 
+@helpers.needs_pets
 def test_preprocessed_trimaps_hold_all_three_classes():
     preprocessor = preprocessing.Preprocessor((64, 64), 3, label_offset=-1)
 
@@ -102,6 +222,7 @@ def test_preprocessed_trimaps_hold_all_three_classes():
     np.testing.assert_array_equal(np.unique(examples.labels), [0, 1, 2])
 
 
+@helpers.needs_pets
 def test_without_offset_the_trimaps_are_refused_with_the_remedy():
     preprocessor = preprocessing.Preprocessor((64, 64), 3)
 
@@ -112,6 +233,7 @@ def test_without_offset_the_trimaps_are_refused_with_the_remedy():
         store.open_store(open_pets(), preprocessor)
 
 
+@helpers.needs_pets
 def test_streaming_is_refused_with_the_remedy():
     preprocessor = preprocessing.Preprocessor((64, 64), 3, label_offset=-1)
 
@@ -122,6 +244,7 @@ def test_streaming_is_refused_with_the_remedy():
         streaming.StreamingStore(open_pets(), preprocessor)
 
 
+@helpers.needs_pets
 @pytest.mark.parametrize("is_training, split", [(True, "train"), (False, "test")])
 def test_each_role_has_a_split(is_training, split):
     default = tfds.default_split("oxford_iiit_pet", DATA_DIR, is_training=is_training)
@@ -129,6 +252,7 @@ def test_each_role_has_a_split(is_training, split):
     assert default == split
 
 
+@helpers.needs_pets
 @pytest.mark.parametrize(
     "is_training, message",
     [
@@ -148,6 +272,7 @@ def test_missing_role_is_refused_with_the_splits_there_are(
         tfds.default_split("oxford_iiit_pet", DATA_DIR, is_training=is_training)
 
 
+@helpers.needs_pets
 @pytest.mark.parametrize("name", ["no_such_pet", "oxford_iiit_pet:9.9.9"])
 def test_unknown_data_set_is_refused(name):
     with pytest.raises(
@@ -157,6 +282,7 @@ def test_unknown_data_set_is_refused(name):
         tfds.TfdsSource(name, "train", data_dir=DATA_DIR)
 
 
+@helpers.needs_pets
 @pytest.mark.parametrize("split", ["valid", "train[:x]"])
 def test_unknown_split_is_refused_with_the_known_ones(split):
     with pytest.raises(
@@ -165,6 +291,7 @@ def test_unknown_split_is_refused_with_the_known_ones(split):
         open_pets(split)
 
 
+@helpers.needs_pets
 @pytest.mark.parametrize("flag", ["image_key", "label_key"])
 def test_unknown_feature_is_refused_with_the_known_ones(flag):
     with pytest.raises(
@@ -174,6 +301,7 @@ def test_unknown_feature_is_refused_with_the_known_ones(flag):
         open_pets(**{flag: "mask"})
 
 
+@helpers.needs_pets
 def test_data_set_that_cannot_be_downloaded_is_refused(tmp_path, monkeypatch):
     def download(self):
         raise ConnectionError("no route to host")

@@ -142,9 +142,10 @@ def _check_feature(info, flag: str, key: str) -> None:
     else:
         is_usable = feature.np_dtype == np.uint8 and len(feature.shape) == 3
     if not is_usable:
+        description = " ".join(repr(feature).split())
         raise schema.DataError(
-            f"--{flag}={key}: that feature of {info.full_name} is a {feature!r}; name "
-            "an Image of 8 or 16 bits, or a Tensor of "
+            f"--{flag}={key}: that feature of {info.full_name} is a {description}; "
+            "name an Image of 8 or 16 bits, or a Tensor of "
             f"{'integers' if flag == 'label_key' else 'uint8 pixels'}. There are "
             f"{features}."
         )
