@@ -111,9 +111,8 @@ def decode(encoded: bytes) -> np.ndarray:
             return decode_in_graph(tf.constant(encoded)).numpy()
         except tf.errors.InvalidArgumentError as error:
             reason = error.message.partition("} ")[2] or error.message
-            raise schema.DataError(
-                f"it cannot be decoded ({reason.splitlines()[0]})"
-            ) from error
+            reason = reason.splitlines()[0].partition(" [Op:")[0]
+            raise schema.DataError(f"it cannot be decoded ({reason})") from error
     if header.mode.startswith("I"):
         values = load_pixels(open_image(encoded)).astype(np.int64)
         if values.min() < 0 or values.max() > 65535:

@@ -140,8 +140,8 @@ def test_reading_again_names_the_first_bad_example(source):
 
     for ids, message in {
         (5, 4, 2): r"example 4 \(4.jpg\): the mask holds the values 7; .*_offset=-7\?$",
-        (5, 2, 4): r"example 2 \(2.jpg\): it cannot be decoded \(.*\)\.$",
-        (5, 1, 4): r"example 1: it cannot be decoded \(.*/1.jpg; No such file.*\)\.$",
+        (5, 2, 4): r"example 2 \(2.jpg\): the image: it cannot be decoded \(.*\)\.$",
+        (5, 1, 4): r"example 1: it cannot be read \(.*/1.jpg; No such file.*\)\.$",
     }.items():
         with pytest.raises(schema.DataError, match=rf"^{source.name}, {message}"):
             examples.read(np.array(ids))
