@@ -19,6 +19,8 @@ _ALLOWED_EDGES = {
     "trainer": {"trainer", "data"},
     # The one place where configuration, data and models meet.
     "trainer/experiment.py": {"trainer", "data", "models"},
+    # Of no part in training.
+    "trainer/comparison.py": {"trainer", "data", "models"},
     # Settings are data: of the rest of the project they know the classes' limits.
     "trainer/errors.py": set(),
     "trainer/losses.py": {"data"},

@@ -60,6 +60,17 @@ def test_counts_equal_a_loop_over_pixels():
     np.testing.assert_array_equal(counts, expected)
 
 
+# Classes are compared one by one up to 6 of them, and by `tf.argmax` from there.
+@pytest.mark.parametrize("num_classes", [2, 3, 6, 7])
+def test_the_first_of_the_largest_logits_wins(num_classes):
+    random = np.random.default_rng(0)
+    # Of three values, so that many are equal.
+    logits = random.integers(-1, 2, (2, 5, 4, num_classes)).astype(np.float32)
+    actual = metrics.most_likely_class(tf.constant(logits))
+    assert actual.dtype == tf.int32
+    np.testing.assert_array_equal(actual, np.argmax(logits, -1))
+
+
 def test_counts_of_the_most_classes_keep_the_ignored_ones_apart():
     labels = np.array([[[0, 253, 254, _IGNORED]]], np.uint8)
     logits = _logits(np.array([[[0, 254, 254, 254]]]), 255)

@@ -196,6 +196,16 @@ def test_train_rows_do_not_depend_on_replicas(shards, start_step):
     assert_batches_equal(join_shards(batches_of_shards, shards), join(expected))
 
 
+@pytest.mark.parametrize("num_local_replicas", [1, 2])
+def test_each_pass_of_the_evaluation_is_the_first_again(num_local_replicas):
+    shard = pipeline.Shard(num_local_replicas, num_local_replicas, 0)
+    once = eval_batches(10, 4, shard=shard)
+    twice = eval_batches(10, 4, shard=shard, num_passes=2)
+    assert len(twice) == 2 * len(once) == 6 * num_local_replicas
+    for batch, expected in zip(twice, [*once, *once], strict=True):
+        assert_batches_equal(batch, expected)
+
+
 @pytest.mark.parametrize("shards", SHARDS.values(), ids=SHARDS.keys())
 def test_eval_rows_do_not_depend_on_replicas(shards):
     expected = eval_batches(10, 4)

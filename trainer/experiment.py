@@ -25,7 +25,7 @@ from data import (
     store,
     streaming,
 )
-from models import encoders, factory, plain
+from models import encoders, factory
 from trainer import (
     cluster,
     distribution,
@@ -299,63 +299,6 @@ def prepare_training(
         confusion=confusion,
         train_loop=train_loop,
         num_steps=num_steps,
-    )
-
-
-def build_keras_model(setup: TrainSetup, policy: str) -> keras.Model:
-    """Builds the model of a run as the tutorial's user has it, compiled for `fit`.
-
-    Args:
-      setup: of the run, whose weights it gets.
-      policy: Keras dtype policy.
-    """
-    settings = setup.config.model
-    own_policy = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(policy)
-    try:
-        model = plain.build_keras_unet(
-            encoder=settings.encoder,
-            encoder_alpha=settings.encoder_alpha,
-            freeze_encoder=settings.freeze_encoder,
-            decoder_filters=settings.decoder_filters,
-            image_size=setup.config.data.image_size,
-            num_classes=setup.info.num_classes,
-        )
-    finally:
-        keras.config.set_dtype_policy(own_policy)
-    model.set_weights(setup.model.get_weights())
-    model.compile(
-        keras.optimizers.Adam(setup.config.optimizer.learning_rate),
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
-    )
-    return model
-
-
-def make_keras_datasets(
-    setup: TrainSetup,
-) -> tuple[tf.data.Dataset, tf.data.Dataset]:
-    """Returns the batches of a run, for training and evaluation, as `fit` takes them.
-
-    Ignored pixels, which Keras' plain loss does not know, become class 0.
-    """
-    batch_size = setup.config.train.batch_size
-
-    def to_pair(examples, batch):
-        batch = examples.fetch(batch)
-        label = batch["label"]
-        is_ignored = tf.equal(label, schema.IGNORE_LABEL)
-        return batch["image"], tf.where(is_ignored, tf.zeros_like(label), label)
-
-    training = pipeline.make_train_dataset(
-        setup.examples, global_batch_size=batch_size, seed=setup.config.run.seed
-    )
-    evaluation = pipeline.make_eval_dataset(
-        setup.evaluation.examples, global_batch_size=batch_size
-    )
-    return (
-        training.map(functools.partial(to_pair, setup.examples)),
-        evaluation.map(functools.partial(to_pair, setup.evaluation.examples)),
     )
 
 

@@ -7,8 +7,8 @@ import time
 import tensorflow as tf
 
 import trainer
+from trainer import comparison, errors, experiment, measuring, preemption, scoring
 from trainer import config as config_lib
-from trainer import errors, experiment, measuring, preemption, scoring
 
 _LAUNCH_SECS = 5e-6
 """What it takes to start an op, about, on CPUs and GPUs alike."""
@@ -145,8 +145,8 @@ def _make_fits(setup: experiment.TrainSetup) -> dict:
     policies = dict.fromkeys(["float32", setup.model.dtype_policy.name])
     contenders = {}
     for policy in policies:
-        model = experiment.build_keras_model(setup, policy)
-        training, evaluation = experiment.make_keras_datasets(setup)
+        model = comparison.build_model(setup, policy)
+        training, evaluation = comparison.make_datasets(setup)
 
         def fit(steps, model=model, training=training):
             model.fit(training, steps_per_epoch=steps, epochs=1, verbose=0)
