@@ -1,5 +1,6 @@
 """Small objects that many tests need."""
 
+import dataclasses
 import pathlib
 
 import keras
@@ -70,6 +71,13 @@ class FileSource:
             "label": tf.io.read_file(tf.gather(self.masks, index)),
             "name": tf.strings.split(image, "/")[-1],
         }
+
+
+def relabel(examples: store.Store, where, label: int) -> store.Store:
+    """Returns a store in which the labels at `where`, an index, are `label`."""
+    labels = examples.labels.copy()
+    labels[where] = label
+    return dataclasses.replace(examples, labels=labels)
 
 
 def build_unet(*, size: int = 32, num_classes: int = 3, replicas: int = 1, **kwargs):

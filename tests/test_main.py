@@ -219,7 +219,9 @@ def test_a_damaged_file_is_named_when_its_batch_is_due(
     monkeypatch.setattr(sources, "open_source", open_source)
     damaged = pathlib.Path(files[split].images[9])
     damaged.write_bytes(damaged.read_bytes()[:-200])
-    message = rf"^files/{split}, example 9 \(9.jpg\): it cannot be decoded \("
+    message = (
+        rf"^files/{split}, example 9 \(9.jpg\): the image: it cannot be decoded \("
+    )
     with pytest.raises(schema.DataError, match=message):
         run("--train_epochs=1", "--cache=none", f"--virtual_devices={devices}")
 
