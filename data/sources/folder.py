@@ -64,11 +64,11 @@ class FolderSource:
         """Returns the number of examples."""
         return len(self._pairs)
 
-    def load(self, id: "tf.Tensor") -> dict[str, "tf.Tensor"]:
+    def load(self, index: "tf.Tensor") -> dict[str, "tf.Tensor"]:
         """Reads one example, in a graph or not; see `schema.Source.examples`.
 
         Args:
-          id: int64 scalar, 0..len-1.
+          index: int64 scalar, 0..len-1.
 
         Returns:
           `image` and `label`, the bytes of the two files, `name` and `label_name`,
@@ -82,7 +82,7 @@ class FolderSource:
                     tf.constant([pair.image for pair in self._pairs]),
                     tf.constant([pair.mask for pair in self._pairs]),
                 )
-        image, mask = (tf.gather(names, id) for names in self._tensors)
+        image, mask = (tf.gather(names, index) for names in self._tensors)
         root = os.path.join(self._root, "")
         return {
             "image": tf.io.read_file(root + image),
