@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from models import convolutions, normalization
+from trainer import measuring
 
 
 def _random(shape, seed=0):
@@ -130,7 +131,6 @@ def _gradient_convolutions(names_to_watch):
     """Lists the channels of the convolutions that a gradient graph needs."""
     layer, _ = _build_pair(2, (3, 5))
 
-    @tf.function
     def gradients(features, skip):
         tensors = {"features": features, "skip": skip}
         watched = [tensors[name] for name in names_to_watch]
@@ -140,16 +140,8 @@ def _gradient_convolutions(names_to_watch):
         return tape.gradient(total, [*watched, layer.kernel.value])
 
     spec = [tf.TensorSpec([1, 4, 4, c]) for c in (3, 5)]
-    traced = gradients.get_concrete_function(*spec)
-    # Ops that lead to no result are not executed.
-    needed, todo = {}, [tensor.op for tensor in traced.outputs]
-    while todo:
-        op = todo.pop()
-        if op.name not in needed:
-            needed[op.name] = op
-            todo += [tensor.op for tensor in op.inputs] + list(op.control_inputs)
-    convolutions_needed = [op for op in needed.values() if op.type == "Conv2D"]
-    return sorted(op.outputs[0].shape[-1] for op in convolutions_needed)
+    ops = measuring.executed_ops(gradients, *spec)
+    return sorted(op.outputs[0].shape[-1] for op in ops if op.type == "Conv2D")
 
 
 def test_an_input_whose_gradient_nobody_needs_costs_no_convolution():

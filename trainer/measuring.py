@@ -110,6 +110,18 @@ def count_work(function: Callable, *specs: tf.TensorSpec) -> Work:
     Returns:
       A multiplication with its addition is two FLOPs; convolutions alone are counted.
     """
+    ops = executed_ops(function, *specs)
+    free = ("Const", "Placeholder", "ReadVariableOp", "Identity", "NoOp", "Shape")
+    return Work(sum(map(_flops, ops)), sum(op.type not in free for op in ops))
+
+
+def executed_ops(function: Callable, *specs: tf.TensorSpec) -> list[tf.Operation]:
+    """Lists the ops of a function but for those of which no result comes.
+
+    Args:
+      function: of tensors; traced here.
+      *specs: shapes and dtypes of its arguments.
+    """
     traced = tf.function(function).get_concrete_function(*specs)
     needed, todo = {}, [tensor.op for tensor in traced.outputs]
     while todo:
@@ -117,9 +129,7 @@ def count_work(function: Callable, *specs: tf.TensorSpec) -> Work:
         if op.name not in needed:
             needed[op.name] = op
             todo += [tensor.op for tensor in op.inputs] + list(op.control_inputs)
-    flops = sum(_flops(op) for op in needed.values())
-    free = ("Const", "Placeholder", "ReadVariableOp", "Identity", "NoOp", "Shape")
-    return Work(flops, sum(op.type not in free for op in needed.values()))
+    return list(needed.values())
 
 
 def _flops(op: tf.Operation) -> int:
