@@ -2,8 +2,8 @@
 
 Each is the Keras layer of that name with the same variables; what they leave out:
 
-- `Conv2D`, `DepthwiseConv2D`: the batch norm that follows, in inference mode: it is a
-  factor and a shift for each channel, which the kernel and a bias can hold.
+- All: the batch norm that follows, in inference mode: it is a factor and a shift for
+  each channel, which the kernel and a bias can hold.
 - `Conv2DTranspose`: the gradients of feature maps that nobody asks for, such as those
   of a frozen encoder.
 - All: rounding. Under a mixed policy the kernel is cast with the batch norm in it.
@@ -15,19 +15,15 @@ import tensorflow as tf
 from models import normalization
 
 
-class _FullPrecision:
-    """A layer that reads its weights as they are, whatever it computes in."""
-
-    def add_weight(self, *args, **kwargs):
-        # Else a kernel would be rounded to 16 bits before batch norm is in, and again.
-        return super().add_weight(*args, **{**kwargs, "autocast": False})
-
-
-class _Foldable(_FullPrecision):
+class _Foldable:
     """A convolution that can take the batch norm that follows it into its kernel."""
 
     _is_folded = None
     _scale_and_shift = None
+
+    def add_weight(self, *args, **kwargs):
+        # Else a kernel would be rounded to 16 bits before batch norm is in, and again.
+        return super().add_weight(*args, **{**kwargs, "autocast": False})
 
     def fold(self, norm: normalization.BatchNormalization) -> None:
         """Takes over what `norm`, which nothing else may feed or follow, does.
@@ -44,12 +40,12 @@ class _Foldable(_FullPrecision):
         kernel, bias = self.kernel, self.bias
         if self._is_folded and self._is_folded(training):
             scale, shift = self._scale_and_shift()
-            # The output channels are the kernel's last axis, or its last two.
             kernel *= tf.reshape(scale, self._channels_shape())
             bias = shift if bias is None else shift + bias * scale
-        outputs = self._convolve(inputs, tf.cast(kernel, inputs.dtype))
+        dtype = keras.tree.flatten(inputs)[0].dtype
+        outputs = self._convolve(inputs, tf.cast(kernel, dtype))
         if bias is not None:
-            outputs = tf.nn.bias_add(outputs, tf.cast(bias, inputs.dtype))
+            outputs = tf.nn.bias_add(outputs, tf.cast(bias, dtype))
         return outputs if self.activation is None else self.activation(outputs)
 
 
@@ -80,7 +76,7 @@ class DepthwiseConv2D(_Foldable, keras.layers.DepthwiseConv2D):
         )
 
 
-class Conv2DTranspose(_FullPrecision, keras.layers.Conv2DTranspose):
+class Conv2DTranspose(_Foldable, keras.layers.Conv2DTranspose):
     """Keras' transposed convolution, of several feature maps as of one.
 
     The input is a list of feature maps, float [batch, height, width, any], taken as
@@ -93,16 +89,11 @@ class Conv2DTranspose(_FullPrecision, keras.layers.Conv2DTranspose):
     def build(self, input_shape):
         super().build(_joined(input_shape))
 
-    def call(self, inputs):
-        return self.convolve(inputs, self.kernel, self.bias)
+    def _channels_shape(self) -> list[int]:
+        return [self.filters, 1]
 
-    def convolve(self, inputs, kernel: tf.Tensor, bias: tf.Tensor | None) -> tf.Tensor:
-        """Convolves with a kernel and a bias in place of the layer's own."""
-        dtype = inputs[0].dtype
-        outputs = _conv2d_transpose(self.strides, tf.cast(kernel, dtype), *inputs)
-        if bias is None:
-            return outputs
-        return tf.nn.bias_add(outputs, tf.cast(bias, dtype))
+    def _convolve(self, inputs, kernel):
+        return _conv2d_transpose(self.strides, kernel, *inputs)
 
     def compute_output_shape(self, input_shape):
         return super().compute_output_shape(_joined(input_shape))

@@ -50,7 +50,7 @@ class UpsampleBlock(keras.layers.Layer):
         self._norm = normalization.BatchNormalization(
             synchronized=synchronized, name="norm"
         )
-
+        self._conv.fold(self._norm)
         self._dropout = ReplicaDropout(dropout, name="dropout") if dropout else None
 
     def build(self, input_shape):
@@ -59,13 +59,8 @@ class UpsampleBlock(keras.layers.Layer):
         self.built = True
 
     def call(self, inputs, training=None):
-        if self._norm.is_inference(training):
-            # Batch norm folded into the convolution, as `models.convolutions` does it.
-            scale, shift = self._norm.scale_and_shift()
-            kernel = self._conv.kernel * scale[:, tf.newaxis]
-            features = self._conv.convolve(inputs, kernel, shift)
-        else:
-            features = self._norm(self._conv(inputs), training=training)
+        features = self._conv(inputs, training=training)
+        features = self._norm(features, training=training)
         if self._dropout:
             features = self._dropout(features, training=training)
         return keras.ops.relu(features)
