@@ -15,7 +15,16 @@ MAX_CLASSES = 255
 
 
 class DataError(ValueError):
-    """Examples that cannot be used as they are; the message names file and remedy."""
+    """Examples that cannot be used as they are; the message names file and remedy.
+
+    Attributes:
+      kind: what is wrong, as a short code like `size_mismatch`, to group errors by.
+    """
+
+    def __init__(self, message: str, *, kind: str = "unusable") -> None:
+        """Makes an error of a kind."""
+        super().__init__(message)
+        self.kind = kind
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +83,8 @@ def resolve_info(
     if class_names is None and num_classes is None:
         raise DataError(
             "This data set does not say how many classes it has; give --num_classes "
-            "or --class_names."
+            "or --class_names.",
+            kind="classes_unknown",
         )
     if class_names is None:
         class_names = tuple(f"class_{label}" for label in range(num_classes))

@@ -17,6 +17,7 @@ def open_source(
     mask_pattern: str = "",
     train_fraction: float | None = None,
     seed: int = 0,
+    allow_problems: bool = False,
 ) -> schema.Source:
     """Opens a split of a data set.
 
@@ -35,6 +36,8 @@ def open_source(
       mask_pattern: of the masks in a folder.
       train_fraction: share of an undivided folder to train on.
       seed: of that division.
+      allow_problems: whether to open a folder also where names or places of files do
+        not fit; see `folder.FolderSource`.
 
     Raises:
       schema.DataError: if the data set or the split is not there.
@@ -48,6 +51,7 @@ def open_source(
             mask_pattern=mask_pattern,
             train_fraction=train_fraction,
             seed=seed,
+            allow_problems=allow_problems,
         )
     kind, _, name = dataset.partition(":")
     if kind == "tfds":

@@ -19,6 +19,9 @@ class FolderSource:
     Examples come in the order of their keys: the stems of the files, or what the
     wildcards of the patterns stand for. Starting lists folders and asks for sizes and
     times of files; a file is read when its example is.
+
+    Attributes:
+      problems: files whose names or places do not fit; empty unless they are allowed.
     """
 
     def __init__(
@@ -31,12 +34,16 @@ class FolderSource:
         mask_pattern: str = "",
         train_fraction: float | None = None,
         seed: int = 0,
+        allow_problems: bool = False,
     ) -> None:
         """Finds the pairs of the split; arguments as `layouts.find_split`.
 
+        With `allow_problems` the source holds the pairs that lie in the folder, for
+        somebody to look at: some may not be there, and there is no fingerprint.
+
         Raises:
-          schema.DataError: if the split is not there, or with all that is wrong with
-            the names and places of its files.
+          schema.DataError: if the split is not there, or, unless problems are
+            allowed, with all that is wrong with the names and places of its files.
         """
         found = layouts.find_split(
             data_dir,
@@ -47,16 +54,26 @@ class FolderSource:
             train_fraction=train_fraction,
             seed=seed,
         )
-        if found.problems:
-            problems = ". Also, ".join(found.problems)
+        if found.problems and not allow_problems:
+            problems = ". Also, ".join(map(str, found.problems))
             raise schema.DataError(
-                f"--data_dir={data_dir}, split {found.name}: {problems}."
+                f"--data_dir={data_dir}, split {found.name}: {problems}.",
+                kind=found.problems[0].kind,
             )
         root = found.folder.path
         self.name = f"{root.resolve().name}/{found.name}"
         self.info = found.info
-        self.fingerprint = make_fingerprint(found.folder, found.pairs)
-        self._root, self._pairs = str(root), found.pairs
+        self.problems = found.problems
+        pairs, self.fingerprint = found.pairs, ""
+        if allow_problems:
+            pairs = tuple(
+                pair
+                for pair in pairs
+                if not found.folder.find_problems((pair.image, pair.mask))
+            )
+        else:
+            self.fingerprint = make_fingerprint(found.folder, pairs)
+        self._root, self._pairs = str(root), pairs
         self._tensors = None
         logging.info("Found %d pairs of %s in %s.", len(self), self.name, root)
 

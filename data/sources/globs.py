@@ -12,7 +12,7 @@ _WILDCARD = re.compile(r"\*\*/|\*\*|\*|\?|\[!?\]?[^\]/]*\]")
 
 def find_pairs(
     data_dir: str, image_pattern: str, mask_pattern: str
-) -> tuple[listing.Folder, list[listing.Pair], list[str]]:
+) -> tuple[listing.Folder, list[listing.Pair], list[listing.Problem]]:
     """Finds the files of two patterns and pairs those whose wildcards stand for alike.
 
     The ending of a file, after the last dot, counts for nothing. Where one pattern has
@@ -24,8 +24,8 @@ def find_pairs(
       mask_pattern: of the masks.
 
     Returns:
-      The folder that all paths are relative to, the pairs, and messages on what is
-      wrong with them.
+      The folder that all paths are relative to, the pairs, and what is wrong with
+      them.
 
     Raises:
       schema.DataError: if a pattern has no file.

@@ -73,14 +73,14 @@ class Split:
       name: of the split.
       folder: that all paths are relative to.
       pairs: images with their masks, sorted by key.
-      problems: messages on files that do not fit; a run refuses to start on any.
+      problems: files that do not fit; a run refuses to start on any.
       info: the classes, if the layout tells.
     """
 
     name: str
     folder: listing.Folder
     pairs: tuple[listing.Pair, ...]
-    problems: tuple[str, ...]
+    problems: tuple[listing.Problem, ...]
     info: schema.DatasetInfo | None = None
 
 
@@ -115,6 +115,7 @@ def find_split(
         raise schema.DataError(f"--data_dir={data_dir} is no folder.")
     names = (split,) if split else _DEFAULTS[is_training]
     candidates = [other for name in names for other in _SYNONYMS.get(name, (name,))]
+    candidates = list(dict.fromkeys(candidates))
     patterns = (image_pattern, mask_pattern)
     if image_pattern:
         layout, info = None, None
@@ -186,7 +187,7 @@ def _find_by_patterns(data_dir, patterns, candidates):
 
 def _find_in_layout(
     folder: listing.Folder, layout: Layout, split: str
-) -> tuple[list[listing.Pair], list[str]]:
+) -> tuple[list[listing.Pair], list[listing.Problem]]:
     files, problems = [], []
     for path in (layout.images, layout.masks):
         path = path.format(split=split)

@@ -12,7 +12,7 @@ def find_pairs(
     list_file: str,
     image_files: Mapping[str, list[str]],
     mask_files: Mapping[str, list[str]],
-) -> tuple[list[listing.Pair], list[str]]:
+) -> tuple[list[listing.Pair], list[listing.Problem]]:
     """Finds the examples that a list file names.
 
     A line is a stem; or a stem and numbers, which count for nothing, as in the lists of
@@ -27,7 +27,7 @@ def find_pairs(
       mask_files: paths of the masks there are, by stem.
 
     Returns:
-      The pairs, sorted by key, and messages on what is wrong with them.
+      The pairs, sorted by key, and what is wrong with them.
 
     Raises:
       schema.DataError: if the file cannot be read.
@@ -52,8 +52,12 @@ def find_pairs(
     nowhere += [path for path in paths if not os.path.isfile(folder.path / path)]
     if nowhere:
         problems.append(
-            f"{list_file} names {listing.count(nowhere, 'example')} not there: "
-            f"{listing.name_some(nowhere)}; mend the list, or add the files"
+            listing.Problem(
+                "not_there",
+                f"{list_file} names {listing.count(nowhere, 'example')} not there",
+                tuple(nowhere),
+                "mend the list, or add the files",
+            )
         )
     by_stem, more_problems = listing.pair_by_key(
         {stem: image_files[stem] for stem in stems if stem in image_files},
@@ -80,7 +84,7 @@ def _parse_line(line: str, image_files: Mapping[str, list[str]]):
     return (fields[0], fields[1]) if len(fields) == 2 else line
 
 
-def _find_repeated(list_file: str, names: list[str]) -> list[str]:
+def _find_repeated(list_file: str, names: list[str]) -> list[listing.Problem]:
     seen, repeated = set(), {}
     for name in names:
         if name in seen:
@@ -89,6 +93,11 @@ def _find_repeated(list_file: str, names: list[str]) -> list[str]:
     if not repeated:
         return []
     return [
-        f"{list_file} names {listing.count(list(repeated), 'example')} more than once: "
-        f"{listing.name_some(list(repeated))}; keep one line for each"
+        listing.Problem(
+            "named_twice",
+            f"{list_file} names {listing.count(list(repeated), 'example')} more than "
+            "once",
+            tuple(repeated),
+            "keep one line for each",
+        )
     ]

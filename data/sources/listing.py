@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import os
 import pathlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from data import images
 
@@ -24,6 +24,26 @@ class Pair:
     key: str
     image: str
     mask: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """Files whose names or places do not fit; `str` makes a message of it.
+
+    Attributes:
+      kind: a short code like `missing_pair`; see `schema.DataError`.
+      sentence: what is wrong with them.
+      files: their paths, or their keys where there is no file.
+      remedy: what to do.
+    """
+
+    kind: str
+    sentence: str
+    files: tuple[str, ...]
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.sentence}: {name_some(self.files)}; {self.remedy}"
 
 
 class Folder:
@@ -70,22 +90,27 @@ class Folder:
                     elif is_image(entry.name) or entry.is_dir():
                         yield path
 
-    def find_problems(self, paths: Iterable[str]) -> list[str]:
-        """Returns a message on files that lie outside of this folder, if there are."""
+    def find_problems(self, paths: Iterable[str]) -> list[Problem]:
+        """Returns the problem of files that lie outside of this folder, if any do."""
         outside = sorted(
             path for path in paths if os.path.isabs(path) or not self.contains(path)
         )
         if not outside:
             return []
         return [
-            f"{count(outside, 'file')} outside of the folder (by an absolute path, a "
-            f"symbolic link or `..`): {name_some(outside)}; copy what is needed into it"
+            Problem(
+                "outside_folder",
+                f"{count(outside, 'file')} outside of the folder (by an absolute path, "
+                "a symbolic link or `..`)",
+                tuple(outside),
+                "copy what is needed into it",
+            )
         ]
 
 
 def pair_by_key(
     image_files: Mapping[str, list[str]], mask_files: Mapping[str, list[str]]
-) -> tuple[list[Pair], list[str]]:
+) -> tuple[list[Pair], list[Problem]]:
     """Pairs images with masks of the same key.
 
     Args:
@@ -93,29 +118,35 @@ def pair_by_key(
       mask_files: paths of masks by key.
 
     Returns:
-      The pairs, sorted by key, and messages on files that are in no pair or compete
-      for a place in one.
+      The pairs, sorted by key, and the problems of files that are in no pair or
+      compete for a place in one.
     """
     problems = []
     for kind, files in (("image", image_files), ("mask", mask_files)):
         for paths in files.values():
             if len(paths) > 1:
                 problems.append(
-                    f"{len(paths)} {kind}s of one name: {name_some(sorted(paths))}; "
-                    "keep one of them"
+                    Problem(
+                        "same_name",
+                        f"{len(paths)} {kind}s of one name",
+                        tuple(sorted(paths)),
+                        "keep one of them",
+                    )
                 )
-    alone = sorted(image_files[key][0] for key in image_files.keys() - mask_files)
-    if alone:
-        problems.append(
-            f"{count(alone, 'image')} without a mask: {name_some(alone)}; add the "
-            "masks, or take the images away"
-        )
-    alone = sorted(mask_files[key][0] for key in mask_files.keys() - image_files)
-    if alone:
-        problems.append(
-            f"{count(alone, 'mask')} without an image: {name_some(alone)}; add the "
-            "images, or take the masks away"
-        )
+    for files, partners, kind, other, article in (
+        (image_files, mask_files, "image", "mask", "a"),
+        (mask_files, image_files, "mask", "image", "an"),
+    ):
+        alone = sorted(files[key][0] for key in files.keys() - partners)
+        if alone:
+            problems.append(
+                Problem(
+                    "missing_pair",
+                    f"{count(alone, kind)} without {article} {other}",
+                    tuple(alone),
+                    f"add the {other}s, or take the {kind}s away",
+                )
+            )
     pairs = [
         Pair(key, image_files[key][0], mask_files[key][0])
         for key in sorted(image_files.keys() & mask_files)
@@ -137,12 +168,12 @@ def is_image(path: str) -> bool:
     return os.path.splitext(path)[1].lower() in images.SUFFIXES
 
 
-def count(items: list[str], noun: str) -> str:
+def count(items: Sequence[str], noun: str) -> str:
     """Returns e.g. `1 image` or `12 images`."""
     return f"{len(items)} {noun}{'s' if len(items) > 1 else ''}"
 
 
-def name_some(items: list[str]) -> str:
+def name_some(items: Sequence[str]) -> str:
     """Names the first few of some items and tells how many more there are."""
     rest = len(items) - _NUM_NAMED
     names = ", ".join(items[:_NUM_NAMED])
