@@ -40,15 +40,23 @@ def decode_pair(
     with _named("the mask"):
         label_header = _read_header(label)
     image_turn, label_turn = _plan_turns(image_header, label_header)
-    with _named("the mask"):
-        if isinstance(label, bytes):
-            values = masks.decode(label, label_colors)
-        elif label.ndim == 3 and label.shape[-1] == 3 and label_colors:
-            values = masks.look_up_colors(label, label_colors)
-        elif label.ndim == 3:
-            values = masks.gray_values(label)
-        else:
-            values = masks.check_values(label)
+    try:
+        with _named("the mask"):
+            values = _decode_label(label, label_colors)
+    except schema.DataError as error:
+        if error.kind in ("lossy_mask", "mask_is_photo") and _is_swapped(image, label):
+            raise schema.DataError(
+                "the mask is a photo, and the image holds labels: the two are swapped; "
+                "swap the folders, or --images and --masks",
+                kind="swapped",
+            ) from error
+        raise
+    if _is_same_file(image, label) and values.min() < values.max():
+        raise schema.DataError(
+            "the image is the mask: the two files are the same, byte for byte; put the "
+            "photo in its place",
+            kind="image_is_mask",
+        )
     with _named("the image"):
         pixels = images.decode(image) if isinstance(image, bytes) else image
     return images.turn(pixels, image_turn), images.turn(values, label_turn)
@@ -78,11 +86,17 @@ def decode(
     def decode_other():
         function = functools.partial(_try_decode_pair, label_colors=label_colors)
         dtypes = (tf.uint8, tf.int32, tf.bool)
-        return tuple(tf.numpy_function(function, [image, label], dtypes))
+        return tuple(
+            tf.numpy_function(function, [image, label], dtypes, stateful=False)
+        )
 
     # Nearly all files are of the kinds that need no Python but this look at headers.
+    # Without state, or --deterministic would decode one file at a time.
     is_plain = tf.numpy_function(
-        functools.partial(_is_plain, label_colors=label_colors), [image, label], tf.bool
+        functools.partial(_is_plain, label_colors=label_colors),
+        [image, label],
+        tf.bool,
+        stateful=False,
     )
     if label.dtype != tf.string and label.shape.rank != 2:
         pixels, values, is_valid = decode_other()
@@ -98,6 +112,8 @@ def decode(
 def _is_plain(image, label, *, label_colors: LabelColors) -> bool:
     """Tells whether TensorFlow decodes both as they must be, with nothing to turn."""
     if label_colors or (isinstance(label, bytes) and not masks.is_plain(label)):
+        return False
+    if _is_same_file(image, label):
         return False
     try:
         headers = _read_header(image), _read_header(label)
@@ -117,6 +133,32 @@ def _try_decode_pair(image, label, *, label_colors: LabelColors):
         return np.zeros([1, 1, 3], np.uint8), np.zeros([1, 1], np.int32), False
 
 
+def _decode_label(label: bytes | np.ndarray, label_colors: LabelColors) -> np.ndarray:
+    """Returns the values of a mask, not turned."""
+    if isinstance(label, bytes):
+        return masks.decode(label, label_colors)
+    if label.ndim == 3 and label.shape[-1] == 3 and label_colors:
+        return masks.look_up_colors(label, label_colors)
+    if label.ndim == 3:
+        return masks.gray_values(label)
+    return masks.check_values(label)
+
+
+def _is_same_file(image, label) -> bool:
+    return isinstance(image, bytes) and isinstance(label, bytes) and image == label
+
+
+def _is_swapped(image: bytes | np.ndarray, label: bytes | np.ndarray) -> bool:
+    """Tells whether the mask is a photo and the image has the few colours of one."""
+    if not (isinstance(image, bytes) and isinstance(label, bytes)):
+        return False
+    try:
+        counts = [masks.find_colors(images.decode(file))[1] for file in (image, label)]
+    except schema.DataError:
+        return False
+    return masks.is_drawing(counts[0]) and masks.is_photo(counts[1])
+
+
 def _read_header(file: bytes | np.ndarray) -> images.Header:
     if isinstance(file, bytes):
         return images.read_header(file)
@@ -131,7 +173,8 @@ def _plan_turns(image: images.Header, label: images.Header) -> tuple[int, int]:
         return 1, 1
     raise schema.DataError(
         f"the image has {_describe_size(image)} pixels, its mask "
-        f"{_describe_size(label)}; the two must agree"
+        f"{_describe_size(label)}; the two must agree",
+        kind="size_mismatch",
     )
 
 
@@ -149,4 +192,4 @@ def _named(name: str) -> Iterator[None]:
     try:
         yield
     except schema.DataError as error:
-        raise schema.DataError(f"{name}: {error}") from error
+        raise schema.DataError(f"{name}: {error}", kind=error.kind) from error

@@ -1,6 +1,7 @@
 """Image files: what their headers say, and their pixels as RGB."""
 
 import dataclasses
+import functools
 import io
 import struct
 from typing import TYPE_CHECKING
@@ -64,15 +65,19 @@ def open_image(encoded: bytes) -> "PIL.Image.Image":
     try:
         image = Image.open(io.BytesIO(encoded), formats=FORMATS)
     except Image.DecompressionBombError as error:
-        raise schema.DataError(f"its header announces {limit} ({error})") from error
+        raise schema.DataError(
+            f"its header announces {limit} ({error})", kind="too_large"
+        ) from error
     except Exception as error:  # A damaged header shows as many kinds of error.
         raise schema.DataError(
             f"it is no {', '.join(FORMATS[:-1])} or {FORMATS[-1]} file, or its header "
-            f"is damaged ({len(encoded)} bytes, {encoded[:8]!r} first)"
+            f"is damaged ({len(encoded)} bytes, {encoded[:8]!r} first)",
+            kind="no_image_file",
         ) from error
     if image.width * image.height > MAX_PIXELS:
         raise schema.DataError(
-            f"its header announces {image.height}x{image.width} pixels, {limit}"
+            f"its header announces {image.height}x{image.width} pixels, {limit}",
+            kind="too_large",
         )
     return image
 
@@ -107,23 +112,42 @@ def decode(encoded: bytes) -> np.ndarray:
     """
     header = read_header(encoded)
     if header.format in ("JPEG", "PNG"):
-        try:
-            return decode_in_graph(tf.constant(encoded)).numpy()
-        except tf.errors.InvalidArgumentError as error:
-            reason = error.message.partition("} ")[2] or error.message
-            reason = reason.splitlines()[0].partition(" [Op:")[0]
-            raise schema.DataError(f"it cannot be decoded ({reason})") from error
+        return _decode_by_tensorflow(decode_in_graph, encoded)
     if header.mode.startswith("I"):
         values = load_pixels(open_image(encoded)).astype(np.int64)
         if values.min() < 0 or values.max() > 65535:
             raise schema.DataError(
                 f"its values reach from {values.min()} to {values.max()}; store images "
-                "with 8 or 16 bits"
+                "with 8 or 16 bits",
+                kind="image_format",
             )
         return np.repeat((values >> 8).astype(np.uint8)[..., np.newaxis], 3, axis=-1)
     if header.mode == "F":
-        raise schema.DataError("its pixels are floats; store images with 8 or 16 bits")
+        raise schema.DataError(
+            "its pixels are floats; store images with 8 or 16 bits", kind="image_format"
+        )
     return load_pixels(open_image(encoded), "RGB")
+
+
+def decode_gray_png(encoded: bytes) -> np.ndarray:
+    """Decodes a PNG file of 8-bit gray to uint8 [height, width], as in a graph.
+
+    Raises:
+      schema.DataError: if the file is damaged.
+    """
+    decode_png = functools.partial(tf.io.decode_png, channels=1)
+    return _decode_by_tensorflow(decode_png, encoded)[..., 0]
+
+
+def _decode_by_tensorflow(function, encoded: bytes) -> np.ndarray:
+    try:
+        return function(tf.constant(encoded)).numpy()
+    except tf.errors.InvalidArgumentError as error:
+        reason = error.message.partition("} ")[2] or error.message
+        reason = reason.splitlines()[0].partition(" [Op:")[0]
+        raise schema.DataError(
+            f"it cannot be decoded ({reason})", kind="damaged_file"
+        ) from error
 
 
 def decode_in_graph(encoded: tf.Tensor) -> tf.Tensor:
@@ -146,7 +170,9 @@ def load_pixels(image: "PIL.Image.Image", mode: str | None = None) -> np.ndarray
     try:
         pixels = np.asarray(image.convert(mode) if mode else image)
     except Exception as error:  # A damaged file shows as many kinds of error.
-        raise schema.DataError(f"it cannot be decoded ({error})") from error
+        raise schema.DataError(
+            f"it cannot be decoded ({error})", kind="damaged_file"
+        ) from error
     # Pillow turns TIFF files, and only these, as it loads them.
     return turn(pixels, _INVERSE_TURN.get(turned_by, turned_by))
 

@@ -17,6 +17,14 @@ _MAX_VALUE = 65535
 _LOSSY = ("jpeg", "tiff_jpeg", "webp", "old-jpeg")
 _MAX_COLORS_SHOWN = 3
 
+_MAX_FLAT_COLORS = 64
+"""Masks of more colours are blended between classes, or are photos."""
+_LEAST_PIXELS_OF_COLOR = 16
+"""In a mask, on average; else a tiny photo would pass for one."""
+_NUM_MAIN_COLORS = 32
+"""They make up at least half of a mask, be it blended at its edges, and of hardly any
+photo."""
+
 
 def is_plain(encoded: bytes) -> bool:
     """Tells whether a file is a PNG with 8-bit gray pixels."""
@@ -42,19 +50,23 @@ def decode(
         pixels are no labels.
     """
     image = images.open_image(encoded)
+    if is_plain(encoded) and not label_colors:
+        return images.decode_gray_png(encoded).astype(np.int32)
     _check_lossless(image, encoded)
     bits = _bits_per_channel(image, encoded)
     if image.mode in ("LA", "RGB", "RGBA") and bits > 8:
         raise schema.DataError(
             f"its colours have {bits} bits a channel; store masks as gray or palette "
-            "PNG files"
+            "PNG files",
+            kind="mask_format",
         )
     if label_colors and image.mode in ("1", "L", "LA", "P", "RGB", "RGBA"):
         return look_up_colors(images.load_pixels(image, "RGB"), label_colors)
     if label_colors:
         raise schema.DataError(
             f"its pixels ({image.mode}) are no colours of 8 bits, which --label_colors "
-            "needs"
+            "needs",
+            kind="mask_format",
         )
     pixels = images.load_pixels(image)
     if image.mode == "L" and bits < 8:
@@ -67,7 +79,8 @@ def decode(
         return gray_values(pixels)
     raise schema.DataError(
         f"its pixels ({image.mode}) are no labels; store masks as gray or palette PNG "
-        "files"
+        "files",
+        kind="mask_format",
     )
 
 
@@ -80,7 +93,8 @@ def check_values(pixels: np.ndarray) -> np.ndarray:
     if pixels.min() < 0 or pixels.max() > _MAX_VALUE:
         raise schema.DataError(
             f"its values reach from {pixels.min()} to {pixels.max()}; masks hold 0 to "
-            f"{_MAX_VALUE}"
+            f"{_MAX_VALUE}",
+            kind="values_out_of_range",
         )
     return pixels.astype(np.int32)
 
@@ -94,11 +108,7 @@ def gray_values(pixels: np.ndarray) -> np.ndarray:
     channels = pixels[..., :3]
     is_colored = (channels[..., 1:] != channels[..., :1]).any(-1)
     if is_colored.any():
-        colors = _describe_colors(channels[is_colored])
-        raise schema.DataError(
-            f"it is coloured ({colors}); say what class each colour is with "
-            "--label_colors=FILE or --label_colors=voc, cityscapes or camvid"
-        )
+        raise _refuse_colors(channels, is_colored)
     return check_values(channels[..., 0])
 
 
@@ -115,29 +125,100 @@ def look_up_colors(
     index = np.searchsorted(table[:, 0], codes).clip(max=len(table) - 1)
     is_unknown = table[index, 0] != codes
     if is_unknown.any():
-        raise schema.DataError(
-            "--label_colors does not list all its colours "
-            f"({_describe_colors(pixels[is_unknown])}); add them there, named `ignore` "
-            "if they are no class"
-        )
+        raise _refuse_unknown_colors(pixels, is_unknown)
     return table[index, 1].astype(np.int32)
 
 
+def find_colors(pixels: np.ndarray) -> tuple[list[palettes.Color], np.ndarray]:
+    """Returns the colours of some pixels, [..., 3], the most frequent first.
+
+    Returns:
+      The colours, and the number of pixels of each, int64 [num_colors].
+    """
+    codes, counts = np.unique(_codes(pixels), return_counts=True)
+    order = np.argsort(-counts, kind="stable")
+    low = 2**16 - 1
+    colors = [(c >> 32, c >> 16 & low, c & low) for c in codes[order].tolist()]
+    return colors, counts[order]
+
+
+def is_photo(counts: np.ndarray) -> bool:
+    """Tells by the numbers of pixels of its colours whether an image is a photo."""
+    return (
+        counts.size > _MAX_FLAT_COLORS
+        and counts[:_NUM_MAIN_COLORS].sum() < counts.sum() / 2
+    )
+
+
+def is_drawing(counts: np.ndarray) -> bool:
+    """Tells by the numbers of pixels of its colours whether an image has few."""
+    return counts.size <= min(_MAX_FLAT_COLORS, counts.sum() / _LEAST_PIXELS_OF_COLOR)
+
+
+def _refuse_colors(pixels: np.ndarray, is_colored: np.ndarray) -> schema.DataError:
+    """Says what to do about a coloured mask, [height, width, 3]."""
+    found, counts = find_colors(pixels)
+    shown = _describe_colors(pixels[is_colored])
+    if len(found) > _MAX_FLAT_COLORS:
+        if is_photo(counts):
+            return schema.DataError(
+                f"its {len(found)} colours are those of a photo; name the masks in its "
+                "place",
+                kind="mask_is_photo",
+            )
+        return schema.DataError(
+            f"it is coloured, and blended: {len(found)} colours ({shown}), as "
+            "smoothing and resizing make them; export it without smoothing, and resize "
+            "by nearest neighbour",
+            kind="interpolated_mask",
+        )
+    known = palettes.find_by_colors(found)
+    if known:
+        names = " or ".join(f"--label_colors={name}" for name in known)
+        remedy = f"all its colours are listed by {names}"
+    else:
+        remedy = (
+            "say what class each colour is with --label_colors=FILE or "
+            "--label_colors=voc, cityscapes or camvid"
+        )
+    return schema.DataError(f"it is coloured ({shown}); {remedy}", kind="coloured_mask")
+
+
+def _refuse_unknown_colors(
+    pixels: np.ndarray, is_unknown: np.ndarray
+) -> schema.DataError:
+    """Says what to do about colours, [height, width, 3], that have no class."""
+    shown = _describe_colors(pixels[is_unknown])
+    found, _ = find_colors(pixels[is_unknown])
+    if len(found) > _MAX_FLAT_COLORS and is_unknown.mean() < 0.5:
+        return schema.DataError(
+            f"--label_colors does not list {len(found)} of its colours ({shown}), "
+            f"which are {is_unknown.mean():.0%} of its pixels: blends, as smoothing "
+            "and resizing make them; export it without smoothing, and resize by "
+            "nearest neighbour",
+            kind="interpolated_mask",
+        )
+    return schema.DataError(
+        f"--label_colors does not list all its colours ({shown}); add them there, "
+        "named `ignore` if they are no class",
+        kind="unlisted_color",
+    )
+
+
 def _codes(colors) -> np.ndarray:
-    """Returns one number, int32 [...], for each colour, [..., 3]."""
-    red, green, blue = np.moveaxis(np.asarray(colors, np.int32), -1, 0)
-    return red << 16 | green << 8 | blue
+    """Returns one number, int64 [...], for each colour, [..., 3], of up to 16 bits."""
+    red, green, blue = np.moveaxis(np.asarray(colors, np.int64), -1, 0)
+    return red << 32 | green << 16 | blue
 
 
 def _describe_colors(pixels: np.ndarray) -> str:
     """Names the most frequent of some pixels' colours, [num_pixels, 3], with counts."""
-    colors, counts = np.unique(pixels, axis=0, return_counts=True)
-    order = np.argsort(-counts, kind="stable")
+    colors, counts = find_colors(pixels)
     shown = [
-        f"{counts[i]} pixels of ({', '.join(str(int(c)) for c in colors[i])})"
-        for i in order[:_MAX_COLORS_SHOWN]
+        f"{count} pixels of {color}"
+        for color, count in zip(colors[:_MAX_COLORS_SHOWN], counts, strict=False)
     ]
-    rest = len(order) - len(shown)
+    rest = len(colors) - len(shown)
     return ", ".join(shown) + (f" and {rest} more colours" if rest else "")
 
 
@@ -159,7 +240,8 @@ def _check_lossless(image, encoded: bytes) -> None:
     if is_lossy:
         raise schema.DataError(
             "its compression (JPEG, or lossy WebP) changes labels near every edge; "
-            "export masks as PNG from where they were drawn"
+            "export masks as PNG from where they were drawn",
+            kind="lossy_mask",
         )
 
 

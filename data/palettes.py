@@ -1,5 +1,7 @@
 """Mask colours, and those of well-known data sets."""
 
+from collections.abc import Iterable
+
 from data import schema
 
 IGNORED_NAMES = ("ignore", "void")
@@ -104,3 +106,32 @@ PALETTES: dict[str, tuple[tuple[str, Color], ...]] = {
     ),
 }
 """Classes in the order of their labels; one may have several colours."""
+
+
+def luminance(color: Color) -> int:
+    """Returns the gray, 0..255, that Pillow and most tools make of a colour.
+
+    The weights are those of ITU-R 601-2, in units of 2^-16.
+    """
+    red, green, blue = color
+    return (19595 * red + 38470 * green + 7471 * blue + 2**15) >> 16
+
+
+def find_by_colors(colors: Iterable[Color]) -> tuple[str, ...]:
+    """Names the known palettes that have all of some colours."""
+    colors = set(colors)
+    return tuple(
+        name
+        for name, rows in PALETTES.items()
+        if colors <= {color for _, color in rows}
+    )
+
+
+def find_by_grays(values: Iterable[int]) -> tuple[str, ...]:
+    """Names the known palettes whose colours, turned gray, give all of some values."""
+    values = set(values)
+    return tuple(
+        name
+        for name, rows in PALETTES.items()
+        if values <= {luminance(color) for _, color in rows}
+    )

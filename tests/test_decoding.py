@@ -184,3 +184,57 @@ def test_kinds_of_masks_may_change_from_one_example_to_the_next():
     np.testing.assert_array_equal(results[0], LABEL)
     np.testing.assert_array_equal(results[1], LABEL.astype(int) + 300)
     np.testing.assert_array_equal(results[2], test_masks.LABEL)
+
+
+FLAT = np.kron(LABEL % 3, np.ones((8, 8), np.uint8))
+NOISE = np.random.default_rng(8).integers(0, 256, (*FLAT.shape, 3), np.uint8)
+
+
+def test_mask_in_place_of_the_photo_is_refused():
+    mask = encode(FLAT)
+
+    with pytest.raises(schema.DataError, match="the two files are the same") as caught:
+        decoding.decode_pair(mask, mask)
+    assert caught.value.kind == "image_is_mask"
+    assert not decode_in_graph(mask, mask)[2]
+
+
+def test_photo_in_black_may_have_an_empty_mask():
+    black = encode(np.zeros((4, 5), np.uint8))
+
+    check(black, black, (np.zeros((4, 5, 3)), np.zeros((4, 5))))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+@pytest.mark.parametrize("flat", [FLAT, np.dstack([FLAT * 99, FLAT, FLAT * 0])])
+def test_photo_and_mask_in_each_others_place_are_told(kind, flat):
+    with pytest.raises(schema.DataError, match="two are swapped; swap the") as caught:
+        decoding.decode_pair(encode(flat), encode(NOISE, kind=kind))
+    assert caught.value.kind == "swapped"
+
+
+@pytest.mark.parametrize(
+    "image, mask, kind",
+    [
+        (encode(NOISE), encode(NOISE), "mask_is_photo"),
+        (encode(FLAT), encode(FLAT * 99, kind="JPEG"), "lossy_mask"),
+        (encode(NOISE), encode(FLAT * 99, kind="JPEG"), "lossy_mask"),
+        (encode(FLAT)[:-20], encode(NOISE), "mask_is_photo"),
+    ],
+)
+def test_other_pairs_are_not_swapped(image, mask, kind):
+    with pytest.raises(schema.DataError) as caught:
+        decoding.decode_pair(image, mask)
+    assert caught.value.kind == kind
+
+
+def test_python_in_the_graph_keeps_no_state():
+    """Op determinism would run it for one example at a time."""
+    spec = tf.TensorSpec([], tf.string)
+    graph = tf.function(decoding.decode).get_concrete_function(spec, spec).graph
+    functions = graph.as_graph_def().library.function
+    ops = {op.op for op in graph.as_graph_def().node}
+    ops |= {op.op for function in functions for op in function.node_def}
+
+    assert "PyFuncStateless" in ops
+    assert not ops & {"PyFunc", "EagerPyFunc"}

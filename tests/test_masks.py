@@ -262,3 +262,78 @@ def test_truncated_mask_is_refused():
 
     with pytest.raises(schema.DataError, match="it cannot be decoded"):
         masks.decode(encoded[:-60])
+
+
+def test_damaged_checksum_is_refused_as_in_a_graph():
+    """Pillow passes over it."""
+    encoded = bytearray(encode(Image.fromarray(LABEL)))
+    encoded[encoded.index(b"IEND") - 5] ^= 1  # The last byte of the pixels' checksum.
+
+    with pytest.raises(schema.DataError, match="cannot be decoded") as caught:
+        masks.decode(bytes(encoded))
+    assert caught.value.kind == "damaged_file"
+
+
+def test_colours_of_known_palettes_are_told():
+    pixels = np.array([[[128, 0, 0], [0, 128, 0], [64, 0, 0]]], np.uint8)
+
+    with pytest.raises(schema.DataError) as caught:
+        masks.decode(encode(Image.fromarray(pixels)))
+
+    assert caught.value.kind == "coloured_mask"
+    assert str(caught.value).endswith("colours are listed by --label_colors=voc")
+
+
+def turn_a_little(label) -> bytes:
+    """Blends the colours of 1, 2 and 3 at all edges."""
+    colors = np.array([[0, 0, 0], [250, 30, 0], [0, 60, 200]], np.uint8)
+    large = np.kron(colors[label % 3], np.ones((12, 12, 1), np.uint8))
+    image = Image.fromarray(large).rotate(7, Image.Resampling.BICUBIC)
+    return encode(image)
+
+
+def test_blended_colours_are_told():
+    with pytest.raises(schema.DataError, match="blended: .* nearest neigh") as caught:
+        masks.decode(turn_a_little(LABEL))
+    assert caught.value.kind == "interpolated_mask"
+
+
+def test_blends_of_listed_colours_are_told():
+    colors = (((0, 0, 0), 0), ((250, 30, 0), 1), ((0, 60, 200), 2))
+
+    with pytest.raises(schema.DataError, match=r"of its colours .*: blends") as caught:
+        masks.decode(turn_a_little(LABEL), colors)
+    assert caught.value.kind == "interpolated_mask"
+
+
+def test_photo_is_told():
+    noise = np.random.default_rng(1).integers(0, 256, (20, 30, 3), np.uint8)
+
+    with pytest.raises(schema.DataError, match="600 colours are those of a photo"):
+        masks.decode(encode(Image.fromarray(noise)))
+
+
+def test_colours_are_found_the_most_frequent_first():
+    pixels = np.array([[[1, 2, 3], [255, 0, 7], [255, 0, 7]]], np.uint8)
+
+    colors, counts = masks.find_colors(pixels)
+
+    assert colors == [(255, 0, 7), (1, 2, 3)]
+    np.testing.assert_array_equal(counts, [2, 1])
+
+
+def test_luminance_is_that_of_pillow():
+    colors = [color for rows in palettes.PALETTES.values() for _, color in rows]
+    image = Image.fromarray(np.array([colors], np.uint8)).convert("L")
+
+    expected = np.asarray(image)[0].tolist()
+
+    assert [palettes.luminance(color) for color in colors] == expected
+
+
+def test_palettes_are_found_by_colours_and_grays():
+    assert palettes.find_by_colors([(128, 0, 0), (64, 0, 0)]) == ("voc",)
+    assert palettes.find_by_colors([(128, 0, 0), (0, 0, 0)]) == ("voc", "camvid")
+    assert palettes.find_by_colors([(128, 0, 1)]) == ()
+    # (128, 64, 128) is 90 and (244, 35, 232) is 120.
+    assert palettes.find_by_grays([90, 120]) == ("cityscapes",)
