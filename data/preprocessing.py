@@ -1,15 +1,17 @@
 """From encoded examples to uint8 arrays of one size, checked."""
 
 import dataclasses
+import functools
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from data import decoding, palettes, schema
+from data import decoding, mask_values, palettes, schema
 
-_UNKNOWN = -1
-_MAX_VALUES_SHOWN = 12
+UNKNOWN = -1
+"""What `Preprocessor.class_table` has for a value that is no class."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,8 +52,8 @@ class Preprocessor:
         image, values, is_valid = decoding.decode(
             example["image"], example["label"], self.label_colors
         )
-        classes = tf.gather(self._make_table(), values)
-        is_valid &= tf.reduce_all(classes != _UNKNOWN)
+        classes = tf.gather(self.class_table, values)
+        is_valid &= tf.reduce_all(classes != UNKNOWN)
         return {
             "image": self._resize_image(image),
             "label": self._resize_label(tf.cast(classes, tf.uint8)),
@@ -69,34 +71,51 @@ class Preprocessor:
           One sentence without a full stop, or nothing if all is well.
         """
         try:
-            _, values = decoding.decode_pair(
-                example["image"], example["label"], self.label_colors
-            )
+            self.check(example)
         except schema.DataError as error:
             return str(error)
-        found = np.unique(values)
-        unknown = found[self._make_table()[found] == _UNKNOWN]
-        if not unknown.size:
-            return ""
-        if self.label_map:
-            return (
-                f"the mask holds the values {_join(found)}, of which --label_map does "
-                f"not list {_join(unknown)}; add a row for each"
-            )
-        rest = [int(value) for value in found if value != self.ignore_label]
-        advice = ""
-        if rest[-1] - rest[0] < self.num_classes:
-            advice = f"; did you mean --label_offset={-rest[0]}?"
-        return (
-            f"the mask holds the values {_join(found)}; with "
-            f"--label_offset={self.label_offset} and --ignore_label="
-            f"{self.ignore_label} they must give classes 0 to {self.num_classes - 1} "
-            f"(--num_classes={self.num_classes}){advice}"
+        return ""
+
+    def check(self, example: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+        """Decodes an example and looks for all that makes the call refuse it.
+
+        Args:
+          example: what goes into the call, as NumPy values.
+
+        Returns:
+          Image and mask values, as `decoding.decode_pair`.
+
+        Raises:
+          schema.DataError: if it cannot be used; `explain` gives its message.
+        """
+        image, values = decoding.decode_pair(
+            example["image"], example["label"], self.label_colors
+        )
+        if diagnosis := self.diagnose(mask_values.count(values)):
+            raise schema.DataError(str(diagnosis), kind=diagnosis.kind)
+        return image, values
+
+    def diagnose(
+        self, counts: Mapping[int, int], *, subject: str = "the mask holds"
+    ) -> mask_values.Diagnosis | None:
+        """Says what is wrong with mask values; see `mask_values.diagnose`."""
+        unknown = [value for value in counts if self.class_table[value] == UNKNOWN]
+        return mask_values.diagnose(counts, unknown, self.convention, subject=subject)
+
+    @property
+    def convention(self) -> mask_values.Convention:
+        """What the settings say of mask values."""
+        return mask_values.Convention(
+            num_classes=self.num_classes,
+            label_offset=self.label_offset,
+            ignore_label=self.ignore_label,
+            has_label_map=bool(self.label_map),
         )
 
-    def _make_table(self) -> np.ndarray:
-        """Returns the class of each mask value, int32, `_UNKNOWN` where it has none."""
-        table = np.full(palettes.IGNORED_VALUE + 1, _UNKNOWN, np.int32)
+    @functools.cached_property
+    def class_table(self) -> np.ndarray:
+        """The class of each mask value, int32 [65537], or `UNKNOWN`."""
+        table = np.full(palettes.IGNORED_VALUE + 1, UNKNOWN, np.int32)
         table[palettes.IGNORED_VALUE] = schema.IGNORE_LABEL
         if not self.label_map:
             for label in range(self.num_classes):
@@ -118,12 +137,3 @@ class Preprocessor:
         # Any other method would invent labels between those of the mask.
         resized = tf.image.resize(label[..., tf.newaxis], self.image_size, "nearest")
         return resized[..., 0]
-
-
-def _join(values: np.ndarray) -> str:
-    """Lists mask values, an ignored colour left out."""
-    shown = [str(value) for value in values if value != palettes.IGNORED_VALUE]
-    rest = len(shown) - _MAX_VALUES_SHOWN
-    if rest > 0:
-        shown = [*shown[:_MAX_VALUES_SHOWN], f"{rest} more up to {shown[-1]}"]
-    return ", ".join(shown)
