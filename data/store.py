@@ -247,6 +247,14 @@ def read_name(source: schema.Source, index: int) -> str:
     return _read_raw(source, index)["name"].decode("utf-8", "replace")
 
 
+def explain_read_error(error: tf.errors.OpError) -> str:
+    """Returns what the system says of a file, which names it, without names of ops."""
+    message = error.message.splitlines()[0].rpartition("Iterator::")[2]
+    message = message.partition(": ")[2] or message
+    message = message.partition("}} ")[2] or message
+    return f"it cannot be read ({message.partition(' [Op:')[0]})"
+
+
 def _read_raw(source: schema.Source, index: int) -> dict[str, np.ndarray]:
     return next(source.examples(index, index + 1).as_numpy_iterator())
 
@@ -257,10 +265,8 @@ def _bad_example(
     place = f"{source.name}, example {index}"
     try:
         example = _read_raw(source, index)
-    except tf.errors.OpError as error:  # The message of the system names the file.
-        message = error.message.splitlines()[0].rpartition("Iterator::")[2]
-        message = message.partition(": ")[2] or message
-        return schema.DataError(f"{place}: it cannot be read ({message}).")
+    except tf.errors.OpError as error:
+        return schema.DataError(f"{place}: {explain_read_error(error)}.")
     names = [
         example[key].decode("utf-8", "replace")
         for key in ("name", "label_name")

@@ -1,0 +1,380 @@
+"""Every example is looked at once, and what is wrong with it is a fact like others."""
+
+import io
+import time
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from data import findings, inspection, mask_values, preprocessing, schema
+from tests import helpers, test_store
+
+PREPROCESSOR = preprocessing.Preprocessor((32, 32), 3)
+INFO = schema.DatasetInfo(("sky", "bird", "sea"))
+
+
+def encode(pixels) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+def make_photo(number=0, shape=(40, 48)):
+    return np.random.default_rng(number).integers(0, 256, (*shape, 3), np.uint8)
+
+
+def make_source(*pairs):
+    """Makes a source, read from beginning to end, of pairs of pixels or files."""
+    pairs = [[p if isinstance(p, bytes) else encode(p) for p in pair] for pair in pairs]
+    return test_store.ListSource(*map(list, zip(*pairs, strict=True)))
+
+
+def walk(source, preprocessor=PREPROCESSOR):
+    return list(inspection.walk(source, preprocessor))
+
+
+def summarize(source, preprocessor=PREPROCESSOR):
+    facts = inspection.walk(source, preprocessor)
+    return inspection.summarize(source.name, facts, preprocessor)
+
+
+def judge(source, *, preprocessor=PREPROCESSOR, image_size=(32, 32), is_training=True):
+    """Returns the findings of a split by kind."""
+    found = findings.judge_split(
+        summarize(source, preprocessor),
+        preprocessor,
+        info=INFO if preprocessor else None,
+        image_size=image_size,
+        convention=mask_values.Convention(3 if preprocessor else None),
+        is_training=is_training,
+    )
+    return {finding.kind: finding for finding in found}
+
+
+# Each class has a third of the pixels of each row.
+LABEL = (np.add.outer(np.arange(40), np.arange(48)) % 3).astype(np.uint8)
+
+
+def test_facts_come_in_order_from_files_read_at_random(tmp_path):
+    source = helpers.FileSource(tmp_path, num_examples=40)
+    masks = [tf.io.decode_png(tf.io.read_file(m)).numpy()[..., 0] for m in source.masks]
+
+    facts = walk(source)
+
+    assert [fact.index for fact in facts] == list(range(40))
+    assert [fact.files[0] for fact in facts] == [f"{i}.jpg" for i in range(40)]
+    assert [fact.size for fact in facts] == [mask.shape for mask in masks]
+    for fact, mask in zip(facts, masks, strict=True):
+        assert fact.value_counts == {v: int((mask == v).sum()) for v in range(3)}
+        assert (fact.kind, fact.message) == ("", "")
+
+
+def test_facts_come_in_order_from_records():
+    source = make_source(*((make_photo(i), LABEL) for i in range(40)))
+
+    assert [fact.files[0] for fact in walk(source)] == [
+        f"picture_{i}.jpg" for i in range(40)
+    ]
+    assert source.num_reads == 1
+
+
+def test_what_cannot_be_used_ends_nothing(tmp_path):
+    source = helpers.FileSource(tmp_path, num_examples=6)
+    (tmp_path / "1.jpg").unlink()
+    (tmp_path / "2.png").write_bytes(b"")
+    (tmp_path / "4.png").write_bytes(encode(LABEL))
+
+    facts = walk(source)
+
+    assert [fact.kind for fact in facts] == [
+        "", "unreadable_file", "no_image_file", "", "size_mismatch", ""
+    ]  # fmt: skip
+    assert facts[1].message == (
+        f"it cannot be read ({tmp_path}/1.jpg; No such file or directory)"
+    )
+    assert facts[4].message.startswith("the image has ")
+
+
+def test_facts_are_those_of_the_preprocessor():
+    """The message is that of training, word for word."""
+    source = make_source((make_photo(), LABEL), (make_photo(), LABEL + 1))
+    examples = list(source.examples().as_numpy_iterator())
+
+    facts = walk(source)
+
+    assert [fact.message for fact in facts] == [
+        PREPROCESSOR.explain(example) for example in examples
+    ]
+    assert facts[1].kind == "values_out_of_range"
+
+
+def test_few_examples_wait_in_memory(monkeypatch):
+    monkeypatch.setattr(inspection.os, "cpu_count", lambda: 2)
+    source = make_source(*((make_photo(0, (8, 8)), LABEL[:8, :8]) for _ in range(50)))
+    read = []
+    original = source.examples
+
+    def examples():
+        return original().map(
+            lambda e: (tf.py_function(lambda: read.append(0), [], []), e)[1]
+        )
+
+    source.examples = examples
+    walking = inspection.walk(source, PREPROCESSOR)
+
+    next(walking)
+    time.sleep(0.1)
+
+    assert len(read) < 20
+    assert len(list(walking)) == 49
+
+
+def test_sums_are_those_of_all_masks():
+    other = np.full((40, 48), 2, np.uint8)
+    other[0, :7] = 255
+    bad = LABEL * 9
+
+    split = summarize(
+        make_source(
+            (make_photo(1), LABEL), (make_photo(2), other), (make_photo(3), bad)
+        )
+    )
+
+    thirds = 40 * 48 // 3
+    assert split.value_counts == {
+        0: 2 * thirds, 1: thirds, 2: 4 * thirds - 7, 255: 7, 9: thirds, 18: thirds
+    }  # fmt: skip
+    assert split.bad_counts == {0: thirds, 9: thirds, 18: thirds}
+    assert split.class_pixels[[0, 1, 2, 255]].tolist() == [
+        thirds, thirds, 4 * thirds - 7, 7
+    ]  # fmt: skip
+    assert split.class_examples[[0, 1, 2, 255]].tolist() == [1, 1, 2, 1]
+    assert split.ignored_shares == {1: 7 / (40 * 48)}
+    assert all(fact.value_counts == {} for fact in split.examples)
+
+
+@pytest.mark.parametrize(
+    "image, label, expected",
+    [
+        (LABEL, LABEL, True),
+        (LABEL[::-1], LABEL, True),
+        (LABEL * 2, LABEL, False),
+        (LABEL * 0, LABEL * 0, False),
+        # Drawings in black and white may be what is to be segmented.
+        (LABEL // 2 * 255, LABEL // 2 * 255, True),
+        (LABEL[::-1] // 2 * 255, LABEL // 2 * 255, False),
+        (np.dstack([LABEL, LABEL, LABEL[::-1]]), LABEL, False),
+    ],
+)
+def test_image_that_holds_the_values_of_the_mask(image, label, expected):
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "BMP")
+    facts = walk(make_source((file.getvalue(), label)), None)
+
+    assert facts[0].has_label_image == expected
+
+
+def test_same_pixels_have_the_same_digest_in_any_file():
+    file = io.BytesIO()
+    Image.fromarray(make_photo()).save(file, "BMP")
+    turned = np.ascontiguousarray(make_photo().swapaxes(0, 1))
+
+    facts = walk(
+        make_source(
+            (make_photo(), LABEL), (file.getvalue(), LABEL[::-1]),
+            (turned, np.ascontiguousarray(LABEL.T)),
+        )
+    )  # fmt: skip
+
+    digests = [fact.image_digest for fact in facts]
+    assert digests[0] == digests[1] != digests[2]
+    assert facts[0].label_digest != facts[1].label_digest
+
+
+def test_some_examples_are_read_alike_at_random_and_in_turn(tmp_path):
+    at_random = helpers.FileSource(tmp_path, num_examples=6)
+    in_turn = test_store.ListSource(
+        [tf.io.read_file(path).numpy() for path in at_random.images],
+        [tf.io.read_file(path).numpy() for path in at_random.masks],
+    )
+
+    for ids in ([], [4, 1], [0, 5]):
+        read = [list(inspection.read_examples(s, ids)) for s in (at_random, in_turn)]
+        assert len(read[0]) == len(ids)
+        for a, b in zip(*read, strict=True):
+            assert (a["image"], a["label"]) == (b["image"], b["label"])
+
+
+def test_record_after_a_damaged_one_is_lost(tmp_path):
+    source = make_source(*((make_photo(i), LABEL) for i in range(4)))
+    original = source.examples
+
+    def examples():
+        def check(example):
+            bad = tf.debugging.assert_none_equal(example["name"], b"picture_2.jpg")
+            with tf.control_dependencies([bad]):
+                return tf.nest.map_structure(tf.identity, example)
+
+        return original().map(check)
+
+    source.examples = examples
+
+    assert [fact.kind for fact in walk(source)] == ["", "", "unreadable_file"]
+
+
+# Findings
+
+
+def test_weights_are_inverse_roots_with_a_mean_of_one():
+    """1 / sqrt(100) : 1 / sqrt(25) = 1 : 2; (100 * w + 25 * 2 * w) / 125 = 1."""
+    weights = findings.suggest_weights(np.array([100, 0, 25]))
+
+    np.testing.assert_allclose(weights, [125 / 150, 0, 250 / 150])
+
+
+def test_imbalance_names_classes_ratio_and_weights():
+    """1914 / 6 = 319 to 1; k = 1920 / (43.749 + 2.449) = 41.56."""
+    label = np.zeros((40, 48), np.uint8)
+    label[0, :6] = 1
+
+    found = judge(make_source((make_photo(), label)))["imbalance"]
+
+    assert found.message == (
+        "sky has 319 times the pixels of bird, which may never be predicted; try "
+        "--class_weights=inverse_sqrt, which weighs sky 0.95, bird 17"
+    )
+
+
+@pytest.mark.parametrize("num_pixels, expected", [(20, False), (19, True)])
+def test_imbalance_begins_at_a_hundred(num_pixels, expected):
+    """1900 / 20 = 95; 1901 / 19 = 100.05."""
+    label = np.zeros((40, 48), np.uint8)
+    label[0, :num_pixels] = 1
+
+    assert ("imbalance" in judge(make_source((make_photo(), label)))) == expected
+
+
+def test_evaluation_needs_no_balance_and_may_have_one_class():
+    label = np.zeros((40, 48), np.uint8)
+    found = judge(make_source((make_photo(), label)), is_training=False)
+    assert found["one_class"].severity == "warning"
+    label[0, :3] = 1
+
+    found = judge(make_source((make_photo(), label)), is_training=False)
+
+    assert found.keys() == {"class_without_pixels"}
+    assert "(sea): they have no score" in found["class_without_pixels"].message
+
+
+@pytest.mark.parametrize(
+    "shape, kind",
+    [
+        ((40, 48), None),
+        ((20, 50), None),  # 2.5 to 1
+        ((20, 51), "odd_aspect"),
+        ((51, 20), "odd_aspect"),
+        ((8, 8), None),
+        ((7, 14), "small_image"),
+    ],
+)
+def test_sizes(shape, kind):
+    found = judge(make_source((make_photo(0, shape), np.resize(LABEL, shape))))
+
+    assert found.keys() == ({kind} if kind else set())
+
+
+def test_aspect_is_that_of_the_image_size():
+    source = make_source((make_photo(0, (20, 80)), np.resize(LABEL, (20, 80))))
+
+    assert judge(source, image_size=(32, 96)) == {}
+
+
+def test_mostly_ignored_is_more_than_95_percent():
+    labels = [LABEL.copy(), LABEL.copy()]
+    labels[0][:38] = 255  # 95% of 40 rows.
+    labels[1].ravel()[: 38 * 48 + 1] = 255
+
+    found = judge(make_source((make_photo(1), labels[0]), (make_photo(2), labels[1])))
+
+    assert found["mostly_ignored"].files == ("picture_1.jpg",)
+
+
+def test_duplicates_are_grouped():
+    source = make_source(
+        *((make_photo(i), LABEL) for i in (1, 2, 1, 3, 1)),
+        (make_photo(3), LABEL[::-1]),
+    )
+
+    found = judge(source)
+
+    assert found["duplicate"].files == (
+        "picture_0.jpg = picture_2.jpg = picture_4.jpg",
+    )
+    assert found["conflicting_duplicate"].files == ("picture_3.jpg = picture_5.jpg",)
+
+
+def test_leaks_are_counted_with_their_conflicts():
+    train = summarize(make_source((make_photo(1), LABEL), (make_photo(2), LABEL)))
+    other = summarize(
+        make_source((make_photo(2), LABEL), (make_photo(1), LABEL[::-1]),
+                    (make_photo(5), LABEL))
+    )  # fmt: skip
+
+    (found,) = findings.judge_both(train, other)
+
+    assert "2 images of" in found.message
+    assert "1 of them with another mask" in found.message
+    assert found.files == (
+        "picture_1.jpg = picture_0.jpg",
+        "picture_0.jpg = picture_1.jpg",
+    )
+
+
+def test_values_are_judged_by_the_whole_split():
+    """By itself, the first mask could as well have lost its palette: one value."""
+    pairs = [(make_photo(i), np.uint8(85) * (i == LABEL)) for i in range(3)]
+    pairs.append((make_photo(9), np.uint8([0, 85, 170])[LABEL]))
+
+    found = judge(make_source(*pairs))
+
+    assert found.keys() == {"stretched_values"}
+    assert len(found["stretched_values"].files) == 4
+
+
+def test_what_befell_one_mask_is_seen_in_it_alone():
+    source = make_source(
+        *((make_photo(i), LABEL) for i in range(3)), (make_photo(9), LABEL * 120)
+    )
+
+    found = judge(source)
+
+    assert found["stretched_values"].files == ("picture_3.jpg",)
+
+
+def test_photos_do_not_blur_the_judgement_of_other_masks():
+    source = make_source(
+        (make_photo(0), make_photo(1)[..., 0]), (make_photo(2), LABEL + 1)
+    )
+
+    found = judge(source)
+
+    assert found["mask_is_photo"].files == ("picture_0.jpg",)
+    assert "--label_offset=-1" in found["values_out_of_range"].message
+
+
+def test_colors_are_judged_by_the_whole_split():
+    """(0, 0, 0) and (128, 0, 0) are in the palettes of VOC and CamVid alike."""
+    both = np.uint8([[0, 0, 0], [128, 0, 0]])[LABEL % 2]
+    voc = np.uint8([[0, 0, 0], [64, 0, 0]])[LABEL % 2]
+
+    found = judge(make_source((make_photo(1), both), (make_photo(2), voc)))
+
+    assert found["coloured_mask"].message.endswith("say --label_colors=voc")
+
+
+def test_nothing_is_said_of_classes_where_none_are_known():
+    found = judge(make_source((make_photo(), LABEL)), preprocessor=None)
+
+    assert found.keys() == {"classes_unknown"}
