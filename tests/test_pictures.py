@@ -79,6 +79,72 @@ def test_gutters_are_white():
     assert (drawn[is_gutter] == _WHITE).all()
 
 
+def test_blend_is_half_image_half_colour():
+    """(10 + 128 + 1) // 2 = 69; (255 + 0 + 1) // 2 = 128; and so on."""
+    images = np.array([[[[10, 20, 30], [255, 7, 0]]]], np.uint8)
+    labels = np.array([[[1, 2]]], np.uint8)
+
+    blended = pictures.blend(images, labels, _PALETTE)
+
+    expected = [[[[69, 10, 15], [128, 68, 0]]]]
+    np.testing.assert_array_equal(blended, expected)
+
+
+def test_blend_hatches_ignored_pixels():
+    """Stripes of four pixels run up to the right: gray, image, gray, ..."""
+    images, labels, _ = _examples(12, 16, 1)
+    labels[:, :, 4:] = 255
+
+    blended = pictures.blend(images, labels, _PALETTE)[0]
+
+    for row in range(12):
+        for column in range(4, 16):
+            is_gray = (row + column) // 4 % 2 == 0
+            expected = _GRAY if is_gray else images[0, row, column]
+            np.testing.assert_array_equal(blended[row, column], expected)
+
+
+def test_contact_sheet_has_four_columns_and_a_legend():
+    images, labels, changed = _examples(96, 128)
+    names = ("sky", "bird", "sea")
+    sheet = pictures.draw_contact_sheet(
+        images, labels, images[::-1], changed, class_names=names, palette=_PALETTE
+    )
+
+    columns = (
+        images,
+        pictures.blend(images, labels, _PALETTE),
+        images[::-1],
+        pictures.blend(images[::-1], changed, _PALETTE),
+    )
+    for example, top in enumerate((6, 204)):
+        for column, left in zip(columns, (6, 268, 530, 792), strict=True):
+            cell = sheet[top : top + 192, left : left + 256]
+            np.testing.assert_array_equal(cell[::2, ::2], column[example])
+    legend = sheet[402:]  # 6 + 2 * (192 + 6).
+    assert sheet.shape[1] == 6 + 4 * (256 + 6)
+    for color in (*_PALETTE, _GRAY):
+        assert (legend == color).all(-1).sum() > 200, color
+
+
+def test_legend_takes_as_many_lines_as_it_needs():
+    images, labels, _ = _examples(200, 200, 1)
+    palette = [(i, 0, 99) for i in range(100)]
+
+    def draw(num_classes):
+        names = [f"class number {i}" for i in range(num_classes)]
+        return pictures.draw_contact_sheet(
+            images, labels, images, labels,
+            class_names=names, palette=palette[:num_classes],
+        )  # fmt: skip
+
+    few, many = draw(3), draw(100)
+
+    assert few.shape[1] == many.shape[1]
+    assert many.shape[0] > few.shape[0] + 200
+    assert all((many == color).all(-1).any() for color in palette)
+
+
 def test_png_holds_the_picture(tmp_path):
     image = (np.arange(4 * 5 * 3).reshape(4, 5, 3) * 4).astype(np.uint8)
     pictures.write_png(tmp_path / "a.png", image)
