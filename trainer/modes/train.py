@@ -1,7 +1,6 @@
 """`--mode=train` and `--mode=train_and_evaluate`."""
 
 import pathlib
-import tempfile
 
 import tensorflow as tf
 from absl import logging
@@ -12,6 +11,7 @@ from trainer import (
     errors,
     experiment,
     loop,
+    model_dir,
     preemption,
     scoring,
     stall,
@@ -27,7 +27,7 @@ def run(config: config_lib.Config) -> None:
       errors.RunError: if the run cannot start or go on.
       schema.DataError: if examples cannot be used.
     """
-    _make_model_dir(config)
+    model_dir.make(config.run.model_dir)
     strategy = experiment.prepare_devices(config)
     stop = preemption.StopRequest()
     try:
@@ -104,20 +104,6 @@ def _train(config, setup, checkpointer, stop, is_resumed, is_chief) -> None:
     ):
         loop.run(setup, checkpointer, writer, stop)
     writer.close()
-
-
-def _make_model_dir(config: config_lib.Config) -> None:
-    """Makes the model dir and tries to write there, before any work is done."""
-    folder = pathlib.Path(config.run.model_dir)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise errors.ConfigError(
-            f"--model_dir={folder}: this folder cannot be written ({error.strerror}); "
-            "name another."
-        ) from error
 
 
 def _write_settings(config: config_lib.Config) -> None:
