@@ -105,7 +105,11 @@ def test_the_unusual_settings_are_all_the_settings_and_none_is_a_default():
 @pytest.mark.parametrize(
     ("name", "value", "rule"),
     [
-        ("mode", "test", "use one of train, evaluate, train_and_evaluate, benchmark"),
+        (
+            "mode",
+            "test",
+            "use one of train, evaluate, train_and_evaluate, benchmark, doctor",
+        ),
         ("seed", -1, "must be at least 0"),
         # 2^31 - 1 = 2147483647
         ("seed", 2147483648, "must be at most 2147483647"),

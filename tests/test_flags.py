@@ -130,7 +130,7 @@ def test_parsed_flags_reach_their_section():
         ("--optimizer=lion", r"--optimizer=lion: .*<adam\|adamw\|sgd>"),
         (
             "--mode=test",
-            r"--mode=test: .*<train\|evaluate\|train_and_evaluate\|benchmark>",
+            r"--mode=test: .*<train\|evaluate\|train_and_evaluate\|benchmark\|doctor>",
         ),
         ("--batch_size=many", "--batch_size=many: .*many"),
         ("--batch_size=1.5", r"--batch_size=1\.5: .*1\.5"),

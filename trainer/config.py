@@ -84,8 +84,9 @@ class RunConfig(_Section):
 
     mode: str = _setting(
         "train_and_evaluate",
-        "What to do.",
-        choices=("train", "evaluate", "train_and_evaluate", "benchmark"),
+        "What to do; doctor looks through the data set, trains nothing, and tells what "
+        "is wrong and what mends it.",
+        choices=("train", "evaluate", "train_and_evaluate", "benchmark", "doctor"),
     )
     model_dir: str = _setting(
         "", "Folder of the run: settings, checkpoints, TensorBoard data, pictures."

@@ -11,6 +11,10 @@ class RunError(Exception):
     exit_code = 1
 
 
+class FindingsError(RunError):
+    """A data set in which `--mode=doctor` found something."""
+
+
 class ConfigError(RunError, ValueError):
     """A flag, or a combination of flags, that cannot work."""
 

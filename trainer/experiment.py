@@ -7,7 +7,7 @@ plain objects that know no flag.
 import concurrent.futures
 import dataclasses
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import keras
 import numpy as np
@@ -16,8 +16,10 @@ from absl import logging
 
 from data import (
     augment,
+    balance,
     device_store,
     labels,
+    mask_values,
     pipeline,
     preprocessing,
     schema,
@@ -208,6 +210,66 @@ class TrainSetup:
         }
 
 
+@dataclasses.dataclass(frozen=True)
+class InspectionSetup:
+    """What looking through a data set needs.
+
+    Attributes:
+      train: the split to train on; its files may have problems.
+      evaluation: the one to evaluate on, None if it cannot be opened.
+      evaluation_error: why it cannot.
+      info: classes of the data set; None if it is not known how many there are.
+      preprocessor: how examples become arrays; None without `info`.
+      convention: what the settings say of mask values.
+      augment: the random changes to training examples.
+    """
+
+    train: schema.Source
+    evaluation: schema.Source | None
+    evaluation_error: schema.DataError | None
+    info: schema.DatasetInfo | None
+    preprocessor: preprocessing.Preprocessor | None
+    convention: mask_values.Convention
+    augment: Callable
+
+
+def prepare_inspection(config: config_lib.Config) -> InspectionSetup:
+    """Makes what `--mode=doctor` needs.
+
+    Args:
+      config: all settings.
+
+    Raises:
+      schema.DataError: if there is no split to train on, or settings and files
+        contradict each other.
+    """
+    train = _open_source(config, is_training=True, allow_problems=True)
+    evaluation, evaluation_error = None, None
+    try:
+        evaluation = _open_source(config, is_training=False, allow_problems=True)
+    except schema.DataError as error:
+        evaluation_error = error
+    info, preprocessor = None, None
+    convention = mask_values.Convention(None, ignore_label=config.data.ignore_label)
+    try:
+        info = _resolve_info(config, train)
+    except schema.DataError as error:
+        if error.kind != "classes_unknown":
+            raise
+    else:
+        preprocessor = _make_preprocessor(config, info)
+        convention = preprocessor.convention
+    return InspectionSetup(
+        train=train,
+        evaluation=evaluation,
+        evaluation_error=evaluation_error,
+        info=info,
+        preprocessor=preprocessor,
+        convention=convention,
+        augment=_make_augment(config),
+    )
+
+
 def prepare_evaluation(
     config: config_lib.Config, strategy: tf.distribute.Strategy
 ) -> EvalSetup:
@@ -252,7 +314,9 @@ def prepare_training(
     used = [source]
     if config.run.mode != "train":
         used.append(_open_source(config, is_training=False))
-    opening, *eval_opening = _open_in_background(config, strategy, info, used)
+    opening, *eval_opening = _open_in_background(
+        config, strategy, info, used, is_training=True
+    )
     with strategy.scope():
         model = _build_model(config, info, strategy)
         optimizer = _build_optimizer(config.optimizer, num_steps)
@@ -321,7 +385,9 @@ def prepare_devices(config: config_lib.Config) -> tf.distribute.Strategy:
     return strategy
 
 
-def _open_source(config: config_lib.Config, *, is_training: bool) -> schema.Source:
+def _open_source(
+    config: config_lib.Config, *, is_training: bool, allow_problems: bool = False
+) -> schema.Source:
     data = config.data
     return sources.open_source(
         data.dataset,
@@ -335,6 +401,7 @@ def _open_source(config: config_lib.Config, *, is_training: bool) -> schema.Sour
         mask_pattern=data.masks,
         train_fraction=data.train_fraction,
         seed=config.run.seed,
+        allow_problems=allow_problems,
     )
 
 
@@ -357,12 +424,22 @@ def _open_in_background(
     strategy: tf.distribute.Strategy,
     info: schema.DatasetInfo,
     used: Sequence[schema.Source],
+    *,
+    is_training: bool = False,
 ) -> list[concurrent.futures.Future]:
-    """Opens stores one after the other, while the caller builds the model."""
+    """Opens stores one after the other, while the caller builds the model.
+
+    With `is_training` the first of them is the split to train on, and is checked.
+    """
+
+    def open_store(index, source):
+        examples = _open_store(config, strategy, info, source)
+        if is_training and index == 0:
+            _check_classes(config, info, examples)
+        return examples
+
     executor = concurrent.futures.ThreadPoolExecutor(max_workers=1)
-    openings = [
-        executor.submit(_open_store, config, strategy, info, source) for source in used
-    ]
+    openings = [executor.submit(open_store, *item) for item in enumerate(used)]
     if cluster.num_workers(strategy) > 1:
         # Workers exchange what they decoded, and the variables of the model: all must
         # come in the same order everywhere.
@@ -378,14 +455,7 @@ def _open_store(
     source: schema.Source,
 ) -> pipeline.Examples:
     """Opens the examples of a source where `--cache` wants them."""
-    preprocessor = preprocessing.Preprocessor(
-        image_size=config.data.image_size,
-        num_classes=info.num_classes,
-        label_offset=info.label_offset,
-        ignore_label=config.data.ignore_label,
-        label_map=info.label_map,
-        label_colors=info.label_colors,
-    )
+    preprocessor = _make_preprocessor(config, info)
     if config.data.cache == "none":
         return streaming.StreamingStore(source, preprocessor)
     examples = store.open_store(
@@ -402,6 +472,48 @@ def _open_store(
     if config.data.cache == "device":
         return device_store.place(examples, strategy)
     return examples
+
+
+def _make_preprocessor(
+    config: config_lib.Config, info: schema.DatasetInfo
+) -> preprocessing.Preprocessor:
+    return preprocessing.Preprocessor(
+        image_size=config.data.image_size,
+        num_classes=info.num_classes,
+        label_offset=info.label_offset,
+        ignore_label=config.data.ignore_label,
+        label_map=info.label_map,
+        label_colors=info.label_colors,
+    )
+
+
+def _check_classes(
+    config: config_lib.Config, info: schema.DatasetInfo, examples: pipeline.Examples
+) -> None:
+    """Refuses to train on a split with pixels of fewer than two classes.
+
+    Raises:
+      schema.DataError: if there are not more.
+    """
+    if config.data.cache == "none":
+        return  # To count is to decode the whole split.
+    counts = balance.count_labels(examples)
+    diagnosis = mask_values.diagnose_classes(
+        counts,
+        _make_preprocessor(config, info).convention,
+        class_names=info.class_names,
+        has_label_colors=bool(info.label_colors),
+    )
+    if diagnosis:
+        raise schema.DataError(f"{examples.name}: {diagnosis}.", kind=diagnosis.kind)
+    absent = np.flatnonzero(counts[: info.num_classes] == 0)
+    if absent.size:
+        logging.warning(
+            "%s has no pixel of %s; nothing is learned of them. --mode=doctor tells "
+            "more.",
+            examples.name,
+            ", ".join(info.class_names[label] for label in absent),
+        )
 
 
 def _count_steps(config: config_lib.Config, num_examples: int) -> int:

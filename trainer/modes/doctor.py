@@ -1,0 +1,198 @@
+"""`--mode=doctor`: what is wrong with a data set, and what mends it."""
+
+import contextlib
+import json
+import pathlib
+from collections.abc import Iterator
+
+import numpy as np
+import tensorflow as tf
+import tqdm
+
+from data import findings, inspection, schema
+from trainer import config as config_lib
+from trainer import errors, experiment, model_dir, pictures
+
+_NUM_PICTURES = 12
+_NUM_NAMED = 3
+_AXES = ("height", "width")
+
+
+def run(config: config_lib.Config) -> None:
+    """Looks at every example of both splits, and prints, writes and draws what it saw.
+
+    MODEL_DIR/doctor.json holds facts and findings with all files; MODEL_DIR/doctor.png
+    shows examples as training sees them.
+
+    Raises:
+      errors.FindingsError: if anything was found.
+      errors.RunError: if the settings do not fit each other.
+      schema.DataError: if there is nothing to look at.
+    """
+    folder = model_dir.make(config.run.model_dir)
+    with contextlib.suppress(RuntimeError):  # They may be in use in this process.
+        # Another program may have the GPUs, and there is nothing to do for them.
+        tf.config.set_visible_devices([], "GPU")
+    setup = experiment.prepare_inspection(config)
+    sources = [setup.train, *([setup.evaluation] if setup.evaluation else [])]
+    splits = [_inspect(source, setup.preprocessor) for source in sources]
+    found = list(_judge(config, setup, sources, splits))
+    report = {
+        "splits": [_summarize(split, setup.info) for split in splits],
+        "findings": [vars(finding) for finding in found],
+    }
+    path = folder / "doctor.json"
+    path.write_text(json.dumps(report, indent=2) + "\n")
+    print(format_report(report))
+    if setup.preprocessor and (picture := _draw(config, setup, splits[0], folder)):
+        print(f"\nExamples as training sees them: {picture}")
+    print(f"\nAll figures: {path}")
+    if found:
+        num_errors = sum(finding.severity == "error" for finding in found)
+        counts = (("error", num_errors), ("warning", len(found) - num_errors))
+        summary = " and ".join(f"{n} {word}{'s' * (n != 1)}" for word, n in counts)
+        raise errors.FindingsError(
+            f"--mode=doctor found {summary}; {path} names all files."
+        )
+
+
+def _inspect(source: schema.Source, preprocessor) -> inspection.Split:
+    bar = tqdm.tqdm(
+        inspection.walk(source, preprocessor),
+        total=len(source),
+        desc=f"Looking at {source.name}",
+        unit=" images",
+        disable=None,  # No bar where nobody watches, in a log file for instance.
+    )
+    return inspection.summarize(source.name, bar, preprocessor)
+
+
+def _judge(config, setup, sources, splits) -> Iterator[findings.Finding]:
+    """Yields all findings, errors first in each split."""
+    for source, split in zip(sources, splits, strict=True):
+        yield from findings.judge_problems(source.name, getattr(source, "problems", ()))
+        yield from findings.judge_split(
+            split,
+            setup.preprocessor,
+            info=setup.info,
+            image_size=config.data.image_size,
+            convention=setup.convention,
+            is_training=source is setup.train,
+        )
+    if setup.evaluation_error:
+        yield findings.Finding(
+            "no_eval_split", "error", "evaluation", str(setup.evaluation_error)
+        )
+    else:
+        yield from findings.judge_both(*splits)
+
+
+def _summarize(split: inspection.Split, info: schema.DatasetInfo | None) -> dict:
+    """Returns the facts of a split for the report."""
+    sizes = np.array([fact.size for fact in split.examples if fact.size])
+    facts = {
+        "name": split.name,
+        "num_examples": len(split.examples),
+        "num_usable": sum(not fact.kind for fact in split.examples),
+        "values": {str(v): n for v, n in sorted(split.value_counts.items())},
+    }
+    for axis, name in enumerate(_AXES):
+        if len(sizes):
+            least, median, greatest = np.percentile(
+                sizes[:, axis], (0, 50, 100), method="nearest"
+            )
+            facts[name] = {
+                "least": int(least),
+                "median": int(median),
+                "greatest": int(greatest),
+            }
+    if info:
+        names = dict(enumerate(info.class_names)) | {schema.IGNORE_LABEL: "(ignored)"}
+        facts["classes"] = [
+            {
+                "name": name,
+                "pixels": int(split.class_pixels[label]),
+                "examples": int(split.class_examples[label]),
+            }
+            for label, name in names.items()
+        ]
+    return facts
+
+
+def _draw(
+    config: config_lib.Config,
+    setup: experiment.InspectionSetup,
+    split: inspection.Split,
+    folder: pathlib.Path,
+) -> pathlib.Path | None:
+    """Draws usable examples from all over the training split, if there are any."""
+    usable = [fact.index for fact in split.examples if not fact.kind]
+    if not usable:
+        return None
+    places = np.linspace(0, len(usable) - 1, min(_NUM_PICTURES, len(usable)))
+    ids = [usable[place] for place in places.round().astype(int)]
+    preprocess = tf.function(lambda example: setup.preprocessor(example))
+    examples = [
+        preprocess({key: tf.constant(value) for key, value in example.items()})
+        for example in inspection.read_examples(setup.train, ids)
+    ]
+    images, labels = (
+        np.stack([example[key].numpy() for example in examples])
+        for key in ("image", "label")
+    )
+    batch_size, changed = config.train.batch_size, []
+    for start in range(0, len(images), batch_size):  # The draws are those of a step.
+        rows = slice(start, start + batch_size)
+        counters = tf.range(start, start + len(images[rows]), dtype=tf.int64)
+        changed.append(
+            setup.augment(
+                tf.constant(images[rows]), tf.constant(labels[rows]), counters
+            )
+        )
+    changed_images, changed_labels = (
+        np.concatenate(parts) for parts in zip(*changed, strict=True)
+    )
+    sheet = pictures.draw_contact_sheet(
+        images,
+        labels,
+        changed_images.round().clip(0, 255).astype(np.uint8),
+        changed_labels,
+        class_names=setup.info.class_names,
+        palette=setup.info.palette,
+    )
+    path = folder / "doctor.png"
+    pictures.write_png(path, sheet)
+    return path
+
+
+def format_report(report: dict) -> str:
+    """Lays out what `doctor.json` holds for people."""
+    lines = []
+    for split in report["splits"]:
+        sizes = [_format_range(split[axis]) for axis in _AXES if axis in split]
+        pixels = f", {' x '.join(sizes)} pixels" if sizes else ""
+        lines.append(f"{split['name']}: {split['num_examples']:,} examples{pixels}")
+        classes = split.get("classes", [])
+        total = sum(item["pixels"] for item in classes)
+        width = max((len(item["name"]) for item in classes), default=0)
+        for item in classes:
+            if item["pixels"] or item["name"] != "(ignored)":
+                lines.append(
+                    f"    {item['name']:{width}}  {item['pixels'] / max(total, 1):7.2%}"
+                    f" of the pixels, in {item['examples']:,} examples"
+                )
+    for finding in report["findings"]:
+        where = f"{finding['severity']}, {finding['split']}"
+        lines += ["", f"{where}: {finding['message']}"]
+        files = finding["files"]
+        lines += [f"    {file}" for file in files[:_NUM_NAMED]]
+        if files[_NUM_NAMED:]:
+            lines.append(f"    and {len(files) - _NUM_NAMED:,} more")
+    if not report["findings"]:
+        lines += ["", "Nothing is wrong with them."]
+    return "\n".join(lines)
+
+
+def _format_range(numbers: dict[str, int]) -> str:
+    least, greatest = numbers["least"], numbers["greatest"]
+    return str(least) if least == greatest else f"{least}-{greatest}"
