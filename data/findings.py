@@ -258,8 +258,8 @@ def _judge_label_images(split) -> Iterator[Finding]:
             "image_is_mask",
             "warning",
             split.name,
-            f"{_count(facts, 'image')} gray, with the very values of the mask: it "
-            "seems to be the mask; put the photo in its place",
+            f"{_count(facts, 'image')} {_are(facts)} gray, with the very values of the "
+            "mask, and may be the mask itself; put the photo in its place",
             _name(facts),
         )
 

@@ -3,6 +3,7 @@
 import collections
 import concurrent.futures
 import dataclasses
+import functools
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -39,7 +40,7 @@ class Facts:
 
     Attributes:
       index: its place in the source.
-      files: the names of image and mask, or of the record.
+      files: the names of image and mask, or of the record; if it cannot be read, why.
       kind: of the error that training would end with; see `schema.DataError`. Empty if
         the example can be used.
       message: of that error.
@@ -173,14 +174,16 @@ def _list_reads(
     for index in range(len(source)):
         try:
             example = next(examples)
-        except tf.errors.OpError as error:  # What comes after a damaged record is lost.
-
-            def fail(error=error):
-                raise error
-
-            yield index, fail
+        except tf.errors.OpError as error:
+            # What comes after a damaged record cannot be read either.
+            for lost in range(index, len(source)):
+                yield lost, functools.partial(_fail, error)
             return
         yield index, lambda example=example: example
+
+
+def _fail(error: Exception) -> Example:
+    raise error
 
 
 def _load(source: schema.RandomAccessSource, index: int) -> Example:
@@ -198,7 +201,9 @@ def _look(
         example = read()
     except tf.errors.OpError as error:
         message = store.explain_read_error(error)
-        return Facts(index, (f"example {index}",), "unreadable_file", message)
+        # The message alone knows the name of the file.
+        files = (f"example {index}: {message}",)
+        return Facts(index, files, "unreadable_file", message)
     files = tuple(
         example[key].decode("utf-8", "replace")
         for key in ("name", "label_name")

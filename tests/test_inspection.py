@@ -94,6 +94,7 @@ def test_what_cannot_be_used_ends_nothing(tmp_path):
     assert facts[1].message == (
         f"it cannot be read ({tmp_path}/1.jpg; No such file or directory)"
     )
+    assert facts[1].files == (f"example 1: {facts[1].message}",)
     assert facts[4].message.startswith("the image has ")
 
 
@@ -207,7 +208,7 @@ def test_some_examples_are_read_alike_at_random_and_in_turn(tmp_path):
             assert (a["image"], a["label"]) == (b["image"], b["label"])
 
 
-def test_record_after_a_damaged_one_is_lost(tmp_path):
+def test_records_after_a_damaged_one_are_lost(tmp_path):
     source = make_source(*((make_photo(i), LABEL) for i in range(4)))
     original = source.examples
 
@@ -221,7 +222,8 @@ def test_record_after_a_damaged_one_is_lost(tmp_path):
 
     source.examples = examples
 
-    assert [fact.kind for fact in walk(source)] == ["", "", "unreadable_file"]
+    lost = ["unreadable_file"] * 2
+    assert [fact.kind for fact in walk(source)] == ["", "", *lost]
 
 
 # Findings
