@@ -777,6 +777,39 @@ def test_zoo(tmp_path, capsys, build, arguments, kind, message, training):
         assert training in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "function, arguments",
+    [
+        (lambda label: label + 1, ("--label_offset=-1", *THREE)),
+        (paint("voc"), ("--label_colors=voc",)),
+        (lambda label: label * 85, "0,class_0 85,class_1 170,class_2"),
+        (make_16_bit, "0,class_0 21845,class_1 43690,class_2"),
+        (
+            lambda label: (label > 0).astype(np.uint8) * 255,
+            "0,background 255,foreground",
+        ),
+    ],
+    ids=["offset", "colors", "stretched", "16 bits", "black and white"],
+)
+def test_remedy_mends(tmp_path, function, arguments):
+    """The flags, or the rows of the file, that the doctor names in the zoo."""
+    map_masks(function)(tmp_path / "data")
+    if isinstance(arguments, str):
+        assert arguments.split()[-1] in " ".join(
+            finding["message"]
+            for finding in examine(make_config(tmp_path, *THREE))["findings"]
+        )
+        (tmp_path / "map.csv").write_text(arguments.replace(" ", "\n"))
+        arguments = (f"--label_map={tmp_path / 'map.csv'}",)
+    config = make_config(tmp_path, *arguments)
+
+    found = examine(config)["findings"]
+
+    # Of Pascal VOC's 21 classes there are three.
+    assert {finding["kind"] for finding in found} <= {"class_without_pixels"}
+    open_as_training_does(config)
+
+
 def test_report_has_facts_and_all_files(tmp_path):
     make_clean(tmp_path / "data")
     for name in range(4, 12):

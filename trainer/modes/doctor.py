@@ -68,7 +68,7 @@ def _inspect(source: schema.Source, preprocessor) -> inspection.Split:
 
 
 def _judge(config, setup, sources, splits) -> Iterator[findings.Finding]:
-    """Yields all findings, errors first in each split."""
+    """Yields all findings, split by split."""
     for source, split in zip(sources, splits, strict=True):
         yield from findings.judge_problems(source.name, getattr(source, "problems", ()))
         yield from findings.judge_split(
