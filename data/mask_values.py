@@ -31,6 +31,7 @@ _LEAST_COMMON_SHARE = 0.6
 """Frequent values make up more than this of a mask, be it blended at its edges."""
 _LEAST_VALUES_OF_PHOTO = 64
 _LEAST_BLENDS = 8
+_MOST_BLENDED_SHARE = 0.1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,10 +122,10 @@ def diagnose(
     for own_kind, find in (
         ("binary_mask", _explain_binary),
         ("scaled_16_bit", _explain_16_bits),
+        ("mask_is_photo", _explain_photo),
         (kind, _suggest_offset),
         ("lost_palette", _explain_luminance),
         ("stretched_values", _explain_stretched),
-        ("mask_is_photo", _explain_photo),
         ("interpolated_mask", _explain_interpolated),
         (kind, _suggest_ignored),
         (kind, _suggest_classes),
@@ -218,7 +219,7 @@ def _suggest_offset(counts, unknown, convention) -> str:
         return f"if each is a class, say --num_classes={width}{offset}"
     if width <= convention.num_classes:
         return f"did you mean --label_offset={-rest[0]}?"
-    if rest == list(range(convention.num_classes + 1)):
+    if (rest[0], rest[-1]) == (0, convention.num_classes):
         return (
             "if 0 is no class, say --label_offset=-1 --ignore_label=0, else "
             f"--num_classes={width}"
@@ -282,14 +283,15 @@ def _explain_interpolated(counts, unknown, convention) -> str:
     common, rare = _split_by_share(counts)
     if not common or len(rare) < max(_LEAST_BLENDS, 2 * len(common)):
         return ""
-    between = [value for value in rare if common[0] < value < common[-1]]
-    if len(between) < 0.9 * len(rare):
-        return ""
     share = sum(counts[value] for value in rare) / sum(counts.values())
+    between = [value for value in rare if common[0] < value < common[-1]]
+    # Else they may be the many rare classes of a large data set.
+    if len(between) < 0.9 * len(rare) and share > _MOST_BLENDED_SHARE:
+        return ""
     return (
-        f"{len(rare)} rare values ({share:.1%} of the pixels) lie between "
-        f"{_join(common)}: blends, as smoothing and resizing make them; export the "
-        "masks without smoothing, and resize by nearest neighbour"
+        f"{len(rare)} rare values ({share:.1%} of the pixels) lie between and around "
+        f"{_join(common)}: blends, as smoothing, resizing and JPEG make them; export "
+        "the masks as PNG without smoothing, and resize by nearest neighbour"
     )
 
 
@@ -314,7 +316,7 @@ def _suggest_ignored(counts, unknown, convention) -> str:
 def _suggest_classes(counts, unknown, convention) -> str:
     rest = [value for value in counts if value != convention.ignore_label]
     if len(rest) < 2 or len(rest) > schema.MAX_CLASSES:
-        return ""
+        return "" if convention.num_classes else "say --num_classes"
     num_needed = rest[-1] + max(convention.label_offset, 0) + 1
     if num_needed / 2 <= len(rest) and 2 < num_needed <= schema.MAX_CLASSES:
         return f"if each is a class, say --num_classes={num_needed}"

@@ -76,8 +76,25 @@ VOC = [palettes.luminance(color) for _, color in palettes.PALETTES["voc"]]
             {0: 5000, 200: 3000, **dict.fromkeys(range(60, 140, 3), 20)},
             convention(2, ignore_label=200),
             "interpolated_mask",
-            r"27 rare values \(6.3% of the pixels\) lie between 0, 200: blends",
+            r"27 rare values \(6.3% of the pixels\) lie between and around 0, 200: ble",
         ),
+        # JPEG leaves values above the greatest, too.
+        (
+            {0: 5000, 99: 3000, **dict.fromkeys(range(100, 130, 3), 20)},
+            convention(2),
+            "interpolated_mask",
+            "10 rare values",
+        ),
+        # A long tail of classes is no blend.
+        (
+            {**dict.fromkeys(range(9), 800), **dict.fromkeys(range(9, 90), 20)},
+            convention(20),
+            "values_out_of_range",
+            "say --num_classes=90",
+        ),
+        ([0, 5, 150], convention(150), "values_out_of_range", "else --num_classes=151"),
+        (range(256), convention(None), "mask_is_photo", "name the masks in its place"),
+        ([0], convention(None), "classes_unknown", "say --num_classes"),
         ([7], convention(), "values_out_of_range", "^$"),
         ([0, 7], convention(), "values_out_of_range", "a row `value,name` for each"),
         ([0, 1, 2], convention(None), "classes_unknown", "say --num_classes=3$"),
