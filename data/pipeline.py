@@ -25,6 +25,10 @@ _SHUFFLE_ROUNDS = 16
 came in the order of the records. 8 rounds pass for random; the rest is margin."""
 
 
+_STEPS_AT_ONCE = 32
+"""Steps whose ids are made together: the ops take longer to start than to run."""
+
+
 class Examples(Protocol):
     """The examples of a split, wherever they are kept.
 
@@ -87,10 +91,15 @@ def fill_in(
       load: from ids in 0..num_examples-1 to images and labels.
       num_examples: size of the split.
     """
-    rest = {key: value for key, value in batch.items() if key != "id"}
     image, label = load(tf.minimum(batch["id"], np.int64(num_examples - 1)))
     is_filling = (batch["id"] >= num_examples)[..., tf.newaxis, tf.newaxis]
     label = tf.where(is_filling, np.uint8(schema.IGNORE_LABEL), label)
+    return replace_ids(batch, image, label)
+
+
+def replace_ids(batch: Batch, image: tf.Tensor, label: tf.Tensor) -> Batch:
+    """Returns a batch with images and labels in place of their ids."""
+    rest = {key: value for key, value in batch.items() if key != "id"}
     return {**rest, "image": image, "label": label}
 
 
@@ -194,14 +203,17 @@ def make_train_dataset(
       [rows, height, width] and `counter` int64 [rows], the example counters.
     """
 
-    def number(index):
-        counters = _rows(index, global_batch_size, shard)
-        ids = shuffled_ids(counters, num_examples=len(examples), seed=seed)
-        return {"counter": counters, "id": ids}
+    def number(first):
+        indices = first + tf.range(_STEPS_AT_ONCE, dtype=tf.int64)
+        counters = _rows(indices, global_batch_size, shard)
+        ids = shuffled_ids(
+            tf.reshape(counters, [-1]), num_examples=len(examples), seed=seed
+        )
+        return {"counter": counters, "id": tf.reshape(ids, counters.shape)}
 
     start = start_step * shard.num_local_replicas
-    indices = tf.data.Dataset.range(start, np.iinfo(np.int64).max)
-    return examples.feed(indices.map(number))
+    blocks = tf.data.Dataset.range(start, np.iinfo(np.int64).max, _STEPS_AT_ONCE)
+    return examples.feed(blocks.map(number).unbatch())
 
 
 def make_eval_dataset(
@@ -236,9 +248,10 @@ def num_eval_batches(num_examples: int, global_batch_size: int) -> int:
     return -(-num_examples // global_batch_size)
 
 
-def _rows(index: tf.Tensor, global_batch_size: int, shard: Shard) -> tf.Tensor:
-    """Returns the counters, int64 [rows], of element `index` of a pipeline."""
+def _rows(indices: tf.Tensor, global_batch_size: int, shard: Shard) -> tf.Tensor:
+    """Returns the counters, int64 [..., rows], of elements `indices` of a pipeline."""
     rows = global_batch_size // shard.num_replicas
-    step = index // shard.num_local_replicas
-    replica = shard.first_replica + index % shard.num_local_replicas
-    return step * global_batch_size + replica * rows + tf.range(rows, dtype=tf.int64)
+    steps = indices // shard.num_local_replicas
+    replicas = shard.first_replica + indices % shard.num_local_replicas
+    first = steps * global_batch_size + replicas * rows
+    return first[..., tf.newaxis] + tf.range(rows, dtype=tf.int64)
