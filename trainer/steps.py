@@ -140,6 +140,8 @@ class TrainLoop:
                 break
         return TrainResult(total, count, norm, is_stopped, is_finite)
 
+    # There is nothing to convert in it, and to find that out takes AutoGraph a second.
+    @tf.autograph.experimental.do_not_convert
     def _replica_gradients(self, batch):
         """Returns the gradients of the global mean loss, the same on every replica."""
         batch = self._fetch(batch)
@@ -172,6 +174,7 @@ class TrainLoop:
         }
         return gradients, step
 
+    @tf.autograph.experimental.do_not_convert
     def _replica_update(self, gradients) -> None:
         self._optimizer.apply(gradients, self._variables)
         if self._ema:
