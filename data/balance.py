@@ -1,8 +1,10 @@
-"""How many pixels of each class the examples of a split have."""
+"""How many pixels of each class a split has, and weights that make up for it."""
 
 import numpy as np
 
 from data import pipeline, store
+
+METHODS = ("balanced", "inverse_sqrt")
 
 _CHUNK_SIZE = 64
 """Examples counted at a time: their labels take eight times their size meanwhile."""
@@ -27,3 +29,27 @@ def count_labels(examples: pipeline.Examples) -> np.ndarray:
             labels = examples.read(np.arange(start, stop))[1]
         counts += np.bincount(labels.ravel(), minlength=256)
     return counts
+
+
+def class_weights(counts: np.ndarray, method: str) -> np.ndarray:
+    """Returns a weight for each class, greater for rare ones.
+
+    `balanced` weighs a class by the inverse of its number of pixels, so that all count
+    the same in a loss (King and Zeng, "Logistic Regression in Rare Events Data", 2001);
+    `inverse_sqrt` by the inverse of its square root, halfway to that.
+
+    Args:
+      counts: int64 [classes], pixels of each class.
+      method: one of `METHODS`.
+
+    Returns:
+      float64 [classes]; the mean over all pixels is 1. A class without any pixel has
+      the weight 1.
+    """
+    counts = np.asarray(counts, np.float64)
+    exponent = {"balanced": -1.0, "inverse_sqrt": -0.5}[method]
+    weights = np.ones_like(counts)
+    present = counts > 0
+    weights[present] = counts[present] ** exponent
+    weights[present] *= counts.sum() / (weights * counts).sum()
+    return weights

@@ -88,3 +88,30 @@ def test_gradient_is_softmax_less_one_hot_and_zero_where_ignored():
     expected -= np.eye(256)[_LABELS][..., :3]
     expected[_LABELS == _IGNORED] = 0
     np.testing.assert_allclose(tape.gradient(total, logits), expected, atol=1e-14)
+
+
+_WEIGHTS = (0.5, 2.0, 3.0)
+
+
+def test_weighted_total_and_count_equal_a_loop_over_pixels():
+    logits = _ramp(np.float64)
+    total, count = losses.cross_entropy(tf.constant(logits), _LABELS, _WEIGHTS)
+    parts = [
+        _reference(logits, np.where(label == _LABELS, label, _IGNORED))[0]
+        for label in range(3)
+    ]
+    np.testing.assert_allclose(total, np.dot(parts, _WEIGHTS), rtol=1e-14)
+    # One pixel of class 0, one of class 1, two of class 2.
+    assert count == 0.5 + 2 + 2 * 3
+
+
+def test_gradient_of_a_pixel_is_that_without_weights_times_its_weight():
+    logits = tf.constant(_ramp(np.float64))
+    gradients = []
+    for weights in (None, _WEIGHTS):
+        with tf.GradientTape() as tape:
+            tape.watch(logits)
+            total, _ = losses.cross_entropy(logits, _LABELS, weights)
+        gradients.append(tape.gradient(total, logits).numpy())
+    factors = np.array([*_WEIGHTS, *[0] * 253])[_LABELS][..., np.newaxis]
+    np.testing.assert_allclose(gradients[1], gradients[0] * factors, atol=1e-15)

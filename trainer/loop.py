@@ -173,8 +173,8 @@ class _Window:
 
     @property
     def loss(self) -> float:
-        """Mean over the valid pixels of the steps in the window."""
-        return self._total / max(self._count, 1)
+        """Mean over the valid pixels of the steps in the window, weighted or not."""
+        return self._total / (self._count or 1)
 
     @property
     def step_secs(self) -> float | None:

@@ -26,7 +26,7 @@ class TrainResult(NamedTuple):
 
     Attributes:
       total: float64, sum of the losses of all valid pixels of all steps.
-      count: float64, number of those pixels.
+      count: float64, number of those pixels, or the sum of their weights.
       gradient_norm: float32, of the last step, before clipping.
       is_stopped: bool; True if the loop ended early because a stop was requested.
       is_finite: bool; False if the loop stopped before the update of a step with a
@@ -159,7 +159,8 @@ class TrainLoop:
         *gradients, total, count, stops = context.all_reduce(
             tf.distribute.ReduceOp.SUM, [*gradients, total, count, stops]
         )
-        divisor = tf.maximum(count, 1) * tf.cast(scale, count.dtype)
+        # Of a batch without a valid pixel, total and gradients are zero.
+        divisor = tf.where(count > 0, count, 1) * tf.cast(scale, count.dtype)
         gradients = [g / tf.cast(divisor, g.dtype) for g in gradients]
         norm = tf.linalg.global_norm(gradients)
         if self._global_clipnorm:
