@@ -63,14 +63,24 @@ def decode_pair(
 
 
 def decode(
-    image: tf.Tensor, label: tf.Tensor, label_colors: LabelColors = ()
+    image: tf.Tensor,
+    label: tf.Tensor,
+    label_colors: LabelColors = (),
+    *,
+    catches_errors: bool = False,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Does in a graph what `decode_pair` does.
 
+    Args:
+      image: as there.
+      label: as there.
+      label_colors: as there.
+      catches_errors: whether a damaged file never is an error of the graph, as one of
+        JPEG or PNG else may be; slower, since all files then go through Python.
+
     Returns:
-      The image, the mask's values, and a bool that is false, with a blank image and
-      mask, where `decode_pair` has an error to raise. A damaged JPEG or PNG file may be
-      an `InvalidArgumentError` of the graph instead.
+      The image, the mask's values, and a bool that is false where `decode_pair` has an
+      error to raise.
     """
     if tf.string not in (image.dtype, label.dtype) and label.shape.rank == 2:
         is_valid = tf.reduce_all(tf.shape(image)[:2] == tf.shape(label))
@@ -98,7 +108,7 @@ def decode(
         tf.bool,
         stateful=False,
     )
-    if label.dtype != tf.string and label.shape.rank != 2:
+    if catches_errors or (label.dtype != tf.string and label.shape.rank != 2):
         pixels, values, is_valid = decode_other()
     else:
         pixels, values, is_valid = tf.cond(is_plain, decode_plain, decode_other)

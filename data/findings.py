@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from data import inspection, mask_values, palettes, preprocessing, schema
+from data import balance, inspection, mask_values, palettes, preprocessing, schema
 from data.sources import listing
 
 _MOST_IGNORED = 0.95
@@ -84,6 +84,8 @@ def judge_split(
         yield from _judge_classes(split, info, convention, is_training)
     yield from _judge_label_images(split)
     yield from _judge_duplicates(split)
+    if preprocessor is None or preprocessor.resize == "stretch":
+        yield from _judge_aspects(split, image_size)
     yield from _judge_sizes(split, image_size)
 
 
@@ -111,19 +113,6 @@ def judge_both(train: inspection.Split, other: inspection.Split) -> Iterator[Fin
         "them out of one of the two",
         tuple(f"{a.files[0]} = {b.files[0]}" for a, b in found),
     )
-
-
-def suggest_weights(counts: np.ndarray) -> np.ndarray:
-    """Returns weights, float64 [num_classes], proportional to 1 / sqrt(count).
-
-    Their mean over all pixels is 1; a class without a pixel has 0.
-
-    Args:
-      counts: int64 [num_classes], pixels of each class.
-    """
-    roots = np.sqrt(counts)
-    with np.errstate(divide="ignore"):
-        return np.where(counts > 0, counts.sum() / roots.sum() / roots, 0)
 
 
 def _judge_errors(split) -> Iterator[Finding]:
@@ -237,7 +226,7 @@ def _judge_balance(split, info, counts) -> Iterator[Finding]:
     ratio = counts[commonest] / counts[rarest]
     if ratio <= _MOST_IMBALANCE:
         return
-    weights = suggest_weights(counts)
+    weights = balance.class_weights(counts, "inverse_sqrt")
     shown = [f"{info.class_names[c]} {weights[c]:.3g}" for c in present]
     if len(shown) > _MAX_WEIGHTS_SHOWN:
         shown = [*shown[:_MAX_WEIGHTS_SHOWN], "..."]
@@ -294,21 +283,32 @@ def _judge_duplicates(split) -> Iterator[Finding]:
             )
 
 
+def _judge_aspects(split, image_size) -> Iterator[Finding]:
+    """Yields the images that stretching would distort."""
+    facts = [
+        fact
+        for fact in split.examples
+        if fact.size and _stretching(fact.size, image_size) > _MOST_STRETCHED
+    ]
+    if not facts:
+        return
+    height, width = max(
+        (f.size for f in facts), key=lambda s: _stretching(s, image_size)
+    )
+    yield Finding(
+        "odd_aspect",
+        "warning",
+        split.name,
+        f"{_count(facts, 'image')} would be stretched by more than {_MOST_STRETCHED} to "
+        f"become {'x'.join(map(str, image_size))} (the worst has {height}x{width} "
+        "pixels); say --resize=pad",
+        _name(facts),
+    )
+
+
 def _judge_sizes(split, image_size) -> Iterator[Finding]:
     facts = [fact for fact in split.examples if fact.size]
     size = "x".join(map(str, image_size))
-    stretched = [f for f in facts if _stretching(f.size, image_size) > _MOST_STRETCHED]
-    if stretched:
-        worst = max(stretched, key=lambda fact: _stretching(fact.size, image_size))
-        yield Finding(
-            "odd_aspect",
-            "warning",
-            split.name,
-            f"{_count(stretched, 'image')} would be stretched by more than "
-            f"{_MOST_STRETCHED} to become {size} (the worst has "
-            f"{worst.size[0]}x{worst.size[1]} pixels); say --resize=pad",
-            _name(stretched),
-        )
     small = [
         fact
         for fact in facts

@@ -8,7 +8,14 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from data import decoding, mask_values, palettes, schema
+from data import (
+    decoding,
+    mask_values,
+    palettes,
+    resampling,
+    resizing,
+    schema,
+)
 
 UNKNOWN = -1
 """What `Preprocessor.class_table` has for a value that is no class."""
@@ -19,7 +26,7 @@ class Preprocessor:
     """Decodes and resizes an example and maps its labels.
 
     Attributes:
-      image_size: height and width of what comes out.
+      image_size: height and width of what comes out; None: of the example itself.
       num_classes: classes that masks may hold.
       label_offset: added to each mask value to get the class.
       ignore_label: mask value, before the offset, that becomes
@@ -27,36 +34,49 @@ class Preprocessor:
       label_map: pairs of a mask value and its class or `schema.IGNORE_LABEL`; if not
         empty, in place of `label_offset`, and before `ignore_label`.
       label_colors: colours of the masks and the value of each, if they hold colours.
+      resize: how examples come to that size; one of `resizing.METHODS`.
     """
 
-    image_size: tuple[int, int]
+    image_size: tuple[int, int] | None
     num_classes: int
     label_offset: int = 0
     ignore_label: int = schema.IGNORE_LABEL
     label_map: tuple[tuple[int, int], ...] = ()
     label_colors: tuple[palettes.ColorValue, ...] = ()
+    resize: str = "stretch"
 
-    def __call__(self, example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    def __call__(
+        self, example: dict[str, tf.Tensor], *, catches_errors: bool = False
+    ) -> dict[str, tf.Tensor]:
         """Preprocesses one example, in a graph.
 
         Args:
           example: `image` and `label` as bytes of a file or as pixels; see
             `schema.Source.examples`.
+          catches_errors: see `decoding.decode`.
 
         Returns:
-          `image`, uint8 [height, width, 3], by antialiased bilinear resizing;
-          `label`, uint8 [height, width], by nearest-neighbour resizing;
-          `name`, a string; and `problem`, an int32 that is 0 if all is well and
-          otherwise 1: `explain` puts it into words.
+          `image`, uint8 [height, width, 3], and `label`, uint8 [height, width], of
+          the one size (see `resizing.resize_pair`) or of the example's own; `name`, a
+          string; and `problem`, an int32 that is 0 if all is well and otherwise 1,
+          with a blank image and all pixels ignored: `explain` puts it into words.
         """
         image, values, is_valid = decoding.decode(
-            example["image"], example["label"], self.label_colors
+            example["image"],
+            example["label"],
+            self.label_colors,
+            catches_errors=catches_errors,
         )
         classes = tf.gather(self.class_table, values)
         is_valid &= tf.reduce_all(classes != UNKNOWN)
+        label = tf.cast(classes, tf.uint8)
+        if self.image_size:
+            image, label = resizing.resize_pair(
+                image, label, self.image_size, self.resize
+            )
         return {
-            "image": self._resize_image(image),
-            "label": self._resize_label(tf.cast(classes, tf.uint8)),
+            "image": tf.where(is_valid, image, np.uint8(resampling.FILL_VALUE)),
+            "label": tf.where(is_valid, label, np.uint8(schema.IGNORE_LABEL)),
             "name": example["name"],
             "problem": tf.where(is_valid, 0, 1),
         }
@@ -126,14 +146,3 @@ class Preprocessor:
         for value, label in self.label_map:
             table[value] = label
         return table
-
-    def _resize_image(self, image: tf.Tensor) -> tf.Tensor:
-        if image.shape[:2] == self.image_size:
-            return image
-        resized = tf.image.resize(image, self.image_size, "bilinear", antialias=True)
-        return tf.cast(tf.clip_by_value(tf.round(resized), 0, 255), tf.uint8)
-
-    def _resize_label(self, label: tf.Tensor) -> tf.Tensor:
-        # Any other method would invent labels between those of the mask.
-        resized = tf.image.resize(label[..., tf.newaxis], self.image_size, "nearest")
-        return resized[..., 0]

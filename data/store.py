@@ -4,6 +4,7 @@ The host gathers the batches; see `device_store` and `streaming` for the other w
 """
 
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -18,12 +19,13 @@ import tensorflow as tf
 import tqdm
 from absl import logging
 
+from data import bad_examples as bad_examples_lib
 from data import pipeline, preprocessing, schema
 
 _NAME_BYTES = 200
 """Longer names of examples are cut."""
 
-_FORMAT_VERSION = 1
+_FORMAT_VERSION = 2
 """Raise it when preprocessing gives other pixels, so that no old file is used."""
 
 
@@ -132,6 +134,7 @@ def open_store(
     source: schema.Source,
     preprocessor: preprocessing.Preprocessor,
     *,
+    bad_examples: bad_examples_lib.BadExamples = bad_examples_lib.STOP,
     cache: str = "memory",
     cache_dir: str = "",
     share: Share = Share(),
@@ -141,25 +144,28 @@ def open_store(
     Args:
       source: the examples.
       preprocessor: how they become arrays.
+      bad_examples: what becomes of those that cannot be used.
       cache: `memory`, or `disk` to keep the arrays as .npy files and map them.
       cache_dir: folder of the files; empty for the user's cache folder.
       share: what this process decodes of the source; it gets all in the end.
 
     Raises:
-      schema.DataError: for the first example that cannot be used, or if a file of
-        the cache is damaged.
+      schema.DataError: for an example that cannot be used, or if a file of the cache
+        is damaged.
     """
     fingerprint = make_fingerprint(source, preprocessor)
     if cache == "memory":
         images, labels = (np.zeros(s, np.uint8) for s in _shapes(source, preprocessor))
-        names = _decode_into(images, labels, source, preprocessor, share)
+        names, _ = _decode_into(
+            images, labels, source, preprocessor, bad_examples, share
+        )
         return Store(source.name, images, labels, names, fingerprint)
     stem = source.name.replace("/", "-").replace(":", "-")
     folder = _cache_root(cache_dir) / f"{stem}-{fingerprint}"
     # All decode or none does: the shares are exchanged.
     if share.add_up(np.array([folder.exists()], np.int32)) < share.count:
-        _write_files(folder, source, preprocessor, share)
-    return _map_files(folder, source.name, fingerprint)
+        _write_files(folder, source, preprocessor, bad_examples, share)
+    return _map_files(folder, source.name, fingerprint, bad_examples)
 
 
 def make_fingerprint(
@@ -191,14 +197,21 @@ def _decode_into(
     labels: np.ndarray,
     source: schema.Source,
     preprocessor: preprocessing.Preprocessor,
+    bad_examples: bad_examples_lib.BadExamples,
     share: Share,
-) -> tuple[str, ...]:
-    """Fills `images` and `labels`, of zeros, and returns the names of the examples."""
+) -> tuple[tuple[str, ...], list[int]]:
+    """Fills `images` and `labels`, of zeros.
+
+    Returns:
+      The names of the examples, and the ids of those that could not be used.
+    """
     started = time.perf_counter()
     start, stop = (len(source) * (share.index + i) // share.count for i in (0, 1))
     names = np.zeros((len(source), _NAME_BYTES), np.uint8)
+    is_bad = np.zeros([len(source)], np.uint8)
     ids = range(start, stop)
-    decoded = decode(source, preprocessor, source.examples(start, stop), ids)
+    examples = source.examples(start, stop)
+    decoded = decode(source, preprocessor, examples, ids, bad_examples)
     bar = tqdm.tqdm(
         decoded,
         total=len(ids),
@@ -208,14 +221,18 @@ def _decode_into(
     )
     for index, example in zip(ids, bar, strict=True):
         images[index], labels[index] = example["image"], example["label"]
+        is_bad[index] = example["problem"]
         name = example["name"][:_NAME_BYTES]
         names[index, : len(name)] = np.frombuffer(name, np.uint8)
     seconds = time.perf_counter() - started
     logging.info("Decoded %d of %s in %.1f s.", stop - start, source.name, seconds)
     if share.count > 1:
         images[...], labels[...] = share.add_up(images), share.add_up(labels)
-        names = share.add_up(names)
-    return tuple(bytes(name).rstrip(b"\0").decode("utf-8", "replace") for name in names)
+        names, is_bad = share.add_up(names), share.add_up(is_bad)
+    decoded_names = tuple(
+        bytes(name).rstrip(b"\0").decode("utf-8", "replace") for name in names
+    )
+    return decoded_names, np.flatnonzero(is_bad).tolist()
 
 
 def decode(
@@ -223,6 +240,7 @@ def decode(
     preprocessor: preprocessing.Preprocessor,
     examples: tf.data.Dataset,
     ids: Iterable[int],
+    bad_examples: bad_examples_lib.BadExamples,
 ) -> Iterator[dict[str, np.ndarray]]:
     """Yields preprocessed examples as NumPy values, in their order.
 
@@ -231,20 +249,22 @@ def decode(
       preprocessor: how they become arrays.
       examples: as the source gives them.
       ids: of these examples.
+      bad_examples: what becomes of those that cannot be used.
 
     Raises:
-      schema.DataError: for the first example that cannot be used.
+      schema.DataError: for an example that cannot be used or read.
     """
-    examples = examples.map(preprocessor, num_parallel_calls=tf.data.AUTOTUNE)
+    preprocess = functools.partial(preprocessor, catches_errors=bad_examples.replaces)
+    examples = examples.map(preprocess, num_parallel_calls=tf.data.AUTOTUNE)
     iterator = examples.prefetch(tf.data.AUTOTUNE).as_numpy_iterator()
     for index in ids:
         try:
             example = next(iterator)
         except tf.errors.OpError as error:
             # The map keeps the order, so this example is the one that failed.
-            raise _bad_example(source, preprocessor, index) from error
+            raise explain_bad(source, preprocessor, index) from error
         if example["problem"]:
-            raise _bad_example(source, preprocessor, index)
+            bad_examples.handle(index, explain_bad(source, preprocessor, index))
         yield example
 
 
@@ -265,9 +285,10 @@ def _read_raw(source: schema.Source, index: int) -> dict[str, np.ndarray]:
     return next(source.examples(index, index + 1).as_numpy_iterator())
 
 
-def _bad_example(
+def explain_bad(
     source: schema.Source, preprocessor: preprocessing.Preprocessor, index: int
 ) -> schema.DataError:
+    """Reads an example that cannot be used again, for the error that says why."""
     place = f"{source.name}, example {index}"
     try:
         example = _read_raw(source, index)
@@ -287,6 +308,7 @@ def _write_files(
     folder: pathlib.Path,
     source: schema.Source,
     preprocessor: preprocessing.Preprocessor,
+    bad_examples: bad_examples_lib.BadExamples,
     share: Share,
 ) -> None:
     """Decodes into a temporary folder and renames it, so that none is half written."""
@@ -300,9 +322,11 @@ def _write_files(
                 ("images.npy", "labels.npy"), _shapes(source, preprocessor), strict=True
             )
         )
-        names = _decode_into(images, labels, source, preprocessor, share)
+        names, bad = _decode_into(
+            images, labels, source, preprocessor, bad_examples, share
+        )
         images.flush(), labels.flush()
-        (partial / "names.json").write_text(json.dumps(names))
+        (partial / "examples.json").write_text(json.dumps({"names": names, "bad": bad}))
         partial.rename(folder)
     except OSError:
         if not folder.exists():  # Else another process was faster: its files serve.
@@ -311,15 +335,29 @@ def _write_files(
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _map_files(folder: pathlib.Path, name: str, fingerprint: str) -> Store:
+def _map_files(
+    folder: pathlib.Path,
+    name: str,
+    fingerprint: str,
+    bad_examples: bad_examples_lib.BadExamples,
+) -> Store:
     try:
         images = np.load(folder / "images.npy", mmap_mode="r")
         labels = np.load(folder / "labels.npy", mmap_mode="r")
-        names = tuple(json.loads((folder / "names.json").read_text()))
+        examples = json.loads((folder / "examples.json").read_text())
+        names, bad = tuple(examples["names"]), examples["bad"]
     except (OSError, EOFError, ValueError) as error:
         raise schema.DataError(
             f"{folder}: the cached examples cannot be read ({error}); delete this "
             "folder to have them decoded again."
         ) from error
+    for index in bad:  # Of a run that replaced them, which this one may not want.
+        bad_examples.handle(
+            index,
+            schema.DataError(
+                f"{name}, example {index} ({names[index]}): it could not be used when "
+                f"{folder} was written; delete that folder once the file is mended."
+            ),
+        )
     logging.info("Mapped %d decoded examples of %s from %s.", len(names), name, folder)
     return Store(name, images, labels, names, fingerprint)

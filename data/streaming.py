@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
+from data import bad_examples as bad_examples_lib
 from data import pipeline, preprocessing, schema, store
 
 _PREFETCHED_BATCHES = 2
@@ -16,16 +17,18 @@ _PREFETCHED_BATCHES = 2
 class StreamingStore:
     """The examples of a source, read at random; see `pipeline.Examples`.
 
-    A bad example fails the step that needs it with one of `store.READ_ERRORS`; `read`
-    of the ids of the step says which one it is.
+    A bad example that is not replaced fails the step that needs it with one of
+    `store.READ_ERRORS`; `read` of the ids of the step says which one it is.
 
     Attributes:
       source: reads them.
       preprocessor: how they become arrays.
+      bad_examples: what becomes of those that cannot be used.
     """
 
     source: schema.RandomAccessSource
     preprocessor: preprocessing.Preprocessor
+    bad_examples: bad_examples_lib.BadExamples = bad_examples_lib.STOP
 
     def __post_init__(self) -> None:
         """Checks the source.
@@ -77,22 +80,38 @@ class StreamingStore:
         """Reads images and labels.
 
         Raises:
-          schema.DataError: for the first that cannot be used.
+          schema.DataError: for one that cannot be used.
         """
         raw = tf.data.Dataset.from_tensor_slices(ids).map(
             self.source.load, num_parallel_calls=tf.data.AUTOTUNE
         )
-        examples = list(store.decode(self.source, self.preprocessor, raw, ids))
+        examples = list(
+            store.decode(self.source, self.preprocessor, raw, ids, self.bad_examples)
+        )
         return tuple(np.stack([e[key] for e in examples]) for key in ("image", "label"))
 
     def _load(self, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns image and label of an id, in a graph."""
-        example = self.preprocessor(self.source.load(index))
-        is_good = tf.debugging.Assert(
-            example["problem"] == 0, ["Bad example", index, example["name"]]
+        example = self.preprocessor(
+            self.source.load(index), catches_errors=self.bad_examples.replaces
         )
-        with tf.control_dependencies([is_good]):
+        if self.bad_examples.replaces:
+            is_handled = tf.cond(
+                example["problem"] == 0,
+                lambda: True,
+                lambda: tf.numpy_function(self._handle, [index], tf.bool),
+            )
+        else:
+            is_handled = tf.debugging.Assert(
+                example["problem"] == 0, ["Bad example", index, example["name"]]
+            )
+        with tf.control_dependencies([is_handled]):
             return tf.identity(example["image"]), tf.identity(example["label"])
+
+    def _handle(self, index: np.int64) -> bool:
+        error = store.explain_bad(self.source, self.preprocessor, int(index))
+        self.bad_examples.handle(int(index), error)
+        return True
 
 
 class _Names(Sequence):

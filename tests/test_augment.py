@@ -6,7 +6,7 @@ import tensorflow as tf
 from tensorflow.python.framework import kernels
 
 from data import augment, color, resampling
-from trainer import config, experiment
+from trainer import config, inputs
 
 ROWS = 8
 ALL = {
@@ -301,7 +301,7 @@ def test_draws_of_no_change_change_nothing():
 )
 def test_settings_ask_for_the_change_of_their_name(settings, changes):
     settings = {"model_dir": "runs/a", "seed": 6, "batch_size": ROWS, **settings}
-    made = experiment._make_augment(config.from_dict(settings))
+    made = inputs.make_augment(config.from_dict(settings))
 
     new_images, new_labels = tf.function(made)(*make_batch(), count(1))
 
@@ -314,7 +314,7 @@ def test_settings_ask_for_the_change_of_their_name(settings, changes):
 def test_without_a_change_examples_are_kept():
     settings = config.from_dict({"model_dir": "runs/a", "horizontal_flip": False})
 
-    assert experiment._make_augment(settings) is augment.keep
+    assert inputs.make_augment(settings) is augment.keep
 
 
 def test_steps_differ():

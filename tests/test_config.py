@@ -46,6 +46,8 @@ _UNUSUAL = {
     "image_key": "photo",
     "label_key": "mask",
     "image_size": (64, 96),
+    "resize": "pad",
+    "eval_native_size": True,
     "num_classes": 3,
     "class_names": ("cat", "dog", "the rest"),
     "label_offset": -1,
@@ -55,6 +57,8 @@ _UNUSUAL = {
     "random_brightness": 0.1,
     "random_contrast": 0.2,
     "random_saturation": 0.3,
+    "on_bad_example": "replace",
+    "max_bad_examples": 3,
     "cache": "disk",
     "cache_dir": "/cache",
     "encoder_alpha": 0.35,
@@ -80,6 +84,7 @@ _UNUSUAL = {
     "checkpoint_interval": 11,
     "max_to_keep": 2,
     "ema_decay": 0.99,
+    "class_weights": ("0.5", "1", "4"),
     "startup_timeout": 7,
     "stall_timeout": 8,
     "summary_images": 0,
@@ -128,6 +133,9 @@ def test_the_unusual_settings_are_all_the_settings_and_none_is_a_default():
         ("random_contrast", 1.1, r"must be at most 1\.0"),
         ("random_saturation", -0.1, r"must be at least 0\.0"),
         ("random_saturation", 1.1, r"must be at most 1\.0"),
+        ("resize", "fit", "use one of stretch, pad, crop"),
+        ("on_bad_example", "skip", "use one of stop, replace"),
+        ("max_bad_examples", -1, "must be at least 0"),
         ("cache", "ram", "use one of memory, disk, device, none"),
         ("train_fraction", -0.1, r"must be at least 0\.0"),
         ("train_fraction", 1.5, r"must be at most 1\.0"),
@@ -223,6 +231,22 @@ def test_number_that_is_not_finite_is_rejected(name, value):
         ({"images": "*.jpg"}, r"^--images=\*\.jpg: needs --dataset=folder"),
         ({"masks": "*.png"}, r"^--masks=\*\.png: needs --dataset=folder"),
         ({"train_fraction": 0.5}, r"^--train_fraction=0\.5: needs --dataset=folder"),
+        (
+            {"resize": "crop", "eval_native_size": True},
+            r"^--eval_native_size=true: --resize=crop cuts off .* use pad or stretch",
+        ),
+        *(
+            ({"class_weights": weights}, r"^--class_weights=.*: use balanced, inverse")
+            for weights in (
+                ("median",),
+                ("balanced", "1"),
+                ("1", "-1"),
+                ("0", "0"),
+                ("nan", "1"),
+                ("inf", "1"),
+                ("1", ""),
+            )
+        ),
         (
             {"label_colors": "voc"},
             "^--label_colors=voc: synthetic has no coloured masks",

@@ -14,7 +14,7 @@ from PIL import Image
 from data import augment, palettes, schema
 from data.sources import synthetic
 from tests import helpers, test_masks
-from trainer import errors, experiment, flags
+from trainer import errors, flags, inputs
 from trainer.modes import doctor
 
 _HEIGHT, _WIDTH = 40, 48
@@ -740,12 +740,11 @@ def examine(config):
 
 
 def open_as_training_does(config):
-    source = experiment._open_source(config, is_training=True)
-    info = experiment._resolve_info(config, source)
-    used = [source, experiment._open_source(config, is_training=False)]
-    for opening in experiment._open_in_background(
-        config, helpers.make_strategy(1), info, used, is_training=True
-    ):
+    source = inputs.open_source(config, is_training=True)
+    info = inputs.resolve_info(config, source)
+    used = {"train": source, "eval": inputs.open_source(config, is_training=False)}
+    strategy = helpers.make_strategy(1)
+    for opening in inputs.open_in_background(config, strategy, info, used):
         opening.result()
 
 
@@ -920,7 +919,7 @@ def test_training_warns_of_classes_without_a_pixel(tmp_path, monkeypatch):
     make_clean(tmp_path / "data")
     warnings = []
     monkeypatch.setattr(
-        experiment.logging, "warning", lambda text, *args: warnings.append(text % args)
+        inputs.logging, "warning", lambda text, *args: warnings.append(text % args)
     )
 
     open_as_training_does(make_config(tmp_path, "--class_names=cat,dog,cow,yak"))

@@ -229,13 +229,6 @@ def test_records_after_a_damaged_one_are_lost(tmp_path):
 # Findings
 
 
-def test_weights_are_inverse_roots_with_a_mean_of_one():
-    """1 / sqrt(100) : 1 / sqrt(25) = 1 : 2; (100 * w + 25 * 2 * w) / 125 = 1."""
-    weights = findings.suggest_weights(np.array([100, 0, 25]))
-
-    np.testing.assert_allclose(weights, [125 / 150, 0, 250 / 150])
-
-
 def test_imbalance_names_classes_ratio_and_weights():
     """1914 / 6 = 319 to 1; k = 1920 / (43.749 + 2.449) = 41.56."""
     label = np.zeros((40, 48), np.uint8)

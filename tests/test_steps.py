@@ -1,11 +1,13 @@
 """One step is what it says, on every number of replicas."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from data import pipeline, store
+from data import pipeline, resizing, store
 from tests import helpers
 from trainer import losses, metrics, steps
 
@@ -127,6 +129,18 @@ def test_replicas_train_as_one_device(replicas, optimizer):
     np.testing.assert_allclose(several.train(6), one.train(6), rtol=2e-5)
     _assert_close(several.weights(), one.weights(), 2e-3)
     np.testing.assert_array_equal(several.confusion.result(), one.confusion.result())
+
+
+def test_replicas_train_as_one_device_with_class_weights():
+    # Class 2, the heaviest, is in the upper rows of some examples only.
+    examples = helpers.relabel(helpers.make_store(), np.s_[::3, :20], 2)
+    loss = functools.partial(losses.cross_entropy, class_weights=(0.01, 0.1, 5.0))
+    one = helpers.Rig(examples, loss=loss)
+    several = helpers.Rig(examples, loss=loss, replicas=2)
+    unweighted = helpers.Rig(examples)
+    np.testing.assert_allclose(several.train(6), one.train(6), rtol=2e-5)
+    _assert_close(several.weights(), one.weights(), 2e-3)
+    assert not np.allclose(unweighted.train(6), one.train(6), rtol=0.05)
 
 
 @pytest.mark.parametrize("replicas", [2, 4])
@@ -301,6 +315,7 @@ def test_evaluation_counts_every_example_once(replicas, batch_size):
             model=model,
             loss=losses.cross_entropy,
             num_classes=3,
+            restore_size=functools.partial(resizing.restore_size, method="stretch"),
         )
     iterator = iter(
         strategy.distribute_datasets_from_function(

@@ -176,7 +176,7 @@ def test_success_leaves_no_partial_folder(tmp_path):
     open_on_disk(make_source(), tmp_path)
 
     (folder,) = tmp_path.iterdir()
-    assert sorted(os.listdir(folder)) == ["images.npy", "labels.npy", "names.json"]
+    assert sorted(os.listdir(folder)) == ["examples.json", "images.npy", "labels.npy"]
 
 
 def test_partial_folder_of_a_killed_run_is_no_obstacle(tmp_path):
@@ -203,7 +203,7 @@ def test_files_of_a_faster_process_are_taken(tmp_path):
     assert len(list(tmp_path.iterdir())) == 1
 
 
-@pytest.mark.parametrize("file", ["images.npy", "labels.npy", "names.json"])
+@pytest.mark.parametrize("file", ["images.npy", "labels.npy", "examples.json"])
 @pytest.mark.parametrize("size", [None, 0, 20])
 def test_damaged_file_names_the_folder_to_delete(tmp_path, file, size):
     open_on_disk(make_source(), tmp_path)

@@ -163,6 +163,19 @@ class DataConfig(_Section):
         minimum=ENCODER_STRIDE,
         identity=True,
     )
+    resize: str = _setting(
+        "stretch",
+        "How images come to --image_size: stretch each side by itself; pad: keep the "
+        "aspect ratio, and ignore what is left over; crop: keep it, and cut the middle "
+        "out.",
+        choices=("stretch", "pad", "crop"),
+        identity=True,
+    )
+    eval_native_size: bool = _setting(
+        False,
+        "Score each evaluation example at the size that its mask has on disk, the "
+        "logits interpolated, rather than at --image_size.",
+    )
     num_classes: int | None = _setting(
         None,
         "Number of classes, the ignored label not counted; default: the data set's.",
@@ -226,6 +239,17 @@ class DataConfig(_Section):
         maximum=1.0,
         identity=True,
     )
+    on_bad_example: str = _setting(
+        "stop",
+        "What becomes of an example whose files cannot be used: stop the run and name "
+        "them, or replace it by one with all pixels ignored, with a warning.",
+        choices=("stop", "replace"),
+    )
+    max_bad_examples: int = _setting(
+        10,
+        "How many examples of a split --on_bad_example=replace may replace.",
+        minimum=0,
+    )
     cache: str = _setting(
         "memory",
         "Where decoded examples are kept: in memory (decoded at each start), on disk "
@@ -267,6 +291,12 @@ class DataConfig(_Section):
                 "random_scale",
                 self.random_scale,
                 "give LOW,HIGH with LOW not above HIGH, e.g. 0.5,2.0, or nothing",
+            )
+        if self.eval_native_size and self.resize == "crop":
+            _reject(
+                "eval_native_size",
+                self.eval_native_size,
+                "--resize=crop cuts off what would be scored; use pad or stretch",
             )
         if self.class_names is not None:
             self._check_class_names(self.class_names)
@@ -490,6 +520,12 @@ class TrainConfig(_Section):
         maximum=0.999999,
         identity=True,
     )
+    class_weights: tuple[str, ...] = _setting(
+        (),
+        "Weights of the classes in the training loss: balanced (inverse of their "
+        "pixels in the training split), inverse_sqrt (of the square root of these), or "
+        "one number for each class; empty: all the same.",
+    )
     summary_images: int = _setting(
         4, "Evaluation examples shown as pictures in TensorBoard.", minimum=0
     )
@@ -509,6 +545,22 @@ class TrainConfig(_Section):
                     "one of them, at least 1."
                 )
             object.__setattr__(self, "train_epochs", DEFAULT_TRAIN_EPOCHS)
+        self._check_class_weights()
+
+    def _check_class_weights(self) -> None:
+        if self.class_weights in ((), ("balanced",), ("inverse_sqrt",)):
+            return
+        try:
+            numbers = [float(item) for item in self.class_weights]
+        except ValueError:
+            numbers = []
+        is_usable = all(math.isfinite(n) and n >= 0 for n in numbers) and any(numbers)
+        if not is_usable:
+            _reject(
+                "class_weights",
+                self.class_weights,
+                "use balanced, inverse_sqrt, or numbers from 0 on that are not all 0",
+            )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,41 +4,28 @@ The one place that sees configuration, data and models together; what it hands o
 plain objects that know no flag.
 """
 
-import concurrent.futures
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 
 import keras
 import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from data import (
-    augment,
-    balance,
-    device_store,
-    labels,
-    mask_values,
-    pipeline,
-    preprocessing,
-    schema,
-    sources,
-    store,
-    streaming,
-)
+from data import balance, pipeline, resizing, schema
 from models import encoders, factory
+from trainer import config as config_lib
 from trainer import (
-    cluster,
     distribution,
     errors,
+    inputs,
     losses,
     metrics,
     optimization,
     schedules,
     steps,
 )
-from trainer import config as config_lib
 from trainer import ema as ema_lib
 
 
@@ -210,66 +197,6 @@ class TrainSetup:
         }
 
 
-@dataclasses.dataclass(frozen=True)
-class InspectionSetup:
-    """What looking through a data set needs.
-
-    Attributes:
-      train: the split to train on; its files may have problems.
-      evaluation: the one to evaluate on, None if it cannot be opened.
-      evaluation_error: why it cannot.
-      info: classes of the data set; None if it is not known how many there are.
-      preprocessor: how examples become arrays; None without `info`.
-      convention: what the settings say of mask values.
-      augment: the random changes to training examples.
-    """
-
-    train: schema.Source
-    evaluation: schema.Source | None
-    evaluation_error: schema.DataError | None
-    info: schema.DatasetInfo | None
-    preprocessor: preprocessing.Preprocessor | None
-    convention: mask_values.Convention
-    augment: Callable
-
-
-def prepare_inspection(config: config_lib.Config) -> InspectionSetup:
-    """Makes what `--mode=doctor` needs.
-
-    Args:
-      config: all settings.
-
-    Raises:
-      schema.DataError: if there is no split to train on, or settings and files
-        contradict each other.
-    """
-    train = _open_source(config, is_training=True, allow_problems=True)
-    evaluation, evaluation_error = None, None
-    try:
-        evaluation = _open_source(config, is_training=False, allow_problems=True)
-    except schema.DataError as error:
-        evaluation_error = error
-    info, preprocessor = None, None
-    convention = mask_values.Convention(None, ignore_label=config.data.ignore_label)
-    try:
-        info = _resolve_info(config, train)
-    except schema.DataError as error:
-        if error.kind != "classes_unknown":
-            raise
-    else:
-        preprocessor = _make_preprocessor(config, info)
-        convention = preprocessor.convention
-    return InspectionSetup(
-        train=train,
-        evaluation=evaluation,
-        evaluation_error=evaluation_error,
-        info=info,
-        preprocessor=preprocessor,
-        convention=convention,
-        augment=_make_augment(config),
-    )
-
-
 def prepare_evaluation(
     config: config_lib.Config, strategy: tf.distribute.Strategy
 ) -> EvalSetup:
@@ -283,9 +210,9 @@ def prepare_evaluation(
       errors.ConfigError: if settings do not fit the devices or files.
       schema.DataError: if examples cannot be used.
     """
-    source = _open_source(config, is_training=False)
-    info = _resolve_info(config, source)
-    (opening,) = _open_in_background(config, strategy, info, [source])
+    source = inputs.open_source(config, is_training=False)
+    info = inputs.resolve_info(config, source)
+    (opening,) = inputs.open_in_background(config, strategy, info, {"eval": source})
     with strategy.scope():
         model = _build_model(config, info, strategy)
         ema = _make_ema(config, model)
@@ -308,15 +235,13 @@ def prepare_training(
       errors.ConfigError: if settings do not fit each other, the devices or files.
       schema.DataError: if examples cannot be used.
     """
-    source = _open_source(config, is_training=True)
-    info = _resolve_info(config, source)
+    source = inputs.open_source(config, is_training=True)
+    info = inputs.resolve_info(config, source)
     num_steps = _count_steps(config, len(source))
-    used = [source]
+    used = {"train": source}
     if config.run.mode != "train":
-        used.append(_open_source(config, is_training=False))
-    opening, *eval_opening = _open_in_background(
-        config, strategy, info, used, is_training=True
-    )
+        used["eval"] = inputs.open_source(config, is_training=False)
+    opening, *eval_opening = inputs.open_in_background(config, strategy, info, used)
     with strategy.scope():
         model = _build_model(config, info, strategy)
         optimizer = _build_optimizer(config.optimizer, num_steps)
@@ -335,8 +260,8 @@ def prepare_training(
         fetch=examples.fetch,
         model=model,
         optimizer=optimizer,
-        loss=losses.cross_entropy,
-        augment=_make_augment(config),
+        loss=_make_loss(config, info, examples),
+        augment=inputs.make_augment(config),
         confusion=confusion,
         loss_scale=loss_scale,
         global_step=global_step,
@@ -383,137 +308,6 @@ def prepare_devices(config: config_lib.Config) -> tf.distribute.Strategy:
     keras.config.set_dtype_policy(policy)
     logging.info("%d replicas, precision %s.", num_replicas, policy)
     return strategy
-
-
-def _open_source(
-    config: config_lib.Config, *, is_training: bool, allow_problems: bool = False
-) -> schema.Source:
-    data = config.data
-    return sources.open_source(
-        data.dataset,
-        split=data.train_split if is_training else data.eval_split,
-        is_training=is_training,
-        image_size=data.image_size,
-        data_dir=data.data_dir,
-        image_key=data.image_key,
-        label_key=data.label_key,
-        image_pattern=data.images,
-        mask_pattern=data.masks,
-        train_fraction=data.train_fraction,
-        seed=config.run.seed,
-        allow_problems=allow_problems,
-    )
-
-
-def _resolve_info(
-    config: config_lib.Config, source: schema.Source
-) -> schema.DatasetInfo:
-    data = config.data
-    return labels.resolve_info(
-        source.info,
-        class_names=data.class_names,
-        num_classes=data.num_classes,
-        label_offset=data.label_offset,
-        label_colors=data.label_colors,
-        label_map=data.label_map,
-    )
-
-
-def _open_in_background(
-    config: config_lib.Config,
-    strategy: tf.distribute.Strategy,
-    info: schema.DatasetInfo,
-    used: Sequence[schema.Source],
-    *,
-    is_training: bool = False,
-) -> list[concurrent.futures.Future]:
-    """Opens stores one after the other, while the caller builds the model.
-
-    With `is_training` the first of them is the split to train on, and is checked.
-    """
-
-    def open_store(index, source):
-        examples = _open_store(config, strategy, info, source)
-        if is_training and index == 0:
-            _check_classes(config, info, examples)
-        return examples
-
-    executor = concurrent.futures.ThreadPoolExecutor(max_workers=1)
-    openings = [executor.submit(open_store, *item) for item in enumerate(used)]
-    if cluster.num_workers(strategy) > 1:
-        # Workers exchange what they decoded, and the variables of the model: all must
-        # come in the same order everywhere.
-        concurrent.futures.wait(openings)
-    executor.shutdown(wait=False)
-    return openings
-
-
-def _open_store(
-    config: config_lib.Config,
-    strategy: tf.distribute.Strategy,
-    info: schema.DatasetInfo,
-    source: schema.Source,
-) -> pipeline.Examples:
-    """Opens the examples of a source where `--cache` wants them."""
-    preprocessor = _make_preprocessor(config, info)
-    if config.data.cache == "none":
-        return streaming.StreamingStore(source, preprocessor)
-    examples = store.open_store(
-        source,
-        preprocessor,
-        cache="disk" if config.data.cache == "disk" else "memory",
-        cache_dir=config.data.cache_dir,
-        share=store.Share(
-            index=cluster.worker_index(strategy),
-            count=cluster.num_workers(strategy),
-            add_up=functools.partial(cluster.sum_over_workers, strategy),
-        ),
-    )
-    if config.data.cache == "device":
-        return device_store.place(examples, strategy)
-    return examples
-
-
-def _make_preprocessor(
-    config: config_lib.Config, info: schema.DatasetInfo
-) -> preprocessing.Preprocessor:
-    return preprocessing.Preprocessor(
-        image_size=config.data.image_size,
-        num_classes=info.num_classes,
-        label_offset=info.label_offset,
-        ignore_label=config.data.ignore_label,
-        label_map=info.label_map,
-        label_colors=info.label_colors,
-    )
-
-
-def _check_classes(
-    config: config_lib.Config, info: schema.DatasetInfo, examples: pipeline.Examples
-) -> None:
-    """Refuses to train on a split with pixels of fewer than two classes.
-
-    Raises:
-      schema.DataError: if there are not more.
-    """
-    if config.data.cache == "none":
-        return  # To count is to decode the whole split.
-    counts = balance.count_labels(examples)
-    diagnosis = mask_values.diagnose_classes(
-        counts,
-        _make_preprocessor(config, info).convention,
-        class_names=info.class_names,
-        has_label_colors=bool(info.label_colors),
-    )
-    if diagnosis:
-        raise schema.DataError(f"{examples.name}: {diagnosis}.", kind=diagnosis.kind)
-    absent = np.flatnonzero(counts[: info.num_classes] == 0)
-    if absent.size:
-        logging.warning(
-            "%s has no pixel of %s; nothing is learned of them. --mode=doctor tells "
-            "more.",
-            examples.name,
-            ", ".join(info.class_names[label] for label in absent),
-        )
 
 
 def _count_steps(config: config_lib.Config, num_examples: int) -> int:
@@ -584,20 +378,29 @@ def _build_optimizer(
     )
 
 
-def _make_augment(config: config_lib.Config):
-    data = config.data
-    changes = {
-        "flip": data.horizontal_flip,
-        "scale": data.random_scale,
-        "brightness": data.random_brightness,
-        "contrast": data.random_contrast,
-        "saturation": data.random_saturation,
-    }
-    if not any(changes.values()):
-        return augment.keep
-    return augment.RandomAugment(
-        global_batch_size=config.train.batch_size, seed=config.run.seed, **changes
-    )
+def _make_loss(
+    config: config_lib.Config, info: schema.DatasetInfo, examples: pipeline.Examples
+):
+    """Returns the loss of training, its class weights worked out."""
+    given = config.train.class_weights
+    if not given:
+        return losses.cross_entropy
+    if given[0] in balance.METHODS:
+        counts = balance.count_labels(examples)[: info.num_classes]
+        weights = balance.class_weights(counts, given[0])
+    elif len(given) == info.num_classes:
+        weights = np.array(given, np.float64)
+    else:
+        raise errors.ConfigError(
+            f"--class_weights={config_lib.format_value(given)}: these are {len(given)} "
+            f"numbers for {info.num_classes} classes "
+            f"({', '.join(info.class_names[:5])}{', ...' * (info.num_classes > 5)}); "
+            "give one for each."
+        )
+    named = zip(info.class_names, weights, strict=True)
+    text = ", ".join(f"{name} {weight:.4g}" for name, weight in named)
+    logging.info("Class weights: %s.", text)
+    return functools.partial(losses.cross_entropy, class_weights=weights)
 
 
 def _make_ema(
@@ -616,6 +419,9 @@ def _make_eval_setup(config, strategy, info, examples, model, ema) -> EvalSetup:
             model=model,
             loss=losses.cross_entropy,
             num_classes=info.num_classes,
+            restore_size=functools.partial(
+                resizing.restore_size, method=config.data.resize
+            ),
         )
     return EvalSetup(
         config=config,

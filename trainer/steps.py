@@ -216,8 +216,12 @@ class EvalLoop:
         model: keras.Model,
         loss: Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]],
         num_classes: int,
+        restore_size: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
     ):
         """Makes a loop; call it in the strategy's scope.
+
+        Batches with `native_label` and `native_size` (see `data.native`) are scored at
+        those sizes.
 
         Args:
           strategy: on whose replicas to run.
@@ -225,6 +229,8 @@ class EvalLoop:
           model: from images to logits.
           loss: of logits and labels, gives (total, count); see `trainer.losses`.
           num_classes: channels of the logits.
+          restore_size: from an example's logits and native size to logits of that size;
+            see `data.resizing`.
 
         Attributes:
           num_calls: grows with each call of `score`, to be watched.
@@ -233,6 +239,7 @@ class EvalLoop:
         self._fetch = fetch
         self._model = model
         self._loss = loss
+        self._restore_size = restore_size
         self._confusion = metrics.ConfusionMatrix(num_classes)
         self.num_calls = 0
         self._totals = tf.Variable(  # Loss total and pixel count.
@@ -266,13 +273,23 @@ class EvalLoop:
     def result(self) -> tuple[float, np.ndarray]:
         """Returns the mean loss, and the confusion matrix, int64 [classes, classes]."""
         total, count = self._totals.read_value().numpy()
-        return total / max(count, 1), self._confusion.result()
+        return total / (count or 1), self._confusion.result()
 
     def _replica_scores(self, batch):
         batch = self._fetch(batch)
         logits = self._model(batch["image"], training=False)
-        total, count = self._loss(logits, batch["label"])
-        self._confusion.update(batch["label"], logits)
+        if "native_label" not in batch:
+            self._score_logits(logits, batch["label"])
+            return
+        sizes = batch["native_size"]
+        for row in tf.range(tf.shape(sizes)[0]):  # One at a time, as photos are large.
+            label = batch["native_label"][row, : sizes[row, 0], : sizes[row, 1]]
+            native_logits = self._restore_size(logits[row], sizes[row])
+            self._score_logits(native_logits[tf.newaxis], label[tf.newaxis])
+
+    def _score_logits(self, logits, labels) -> None:
+        total, count = self._loss(logits, labels)
+        self._confusion.update(labels, logits)
         self._totals.assign_add(tf.cast(tf.stack([total, count]), tf.float64))
 
     @tf.function

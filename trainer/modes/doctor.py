@@ -11,7 +11,7 @@ import tqdm
 
 from data import findings, inspection, schema
 from trainer import config as config_lib
-from trainer import errors, experiment, model_dir, pictures
+from trainer import errors, inputs, model_dir, pictures
 
 _NUM_PICTURES = 12
 _NUM_NAMED = 3
@@ -33,7 +33,7 @@ def run(config: config_lib.Config) -> None:
     with contextlib.suppress(RuntimeError):  # They may be in use in this process.
         # Another program may have the GPUs, and there is nothing to do for them.
         tf.config.set_visible_devices([], "GPU")
-    setup = experiment.prepare_inspection(config)
+    setup = inputs.prepare_inspection(config)
     sources = [setup.train, *([setup.evaluation] if setup.evaluation else [])]
     splits = [_inspect(source, setup.preprocessor) for source in sources]
     found = list(_judge(config, setup, sources, splits))
@@ -121,7 +121,7 @@ def _summarize(split: inspection.Split, info: schema.DatasetInfo | None) -> dict
 
 def _draw(
     config: config_lib.Config,
-    setup: experiment.InspectionSetup,
+    setup: inputs.InspectionSetup,
     split: inspection.Split,
     folder: pathlib.Path,
 ) -> pathlib.Path | None:
