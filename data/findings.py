@@ -290,20 +290,18 @@ def _judge_aspects(split, image_size) -> Iterator[Finding]:
         for fact in split.examples
         if fact.size and _stretching(fact.size, image_size) > _MOST_STRETCHED
     ]
-    if not facts:
-        return
-    height, width = max(
-        (f.size for f in facts), key=lambda s: _stretching(s, image_size)
-    )
-    yield Finding(
-        "odd_aspect",
-        "warning",
-        split.name,
-        f"{_count(facts, 'image')} would be stretched by more than {_MOST_STRETCHED} to "
-        f"become {'x'.join(map(str, image_size))} (the worst has {height}x{width} "
-        "pixels); say --resize=pad",
-        _name(facts),
-    )
+    if facts:
+        sizes = [fact.size for fact in facts]
+        height, width = max(sizes, key=lambda size: _stretching(size, image_size))
+        yield Finding(
+            "odd_aspect",
+            "warning",
+            split.name,
+            f"{_count(facts, 'image')} would be stretched by more than "
+            f"{_MOST_STRETCHED} to become {'x'.join(map(str, image_size))} (the worst "
+            f"has {height}x{width} pixels); say --resize=pad",
+            _name(facts),
+        )
 
 
 def _judge_sizes(split, image_size) -> Iterator[Finding]:
