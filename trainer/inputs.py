@@ -31,6 +31,16 @@ from trainer import config as config_lib
 def open_source(
     config: config_lib.Config, *, is_training: bool, allow_problems: bool = False
 ) -> schema.Source:
+    """Opens the split of one role.
+
+    Args:
+      config: all settings.
+      is_training: whether it is the split to train on.
+      allow_problems: whether a folder may have files that fit nowhere.
+
+    Raises:
+      schema.DataError: if the data set or the split is not there.
+    """
     data = config.data
     return sources.open_source(
         data.dataset,
@@ -51,6 +61,11 @@ def open_source(
 def resolve_info(
     config: config_lib.Config, source: schema.Source
 ) -> schema.DatasetInfo:
+    """Returns the classes, by the source and by the settings.
+
+    Raises:
+      schema.DataError: if these contradict each other, or neither names any.
+    """
     data = config.data
     return labels.resolve_info(
         source.info,
@@ -68,13 +83,17 @@ def open_in_background(
     info: schema.DatasetInfo,
     used: Mapping[str, schema.Source],
 ) -> list[concurrent.futures.Future]:
-    """Opens stores one after the other, while the caller builds the model.
+    """Opens splits one after the other, while the caller builds the model.
 
     Args:
       config: all settings.
       strategy: the devices.
       info: the classes.
       used: sources by role, `train` or `eval`.
+
+    Returns:
+      A future `pipeline.Examples` for each; a `schema.DataError` if they cannot be
+      used.
     """
     executor = concurrent.futures.ThreadPoolExecutor(max_workers=1)
     openings = [
@@ -89,7 +108,8 @@ def open_in_background(
     return openings
 
 
-def make_augment(config: config_lib.Config):
+def make_augment(config: config_lib.Config) -> Callable:
+    """Returns the random changes to training examples; see `data.augment`."""
     data = config.data
     changes = {
         "flip": data.horizontal_flip,
