@@ -338,6 +338,16 @@ def test_values_are_judged_by_the_whole_split():
     assert len(found["stretched_values"].files) == 4
 
 
+def test_masks_that_pass_among_bad_ones_are_not_judged_alone():
+    """One of 0 and 255 passes by itself: class 0, and pixels to ignore."""
+    source = make_source(
+        (make_photo(1), np.uint8(255) * (LABEL == 1)),
+        (make_photo(2), np.uint8([0, 85, 170])[LABEL]),
+    )
+
+    assert judge(source).keys() == {"stretched_values"}
+
+
 def test_what_befell_one_mask_is_seen_in_it_alone():
     source = make_source(
         *((make_photo(i), LABEL) for i in range(3)), (make_photo(9), LABEL * 120)
