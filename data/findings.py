@@ -67,6 +67,7 @@ def judge_split(
     image_size: tuple[int, int],
     convention: mask_values.Convention,
     is_training: bool,
+    is_weighted: bool = False,
 ) -> Iterator[Finding]:
     """Yields what is wrong with a split by itself.
 
@@ -77,11 +78,14 @@ def judge_split(
       image_size: height and width that images are resized to.
       convention: what the settings say of mask values.
       is_training: whether it is the split to train on.
+      is_weighted: whether the loss makes up for rare classes already.
     """
     yield from _judge_errors(split)
     yield from _judge_values(split, preprocessor, convention)
     if info is not None and split.class_pixels.any():
         yield from _judge_classes(split, info, convention, is_training)
+        if is_training and not is_weighted:
+            yield from _judge_balance(split, info)
     yield from _judge_label_images(split)
     yield from _judge_duplicates(split)
     if preprocessor is None or preprocessor.resize == "stretch":
@@ -215,12 +219,13 @@ def _judge_classes(split, info, convention, is_training) -> Iterator[Finding]:
             f"classes without a pixel ({listing.name_some(absent)}): {effect}; add "
             "examples, or merge or drop classes with --label_map",
         )
-    if is_training:
-        yield from _judge_balance(split, info, counts)
 
 
-def _judge_balance(split, info, counts) -> Iterator[Finding]:
+def _judge_balance(split, info) -> Iterator[Finding]:
+    counts = split.class_pixels[: info.num_classes]
     present = np.flatnonzero(counts)
+    if not present.size:
+        return
     rarest = present[counts[present].argmin()]
     commonest = counts.argmax()
     ratio = counts[commonest] / counts[rarest]

@@ -1,5 +1,6 @@
 """Every example is looked at once, and what is wrong with it is a fact like others."""
 
+import dataclasses
 import io
 import time
 
@@ -40,7 +41,14 @@ def summarize(source, preprocessor=PREPROCESSOR):
     return inspection.summarize(source.name, facts, preprocessor)
 
 
-def judge(source, *, preprocessor=PREPROCESSOR, image_size=(32, 32), is_training=True):
+def judge(
+    source,
+    *,
+    preprocessor=PREPROCESSOR,
+    image_size=(32, 32),
+    is_training=True,
+    is_weighted=False,
+):
     """Returns the findings of a split by kind."""
     found = findings.judge_split(
         summarize(source, preprocessor),
@@ -49,6 +57,7 @@ def judge(source, *, preprocessor=PREPROCESSOR, image_size=(32, 32), is_training
         image_size=image_size,
         convention=mask_values.Convention(3 if preprocessor else None),
         is_training=is_training,
+        is_weighted=is_weighted,
     )
     return {finding.kind: finding for finding in found}
 
@@ -249,6 +258,24 @@ def test_imbalance_begins_at_a_hundred(num_pixels, expected):
     label[0, :num_pixels] = 1
 
     assert ("imbalance" in judge(make_source((make_photo(), label)))) == expected
+
+
+def test_weighted_classes_need_no_balance():
+    label = np.zeros((40, 48), np.uint8)
+    label[0, 0] = 1
+    source = make_source((make_photo(), label))
+
+    assert "imbalance" in judge(source)
+    assert "imbalance" not in judge(source, is_weighted=True)
+
+
+@pytest.mark.parametrize("resize", ["pad", "crop"])
+def test_a_banner_is_odd_only_where_it_is_stretched(resize):
+    source = make_source((make_photo((10, 60)), LABEL[:10].repeat(2, axis=1)[:, :60]))
+    preprocessor = dataclasses.replace(PREPROCESSOR, resize=resize)
+
+    assert "odd_aspect" in judge(source)
+    assert "odd_aspect" not in judge(source, preprocessor=preprocessor)
 
 
 def test_evaluation_needs_no_balance_and_may_have_one_class():

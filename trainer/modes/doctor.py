@@ -78,6 +78,7 @@ def _judge(config, setup, sources, splits) -> Iterator[findings.Finding]:
             image_size=config.data.image_size,
             convention=setup.convention,
             is_training=source is setup.train,
+            is_weighted=bool(config.train.class_weights),
         )
     if setup.evaluation_error:
         yield findings.Finding(
