@@ -91,27 +91,27 @@ def decode(
         values = label
         if label.dtype == tf.string:
             values = tf.io.decode_png(label, channels=1)[..., 0]
-        return pixels, tf.cast(values, tf.int32), True
+        is_valid = tf.reduce_all(tf.shape(pixels)[:2] == tf.shape(values))
+        return pixels, tf.cast(values, tf.int32), is_valid
 
     def decode_other():
         function = functools.partial(_try_decode_pair, label_colors=label_colors)
         dtypes = (tf.uint8, tf.int32, tf.bool)
+        # Without state, or --deterministic would decode one file at a time.
         return tuple(
             tf.numpy_function(function, [image, label], dtypes, stateful=False)
         )
 
-    # Nearly all files are of the kinds that need no Python but this look at headers.
-    # Without state, or --deterministic would decode one file at a time.
-    is_plain = tf.numpy_function(
-        functools.partial(_is_plain, label_colors=label_colors),
-        [image, label],
-        tf.bool,
-        stateful=False,
-    )
-    if catches_errors or (label.dtype != tf.string and label.shape.rank != 2):
+    if (
+        catches_errors
+        or label_colors
+        or (label.dtype != tf.string and label.shape.rank != 2)
+    ):
         pixels, values, is_valid = decode_other()
     else:
-        pixels, values, is_valid = tf.cond(is_plain, decode_plain, decode_other)
+        pixels, values, is_valid = tf.cond(
+            _is_plain(image, label), decode_plain, decode_other
+        )
     return (
         tf.ensure_shape(pixels, [None, None, 3]),
         tf.ensure_shape(values, [None, None]),
@@ -119,21 +119,20 @@ def decode(
     )
 
 
-def _is_plain(image, label, *, label_colors: LabelColors) -> bool:
-    """Tells whether TensorFlow decodes both as they must be, with nothing to turn."""
-    if label_colors or (isinstance(label, bytes) and not masks.is_plain(label)):
-        return False
-    if _is_same_file(image, label):
-        return False
-    try:
-        headers = _read_header(image), _read_header(label)
-    except schema.DataError:
-        return False
-    return (
-        headers[0].format in ("JPEG", "PNG", "pixels")
-        and headers[0].size == headers[1].size
-        and all(header.orientation == 1 for header in headers)
-    )
+def _is_plain(image: tf.Tensor, label: tf.Tensor) -> tf.Tensor:
+    """Tells whether TensorFlow decodes both as they must be, with nothing to turn.
+
+    It does with nearly all files, and Python, which decodes the others, would be in the
+    way of the thread that builds the model.
+    """
+    is_plain = tf.constant(True)
+    if image.dtype == tf.string:
+        is_plain &= images.is_plain(image)
+    if label.dtype == tf.string:
+        is_plain &= masks.is_plain_in_graph(label)
+    if image.dtype == label.dtype == tf.string:
+        is_plain &= image != label  # `decode_pair` says what is wrong with it.
+    return is_plain
 
 
 def _try_decode_pair(image, label, *, label_colors: LabelColors):

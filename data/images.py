@@ -23,6 +23,11 @@ SUFFIXES = frozenset(
 MAX_PIXELS = 100_000_000
 """A header that announces more is a mistake, or an attack on the memory."""
 
+_HEAD_SIZE = 32
+
+_EXIF_PATTERN = rb"\C*(Exif\x00\x00|eXIf)\C*"
+r"""Any bytes (`\C` of RE2) around what EXIF notes begin with in JPEG and PNG files."""
+
 _ORIENTATION = 0x0112
 """The tag of EXIF and TIFF."""
 
@@ -148,6 +153,46 @@ def _decode_by_tensorflow(function, encoded: bytes) -> np.ndarray:
         raise schema.DataError(
             f"it cannot be decoded ({reason})", kind="damaged_file"
         ) from error
+
+
+def is_plain(encoded: tf.Tensor) -> tf.Tensor:
+    """Tells, in a graph, whether `decode_in_graph` decodes a file as `decode` does.
+
+    That is, of a JPEG or PNG file that has no EXIF notes, by which it may have to be
+    turned, and at most `MAX_PIXELS`.
+
+    Returns:
+      bool scalar; of a file that begins like JPEG and goes on otherwise, it may be an
+      `InvalidArgumentError`.
+    """
+    head = read_head(encoded)
+    is_jpeg = tf.strings.substr(encoded, 0, 3) == b"\xff\xd8\xff"
+    height, width = tf.cond(
+        is_jpeg,
+        lambda: tf.unstack(tf.cast(tf.io.extract_jpeg_shape(encoded)[:2], tf.int64)),
+        lambda: [_read_big_endian(head[20:24]), _read_big_endian(head[16:20])],
+    )
+    has_exif = tf.strings.regex_full_match(encoded, _EXIF_PATTERN)
+    is_known = is_jpeg | is_png(encoded)
+    return is_known & (height * width <= MAX_PIXELS) & ~has_exif
+
+
+def is_png(encoded: tf.Tensor) -> tf.Tensor:
+    """Tells, in a graph, whether a file begins like PNG."""
+    return tf.strings.substr(encoded, 0, 8) == b"\x89PNG\r\n\x1a\n"
+
+
+def read_head(encoded: tf.Tensor) -> tf.Tensor:
+    """Returns the first bytes of a file, uint8 [32]; zeros if it is shorter."""
+    return tf.io.decode_raw(
+        tf.strings.substr(encoded, 0, _HEAD_SIZE), tf.uint8, fixed_length=_HEAD_SIZE
+    )
+
+
+def _read_big_endian(number: tf.Tensor) -> tf.Tensor:
+    """Returns the number, int64, that four bytes spell."""
+    places = np.array([1 << 24, 1 << 16, 1 << 8, 1], np.int64)
+    return tf.reduce_sum(tf.cast(number, tf.int64) * places)
 
 
 def decode_in_graph(encoded: tf.Tensor) -> tf.Tensor:

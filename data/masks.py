@@ -6,6 +6,7 @@ instead.
 """
 
 import numpy as np
+import tensorflow as tf
 
 from data import images, palettes, schema
 
@@ -31,6 +32,13 @@ def is_plain(encoded: bytes) -> bool:
     return encoded[:8] == b"\x89PNG\r\n\x1a\n" and (
         tuple(encoded[24:26]) == PLAIN_PNG_HEADER
     )
+
+
+def is_plain_in_graph(encoded: tf.Tensor) -> tf.Tensor:
+    """Tells the same in a graph, a bool scalar; not of files with EXIF notes."""
+    kind = images.read_head(encoded)[24:26]
+    is_gray = tf.reduce_all(kind == np.array(PLAIN_PNG_HEADER, np.uint8))
+    return images.is_plain(encoded) & images.is_png(encoded) & is_gray
 
 
 def decode(

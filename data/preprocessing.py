@@ -74,9 +74,18 @@ class Preprocessor:
             image, label = resizing.resize_pair(
                 image, label, self.image_size, self.resize
             )
+        # Not `tf.where`, which takes as long as decoding.
+        image, label = tf.cond(
+            is_valid,
+            lambda: (image, label),
+            lambda: (
+                tf.fill(tf.shape(image), np.uint8(resampling.FILL_VALUE)),
+                tf.fill(tf.shape(label), np.uint8(schema.IGNORE_LABEL)),
+            ),
+        )
         return {
-            "image": tf.where(is_valid, image, np.uint8(resampling.FILL_VALUE)),
-            "label": tf.where(is_valid, label, np.uint8(schema.IGNORE_LABEL)),
+            "image": image,
+            "label": label,
             "name": example["name"],
             "problem": tf.where(is_valid, 0, 1),
         }

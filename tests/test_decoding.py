@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from data import decoding, schema
+from data import decoding, images, masks, schema
 from tests import test_masks
 
 PIXELS = np.random.default_rng(5).integers(0, 256, (6, 9, 3), np.uint8)
@@ -19,11 +19,12 @@ HALF = [np.rot90(array, 2) for array in (PIXELS, LABEL)]
 
 def encode(pixels, orientation=None, kind="PNG"):
     """Writes pixels as they are, with a note on how to turn them."""
-    exif = Image.Exif()
+    options = {}
     if orientation:
+        options["exif"] = exif = Image.Exif()
         exif[0x0112] = orientation
     file = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(pixels)).save(file, kind, exif=exif)
+    Image.fromarray(np.ascontiguousarray(pixels)).save(file, kind, **options)
     return file.getvalue()
 
 
@@ -101,6 +102,29 @@ def test_sizes_that_agree_in_no_way_are_refused(orientation, message):
         decoding.decode_pair(image, label)
     assert str(caught.value) == message
     assert not decode_in_graph(image, label)[2]
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_files_with_notes_are_not_plain(kind):
+    for orientation, expected in ((None, True), (1, False), (6, False)):
+        encoded = encode(PIXELS, orientation, kind)
+        assert bool(images.is_plain(tf.constant(encoded))) == expected
+        graph = tf.function(images.is_plain)
+        assert bool(graph(tf.constant(encoded))) == expected
+
+
+@pytest.mark.parametrize("encoded", [b"", b"\x89PNG", b"GIF89a", b"no image" * 10])
+def test_what_is_neither_jpeg_nor_png_is_not_plain(encoded):
+    assert not images.is_plain(tf.constant(encoded))
+    assert not masks.is_plain_in_graph(tf.constant(encoded))
+
+
+@pytest.mark.parametrize("height, expected", [(10_000, True), (10_001, False)])
+def test_a_header_of_too_many_pixels_is_not_plain(height, expected):
+    encoded = bytearray(encode(LABEL))
+    encoded[16:24] = (10_000).to_bytes(4, "big") + height.to_bytes(4, "big")
+    assert bool(images.is_plain(tf.constant(bytes(encoded)))) == expected
+    assert bool(masks.is_plain_in_graph(tf.constant(bytes(encoded)))) == expected
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])

@@ -271,7 +271,9 @@ def test_weighted_classes_need_no_balance():
 
 @pytest.mark.parametrize("resize", ["pad", "crop"])
 def test_a_banner_is_odd_only_where_it_is_stretched(resize):
-    source = make_source((make_photo((10, 60)), LABEL[:10].repeat(2, axis=1)[:, :60]))
+    source = make_source(
+        (make_photo(shape=(10, 60)), LABEL[:10].repeat(2, axis=1)[:, :60])
+    )
     preprocessor = dataclasses.replace(PREPROCESSOR, resize=resize)
 
     assert "odd_aspect" in judge(source)
