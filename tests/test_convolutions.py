@@ -101,12 +101,14 @@ def _build_pair(filters, channels, **settings):
 
 @pytest.mark.parametrize("channels", [(4,), (3, 5), (2, 1, 3)])
 @pytest.mark.parametrize("use_bias", [False, True])
+@pytest.mark.parametrize("height, width", [(3, 5), (8, 8), (8, 9)])
 def test_joined_inputs_give_values_and_gradients_of_their_concatenation(
-    channels, use_bias, float64
+    channels, use_bias, height, width, float64
 ):
+    """Kernel gradients of 65 positions and more are computed in another way."""
     ours, theirs = _build_pair(6, channels, use_bias=use_bias)
-    inputs = [_random([2, 3, 5, c], seed=c) for c in channels]
-    weights = _random([2, 6, 10, 6])
+    inputs = [_random([2, height, width, c], seed=c) for c in channels]
+    weights = _random([2, 2 * height, 2 * width, 6])
     results = []
     for layer, join in ((ours, list), (theirs, lambda maps: tf.concat(maps, -1))):
         with tf.GradientTape() as tape:

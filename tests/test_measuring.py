@@ -54,6 +54,14 @@ def test_gradients_to_kernel_and_input_cost_a_convolution_each():
     assert measuring.count_work(gradients, _spec(2, 8, 6, 4)).flops == 3 * once
 
 
+def test_a_product_of_matrices_counts_as_one():
+    def multiply(x):
+        return tf.matmul(x, tf.ones([4, 7]), transpose_a=True)
+
+    # [6, 4] times [4, 7].
+    assert measuring.count_work(multiply, _spec(4, 6)).flops == 2 * 6 * 4 * 7
+
+
 def test_what_leads_to_nothing_is_not_counted():
     def compute(x):
         tf.nn.conv2d(x, tf.ones([3, 3, 4, 5]), 1, "SAME")

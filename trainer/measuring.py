@@ -22,7 +22,7 @@ class Timing(NamedTuple):
 
 
 class Work(NamedTuple):
-    """What a graph computes: FLOPs of its convolutions, and ops that are executed."""
+    """What a graph computes: its FLOPs, and how many ops it executes."""
 
     flops: int
     num_ops: int
@@ -108,7 +108,8 @@ def count_work(function: Callable, *specs: tf.TensorSpec) -> Work:
       *specs: shapes and dtypes of its arguments, all known.
 
     Returns:
-      A multiplication with its addition is two FLOPs; convolutions alone are counted.
+      A multiplication with its addition is two FLOPs; convolutions and products of
+      matrices alone are counted.
     """
     ops = executed_ops(function, *specs)
     free = ("Const", "Placeholder", "ReadVariableOp", "Identity", "NoOp", "Shape")
@@ -133,7 +134,9 @@ def executed_ops(function: Callable, *specs: tf.TensorSpec) -> list[tf.Operation
 
 
 def _flops(op: tf.Operation) -> int:
-    """Each element of the kernel meets each pixel on the smaller side once."""
+    """Each element of a kernel meets each pixel on the smaller side once."""
+    if op.type == "MatMul":
+        return 2 * op.inputs[0].shape.num_elements() * op.outputs[0].shape[-1]
     if op.type in _FORWARD_OPS:
         pixels, kernel = op.outputs[0], op.inputs[1]
     elif op.type in _TO_INPUT_OPS:
