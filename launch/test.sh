@@ -17,5 +17,6 @@ trap 'rm -rf "$model_dir"' EXIT
 "$bin/segloop" --flagfile=launch/flagfiles/quickstart.flags --model_dir="$model_dir" \
   --train_epochs=0 --train_steps=4 --warmup_steps=1
 
-# Two processes: most tests wait for TensorFlow to trace, on one core.
-"$bin/python" -m pytest --numprocesses=2 --dist=loadfile "$@"
+# Two processes: most tests wait for TensorFlow to trace, on one core. Whoever is done
+# first takes tests of the other.
+"$bin/python" -m pytest --numprocesses=2 --dist=worksteal --durations=15 "$@"
