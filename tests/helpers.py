@@ -118,6 +118,21 @@ def make_strategy(replicas: int) -> tf.distribute.Strategy:
     )
 
 
+def evaluation_batches(
+    strategy: tf.distribute.Strategy, examples: pipeline.Examples, batch_size: int
+):
+    """Returns a distributed iterator over one pass."""
+    return iter(
+        strategy.distribute_datasets_from_function(
+            lambda context: pipeline.make_eval_dataset(
+                examples,
+                global_batch_size=batch_size,
+                shard=pipeline.Shard.from_context(context),
+            )
+        )
+    )
+
+
 class Rig:
     """A training loop with all its parts, made as `trainer.experiment` makes it."""
 

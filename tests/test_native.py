@@ -70,15 +70,7 @@ def test_scores_are_those_of_interpolated_logits(source, resize, replicas):
             num_classes=3,
             restore_size=restore_size,
         )
-    iterator = iter(
-        strategy.distribute_datasets_from_function(
-            lambda context: pipeline.make_eval_dataset(
-                examples,
-                global_batch_size=4,
-                shard=pipeline.Shard.from_context(context),
-            )
-        )
-    )
+    iterator = helpers.evaluation_batches(strategy, examples, 4)
     loop.score(iterator, 3)
     loss, confusion = loop.result()
 

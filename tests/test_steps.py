@@ -317,15 +317,7 @@ def test_evaluation_counts_every_example_once(replicas, batch_size):
             num_classes=3,
             restore_size=functools.partial(resizing.restore_size, method="stretch"),
         )
-    iterator = iter(
-        strategy.distribute_datasets_from_function(
-            lambda context: pipeline.make_eval_dataset(
-                examples,
-                global_batch_size=batch_size,
-                shard=pipeline.Shard.from_context(context),
-            )
-        )
-    )
+    iterator = helpers.evaluation_batches(strategy, examples, batch_size)
     loop.score(iterator, pipeline.num_eval_batches(13, batch_size))
     loss, confusion = loop.result()
     logits = model(examples.images.astype(np.float32))
