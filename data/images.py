@@ -23,6 +23,9 @@ SUFFIXES = frozenset(
 MAX_PIXELS = 100_000_000
 """A header that announces more is a mistake, or an attack on the memory."""
 
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+"""The first 8 bytes of a PNG file."""
+
 _HEAD_SIZE = 32
 
 _EXIF_PATTERN = rb"\C*(Exif\x00\x00|eXIf)\C*"
@@ -179,7 +182,7 @@ def is_plain(encoded: tf.Tensor) -> tf.Tensor:
 
 def is_png(encoded: tf.Tensor) -> tf.Tensor:
     """Tells, in a graph, whether a file begins like PNG."""
-    return tf.strings.substr(encoded, 0, 8) == b"\x89PNG\r\n\x1a\n"
+    return tf.strings.substr(encoded, 0, 8) == PNG_SIGNATURE
 
 
 def read_head(encoded: tf.Tensor) -> tf.Tensor:

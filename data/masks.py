@@ -29,9 +29,8 @@ photo."""
 
 def is_plain(encoded: bytes) -> bool:
     """Tells whether a file is a PNG with 8-bit gray pixels."""
-    return encoded[:8] == b"\x89PNG\r\n\x1a\n" and (
-        tuple(encoded[24:26]) == PLAIN_PNG_HEADER
-    )
+    is_png = encoded[:8] == images.PNG_SIGNATURE
+    return is_png and tuple(encoded[24:26]) == PLAIN_PNG_HEADER
 
 
 def is_plain_in_graph(encoded: tf.Tensor) -> tf.Tensor:

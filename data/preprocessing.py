@@ -100,29 +100,12 @@ class Preprocessor:
           One sentence without a full stop, or nothing if all is well.
         """
         try:
-            self.check(example)
+            _, values = decoding.decode_pair(
+                example["image"], example["label"], self.label_colors
+            )
         except schema.DataError as error:
             return str(error)
-        return ""
-
-    def check(self, example: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-        """Decodes an example and looks for all that makes the call refuse it.
-
-        Args:
-          example: what goes into the call, as NumPy values.
-
-        Returns:
-          Image and mask values, as `decoding.decode_pair`.
-
-        Raises:
-          schema.DataError: if it cannot be used; `explain` gives its message.
-        """
-        image, values = decoding.decode_pair(
-            example["image"], example["label"], self.label_colors
-        )
-        if diagnosis := self.diagnose(mask_values.count(values)):
-            raise schema.DataError(str(diagnosis), kind=diagnosis.kind)
-        return image, values
+        return str(self.diagnose(mask_values.count(values)) or "")
 
     def diagnose(
         self, counts: Mapping[int, int], *, subject: str = "the mask holds"

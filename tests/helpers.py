@@ -1,6 +1,7 @@
 """Small objects that many tests need."""
 
 import dataclasses
+import functools
 import pathlib
 
 import keras
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from data import augment, pipeline, schema, store
+from data import augment, pipeline, resizing, schema, store
 from models import factory, normalization
 from trainer import ema, losses, metrics, optimization, schedules, steps
 
@@ -116,6 +117,26 @@ def make_strategy(replicas: int) -> tf.distribute.Strategy:
         [f"CPU:{index}" for index in range(replicas)],
         cross_device_ops=tf.distribute.ReductionToOneDevice(),
     )
+
+
+def make_eval_loop(
+    strategy: tf.distribute.Strategy,
+    examples: pipeline.Examples,
+    resize: str = "stretch",
+) -> tuple[keras.Model, steps.EvalLoop]:
+    """Makes a tiny model of three classes, always the same, and what scores it."""
+    keras.utils.set_random_seed(0)
+    with strategy.scope():
+        model = build_tiny()
+        loop = steps.EvalLoop(
+            strategy,
+            fetch=examples.fetch,
+            model=model,
+            loss=losses.cross_entropy,
+            num_classes=3,
+            restore_size=functools.partial(resizing.restore_size, method=resize),
+        )
+    return model, loop
 
 
 def evaluation_batches(

@@ -3,14 +3,13 @@
 import functools
 import pathlib
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from data import bad_examples, native, pipeline, preprocessing, resizing, store
 from tests import helpers
-from trainer import losses, metrics, steps
+from trainer import losses, metrics
 
 
 @pytest.fixture
@@ -59,17 +58,7 @@ def test_scores_are_those_of_interpolated_logits(source, resize, replicas):
     examples = open_native(source, resize)
     strategy = helpers.make_strategy(replicas)
     restore_size = functools.partial(resizing.restore_size, method=resize)
-    keras.utils.set_random_seed(0)
-    with strategy.scope():
-        model = helpers.build_tiny()
-        loop = steps.EvalLoop(
-            strategy,
-            fetch=examples.fetch,
-            model=model,
-            loss=losses.cross_entropy,
-            num_classes=3,
-            restore_size=restore_size,
-        )
+    model, loop = helpers.make_eval_loop(strategy, examples, resize)
     iterator = helpers.evaluation_batches(strategy, examples, 4)
     loop.score(iterator, 3)
     loss, confusion = loop.result()

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from data import pipeline, resizing, store
+from data import pipeline, store
 from tests import helpers
-from trainer import losses, metrics, steps
+from trainer import losses, metrics
 
 
 def _assert_close(actual, expected, rtol):
@@ -306,17 +306,7 @@ def test_frozen_encoder_does_not_move():
 def test_evaluation_counts_every_example_once(replicas, batch_size):
     examples = helpers.make_store(num_examples=13, ignored=0.1)
     strategy = helpers.make_strategy(replicas)
-    keras.utils.set_random_seed(0)
-    with strategy.scope():
-        model = helpers.build_tiny()
-        loop = steps.EvalLoop(
-            strategy,
-            fetch=examples.fetch,
-            model=model,
-            loss=losses.cross_entropy,
-            num_classes=3,
-            restore_size=functools.partial(resizing.restore_size, method="stretch"),
-        )
+    model, loop = helpers.make_eval_loop(strategy, examples)
     iterator = helpers.evaluation_batches(strategy, examples, batch_size)
     loop.score(iterator, pipeline.num_eval_batches(13, batch_size))
     loss, confusion = loop.result()
