@@ -56,6 +56,7 @@ class NativeExamples:
         with tf.device("/CPU:0"):
             encoded = tf.constant(self.encoded)
 
+        @tf.autograph.experimental.do_not_convert
         def load(batch):
             ids = batch.pop("native_id")
             known = tf.minimum(ids, np.int64(len(self) - 1))

@@ -67,13 +67,17 @@ class Preprocessor:
             self.label_colors,
             catches_errors=catches_errors,
         )
-        classes = tf.gather(self.class_table, values)
-        is_valid &= tf.reduce_all(classes != UNKNOWN)
-        label = tf.cast(classes, tf.uint8)
+        is_valid &= self._has_classes(values)
         if self.image_size:
-            image, label = resizing.resize_pair(
-                image, label, self.image_size, self.resize
+            # Before the look-up, which takes longer than all the rest of a mask.
+            image, values = resizing.resize_pair(
+                image,
+                values,
+                self.image_size,
+                self.resize,
+                ignored=palettes.IGNORED_VALUE,
             )
+        label = tf.cast(tf.gather(self.class_table, values), tf.uint8)
         # Not `tf.where`, which takes as long as decoding.
         image, label = tf.cond(
             is_valid,
@@ -89,6 +93,16 @@ class Preprocessor:
             "name": example["name"],
             "problem": tf.where(is_valid, 0, 1),
         }
+
+    def _has_classes(self, values: tf.Tensor) -> tf.Tensor:
+        """Tells, bool scalar, whether every value of a mask has a class."""
+        values = tf.reshape(values, [-1])
+        size = tf.reduce_max(values) + 1
+        is_present = tf.raw_ops.DenseBincount(
+            input=values, size=size, weights=tf.zeros([0], tf.int32), binary_output=True
+        )
+        is_known = tf.constant(self.class_table != UNKNOWN)[:size]
+        return tf.reduce_all(is_known | (is_present == 0))
 
     def explain(self, example: dict[str, Any]) -> str:
         """Says what is wrong with an example, whether its `problem` is known or not.

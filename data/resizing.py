@@ -13,20 +13,26 @@ METHODS = ("stretch", "pad", "crop")
 
 
 def resize_pair(
-    image: tf.Tensor, label: tf.Tensor, size: tuple[int, int], method: str
+    image: tf.Tensor,
+    label: tf.Tensor,
+    size: tuple[int, int],
+    method: str,
+    *,
+    ignored: int = schema.IGNORE_LABEL,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Brings an image and its labels to one size.
 
     Args:
       image: uint8 [height, width, 3].
-      label: uint8 [height, width].
+      label: integers [height, width].
       size: height and width of what comes out.
       method: one of `METHODS`.
+      ignored: label of what does not count.
 
     Returns:
       The image, uint8 [*size, 3], by antialiased bilinear interpolation, and the
-      labels, uint8 [*size], each that of the nearest pixel. What `pad` adds is
-      `resampling.FILL_VALUE` and `schema.IGNORE_LABEL`.
+      labels, integers [*size], each that of the nearest pixel. What `pad` adds is
+      `resampling.FILL_VALUE` and `ignored`.
     """
     if image.shape[:2] == size:
         return image, label
@@ -45,7 +51,7 @@ def resize_pair(
     if method == "pad":
         before = (size - inner) // 2
         margins = tf.stack([before, size - inner - before], axis=1)
-        label = tf.pad(label, margins, constant_values=schema.IGNORE_LABEL)
+        label = tf.pad(label, margins, constant_values=ignored)
         margins = tf.pad(margins, [[0, 1], [0, 0]])  # None for the channels.
         image = tf.pad(image, margins, constant_values=resampling.FILL_VALUE)
     return tf.ensure_shape(image, [*size, 3]), tf.ensure_shape(label, size)

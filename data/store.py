@@ -77,6 +77,7 @@ class Store:
         """Gathers the batches on the host, as uint8."""
         gather = self._make_gather()
 
+        @tf.autograph.experimental.do_not_convert
         def load(batch):
             # Only the last batch of an evaluation is filled up, and to look for such
             # rows in each image takes as long as gathering.
@@ -91,7 +92,8 @@ class Store:
         )
         return batches.prefetch(tf.data.AUTOTUNE)
 
-    def fetch(self, batch: pipeline.Batch) -> pipeline.Batch:
+    @staticmethod
+    def fetch(batch: pipeline.Batch) -> pipeline.Batch:
         """Returns the batch as it is: `feed` has gathered it."""
         return batch
 
@@ -254,7 +256,10 @@ def decode(
     Raises:
       schema.DataError: for an example that cannot be used or read.
     """
-    preprocess = functools.partial(preprocessor, catches_errors=bad_examples.replaces)
+    # There is nothing to convert; to find that out takes AutoGraph half a second.
+    preprocess = tf.autograph.experimental.do_not_convert(
+        functools.partial(preprocessor, catches_errors=bad_examples.replaces)
+    )
     examples = examples.map(preprocess, num_parallel_calls=tf.data.AUTOTUNE)
     iterator = examples.prefetch(tf.data.AUTOTUNE).as_numpy_iterator()
     for index in ids:

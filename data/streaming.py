@@ -63,6 +63,7 @@ class StreamingStore:
     def feed(self, batches: tf.data.Dataset) -> tf.data.Dataset:
         """Reads and decodes the examples of a batch in parallel, in their order."""
 
+        @tf.autograph.experimental.do_not_convert
         def load(row):
             return pipeline.fill_in(row, self._load, num_examples=len(self))
 

@@ -114,9 +114,8 @@ class FolderSource:
 
         start, stop, _ = slice(start, stop).indices(len(self))
         ids = tf.data.Dataset.range(start, max(start, stop))
-        return ids.map(
-            self.load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
-        )
+        load = tf.autograph.experimental.do_not_convert(self.load)
+        return ids.map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
 
 def make_fingerprint(folder: listing.Folder, pairs: tuple[listing.Pair, ...]) -> str:

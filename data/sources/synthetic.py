@@ -99,7 +99,8 @@ class SyntheticSource:
 
         start, stop, _ = slice(start, stop).indices(self._len)
         ids = tf.data.Dataset.range(start, max(start, stop))
-        return ids.map(self.load, num_parallel_calls=2, deterministic=True)
+        load = tf.autograph.experimental.do_not_convert(self.load)
+        return ids.map(load, num_parallel_calls=2, deterministic=True)
 
     def load(self, index: "tf.Tensor") -> "dict[str, tf.Tensor]":
         """Draws example `index`, an int64 scalar, in a graph; see `examples`."""

@@ -132,7 +132,7 @@ def _draw(
         return None
     places = np.linspace(0, len(usable) - 1, min(_NUM_PICTURES, len(usable)))
     ids = [usable[place] for place in places.round().astype(int)]
-    preprocess = tf.function(lambda example: setup.preprocessor(example))
+    preprocess = tf.function(setup.preprocessor, autograph=False)
     examples = [
         preprocess({key: tf.constant(value) for key, value in example.items()})
         for example in inspection.read_examples(setup.train, ids)
