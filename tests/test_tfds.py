@@ -1,5 +1,8 @@
 """Tests of reading TensorFlow Datasets: a made one, and a part of Oxford-IIIT Pet."""
 
+import pathlib
+import shutil
+
 import numpy as np
 import pytest
 import tensorflow_datasets
@@ -92,6 +95,36 @@ def test_masks_of_every_kind_are_read(masks_dir, key):
     np.testing.assert_array_equal(examples.images[0].ravel(), np.arange(18))
 
 
+def _copy_version(folder, target, version):
+    shutil.copytree(
+        pathlib.Path(folder, "some_masks", "1.0.0"), target / "some_masks" / version
+    )
+
+
+@pytest.mark.parametrize("name", ["some_masks", "some_masks:1.0.0", "some_masks:1.*.*"])
+def test_prepared_data_set_needs_no_code(masks_dir, tmp_path, monkeypatch, name):
+    def find(*args, **kwargs):
+        raise AssertionError("TFDS searches its code.")
+
+    monkeypatch.setattr(tensorflow_datasets, "builder", find)
+    _copy_version(masks_dir, tmp_path, "1.0.0")
+    _copy_version(masks_dir, tmp_path, "1.0.1.incompleteA1B2C3")  # It was killed.
+
+    source = tfds.TfdsSource(
+        name, "train", data_dir=str(tmp_path), image_key="photo", label_key="gray"
+    )
+
+    assert source.name == "some_masks/1.0.0/train"
+    assert source.info.class_names == ("x", "y", "z")
+
+
+def test_code_decides_between_prepared_versions(masks_dir, tmp_path):
+    _copy_version(masks_dir, tmp_path, "0.9.0")
+    _copy_version(masks_dir, tmp_path, "1.0.0")
+
+    assert open_masks(str(tmp_path), "gray").name == "some_masks/1.0.0/train"
+
+
 def test_names_of_labels_are_those_of_the_feature(masks_dir):
     assert open_masks(masks_dir, "gray").info.class_names == ("x", "y", "z")
     assert open_masks(masks_dir, "deep").info is None
@@ -111,7 +144,7 @@ def test_feature_that_is_no_mask_is_refused_with_those_there_are(masks_dir, key)
     with pytest.raises(
         schema.DataError,
         match=rf"^--label_key={key}: .* name an Image of 8 or 16 bits, or a Tensor of "
-        r"integers\. There are photo \(Image\), .*box \(BBoxFeature\)",
+        r"integers\. There are box \(BBoxFeature\), .*photo \(Image\), pixels \(Tensor",
     ):
         open_masks(masks_dir, key)
 
@@ -296,7 +329,7 @@ def test_unknown_split_is_refused_with_the_known_ones(split):
 def test_unknown_feature_is_refused_with_the_known_ones(flag):
     with pytest.raises(
         schema.DataError,
-        match=rf"--{flag}=mask: .* it has image \(Image\), .*segmentation_mask",
+        match=rf"--{flag}=mask: .* it has .*image \(Image\), .*segmentation_mask",
     ):
         open_pets(**{flag: "mask"})
 

@@ -84,6 +84,7 @@ class TfdsSource:
 
     def examples(self, start: int = 0, stop: int | None = None) -> "tf.data.Dataset":
         """Reads examples in the order of the records; see `schema.Source`."""
+        import tensorflow as tf
         import tensorflow_datasets as tfds
 
         has_file_name = "file_name" in self._builder.info.features
@@ -109,24 +110,26 @@ class TfdsSource:
             ),
         )
         stop = len(self) if stop is None else stop
-        return (
-            dataset.skip(start)
-            .take(stop - start)
-            .map(
-                lambda example: {
-                    "image": example[self._image_key],
-                    "label": example[self._label_key],
-                    "name": example["file_name" if has_file_name else "tfds_id"],
-                }
-            )
-        )
+
+        @tf.autograph.experimental.do_not_convert
+        def rename(example):
+            return {
+                "image": example[self._image_key],
+                "label": example[self._label_key],
+                "name": example["file_name" if has_file_name else "tfds_id"],
+            }
+
+        return dataset.skip(start).take(stop - start).map(rename)
 
 
 def _check_feature(info, flag: str, key: str) -> None:
     """Refuses a feature that cannot hold an image, or a mask."""
     import tensorflow_datasets as tfds
 
-    features = ", ".join(f"{k} ({type(f).__name__})" for k, f in info.features.items())
+    features = ", ".join(
+        f"{name} ({type(feature).__name__})"
+        for name, feature in sorted(info.features.items())
+    )
     if key not in info.features:
         raise schema.DataError(
             f"--{flag}={key}: {info.full_name} has no such feature; it has {features}."
@@ -174,6 +177,8 @@ def _open_builder(name: str, data_dir: str):
     """Returns a TFDS builder whose data set is prepared."""
     import tensorflow_datasets as tfds
 
+    if folder := _find_prepared(name, data_dir):
+        return tfds.builder_from_directory(folder)
     try:
         builder = tfds.builder(name, data_dir=data_dir or None)
     except (tfds.core.DatasetNotFoundError, AssertionError, ValueError) as error:
@@ -195,3 +200,24 @@ def _open_builder(name: str, data_dir: str):
             "network and copy the folder."
         ) from error
     return builder
+
+
+def _find_prepared(name: str, data_dir: str):
+    """Returns the folder in `data_dir` of the one prepared version, None if not one.
+
+    What lies there needs none of TFDS's code for the data set, which TFDS searches
+    among that of all others, and which may be of another version by now.
+    """
+    import tensorflow_datasets as tfds
+    from etils import epath
+
+    name, _, version = name.partition(":")
+    if not data_dir:
+        return None
+    folder = epath.Path(data_dir).expanduser() / name
+    found = [
+        file.parent
+        for file in folder.glob(f"{version or '*'}/features.json")
+        if tfds.core.Version.is_valid(file.parent.name)  # No half prepared one.
+    ]
+    return found[0] if len(found) == 1 else None
