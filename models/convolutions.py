@@ -4,8 +4,10 @@ Each is the Keras layer of that name with the same variables; what they leave ou
 
 - All: the batch norm that follows, in inference mode: it is a factor and a shift for
   each channel, which the kernel and a bias can hold.
-- `Conv2DTranspose`: the gradients of feature maps that nobody asks for, such as those
-  of a frozen encoder. Of small maps, the kernel's gradient is a product of matrices.
+- `DepthwiseConv2D`: a copy of its input with a margin, where it pads by itself.
+- `Conv2DTranspose`: to join its inputs, and with that the gradients of what nobody
+  trains, such as the feature maps of a frozen encoder. Of small maps, the kernel's
+  gradient is a product of matrices.
 - All: rounding. Under a mixed policy the kernel is cast with the batch norm in it.
 """
 
@@ -20,7 +22,11 @@ larger maps they take as long as TensorFlow's op, and far more memory."""
 
 
 class _Foldable:
-    """A convolution that can take the batch norm that follows it into its kernel."""
+    """A convolution that can take the batch norm that follows it into its kernel.
+
+    A subclass has `_convolve`, and `_align`, which reshapes what there is for each
+    output channel, [channels], to be multiplied with the kernel.
+    """
 
     _is_folded = None
     _scale_and_shift = None
@@ -44,7 +50,7 @@ class _Foldable:
         kernel, bias = self.kernel, self.bias
         if self._is_folded and self._is_folded(training):
             scale, shift = self._scale_and_shift()
-            kernel *= tf.reshape(scale, self._channels_shape())
+            kernel *= self._align(scale)
             bias = shift if bias is None else shift + bias * scale
         dtype = keras.tree.flatten(inputs)[0].dtype
         outputs = self._convolve(inputs, tf.cast(kernel, dtype))
@@ -56,25 +62,55 @@ class _Foldable:
 class Conv2D(_Foldable, keras.layers.Conv2D):
     """Keras' convolution, which can take in the batch norm that follows."""
 
-    def _channels_shape(self) -> list[int]:
-        return [self.filters]
+    def _align(self, scale):
+        return scale
 
     def _convolve(self, inputs, kernel):
         return self.convolution_op(inputs, kernel)
 
 
-class DepthwiseConv2D(_Foldable, keras.layers.DepthwiseConv2D):
-    """Keras' depthwise convolution, which can take in the batch norm that follows."""
+class ZeroPadding2D(keras.layers.ZeroPadding2D):
+    """Keras' padding, which a convolution can take over.
 
-    def _channels_shape(self) -> list[int]:
-        return list(self.kernel.shape[-2:])
+    Attributes:
+      is_folded: whether the convolution that follows does the work.
+    """
+
+    is_folded = False
+
+    def call(self, inputs):
+        return inputs if self.is_folded else super().call(inputs)
+
+
+class DepthwiseConv2D(_Foldable, keras.layers.DepthwiseConv2D):
+    """Keras' depthwise convolution, which can take in its neighbours.
+
+    They are the batch norm that follows it, and the padding before it.
+    """
+
+    _has_padding = False
+
+    def fold_padding(self, layer: ZeroPadding2D) -> None:
+        """Takes over what `layer`, which nothing else may follow, does.
+
+        Raises:
+          ValueError: if it is not what TensorFlow pads even sizes by itself.
+        """
+        settings = (self.kernel_size, self.strides, self.padding, layer.padding)
+        if settings != ((3, 3), (2, 2), "valid", ((0, 1), (0, 1))):
+            raise ValueError(f"{self.name} cannot take over {layer.name}: {settings}")
+        layer.is_folded = True
+        self._has_padding = True
+
+    def _align(self, scale):
+        return tf.reshape(scale, self.kernel.shape[-2:])
 
     def _convolve(self, inputs, kernel):
         return keras.ops.depthwise_conv(
             inputs,
             kernel,
             strides=self.strides,
-            padding=self.padding,
+            padding="same" if self._has_padding else self.padding,
             data_format=self.data_format,
             dilation_rate=self.dilation_rate,
         )
@@ -85,6 +121,11 @@ class Conv2DTranspose(_Foldable, keras.layers.Conv2DTranspose):
 
     The input is a list of feature maps, float [batch, height, width, any], taken as
     joined along their channels.
+
+    Each is convolved by itself, with its part of the kernel, and the results are added
+    up. Joined, they would be one more copy of all of them, which stays until the
+    backward pass: a quarter of the memory of a step. And the gradient would be that of
+    all channels, though a frozen encoder's are not asked for: 15 % of the arithmetic.
     """
 
     # Keras' own asks for one tensor.
@@ -93,11 +134,18 @@ class Conv2DTranspose(_Foldable, keras.layers.Conv2DTranspose):
     def build(self, input_shape):
         super().build(_joined(input_shape))
 
-    def _channels_shape(self) -> list[int]:
-        return [self.filters, 1]
+    def _align(self, scale):
+        return scale[:, tf.newaxis]
 
     def _convolve(self, inputs, kernel):
-        return _conv2d_transpose(self.strides, kernel, *inputs)
+        sizes = [features.shape[-1] for features in inputs]
+        kernels = tf.split(kernel, sizes, axis=-1)
+        return tf.add_n(
+            [
+                _conv2d_transpose(self.strides, kernel, features)
+                for kernel, features in zip(kernels, inputs, strict=True)
+            ]
+        )
 
     def compute_output_shape(self, input_shape):
         return super().compute_output_shape(_joined(input_shape))
@@ -109,43 +157,37 @@ def _joined(shapes) -> tuple[int | None, ...]:
 
 
 def _conv2d_transpose(
-    strides: tuple[int, int], kernel: tf.Tensor, *inputs: tf.Tensor
+    strides: tuple[int, int], kernel: tf.Tensor, inputs: tf.Tensor
 ) -> tf.Tensor:
-    """Convolves the joined inputs, with a gradient of its own for each of them.
-
-    TensorFlow's gradient convolves back to all channels at once and slices the result.
-    Here each input has a convolution of its own, so that those which nobody needs fall
-    out of the graph: 15 % of the arithmetic of a step with a frozen encoder.
+    """Convolves like `tf.nn.conv2d_transpose`, padded as to keep all of the result.
 
     Args:
       strides: vertical and horizontal.
       kernel: [height, width, output channels, input channels].
-      *inputs: [batch, height, width, any].
+      inputs: [batch, height, width, input channels].
 
     Returns:
       [batch, height * strides[0], width * strides[1], output channels].
     """
 
+    def convolve(kernel, inputs):
+        batch, height, width, _ = keras.ops.shape(inputs)  # Numbers where known.
+        shape = [batch, height * strides[0], width * strides[1], kernel.shape[2]]
+        return tf.nn.conv2d_transpose(inputs, kernel, shape, strides)
+
     @tf.custom_gradient
-    def convolve(kernel, *inputs):
-        joined = inputs[0] if len(inputs) == 1 else tf.concat(inputs, axis=-1)
-        batch, height, width, _ = keras.ops.shape(joined)  # Numbers where known.
-        outputs = tf.nn.conv2d_transpose(
-            joined,
-            kernel,
-            [batch, height * strides[0], width * strides[1], kernel.shape[2]],
-            strides,
-        )
-
+    def convolve_few(kernel, inputs):
         def gradient(upstream):
-            kernels = tf.split(kernel, [x.shape[-1] for x in inputs], axis=-1)
-            to_inputs = [tf.nn.conv2d(upstream, k, strides, "SAME") for k in kernels]
-            to_kernel = _kernel_gradient(upstream, joined, kernel.shape, strides)
-            return to_kernel, *to_inputs
+            return (
+                _kernel_gradient(upstream, inputs, kernel.shape, strides),
+                tf.nn.conv2d(upstream, kernel, strides, "SAME"),
+            )
 
-        return outputs, gradient
+        return convolve(kernel, inputs), gradient
 
-    return convolve(kernel, *inputs)
+    height, width = inputs.shape[1:3]
+    is_small = None not in (height, width) and height * width <= _FEW_POSITIONS
+    return (convolve_few if is_small else convolve)(kernel, inputs)
 
 
 def _kernel_gradient(
@@ -165,15 +207,6 @@ def _kernel_gradient(
       kernel_shape: [kernel height, kernel width, output channels, input channels].
       strides: vertical and horizontal.
     """
-    height, width = inputs.shape[1:3]
-    if None in (height, width) or height * width > _FEW_POSITIONS:
-        return tf.raw_ops.Conv2DBackpropFilter(
-            input=upstream,
-            filter_sizes=kernel_shape,
-            out_backprop=inputs,
-            strides=[1, *strides, 1],
-            padding="SAME",
-        )
     patches = tf.image.extract_patches(
         upstream,
         sizes=[1, *kernel_shape[:2], 1],

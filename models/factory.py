@@ -48,14 +48,12 @@ def build_model(
       ValueError: if the decoder cannot have this dropout.
     """
     make_block = DECODERS[decoder](decoder_dropout, synchronized_batch_norm)
-    encoder_model = encoders.ENCODERS[encoder](
-        tuple(image_size), alpha=encoder_alpha, weights=encoder_weights
-    )
-    # On one replica too: a copy draws from Keras' seeds, and the decoder's initial
-    # weights must not depend on the number of replicas.
-    encoder_model = encoders.replace_layers(
-        encoder_model,
-        momentum=encoder_bn_momentum,
+    encoder_model = encoders.build_encoder(
+        encoder,
+        image_size,
+        alpha=encoder_alpha,
+        weights=encoder_weights,
+        bn_momentum=encoder_bn_momentum,
         synchronized=synchronized_batch_norm,
     )
     encoder_model.trainable = not freeze_encoder

@@ -35,8 +35,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
         """Returns what inference multiplies by and adds, each float32 [channels]."""
         scale = tf.math.rsqrt(self.moving_variance + self.epsilon)
         scale = scale * self.gamma if self.scale else scale
-        shift = -self.moving_mean * scale
-        return scale, shift + self.beta if self.center else shift
+        shift = self.moving_mean * scale
+        return scale, self.beta - shift if self.center else -shift
 
     def call(self, inputs, training=None, mask=None):
         if self.is_inference(training):

@@ -32,12 +32,20 @@ def build_keras_unet(
     Returns:
       A model like that of `factory.build_model`, which see.
     """
-    encoder_model = encoders.ENCODERS[encoder](
-        tuple(image_size), alpha=encoder_alpha, weights="none"
+    kind = encoders.ENCODERS[encoder]
+    application = kind.application(
+        input_shape=(*image_size, 3),
+        alpha=encoder_alpha,
+        include_top=False,
+        weights=None,
     )
+    outputs = [application.get_layer(name).output for name in kind.features]
+    encoder_model = keras.Model(application.inputs, outputs)
     encoder_model.trainable = not freeze_encoder
     images = keras.Input((*image_size, 3))
-    *skips, features = encoder_model(images)
+    # Rounded to bfloat16 on the way, they would be off by up to 1.2 of the 255 steps.
+    rescale = keras.layers.Rescaling(1 / 127.5, offset=-1, dtype=keras.config.floatx())
+    *skips, features = encoder_model(rescale(images))
     for filters, skip in zip(decoder_filters, reversed(skips), strict=True):
         features = keras.layers.Conv2DTranspose(
             filters, 3, strides=2, padding="same", use_bias=False

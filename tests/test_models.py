@@ -30,7 +30,25 @@ def make_images(size=32, num_images=2):
 
 
 def build_small_encoder(size=32, weights="none"):
-    return encoders.build_mobilenet_v2((size, size), alpha=0.35, weights=weights)
+    return encoders.build_encoder(
+        "mobilenet_v2", (size, size), alpha=0.35, weights=weights
+    )
+
+
+def build_small_application(**kwargs):
+    settings = {"input_shape": (32, 32, 3), "alpha": 0.35, "weights": None}
+    return keras.applications.MobileNetV2(include_top=False, **{**settings, **kwargs})
+
+
+@pytest.fixture
+def applications(monkeypatch):
+    """Replaces Keras' network in `ENCODERS` by what a test gives."""
+
+    def replace(function):
+        kind = encoders.ENCODERS["mobilenet_v2"]._replace(application=function)
+        monkeypatch.setitem(encoders.ENCODERS, "mobilenet_v2", kind)
+
+    return replace
 
 
 def find_batch_norms(model):
@@ -137,9 +155,7 @@ def test_features_have_strides_2_to_32():
 
 def test_features_are_those_of_keras_for_inputs_from_minus_1_to_1():
     encoder = build_small_encoder()
-    application = keras.applications.MobileNetV2(
-        (32, 32, 3), alpha=0.35, include_top=False, weights=None
-    )
+    application = build_small_application()
     for layer in encoder.layers[2:]:  # Without the input and its scaling.
         application.get_layer(layer.name).set_weights(layer.get_weights())
     outputs = [application.get_layer(name).output for name in FEATURES]
@@ -151,6 +167,24 @@ def test_features_are_those_of_keras_for_inputs_from_minus_1_to_1():
     expected = reference(images / 127.5 - 1)
     for feature, other in zip(features, expected, strict=True):
         np.testing.assert_allclose(feature, other, rtol=1e-4, atol=1e-5)
+
+
+# 16 filters times 0.56 are 8.96, which Keras cuts to 8 before it rounds.
+@pytest.mark.parametrize("alpha", [0.35, 0.5, 0.56, 0.75, 1.0, 1.4])
+def test_layers_are_those_of_keras(alpha):
+    encoder = encoders.build_encoder(
+        "mobilenet_v2", (64, 96), alpha=alpha, weights="none"
+    )
+    application = build_small_application(input_shape=(64, 96, 3), alpha=alpha)
+    expected = keras.Model(
+        application.inputs, [application.get_layer(name).output for name in FEATURES]
+    ).layers
+
+    layers = encoder.layers[2:]  # Without the input and its scaling.
+    assert [layer.name for layer in layers] == [layer.name for layer in expected[1:]]
+    for layer, other in zip(layers, expected[1:], strict=True):
+        assert layer.get_config() == other.get_config()
+        assert layer.output.shape == other.output.shape
 
 
 def test_bytes_and_floats_give_the_same_logits():
@@ -255,13 +289,11 @@ def test_file_that_holds_no_weights_is_refused(tmp_path):
 
 def test_weights_of_another_alpha_are_refused(tmp_path):
     path = tmp_path / "wide.weights.h5"
-    keras.applications.MobileNetV2(
-        (32, 32, 3), alpha=0.5, include_top=False, weights=None
-    ).save_weights(path)
+    build_small_application(alpha=0.5).save_weights(path)
 
     with pytest.raises(
         encoders.WeightsError,
-        match=r"not hold the encoder's weights \(A total of 76 .*or of another alpha\?",
+        match=r"not hold the encoder's weights \(A total of 74 .*or of another alpha\?",
     ) as raised:
         build_small_encoder(weights=str(path))
     assert len(str(raised.value)) < 300  # Keras would print all weights of a layer.
@@ -277,10 +309,18 @@ def test_weights_of_another_architecture_are_refused(tmp_path):
 
 def test_weights_file_of_keras_is_loaded(tmp_path):
     path = tmp_path / "small.weights.h5"
-    application = keras.applications.MobileNetV2(
-        (32, 32, 3), alpha=0.35, include_top=False, weights=None
-    )
+    application = build_small_application()
     application.save_weights(path)
+
+    encoder = build_small_encoder(size=64, weights=str(path))
+
+    assert_weights_equal(encoder, application)
+
+
+def test_weights_file_of_older_keras_is_loaded(tmp_path):
+    path = tmp_path / "small_no_top.h5"  # Of this kind are the files for download.
+    application = build_small_application()
+    application.save(path)
 
     encoder = build_small_encoder(size=64, weights=str(path))
 
@@ -289,14 +329,14 @@ def test_weights_file_of_keras_is_loaded(tmp_path):
 
 def test_alpha_without_imagenet_weights_is_refused():
     with pytest.raises(encoders.WeightsError, match="alpha"):
-        encoders.build_mobilenet_v2((96, 96), alpha=0.4, weights="imagenet")
+        encoders.build_encoder("mobilenet_v2", (96, 96), alpha=0.4, weights="imagenet")
 
 
-def test_failed_download_of_imagenet_weights_is_explained(monkeypatch):
+def test_failed_download_of_imagenet_weights_is_explained(applications):
     def fail(**kwargs):
         raise Exception("URL fetch failure")
 
-    monkeypatch.setattr(keras.applications, "MobileNetV2", fail)
+    applications(fail)
 
     with pytest.raises(
         encoders.WeightsError,
@@ -307,23 +347,25 @@ def test_failed_download_of_imagenet_weights_is_explained(monkeypatch):
 
 @pytest.mark.parametrize("size, expected", [(96, (96, 96, 3)), (64, None)])
 def test_imagenet_weights_are_those_of_the_image_size_if_there_are_any(
-    monkeypatch, size, expected
+    applications, size, expected
 ):
-    build, calls = keras.applications.MobileNetV2, []
+    calls, made = [], []
 
     def record(**kwargs):
         calls.append(kwargs)
-        return build(**{**kwargs, "weights": None})
+        made.append(keras.applications.MobileNetV2(**{**kwargs, "weights": None}))
+        return made[-1]
 
-    monkeypatch.setattr(keras.applications, "MobileNetV2", record)
-    build_small_encoder(size=size, weights="imagenet")
+    applications(record)
+    encoder = build_small_encoder(size=size, weights="imagenet")
 
     assert [(c["weights"], c["input_shape"]) for c in calls] == [("imagenet", expected)]
+    assert_weights_equal(encoder, made[0])
 
 
 @helpers.needs_weights
 def test_shared_weights_are_loaded():
-    encoder = encoders.build_mobilenet_v2((32, 32), weights=str(WEIGHTS))
+    encoder = encoders.build_encoder("mobilenet_v2", (32, 32), weights=str(WEIGHTS))
 
     application = keras.applications.MobileNetV2(include_top=False, weights=None)
     application.load_weights(WEIGHTS)

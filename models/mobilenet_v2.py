@@ -1,0 +1,126 @@
+"""MobileNetV2 as an encoder (Sandler et al., CVPR 2018, arXiv:1801.04381).
+
+Names and order of the layers are those of `keras.applications.MobileNetV2`, so that its
+weights fit. The layers are this package's own: to build Keras' network first and copy
+it takes as long again.
+"""
+
+import keras
+
+from models import convolutions, normalization
+
+_STEM_FILTERS = 32
+
+_STAGES = (
+    # (expansion, filters, blocks, stride of the first block), table 2 of the paper
+    (1, 16, 1, 1),
+    (6, 24, 2, 2),
+    (6, 32, 3, 2),
+    (6, 64, 4, 2),
+    (6, 96, 3, 1),
+    (6, 160, 3, 2),
+    (6, 320, 1, 1),
+)
+
+_BN_MOMENTUM = 0.999
+_BN_EPSILON = 1e-3
+
+
+def build_mobilenet_v2(
+    image_size: tuple[int, int],
+    *,
+    alpha: float = 1.0,
+    bn_momentum: float | None = None,
+    synchronized: bool = False,
+) -> keras.Model:
+    """Builds the encoder, with random weights.
+
+    The input scaling that Keras' weights were trained with is part of the model.
+
+    Args:
+      image_size: height and width of the input, multiples of 32.
+      alpha: width multiplier of all layers.
+      bn_momentum: how much of the moving statistics a training step keeps; None: as
+        much as Keras' network does.
+      synchronized: whether a step's statistics are those of all replicas together.
+
+    Returns:
+      A model from images, float32 [batch, height, width, 3] in 0..255, to the feature
+      maps at strides 2, 4, 8, 16 and 32, in this order: those that a block of stride 2
+      has expanded, and the last projection, before its batch norm.
+    """
+
+    def normalize(convolution, features, norm_name, relu_name=None):
+        """Applies a convolution, its batch norm and, if it has a name, a ReLU6."""
+        norm = normalization.BatchNormalization(
+            momentum=_BN_MOMENTUM if bn_momentum is None else bn_momentum,
+            epsilon=_BN_EPSILON,
+            synchronized=synchronized,
+            name=norm_name,
+        )
+        convolution.fold(norm)
+        features = norm(convolution(features))
+        return (
+            keras.layers.ReLU(6.0, name=relu_name)(features) if relu_name else features
+        )
+
+    images = keras.Input((*image_size, 3), name="image")
+    # Rounded to bfloat16 on the way, it would be off by up to 1.2 of the 255 steps.
+    rescale = keras.layers.Rescaling(1 / 127.5, offset=-1, dtype=keras.config.floatx())
+    features = normalize(
+        _conv2d(_round_filters(alpha * _STEM_FILTERS), 3, strides=2, name="Conv1"),
+        rescale(images),
+        "bn_Conv1",
+        "Conv1_relu",
+    )
+    maps = []
+    blocks = [
+        (expansion, _round_filters(int(alpha * filters)), 1 if repetition else stride)
+        for expansion, filters, count, stride in _STAGES
+        for repetition in range(count)
+    ]
+    for index, (expansion, filters, stride) in enumerate(blocks):
+        name = f"block_{index}" if index else "expanded_conv"
+        inputs, num_channels = features, features.shape[-1]
+        if expansion > 1:
+            expand = _conv2d(expansion * num_channels, name=f"{name}_expand")
+            features = normalize(
+                expand, features, f"{name}_expand_BN", f"{name}_expand_relu"
+            )
+        depthwise = convolutions.DepthwiseConv2D(
+            3,
+            strides=stride,
+            padding="same" if stride == 1 else "valid",
+            use_bias=False,
+            name=f"{name}_depthwise",
+        )
+        if stride > 1:
+            maps.append(features)
+            pad = convolutions.ZeroPadding2D(((0, 1), (0, 1)), name=f"{name}_pad")
+            depthwise.fold_padding(pad)
+            features = pad(features)
+        features = normalize(
+            depthwise, features, f"{name}_depthwise_BN", f"{name}_depthwise_relu"
+        )
+        project = _conv2d(filters, name=f"{name}_project")
+        if index == len(blocks) - 1:
+            maps.append(project(features))
+            break
+        features = normalize(project, features, f"{name}_project_BN")
+        if stride == 1 and num_channels == filters:
+            features = keras.layers.Add(name=f"{name}_add")([inputs, features])
+    return keras.Model(images, maps, name="mobilenet_v2")
+
+
+def _conv2d(
+    filters: int, kernel_size: int = 1, *, strides: int = 1, name: str
+) -> convolutions.Conv2D:
+    return convolutions.Conv2D(
+        filters, kernel_size, strides=strides, padding="same", use_bias=False, name=name
+    )
+
+
+def _round_filters(filters: float) -> int:
+    """Returns the multiple of 8 nearest to a number, and not under 90 % of it."""
+    rounded = max(8, int(filters + 4) // 8 * 8)
+    return rounded + 8 if rounded < 0.9 * filters else rounded
