@@ -48,6 +48,31 @@ def test_two_steps_by_hand(name, settings, after_one, after_two):
     np.testing.assert_allclose(values, [after_one, after_two], rtol=3e-6)
 
 
+@pytest.mark.parametrize("name", ["adam", "adamw"])
+def test_one_op_updates_as_keras_does(name):
+    keras.config.set_floatx("float64")
+    decay = {"weight_decay": 0.03} if name == "adamw" else {}
+    kind = {"adam": keras.optimizers.Adam, "adamw": keras.optimizers.AdamW}[name]
+    random = np.random.default_rng(0)
+    start, *gradients = random.normal(size=(6, 3, 2))
+    results = []
+    for optimizer in (
+        optimization.build_optimizer(name, _constant(0.1), **decay),
+        kind(_constant(0.1), **decay),
+    ):
+        weight = keras.Variable(start, name="kernel")
+        optimizer.build([weight])
+        for gradient in gradients:
+            optimizer.apply([tf.constant(gradient)], [weight])
+        variables = [weight, *optimizer.variables]
+        results.append({v.path.rpartition("/")[2]: v.numpy() for v in variables})
+    ours, theirs = results
+    assert list(ours) == list(theirs)
+    assert len(ours) == 4  # The weight, two slots and the count of steps.
+    for name, value in ours.items():
+        np.testing.assert_allclose(value, theirs[name], rtol=1e-9)
+
+
 def test_learning_rate_follows_the_schedule():
     schedule = schedules.WarmupSchedule(
         0.4, decay="constant", num_steps=10, warmup_steps=4
