@@ -203,6 +203,7 @@ def make_train_dataset(
       [rows, height, width] and `counter` int64 [rows], the example counters.
     """
 
+    @tf.autograph.experimental.do_not_convert
     def number(first):
         indices = first + tf.range(_STEPS_AT_ONCE, dtype=tf.int64)
         counters = _rows(indices, global_batch_size, shard)
@@ -214,6 +215,26 @@ def make_train_dataset(
     start = start_step * shard.num_local_replicas
     blocks = tf.data.Dataset.range(start, np.iinfo(np.int64).max, _STEPS_AT_ONCE)
     return examples.feed(blocks.map(number).unbatch())
+
+
+def make_blank_dataset(rows: int, image_size: tuple[int, int]) -> tf.data.Dataset:
+    """Makes an endless stream of what `make_train_dataset` gives, all zeros.
+
+    For a step to be traced while the examples are decoded.
+
+    Args:
+      rows: of a batch, on each replica.
+      image_size: height and width.
+
+    Returns:
+      A dataset with the elements of examples that need no `fetch`.
+    """
+    batch = {
+        "counter": tf.zeros([rows], tf.int64),
+        "image": tf.zeros([rows, *image_size, 3], tf.uint8),
+        "label": tf.zeros([rows, *image_size], tf.uint8),
+    }
+    return tf.data.Dataset.from_tensors(batch).repeat()
 
 
 def make_eval_dataset(

@@ -61,6 +61,17 @@ def _fetch_batches(examples, strategy, make_dataset, num_batches, **kwargs):
         }
 
 
+@pytest.mark.parametrize("kind", ["memory", "disk", "none"])
+def test_blank_batches_are_of_the_same_kind(open_examples, kind):
+    examples = open_examples(kind, helpers.make_strategy(1))
+    expected = pipeline.make_train_dataset(examples, global_batch_size=4, seed=SEED)
+
+    blank = pipeline.make_blank_dataset(4, (8, 16))
+
+    assert blank.element_spec == expected.element_spec
+    assert blank.cardinality() == expected.cardinality() == tf.data.INFINITE_CARDINALITY
+
+
 @pytest.mark.parametrize("replicas", [1, 2, 4])
 @pytest.mark.parametrize("start_step", [0, 3])
 @pytest.mark.parametrize("kind", KINDS)

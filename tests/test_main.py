@@ -1,11 +1,13 @@
 """The command line, end to end, and every mistake in the user's words."""
 
+import gc
 import importlib
 import json
 import pathlib
 import re
 import subprocess
 import sys
+import threading
 
 import keras
 import numpy as np
@@ -13,10 +15,10 @@ import pytest
 import tensorflow as tf
 from absl import flags as absl_flags
 
-from data import schema, sources
+from data import schema, sources, store
 from data.sources import synthetic
 from tests import helpers
-from trainer import checkpointing, errors, flags, modes
+from trainer import checkpointing, errors, flags, main, modes, steps
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
 _SMALL = (
@@ -75,6 +77,37 @@ def _command(*arguments, **kwargs):
     )
 
 
+@pytest.mark.parametrize("name", ["json", "no_such_module"])
+def test_garbage_is_collected_again_after_the_import(name):
+    try:
+        main._import_at_once(name)
+    except ModuleNotFoundError:
+        assert name == "no_such_module"
+    else:
+        assert name == "json"
+    assert gc.isenabled()
+    assert gc.get_freeze_count() > 0
+    gc.unfreeze()
+
+
+def test_step_is_traced_while_examples_are_decoded(run, monkeypatch):
+    is_prepared = threading.Event()
+    prepare, open_store = steps.TrainLoop.prepare, store.open_store
+
+    def prepare_and_tell(*args):
+        prepare(*args)
+        is_prepared.set()
+
+    def wait_and_open(*args, **kwargs):
+        assert is_prepared.wait(timeout=60)
+        return open_store(*args, **kwargs)
+
+    monkeypatch.setattr(steps.TrainLoop, "prepare", prepare_and_tell)
+    monkeypatch.setattr(store, "open_store", wait_and_open)
+    model_dir = run("--mode=train", "--train_steps=2", "--train_epochs=0")
+    assert _points(model_dir, "train")[-1]["step"] == 2
+
+
 def _points(model_dir, split):
     lines = (model_dir / "metrics.jsonl").read_text().splitlines()
     return [point for point in map(json.loads, lines) if point["split"] == split]
@@ -127,8 +160,8 @@ def test_a_stopped_run_goes_on_to_the_same_weights(run, tmp_path):
     settings = ("--epochs_between_evals=9", "--optimizer=adamw", *_AUGMENT)
     whole = run("--train_steps=7", *settings)
     parts = tmp_path / "parts"
-    for steps in (3, 7):
-        run(f"--train_steps={steps}", *settings, model_dir=parts)
+    for num_steps in (3, 7):
+        run(f"--train_steps={num_steps}", *settings, model_dir=parts)
     a, b = _final_weights(whole), _final_weights(parts)
     for name in a:
         np.testing.assert_array_equal(a[name], b[name], err_msg=name)

@@ -4,6 +4,7 @@ The one place that sees configuration, data and models together; what it hands o
 plain objects that know no flag.
 """
 
+import concurrent.futures
 import dataclasses
 import functools
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from data import balance, pipeline, resizing, schema
+from data import balance, pipeline, resizing, schema, store
 from models import encoders, factory
 from trainer import config as config_lib
 from trainer import (
@@ -254,13 +255,13 @@ def prepare_training(
         global_step = tf.Variable(
             0, trainable=False, dtype=tf.int64, name="global_step"
         )
-    examples = opening.result()
+    is_on_device = config.data.cache == "device"
     train_loop = steps.TrainLoop(
         strategy,
-        fetch=examples.fetch,
+        fetch=opening.result().fetch if is_on_device else store.Store.fetch,
         model=model,
         optimizer=optimizer,
-        loss=_make_loss(config, info, examples),
+        loss=_make_loss(config, info, opening),
         augment=inputs.make_augment(config),
         confusion=confusion,
         loss_scale=loss_scale,
@@ -270,6 +271,9 @@ def prepare_training(
         global_clipnorm=config.optimizer.global_clipnorm,
         enable_xla=config.runtime.enable_xla,
     )
+    if not opening.done():  # Other threads decode them, mostly without Python.
+        train_loop.prepare(_make_blank_iterator(config, strategy))
+    examples = opening.result()
     evaluation = None
     if eval_opening:
         eval_examples = eval_opening[0].result()
@@ -378,15 +382,35 @@ def _build_optimizer(
     )
 
 
+def _make_blank_iterator(
+    config: config_lib.Config, strategy: tf.distribute.Strategy
+) -> Iterator:
+    """Returns an iterator over distributed training batches without examples."""
+    rows = config.train.batch_size // strategy.num_replicas_in_sync
+    return iter(
+        strategy.distribute_datasets_from_function(
+            lambda _: pipeline.make_blank_dataset(rows, config.data.image_size)
+        )
+    )
+
+
 def _make_loss(
-    config: config_lib.Config, info: schema.DatasetInfo, examples: pipeline.Examples
+    config: config_lib.Config,
+    info: schema.DatasetInfo,
+    opening: concurrent.futures.Future,
 ):
-    """Returns the loss of training, its class weights worked out."""
+    """Returns the loss of training, its class weights worked out.
+
+    Args:
+      config: all settings.
+      info: the classes.
+      opening: gives the examples, which are waited for if their labels count.
+    """
     given = config.train.class_weights
     if not given:
         return losses.cross_entropy
     if given[0] in balance.METHODS:
-        counts = balance.count_labels(examples)[: info.num_classes]
+        counts = balance.count_labels(opening.result())[: info.num_classes]
         weights = balance.class_weights(counts, given[0])
     elif len(given) == info.num_classes:
         weights = np.array(given, np.float64)

@@ -100,7 +100,7 @@ class TrainLoop:
             else self._backpropagate
         )
 
-    @tf.function
+    @tf.function(autograph=False)
     def run(self, iterator, num_steps: tf.Tensor) -> TrainResult:
         """Trains for some steps in one call of the device.
 
@@ -111,34 +111,52 @@ class TrainLoop:
         Returns:
           The result, the same on all hosts.
         """
-        total = tf.zeros([], tf.float64)
-        count = tf.zeros([], tf.float64)
-        norm = tf.zeros([])
-        is_finite = tf.constant(True)
-        is_stopped = tf.constant(False)
-        for _ in tf.range(num_steps):
+
+        def goes_on(steps_done: tf.Tensor, result: TrainResult) -> tf.Tensor:
+            return (steps_done < num_steps) & result.is_finite & ~result.is_stopped
+
+        def train_step(steps_done: tf.Tensor, result: TrainResult):
             gradients, step = self._strategy.run(
                 self._replica_gradients, (next(iterator),)
             )
             # All-reduced, so every replica has the same.
             step = self._strategy.experimental_local_results(step)[0]
-            norm = step["norm"]
-            is_update = tf.math.is_finite(norm)
+            is_update = tf.math.is_finite(step["norm"])
             # float16 may overflow now and then: its update is skipped.
             is_allowed = is_update | self._loss_scale.can_shrink()
             is_finite = tf.math.is_finite(step["total"]) & is_allowed
-            if not is_finite:
-                break
-            if is_update:
-                self._strategy.run(self._replica_update, (gradients,))
+            tf.cond(
+                is_finite & is_update,
+                lambda: self._strategy.run(self._replica_update, (gradients,)),
+                lambda: None,
+            )
             self._loss_scale.update(is_update)
-            total += step["total"]
-            count += step["count"]
-            self._global_step.assign_add(1)
-            is_stopped = step["stops"] > 0
-            if is_stopped:
-                break
-        return TrainResult(total, count, norm, is_stopped, is_finite)
+            self._global_step.assign_add(tf.cast(is_finite, tf.int64))
+            return steps_done + 1, TrainResult(
+                total=result.total + step["total"],
+                count=result.count + step["count"],
+                gradient_norm=step["norm"],
+                is_stopped=step["stops"] > 0,
+                is_finite=is_finite,
+            )
+
+        nothing = TrainResult(
+            total=tf.zeros([], tf.float64),
+            count=tf.zeros([], tf.float64),
+            gradient_norm=tf.zeros([]),
+            is_stopped=tf.constant(False),
+            is_finite=tf.constant(True),
+        )
+        _, result = tf.while_loop(goes_on, train_step, (0, nothing))
+        return result
+
+    def prepare(self, iterator) -> None:
+        """Traces and optimizes `run` ahead, without a step.
+
+        Args:
+          iterator: of batches like those to come, in shape and kind.
+        """
+        self.run(iterator, tf.constant(0))
 
     # There is nothing to convert in it, and to find that out takes AutoGraph a second.
     @tf.autograph.experimental.do_not_convert
@@ -183,11 +201,15 @@ class TrainLoop:
 
     def _backpropagate(self, images, labels, scale):
         """Returns the gradients of the scaled total loss; needs no other replica."""
-        with tf.GradientTape() as tape:
+        variables = [variable.value for variable in self._variables]
+        # Left to itself, the tape also watches the variables of a frozen encoder: a
+        # third of the graph, pruned only once it is traced.
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(variables)
             logits = self._model(images, training=True)
             total, count = self._loss(logits, labels)
             scaled = total * tf.cast(scale, total.dtype)
-        gradients = tape.gradient(scaled, [v.value for v in self._variables])
+        gradients = tape.gradient(scaled, variables)
         return gradients, total, count, logits
 
     def count_work(self, rows: int, image_size: tuple[int, int]) -> measuring.Work:
