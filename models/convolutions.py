@@ -20,6 +20,10 @@ _FEW_POSITIONS = 8 * 8
 """Up to so many in a feature map, products of matrices compute kernel gradients. In
 larger maps they take as long as TensorFlow's op, and far more memory."""
 
+_FEW_CHANNELS = 4
+"""Up to so many, four neighbouring pixels have as many channels as CPUs compute at
+once."""
+
 
 class _Foldable:
     """A convolution that can take the batch norm that follows it into its kernel.
@@ -169,25 +173,65 @@ def _conv2d_transpose(
     Returns:
       [batch, height * strides[0], width * strides[1], output channels].
     """
-
-    def convolve(kernel, inputs):
-        batch, height, width, _ = keras.ops.shape(inputs)  # Numbers where known.
-        shape = [batch, height * strides[0], width * strides[1], kernel.shape[2]]
-        return tf.nn.conv2d_transpose(inputs, kernel, shape, strides)
+    height, width = inputs.shape[1:3]
+    is_small = None not in (height, width) and height * width <= _FEW_POSITIONS
+    kernel_gradient = _kernel_gradient if is_small else _plain_kernel_gradient
+    is_doubling = (*kernel.shape[:2], *strides) == (3, 3, 2, 2)
+    is_thin = kernel.shape[2] <= _FEW_CHANNELS
 
     @tf.custom_gradient
-    def convolve_few(kernel, inputs):
+    def convolve(kernel, inputs):
         def gradient(upstream):
             return (
-                _kernel_gradient(upstream, inputs, kernel.shape, strides),
+                kernel_gradient(upstream, inputs, kernel.shape, strides),
                 tf.nn.conv2d(upstream, kernel, strides, "SAME"),
             )
 
-        return convolve(kernel, inputs), gradient
+        if is_doubling and is_thin:
+            return _double_to_few_channels(kernel, inputs), gradient
+        batch, height, width, _ = keras.ops.shape(inputs)  # Numbers where known.
+        shape = [batch, height * strides[0], width * strides[1], kernel.shape[2]]
+        return tf.nn.conv2d_transpose(inputs, kernel, shape, strides), gradient
 
-    height, width = inputs.shape[1:3]
-    is_small = None not in (height, width) and height * width <= _FEW_POSITIONS
-    return (convolve_few if is_small else convolve)(kernel, inputs)
+    return convolve(kernel, inputs)
+
+
+def _double_to_few_channels(kernel: tf.Tensor, inputs: tf.Tensor) -> tf.Tensor:
+    """Convolves with strides of 2 and a 3x3 kernel, by a convolution without strides.
+
+    Its channels are those of four neighbouring pixels of the result (sub-pixel
+    convolution; Shi et al., CVPR 2016, arXiv:1609.05158). Nearly half of its kernel
+    is zero, but CPUs compute 16 channels as fast as 3: it takes 0.57 of the time.
+
+    Args:
+      kernel: [3, 3, output channels, input channels].
+      inputs: [batch, height, width, input channels].
+
+    Returns:
+      [batch, height * 2, width * 2, output channels].
+    """
+    corners = tf.pad(kernel, [[0, 1], [0, 1], [0, 0], [0, 0]])
+    pixels = tf.nn.space_to_depth(tf.transpose(corners, [3, 0, 1, 2]), 2)
+    # A pixel lies before its input times the first of the kernel, after the last.
+    pixels = tf.transpose(tf.reverse(pixels, [1, 2]), [1, 2, 0, 3])
+    margins = [[0, 0], [1, 0], [1, 0], [0, 0]]
+    return tf.nn.depth_to_space(tf.nn.conv2d(inputs, pixels, 1, margins), 2)
+
+
+def _plain_kernel_gradient(
+    upstream: tf.Tensor,
+    inputs: tf.Tensor,
+    kernel_shape: tf.TensorShape,
+    strides: tuple[int, int],
+) -> tf.Tensor:
+    """Computes what `_kernel_gradient` does by TensorFlow's own op."""
+    return tf.raw_ops.Conv2DBackpropFilter(
+        input=upstream,
+        filter_sizes=kernel_shape,
+        out_backprop=inputs,
+        strides=[1, *strides, 1],
+        padding="SAME",
+    )
 
 
 def _kernel_gradient(

@@ -123,9 +123,9 @@ def test_a_folded_kernel_is_rounded_to_bfloat16_once():
 
 def _build_pair(filters, channels, **settings):
     """Returns our transposed convolution and Keras', of the same weights."""
-    settings = {"strides": 2, "padding": "same", **settings}
-    ours = convolutions.Conv2DTranspose(filters, 3, **settings)
-    theirs = keras.layers.Conv2DTranspose(filters, 3, **settings)
+    settings = {"kernel_size": 3, "strides": 2, "padding": "same", **settings}
+    ours = convolutions.Conv2DTranspose(filters, **settings)
+    theirs = keras.layers.Conv2DTranspose(filters, **settings)
     ours.build([(None, None, None, c) for c in channels])
     theirs.build((None, None, None, sum(channels)))
     _fill((ours,))
@@ -136,13 +136,14 @@ def _build_pair(filters, channels, **settings):
 @pytest.mark.parametrize("channels", [(4,), (3, 5), (2, 1, 3)])
 @pytest.mark.parametrize("use_bias", [False, True])
 @pytest.mark.parametrize("height, width", [(3, 5), (8, 8), (8, 9)])
+@pytest.mark.parametrize("filters", [3, 4, 5])
 def test_joined_inputs_give_values_and_gradients_of_their_concatenation(
-    channels, use_bias, height, width, float64
+    channels, use_bias, height, width, filters, float64
 ):
-    """Kernel gradients of 65 positions and more are computed in another way."""
-    ours, theirs = _build_pair(6, channels, use_bias=use_bias)
+    """Up to 4 filters, and from 65 positions on, other ops compute them."""
+    ours, theirs = _build_pair(filters, channels, use_bias=use_bias)
     inputs = [_random([2, height, width, c], seed=c) for c in channels]
-    weights = _random([2, 2 * height, 2 * width, 6])
+    weights = _random([2, 2 * height, 2 * width, filters])
     results = []
     for layer, join in ((ours, list), (theirs, lambda maps: tf.concat(maps, -1))):
         with tf.GradientTape() as tape:
@@ -156,6 +157,16 @@ def test_joined_inputs_give_values_and_gradients_of_their_concatenation(
         np.testing.assert_allclose(actual, expected, rtol=1e-11, atol=1e-11)
 
 
+@pytest.mark.parametrize(
+    "settings", [{"kernel_size": 2}, {"kernel_size": 5}, {"strides": 1}]
+)
+def test_few_channels_of_other_kernels_and_strides(settings, float64):
+    ours, theirs = _build_pair(2, (3, 5), **settings)
+    inputs = [_random([1, 4, 5, c], seed=c) for c in (3, 5)]
+    expected = theirs(tf.concat(inputs, -1))
+    np.testing.assert_allclose(ours(inputs), expected, rtol=1e-11, atol=1e-11)
+
+
 def test_output_shape_is_that_of_the_concatenation():
     ours, theirs = _build_pair(6, (3, 5))
     shapes = [(2, 4, 8, 3), (2, 4, 8, 5)]
@@ -165,7 +176,7 @@ def test_output_shape_is_that_of_the_concatenation():
 
 def _gradient_convolutions(names_to_watch):
     """Lists the channels of the convolutions that a gradient graph needs."""
-    layer, _ = _build_pair(2, (3, 5))
+    layer, _ = _build_pair(6, (3, 5))
 
     def gradients(features, skip):
         tensors = {"features": features, "skip": skip}
