@@ -282,6 +282,30 @@ def test_number_of_eval_batches_is_rounded_up(global_batch_size, expected):
 
 
 @pytest.mark.parametrize(
+    "num_examples, num_replicas, expected",
+    [(298, 1, 60), (298, 8, 64), (3, 1, 3), (3, 2, 4), (64, 1, 64), (65, 1, 33)],
+)
+def test_eval_batches_fill_up_few_rows(num_examples, num_replicas, expected):
+    actual = pipeline.eval_batch_size(
+        num_examples, max_batch_size=64, num_replicas=num_replicas
+    )
+    assert actual == expected
+
+
+@pytest.mark.parametrize("num_replicas", [1, 3, 8])
+def test_eval_batches_are_no_more_and_no_larger_than_asked_for(num_replicas):
+    for num_examples in range(1, 200):
+        size = pipeline.eval_batch_size(
+            num_examples, max_batch_size=24, num_replicas=num_replicas
+        )
+        assert size <= 24 and size % num_replicas == 0
+        num_batches = pipeline.num_eval_batches(num_examples, 24)
+        assert pipeline.num_eval_batches(num_examples, size) == num_batches
+        # One row less on each replica would be too few.
+        assert num_batches * (size - num_replicas) < num_examples
+
+
+@pytest.mark.parametrize(
     "epoch, expected",
     [
         (0, 0),

@@ -52,6 +52,20 @@ class EvalSetup:
     eval_loop: steps.EvalLoop
     ema: ema_lib.ExponentialMovingAverage | None
 
+    @property
+    def batch_size(self) -> int:
+        """Rows of a batch over all replicas: up to --batch_size."""
+        return pipeline.eval_batch_size(
+            len(self.examples),
+            max_batch_size=self.config.train.batch_size,
+            num_replicas=self.strategy.num_replicas_in_sync,
+        )
+
+    @property
+    def num_batches(self) -> int:
+        """Batches of one pass."""
+        return pipeline.num_eval_batches(len(self.examples), self.batch_size)
+
     @functools.cached_property
     def iterator(self) -> Iterator:
         """Distributed evaluation batches, pass after pass.
@@ -63,7 +77,7 @@ class EvalSetup:
             self.strategy.distribute_datasets_from_function(
                 lambda context: pipeline.make_eval_dataset(
                     self.examples,
-                    global_batch_size=self.config.train.batch_size,
+                    global_batch_size=self.batch_size,
                     shard=pipeline.Shard.from_context(context),
                     num_passes=-1,
                 )
@@ -76,7 +90,7 @@ class EvalSetup:
         Raises:
           schema.DataError: if an example is to blame; it names the first such.
         """
-        batch_size = self.config.train.batch_size
+        batch_size = self.batch_size
         for first in range(start * batch_size, stop * batch_size, batch_size):
             last = min(first + batch_size, len(self.examples))
             self.examples.read(np.arange(first, last))
@@ -255,6 +269,7 @@ def prepare_training(
         global_step = tf.Variable(
             0, trainable=False, dtype=tf.int64, name="global_step"
         )
+    # Other batches come complete, whatever the examples turn out to be.
     is_on_device = config.data.cache == "device"
     train_loop = steps.TrainLoop(
         strategy,

@@ -7,7 +7,7 @@ import time
 import numpy as np
 import tensorflow as tf
 
-from data import pipeline, store
+from data import store
 from trainer import experiment, metrics, pictures
 
 _REPORT_EXAMPLES = 6
@@ -34,12 +34,9 @@ def _model_to_score(setup: experiment.EvalSetup):
 def _evaluate(setup: experiment.EvalSetup) -> dict[str, float]:
     started = time.perf_counter()
     setup.eval_loop.reset()
-    num_batches = pipeline.num_eval_batches(
-        len(setup.examples), setup.config.train.batch_size
-    )
     steps_per_loop = setup.config.train.steps_per_loop
-    for first in range(0, num_batches, steps_per_loop):
-        count = min(steps_per_loop, num_batches - first)
+    for first in range(0, setup.num_batches, steps_per_loop):
+        count = min(steps_per_loop, setup.num_batches - first)
         try:
             setup.eval_loop.score(setup.iterator, count)
         except store.READ_ERRORS:
