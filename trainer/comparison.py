@@ -45,7 +45,8 @@ def make_datasets(
 ) -> tuple[tf.data.Dataset, tf.data.Dataset]:
     """Returns the batches of a run, for training and evaluation, as `fit` takes them.
 
-    Ignored pixels, which Keras' plain loss does not know, become class 0.
+    Ignored pixels, which Keras' plain loss does not know, become class 0. The last
+    batch of an evaluation is a smaller one.
     """
     batch_size = setup.config.train.batch_size
 
@@ -58,10 +59,14 @@ def make_datasets(
     training = pipeline.make_train_dataset(
         setup.examples, global_batch_size=batch_size, seed=setup.config.run.seed
     )
-    evaluation = pipeline.make_eval_dataset(
-        setup.evaluation.examples, global_batch_size=batch_size
-    )
+    eval_examples = setup.evaluation.examples
+    ids = tf.data.Dataset.range(len(eval_examples)).batch(batch_size)
+    evaluation = eval_examples.feed(ids.map(lambda batch: {"id": batch}))
+    # Keras makes an iterator for each call, whose end waits until the autotuner wakes
+    # up, 5 seconds after it began, or 10: no time of a step.
+    options = tf.data.Options()
+    options.autotune.enabled = False
     return (
-        training.map(functools.partial(to_pair, setup.examples)),
-        evaluation.map(functools.partial(to_pair, setup.evaluation.examples)),
+        training.map(functools.partial(to_pair, setup.examples)).with_options(options),
+        evaluation.map(functools.partial(to_pair, eval_examples)).with_options(options),
     )
