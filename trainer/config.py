@@ -376,7 +376,7 @@ class ModelConfig(_Section):
     encoder_weights: str = _setting(
         "imagenet",
         "Initial weights of the encoder: imagenet (downloaded by Keras), none "
-        "(random), or a .weights.h5 file.",
+        "(random), or a file: .weights.h5, or .h5 as Keras downloads it.",
     )
     freeze_encoder: bool = _setting(
         True,
