@@ -7,7 +7,7 @@ Each is the Keras layer of that name with the same variables; what they leave ou
 - `DepthwiseConv2D`: a copy of its input with a margin, where it pads by itself.
 - `Conv2DTranspose`: to join its inputs, and with that the gradients of what nobody
   trains, such as the feature maps of a frozen encoder. Of small maps, the kernel's
-  gradient is a product of matrices.
+  gradient is a product of matrices. A few channels come as four pixels at once.
 - All: rounding. Under a mixed policy the kernel is cast with the batch norm in it.
 """
 
