@@ -25,11 +25,13 @@ class Encoder(NamedTuple):
         `mobilenet_v2.build_mobilenet_v2`.
       application: makes Keras' network of these layers, which there are weights for.
       features: the application's layers whose outputs are the feature maps.
+      make_rescaling: makes the layer that scales images for the application.
     """
 
     build: Callable[..., keras.Model]
     application: Callable[..., keras.Model]
     features: tuple[str, ...]
+    make_rescaling: Callable[[], keras.layers.Layer]
 
 
 ENCODERS = {
@@ -43,6 +45,7 @@ ENCODERS = {
             "block_13_expand_relu",
             "block_16_project",
         ),
+        make_rescaling=mobilenet_v2.make_rescaling,
     )
 }
 
@@ -77,13 +80,10 @@ def build_encoder(
     """
     kind = ENCODERS[name]
     encoder = kind.build(
-        tuple(image_size),
-        alpha=alpha,
-        bn_momentum=bn_momentum,
-        synchronized=synchronized,
+        image_size, alpha=alpha, bn_momentum=bn_momentum, synchronized=synchronized
     )
     if weights == "imagenet":
-        application = _download(kind, tuple(image_size), alpha)
+        application = _download(kind, image_size, alpha)
         _copy_weights(application, encoder)
     elif weights != "none":
         _load_file(encoder, kind, alpha, weights)

@@ -65,11 +65,9 @@ def build_mobilenet_v2(
         )
 
     images = keras.Input((*image_size, 3), name="image")
-    # Rounded to bfloat16 on the way, it would be off by up to 1.2 of the 255 steps.
-    rescale = keras.layers.Rescaling(1 / 127.5, offset=-1, dtype=keras.config.floatx())
     features = normalize(
         _conv2d(_round_filters(alpha * _STEM_FILTERS), 3, strides=2, name="Conv1"),
-        rescale(images),
+        make_rescaling()(images),
         "bn_Conv1",
         "Conv1_relu",
     )
@@ -110,6 +108,14 @@ def build_mobilenet_v2(
         if stride == 1 and num_channels == filters:
             features = keras.layers.Add(name=f"{name}_add")([inputs, features])
     return keras.Model(images, maps, name="mobilenet_v2")
+
+
+def make_rescaling() -> keras.layers.Rescaling:
+    """Makes the layer that brings images of 0..255 to -1..1.
+
+    In float32: bfloat16 would be off by up to 1.2 of the 255 steps.
+    """
+    return keras.layers.Rescaling(1 / 127.5, offset=-1, dtype=keras.config.floatx())
 
 
 def _conv2d(

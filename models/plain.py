@@ -43,9 +43,7 @@ def build_keras_unet(
     encoder_model = keras.Model(application.inputs, outputs)
     encoder_model.trainable = not freeze_encoder
     images = keras.Input((*image_size, 3))
-    # Rounded to bfloat16 on the way, they would be off by up to 1.2 of the 255 steps.
-    rescale = keras.layers.Rescaling(1 / 127.5, offset=-1, dtype=keras.config.floatx())
-    *skips, features = encoder_model(rescale(images))
+    *skips, features = encoder_model(kind.make_rescaling()(images))
     for filters, skip in zip(decoder_filters, reversed(skips), strict=True):
         features = keras.layers.Conv2DTranspose(
             filters, 3, strides=2, padding="same", use_bias=False
