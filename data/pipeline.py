@@ -76,6 +76,11 @@ class Examples(Protocol):
         """
 
 
+def take_whole(batch: Batch) -> Batch:
+    """Returns the batch as it is: the `fetch` of examples that `feed` all of it."""
+    return batch
+
+
 def fill_in(
     batch: Batch,
     load: Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]],

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from data import balance, pipeline, resizing, schema, store
+from data import balance, pipeline, resizing, schema
 from models import encoders, factory
 from trainer import config as config_lib
 from trainer import (
@@ -269,11 +269,11 @@ def prepare_training(
         global_step = tf.Variable(
             0, trainable=False, dtype=tf.int64, name="global_step"
         )
-    # Other batches come complete, whatever the examples turn out to be.
+    # Only for the device's copies must their end be waited for.
     is_on_device = config.data.cache == "device"
     train_loop = steps.TrainLoop(
         strategy,
-        fetch=opening.result().fetch if is_on_device else store.Store.fetch,
+        fetch=opening.result().fetch if is_on_device else pipeline.take_whole,
         model=model,
         optimizer=optimizer,
         loss=_make_loss(config, info, opening),
