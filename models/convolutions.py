@@ -173,9 +173,6 @@ def _conv2d_transpose(
     Returns:
       [batch, height * strides[0], width * strides[1], output channels].
     """
-    height, width = inputs.shape[1:3]
-    is_small = None not in (height, width) and height * width <= _FEW_POSITIONS
-    kernel_gradient = _kernel_gradient if is_small else _plain_kernel_gradient
     is_doubling = (*kernel.shape[:2], *strides) == (3, 3, 2, 2)
     is_thin = kernel.shape[2] <= _FEW_CHANNELS
 
@@ -183,7 +180,7 @@ def _conv2d_transpose(
     def convolve(kernel, inputs):
         def gradient(upstream):
             return (
-                kernel_gradient(upstream, inputs, kernel.shape, strides),
+                _kernel_gradient(upstream, inputs, kernel.shape, strides),
                 tf.nn.conv2d(upstream, kernel, strides, "SAME"),
             )
 
@@ -218,22 +215,6 @@ def _double_to_few_channels(kernel: tf.Tensor, inputs: tf.Tensor) -> tf.Tensor:
     return tf.nn.depth_to_space(tf.nn.conv2d(inputs, pixels, 1, margins), 2)
 
 
-def _plain_kernel_gradient(
-    upstream: tf.Tensor,
-    inputs: tf.Tensor,
-    kernel_shape: tf.TensorShape,
-    strides: tuple[int, int],
-) -> tf.Tensor:
-    """Computes what `_kernel_gradient` does by TensorFlow's own op."""
-    return tf.raw_ops.Conv2DBackpropFilter(
-        input=upstream,
-        filter_sizes=kernel_shape,
-        out_backprop=inputs,
-        strides=[1, *strides, 1],
-        padding="SAME",
-    )
-
-
 def _kernel_gradient(
     upstream: tf.Tensor,
     inputs: tf.Tensor,
@@ -251,6 +232,15 @@ def _kernel_gradient(
       kernel_shape: [kernel height, kernel width, output channels, input channels].
       strides: vertical and horizontal.
     """
+    height, width = inputs.shape[1:3]
+    if None in (height, width) or height * width > _FEW_POSITIONS:
+        return tf.raw_ops.Conv2DBackpropFilter(
+            input=upstream,
+            filter_sizes=kernel_shape,
+            out_backprop=inputs,
+            strides=[1, *strides, 1],
+            padding="SAME",
+        )
     patches = tf.image.extract_patches(
         upstream,
         sizes=[1, *kernel_shape[:2], 1],
