@@ -22,6 +22,9 @@ ENCODER_STRIDE = 32
 """The deepest features have 1/32 of the input's height and width."""
 
 
+_AS_DEFAULT = object()
+
+
 def _setting(
     default: Any,
     help_text: str,
@@ -30,6 +33,7 @@ def _setting(
     minimum: float | None = None,
     maximum: float | None = None,
     identity: bool = False,
+    legacy: Any = _AS_DEFAULT,
 ) -> Any:
     """Makes a dataclass field with what a flag and a check need to know.
 
@@ -40,6 +44,8 @@ def _setting(
       minimum: the least number allowed.
       maximum: the greatest number allowed.
       identity: a model dir belongs to one value of this; see `Config.identity`.
+      legacy: what a run had that was started before there was this setting, if that is
+        another value than the default.
     """
     metadata = {
         "help": help_text,
@@ -47,6 +53,7 @@ def _setting(
         "minimum": minimum,
         "maximum": maximum,
         "identity": identity,
+        "legacy": default if legacy is _AS_DEFAULT else legacy,
     }
     return dataclasses.field(default=default, metadata=metadata)
 

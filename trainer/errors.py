@@ -27,6 +27,12 @@ class CheckpointError(RunError):
     exit_code = 3
 
 
+class WriteError(RunError, OSError):
+    """A file of the run that cannot be written, on a full disk for instance."""
+
+    exit_code = 3
+
+
 class NonFiniteError(RunError):
     """A loss or gradient that is NaN or infinite."""
 
