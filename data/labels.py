@@ -1,5 +1,6 @@
 """From the classes of a data set to those that the user wants."""
 
+import dataclasses
 from collections.abc import Iterable
 
 from data import label_files, palettes, schema
@@ -60,6 +61,62 @@ def resolve_info(
             f"{schema.MAX_CLASSES}; merge or drop some with --label_map, or name more."
         )
     return info
+
+
+def match_classes(
+    info: schema.DatasetInfo, class_names: tuple[str, ...], *, subject: str
+) -> schema.DatasetInfo:
+    """Numbers the classes of a data set as a model does that was trained on another.
+
+    Classes are told by their names. Where only one of the two has any, the order
+    decides.
+
+    Args:
+      info: the classes of the data set.
+      class_names: those of the model, in the order of its logits.
+      subject: the data set, for messages.
+
+    Returns:
+      The classes of the model, and how masks of the data set show them.
+
+    Raises:
+      schema.DataError: if the two have other names, or other numbers of classes.
+    """
+    if info.class_names == class_names:
+        return info
+    is_named = [not _are_placeholders(n) for n in (info.class_names, class_names)]
+    if len(info.class_names) == len(class_names) and not all(is_named):
+        return dataclasses.replace(info, class_names=class_names)
+    if set(info.class_names) != set(class_names):
+        raise schema.DataError(
+            f"{subject} has the classes {_some(info.class_names)}, and the model was "
+            f"trained with {_some(class_names)}. Give the data set the same names, "
+            "with --class_names, --label_map or in the file of --label_colors.",
+            kind="other_classes",
+        )
+    places = [class_names.index(name) for name in info.class_names]
+    places_by_value = info.label_map or tuple(
+        (label - info.label_offset, label)
+        for label in range(info.num_classes)
+        if label >= info.label_offset
+    )
+    return dataclasses.replace(
+        info,
+        class_names=class_names,
+        palette=tuple(
+            info.palette[info.class_names.index(name)] for name in class_names
+        ),
+        label_map=tuple(
+            (value, label if label == schema.IGNORE_LABEL else places[label])
+            for value, label in places_by_value
+        ),
+        label_offset=0,
+    )
+
+
+def _are_placeholders(class_names: tuple[str, ...]) -> bool:
+    """Tells whether these are the names of classes that nobody gave a name."""
+    return class_names == schema.placeholder_names(len(class_names))
 
 
 def map_classes(

@@ -87,7 +87,7 @@ def resolve_info(
             kind="classes_unknown",
         )
     if class_names is None:
-        class_names = tuple(f"class_{label}" for label in range(num_classes))
+        class_names = placeholder_names(num_classes)
     if label_offset is None:
         label_offset = info.label_offset if info else 0
     palette = info.palette if info and len(info.palette) == len(class_names) else ()
@@ -143,6 +143,15 @@ class RandomAccessSource(Source, Protocol):
         Returns:
           `image`, `label` and `name`, equal to element `index` of `examples()`.
         """
+
+
+def placeholder_names(num_classes: int) -> tuple[str, ...]:
+    """Returns the names of classes that nobody gave a name.
+
+    >>> placeholder_names(2)
+    ('class_0', 'class_1')
+    """
+    return tuple(f"class_{label}" for label in range(num_classes))
 
 
 def voc_palette(num_colors: int) -> tuple[tuple[int, int, int], ...]:

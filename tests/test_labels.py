@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from data import label_files, labels, palettes, schema
+from data import label_files, labels, palettes, preprocessing, schema
 
 PETS = schema.DatasetInfo(
     ("pet", "background", "border"), -1, ((1, 1, 1), (2, 2, 2), (3, 3, 3))
@@ -286,3 +286,64 @@ def test_more_classes_than_labels_are_refused(write_file):
 def test_without_files_the_users_words_replace_those_of_the_data_set():
     assert resolve(PETS, label_offset=0).label_offset == 0
     assert resolve(PETS) == PETS
+
+
+def _labels_of(info, values):
+    """Returns the classes that preprocessing makes of mask values."""
+    made = preprocessing.Preprocessor(
+        image_size=(32, 32),
+        num_classes=info.num_classes,
+        label_offset=info.label_offset,
+        label_map=info.label_map,
+        label_colors=info.label_colors,
+    )
+    return [int(made.class_table[value]) for value in values]
+
+
+_TRAINED = ("road", "car", "bg")
+
+
+@pytest.mark.parametrize(
+    ("info", "values", "expected"),
+    [
+        (schema.DatasetInfo(("bg", "road", "car")), (0, 1, 2), [2, 0, 1]),
+        (
+            schema.DatasetInfo(("bg", "road", "car"), label_offset=-1),
+            (1, 2, 3),
+            [2, 0, 1],
+        ),
+        (
+            schema.DatasetInfo(
+                ("bg", "road", "car"), label_map=((0, 0), (7, 1), (8, 2), (9, 255))
+            ),
+            (0, 7, 8, 9),
+            [2, 0, 1, 255],
+        ),
+        (schema.DatasetInfo(_TRAINED), (0, 1, 2), [0, 1, 2]),
+    ],
+)
+def test_classes_are_matched_by_name(info, values, expected):
+    matched = labels.match_classes(info, _TRAINED, subject="a/val")
+    assert matched.class_names == _TRAINED
+    assert _labels_of(matched, values) == expected
+
+
+def test_colors_stay_with_their_classes():
+    palette = ((0, 0, 0), (255, 0, 0), (0, 255, 0))
+    info = schema.DatasetInfo(("bg", "road", "car"), palette=palette)
+    matched = labels.match_classes(info, _TRAINED, subject="a/val")
+    assert matched.palette == ((255, 0, 0), (0, 255, 0), (0, 0, 0))
+
+
+def test_classes_without_names_are_matched_by_their_order():
+    info = schema.DatasetInfo(("class_0", "class_1", "class_2"))
+    assert labels.match_classes(info, _TRAINED, subject="a").class_names == _TRAINED
+
+
+@pytest.mark.parametrize(
+    "names", [("bg", "road"), ("class_0", "class_1"), ("bg", "road", "bus")]
+)
+def test_other_names_or_numbers_of_classes_are_refused(names):
+    message = f"a/val has the classes {', '.join(names)}, and the model was trained"
+    with pytest.raises(schema.DataError, match=message):
+        labels.match_classes(schema.DatasetInfo(names), _TRAINED, subject="a/val")

@@ -60,6 +60,7 @@ class Checkpointer:
         state: Mapping[str, Any],
         identity: Mapping[str, Any],
         max_to_keep: int,
+        legacy: Mapping[str, Any] | None = None,
         is_chief: bool = True,
     ):
         """Makes a checkpointer; touches no file.
@@ -71,6 +72,7 @@ class Checkpointer:
             may hold a variable that is summed when it is read: only the chief saves.
           identity: values, as JSON gives them back, in which a checkpoint must agree
             with this run to be restored.
+          legacy: what a checkpoint counts as that knows nothing of a value.
           max_to_keep: newest checkpoints to keep, besides the best one.
           is_chief: whether this process writes.
         """
@@ -78,6 +80,7 @@ class Checkpointer:
         self._checkpoint = tf.train.Checkpoint(**state)
         self._global_step = state["global_step"]
         self._max_to_keep = max_to_keep
+        self._legacy = legacy or {}
         self._is_chief = is_chief
         self._failed_saves = 0
         self.saved = Metadata(step=0, identity=dict(identity))
@@ -212,10 +215,11 @@ class Checkpointer:
         logging.warning("%s; the one of step %d is kept.", message, self.saved.step)
 
     def _check_identity(self, metadata: Metadata) -> None:
+        identity = {**self._legacy, **metadata.identity}
         differences = [
-            f"{name} was {metadata.identity.get(name)!r} and is {value!r}"
+            f"{name} was {identity.get(name)!r} and is {value!r}"
             for name, value in self.saved.identity.items()
-            if metadata.identity.get(name) != value
+            if identity.get(name) != value
         ]
         if differences:
             raise errors.CheckpointError(
@@ -230,42 +234,24 @@ class Checkpointer:
                 shutil.rmtree(path)
 
 
-def restore_model(
-    model: tf.Module, ema: tf.Module | None, model_dir: str, which: str
-) -> int:
-    """Restores the weights alone, for evaluation.
+def has_any(model_dir: str) -> bool:
+    """Tells whether a run has saved before, so that a training goes on from there."""
+    return bool(list_checkpoints(pathlib.Path(model_dir) / "checkpoints"))
+
+
+def find(model_dir: str, which: str) -> pathlib.Path:
+    """Finds a checkpoint of a run.
 
     Args:
-      model: the built model.
-      ema: moving averages to restore as well, or None.
       model_dir: the folder of the run.
-      which: `last`, `best`, or the path of a checkpoint folder.
-
-    Returns:
-      The step of the checkpoint.
+      which: `last`, `best`, the name of a checkpoint, or the path of its folder.
 
     Raises:
-      errors.CheckpointError: if it is not there or does not fit the model.
+      errors.CheckpointError: if it is not there.
     """
-    path = _find(pathlib.Path(model_dir) / "checkpoints", which)
-    try:
-        step = read_metadata(path).step
-        state = {"model": model, "ema": ema} if ema else {"model": model}
-        status = tf.train.Checkpoint(**state).read(str(path / "state"))
-        status.expect_partial().assert_existing_objects_matched()
-    except Exception as error:  # Damage shows as many kinds of error.
-        raise errors.CheckpointError(
-            f"{path} cannot be restored into this model ({error}); were encoder, "
-            "decoder, image size or classes other ones in training? "
-            f"{model_dir}/config.flags holds that run's flags."
-        ) from error
-    logging.info("Restored the weights of %s.", path)
-    return step
-
-
-def _find(folder: pathlib.Path, which: str) -> pathlib.Path:
+    folder = pathlib.Path(model_dir) / "checkpoints"
     if which not in ("last", "best"):
-        return pathlib.Path(which)
+        return _find_named(folder, which)
     paths = list_checkpoints(folder)
     if not paths:
         raise errors.CheckpointError(
@@ -275,6 +261,52 @@ def _find(folder: pathlib.Path, which: str) -> pathlib.Path:
     best_step = read_metadata(paths[-1]).best_step
     is_best = which == "best" and best_step is not None
     return _path_of(folder, best_step) if is_best else paths[-1]
+
+
+def _find_named(folder: pathlib.Path, which: str) -> pathlib.Path:
+    """Returns the checkpoint of a name or path."""
+    path = folder / which  # An absolute path stays what it is.
+    if not path.is_dir():
+        path = pathlib.Path(which)
+    if (path / "metadata.json").is_file():
+        return path
+    names = [path.name for path in list_checkpoints(folder)]
+    reason = "there is no such folder"
+    if (path / "checkpoints").is_dir():
+        reason = "this is the folder of a run, which --model_dir names"
+    elif path.is_dir():
+        reason = "this folder is no checkpoint"
+    raise errors.CheckpointError(
+        f"--checkpoint={which}: {reason}; say last, best, or one of "
+        f"{', '.join(names) or 'none that there were'} in {folder}."
+    )
+
+
+def restore_model(model: tf.Module, ema: tf.Module | None, path: pathlib.Path) -> int:
+    """Restores the weights alone, for evaluation.
+
+    Args:
+      model: the built model.
+      ema: moving averages to restore as well, or None.
+      path: of the checkpoint.
+
+    Returns:
+      The step of the checkpoint.
+
+    Raises:
+      errors.CheckpointError: if it cannot be read or does not fit the model.
+    """
+    try:
+        step = read_metadata(path).step
+        state = {"model": model, "ema": ema} if ema else {"model": model}
+        status = tf.train.Checkpoint(**state).read(str(path / "state"))
+        status.expect_partial().assert_existing_objects_matched()
+    except Exception as error:  # Damage shows as many kinds of error.
+        raise errors.CheckpointError(
+            f"{path} cannot be restored ({error}); name another one with --checkpoint."
+        ) from error
+    logging.info("Restored the weights of %s.", path)
+    return step
 
 
 def list_checkpoints(folder: pathlib.Path) -> list[pathlib.Path]:

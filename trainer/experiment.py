@@ -214,23 +214,26 @@ class TrainSetup:
 
 
 def prepare_evaluation(
-    config: config_lib.Config, strategy: tf.distribute.Strategy
+    config: config_lib.Config,
+    strategy: tf.distribute.Strategy,
+    class_names: tuple[str, ...],
 ) -> EvalSetup:
-    """Makes what `--mode=evaluate` needs.
+    """Makes what `--mode=evaluate` needs; the weights are random.
 
     Args:
       config: all settings.
       strategy: of `prepare_devices`.
+      class_names: those that the model was trained with.
 
     Raises:
       errors.ConfigError: if settings do not fit the devices or files.
       schema.DataError: if examples cannot be used.
     """
     source = inputs.open_source(config, is_training=False)
-    info = inputs.resolve_info(config, source)
+    info = inputs.resolve_info(config, source, class_names)
     (opening,) = inputs.open_in_background(config, strategy, info, {"eval": source})
     with strategy.scope():
-        model = _build_model(config, info, strategy)
+        model = _build_model(config, info, strategy, has_checkpoint=True)
         ema = _make_ema(config, model)
     return _make_eval_setup(config, strategy, info, opening.result(), model, ema)
 
@@ -239,6 +242,8 @@ def prepare_training(
     config: config_lib.Config,
     strategy: tf.distribute.Strategy,
     stop_requested: tf.Variable,
+    *,
+    has_checkpoint: bool = False,
 ) -> TrainSetup:
     """Makes what training needs, with evaluation if the mode asks for it.
 
@@ -246,6 +251,8 @@ def prepare_training(
       config: all settings.
       strategy: of `prepare_devices`.
       stop_requested: ends the training loop; see `trainer.preemption`.
+      has_checkpoint: whether a checkpoint will give the model its weights, so that none
+        are looked for.
 
     Raises:
       errors.ConfigError: if settings do not fit each other, the devices or files.
@@ -259,7 +266,7 @@ def prepare_training(
         used["eval"] = inputs.open_source(config, is_training=False)
     opening, *eval_opening = inputs.open_in_background(config, strategy, info, used)
     with strategy.scope():
-        model = _build_model(config, info, strategy)
+        model = _build_model(config, info, strategy, has_checkpoint=has_checkpoint)
         optimizer = _build_optimizer(config.optimizer, num_steps)
         optimizer.build(model.trainable_variables)
         is_float16 = model.dtype_policy.name == "mixed_float16"
@@ -349,13 +356,15 @@ def _build_model(
     config: config_lib.Config,
     info: schema.DatasetInfo,
     strategy: tf.distribute.Strategy,
+    *,
+    has_checkpoint: bool,
 ) -> keras.Model:
     settings = config.model
     try:
         model = factory.build_model(
             encoder=settings.encoder,
             encoder_alpha=settings.encoder_alpha,
-            encoder_weights=settings.encoder_weights,
+            encoder_weights="none" if has_checkpoint else settings.encoder_weights,
             encoder_bn_momentum=settings.encoder_bn_momentum,
             freeze_encoder=settings.freeze_encoder,
             decoder=settings.decoder,

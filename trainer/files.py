@@ -69,3 +69,14 @@ def _explaining(path: pathlib.Path) -> Iterator[None]:
             f"{path} could not be written ({error.strerror or error}); make room in "
             f"{path.parent}, or see that it can be written, and start again."
         ) from error
+
+
+def make_folder(path: str | os.PathLike) -> None:
+    """Makes a folder, and those around it, where there is none.
+
+    Raises:
+      errors.WriteError: if that fails.
+    """
+    path = pathlib.Path(path)
+    with _explaining(path):
+        path.mkdir(parents=True, exist_ok=True)

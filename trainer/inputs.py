@@ -59,22 +59,39 @@ def open_source(
 
 
 def resolve_info(
-    config: config_lib.Config, source: schema.Source
+    config: config_lib.Config,
+    source: schema.Source,
+    trained_names: tuple[str, ...] | None = None,
 ) -> schema.DatasetInfo:
     """Returns the classes, by the source and by the settings.
 
+    Args:
+      config: all settings.
+      source: a split.
+      trained_names: the classes of the model that is to be used on the split, if there
+        is one already; a set without names of its own has these.
+
     Raises:
-      schema.DataError: if these contradict each other, or neither names any.
+      schema.DataError: if these contradict each other, or none names any.
     """
     data = config.data
-    return labels.resolve_info(
+    resolve = functools.partial(
+        labels.resolve_info,
         source.info,
-        class_names=data.class_names,
         num_classes=data.num_classes,
         label_offset=data.label_offset,
         label_colors=data.label_colors,
         label_map=data.label_map,
     )
+    try:
+        info = resolve(class_names=data.class_names)
+    except schema.DataError as error:
+        if error.kind != "classes_unknown" or trained_names is None:
+            raise
+        info = resolve(class_names=trained_names)
+    if trained_names is None:
+        return info
+    return labels.match_classes(info, trained_names, subject=source.name)
 
 
 def open_in_background(

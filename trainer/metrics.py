@@ -105,16 +105,17 @@ def scores(confusion: np.ndarray, class_names: Sequence[str]) -> dict[str, float
     """Takes the ratios of a confusion matrix.
 
     With t, p and n the true, predicted and correct pixels of a class: IoU is
-    n / (t + p - n) and Dice 2n / (t + p). A class that is neither in truth nor in
-    prediction has NaN for both and is left out of the means.
+    n / (t + p - n), Dice 2n / (t + p) and recall n / t. A class that is neither in
+    truth nor in prediction has NaN for all and is left out of the means; one that is
+    in predictions alone has an IoU and a Dice of 0, which count, and no recall.
 
     Args:
       confusion: counts [classes, classes]: rows are true, columns predicted classes.
       class_names: the name of each class.
 
     Returns:
-      `pixel_accuracy`, `mean_iou`, `mean_dice`, and `iou/NAME` and `dice/NAME` of
-      each class, all in 0..1.
+      `pixel_accuracy`, `mean_iou`, `mean_dice`, and `iou/NAME`, `dice/NAME` and
+      `recall/NAME` of each class, all in 0..1.
     """
     confusion = np.asarray(confusion, np.float64)
     correct = np.diagonal(confusion)
@@ -122,14 +123,16 @@ def scores(confusion: np.ndarray, class_names: Sequence[str]) -> dict[str, float
     with np.errstate(invalid="ignore", divide="ignore"):
         iou = correct / (sizes - correct)
         dice = 2 * correct / sizes
+        recall = correct / confusion.sum(axis=1)
         accuracy = correct.sum() / confusion.sum()
     named = {
         "pixel_accuracy": accuracy,
         "mean_iou": _mean_of_present(iou),
         "mean_dice": _mean_of_present(dice),
     }
-    named.update({f"iou/{name}": v for name, v in zip(class_names, iou, strict=True)})
-    named.update({f"dice/{name}": v for name, v in zip(class_names, dice, strict=True)})
+    for tag, values in (("iou", iou), ("dice", dice), ("recall", recall)):
+        for name, value in zip(class_names, values, strict=True):
+            named[f"{tag}/{name}"] = value
     return {name: float(value) for name, value in named.items()}
 
 

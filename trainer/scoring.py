@@ -64,11 +64,13 @@ def draw_examples(setup: experiment.EvalSetup, num_examples: int) -> np.ndarray:
     return pictures.compare(images, labels, predictions, setup.info.palette)
 
 
-def write_picture(setup: experiment.EvalSetup) -> pathlib.Path:
-    """Writes `predictions.png` into the model dir and returns its path."""
-    path = pathlib.Path(setup.config.run.model_dir) / "predictions.png"
+def write_picture(setup: experiment.EvalSetup, path: pathlib.Path) -> None:
+    """Writes a picture of a few examples.
+
+    Raises:
+      errors.WriteError: if that fails.
+    """
     pictures.write_png(path, draw_examples(setup, _REPORT_EXAMPLES))
-    return path
 
 
 def format_table(values: dict[str, float], class_names: tuple[str, ...]) -> str:
@@ -78,10 +80,14 @@ def format_table(values: dict[str, float], class_names: tuple[str, ...]) -> str:
       values: of `evaluate`; what is missing shows as "absent".
       class_names: the name of each class.
     """
-    rows = [("pixel accuracy", "pixel_accuracy"), ("mean IoU", "mean_iou")]
-    rows += [(f"IoU {name}", f"iou/{name}") for name in class_names]
-    width = max(len(title) for title, _ in rows)
-    lines = [f"{title:<{width}}  {_format(values.get(tag))}" for title, tag in rows]
+    titles = {"pixel_accuracy": "pixel accuracy", "mean_iou": "mean IoU"}
+    titles |= {f"iou/{name}": f"IoU {name}" for name in class_names}
+    width = max(map(len, titles.values()))
+    remarks = _remark_on_classes(values, class_names)
+    lines = []
+    for tag, title in titles.items():
+        remark = f"  ({remarks[tag]})" if tag in remarks else ""
+        lines.append(f"{title:<{width}}  {_format(values.get(tag))}{remark}")
     for title, tag in (
         ("training", "train_images_per_sec"),
         ("evaluation", "images_per_sec"),
@@ -91,5 +97,26 @@ def format_table(values: dict[str, float], class_names: tuple[str, ...]) -> str:
     return "\n".join(lines)
 
 
+def _remark_on_classes(
+    values: dict[str, float], class_names: tuple[str, ...]
+) -> dict[str, str]:
+    """Says by tag which classes have no pixel in the masks, and what that means."""
+    remarks, num_counted = {}, 0
+    for name in class_names:
+        if _is_absent(values.get(f"iou/{name}")):
+            remarks[f"iou/{name}"] = "neither in the masks nor predicted"
+            continue
+        num_counted += 1
+        if _is_absent(values.get(f"recall/{name}")):
+            remarks[f"iou/{name}"] = "predicted, but not in the masks"
+    if remarks:
+        remarks["mean_iou"] = f"of {num_counted} of the {len(class_names)} classes"
+    return remarks
+
+
+def _is_absent(value: float | None) -> bool:
+    return value is None or np.isnan(value)
+
+
 def _format(value: float | None) -> str:
-    return "absent" if value is None or np.isnan(value) else f"{value:.4f}"
+    return "absent" if _is_absent(value) else f"{value:.4f}"

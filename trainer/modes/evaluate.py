@@ -1,22 +1,37 @@
-"""`--mode=evaluate`."""
+"""`--mode=evaluate`: scores a checkpoint of a run, on its own data or on other."""
 
-from trainer import checkpointing, cluster, experiment, scoring
+from absl import logging
+
+from trainer import checkpointing, cluster, evaluations, experiment, scoring
 from trainer import config as config_lib
+from trainer.settings import layers
 
 
 def run(config: config_lib.Config) -> None:
-    """Scores a checkpoint on the evaluation split, and prints and draws the result.
+    """Scores a checkpoint on the evaluation split, and prints, notes and draws it.
+
+    The settings have those of the run's folder in them; see `trainer.settings.layers`.
 
     Raises:
       errors.RunError: if there is no checkpoint that fits.
       schema.DataError: if examples cannot be used.
     """
-    setup = experiment.prepare_evaluation(config, experiment.prepare_devices(config))
-    checkpointing.restore_model(
-        setup.model, setup.ema, config.run.model_dir, config.run.checkpoint
+    model_dir = config.run.model_dir
+    path = checkpointing.find(model_dir, config.run.checkpoint)
+    trained = checkpointing.read_metadata(path).identity
+    for remark in layers.check_trained_with(config, trained, model_dir):
+        logging.warning("%s", remark)
+    setup = experiment.prepare_evaluation(
+        config,
+        experiment.prepare_devices(config),
+        class_names=tuple(trained["class_names"]),
     )
+    step = checkpointing.restore_model(setup.model, setup.ema, path)
     scores = scoring.evaluate(setup)
     if cluster.worker_index(setup.strategy) > 0:
         return
+    print(f"{path.name} of {model_dir} on {setup.examples.name}:\n")
     print(scoring.format_table(scores, setup.info.class_names))
-    print(f"\nPhotos, truths, predictions: {scoring.write_picture(setup)}")
+    picture = evaluations.record(setup, scores, step=step, checkpoint=path.name)
+    print(f"\nPhotos, truths, predictions: {picture}")
+    print(f"All scores:                  {model_dir}/evaluations.jsonl")

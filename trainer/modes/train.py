@@ -1,5 +1,7 @@
 """`--mode=train` and `--mode=train_and_evaluate`."""
 
+import pathlib
+
 import tensorflow as tf
 from absl import logging
 
@@ -44,11 +46,17 @@ def run(config: config_lib.Config) -> None:
 
 def _run_with(config, strategy, stop: preemption.StopRequest) -> None:
     is_chief = cluster.worker_index(strategy) == 0
-    setup = experiment.prepare_training(config, strategy, stop.variable)
+    setup = experiment.prepare_training(
+        config,
+        strategy,
+        stop.variable,
+        has_checkpoint=checkpointing.has_any(config.run.model_dir),
+    )
     checkpointer = checkpointing.Checkpointer(
         config.run.model_dir,
         state=setup.checkpoint_state(),
         identity=setup.identity(),
+        legacy=config_lib.legacy_values(),
         max_to_keep=config.train.max_to_keep,
         is_chief=is_chief,
     )
@@ -113,7 +121,7 @@ def _print_report(config: config_lib.Config, setup: experiment.TrainSetup) -> No
         if "images_per_sec" in speed:
             values["train_images_per_sec"] = speed["images_per_sec"]
         print(scoring.format_table(values, setup.info.class_names))
-        print(
-            f"\nPhotos, truths, predictions: {scoring.write_picture(setup.evaluation)}"
-        )
+        picture = pathlib.Path(config.run.model_dir) / "predictions.png"
+        scoring.write_picture(setup.evaluation, picture)
+        print(f"\nPhotos, truths, predictions: {picture}")
     print(f"Watch the curves:            tensorboard --logdir={config.run.model_dir}")

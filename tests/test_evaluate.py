@@ -1,0 +1,228 @@
+"""`--mode=evaluate`: the folder of a run is enough, and classes go by their names."""
+
+import importlib
+import json
+import shutil
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from data import schema
+from trainer import checkpointing, errors, flags, main, modes
+
+_COLORS = {"bg": (0, 0, 0), "road": (255, 0, 0), "car": (0, 255, 0)}
+
+
+def _write_colors(path, names):
+    path.write_text(
+        "".join(f"{name},{','.join(map(str, _COLORS[name]))}\n" for name in names)
+    )
+
+
+def _draw_folder(root, splits, names=tuple(_COLORS)):
+    """Draws photos with coloured masks of three classes in blocks of 16 pixels."""
+    random = np.random.default_rng(0)
+    palette = np.array([_COLORS[name] for name in names], np.uint8)
+    for split, count in splits.items():
+        for kind in ("images", "masks"):
+            (root / split / kind).mkdir(parents=True)
+        for index in range(count):
+            labels = np.kron(random.integers(0, 3, (2, 2)), np.ones((16, 16), int))
+            photo = 60 * labels[..., None] + random.integers(0, 40, (32, 32, 3))
+            for kind, pixels in (("images", photo), ("masks", palette[labels])):
+                image = Image.fromarray(pixels.astype(np.uint8))
+                image.save(root / split / kind / f"{index}.png")
+
+
+def _run(*arguments):
+    config, _ = flags.read_config(arguments)
+    importlib.import_module(modes.MODES[config.run.mode].module).run(config)
+
+
+def _lines(run):
+    return [json.loads(x) for x in (run / "evaluations.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module", name="trained")
+def _trained(tmp_path_factory):
+    """Returns the folder of a short run, its encoder's weights gone."""
+    root = tmp_path_factory.mktemp("evaluate")
+    _draw_folder(root / "data", {"train": 8, "val": 5})
+    _write_colors(root / "a.csv", ["bg", "road", "car"])
+    keras.utils.set_random_seed(3)
+    keras.applications.MobileNetV2(
+        input_shape=(32, 32, 3), alpha=0.35, include_top=False, weights=None
+    ).save_weights(root / "encoder.weights.h5")
+    _run(
+        f"--model_dir={root / 'run'}",
+        "--dataset=folder",
+        f"--data_dir={root / 'data'}",
+        f"--label_colors={root / 'a.csv'}",
+        "--image_size=32",
+        "--encoder_alpha=0.35",
+        f"--encoder_weights={root / 'encoder.weights.h5'}",
+        "--decoder_filters=16,8,8,8",
+        "--batch_size=4",
+        "--learning_rate=0.01",
+        "--train_epochs=4",
+        "--num_gpus=0",
+    )
+    (root / "encoder.weights.h5").unlink()
+    return root / "run"
+
+
+@pytest.fixture(name="copy")
+def _copy(trained, tmp_path):
+    """Returns a copy of the run at another place."""
+    return shutil.copytree(trained, tmp_path / "moved")
+
+
+def _scores(line):
+    return {tag: v for tag, v in line["scores"].items() if tag != "images_per_sec"}
+
+
+def test_a_moved_folder_alone_gives_the_scores_of_the_training(copy, capsys):
+    before = {p: p.read_bytes() for p in copy.rglob("*") if p.is_file()}
+    point = json.loads((copy / "metrics.jsonl").read_text().splitlines()[-1])
+
+    _run("--mode=evaluate", f"--model_dir={copy}")
+
+    (line,) = _lines(copy)
+    for tag in ("loss", "pixel_accuracy", "mean_iou", "iou/road"):
+        assert line["scores"][tag] == pytest.approx(point[tag], rel=1e-5), tag
+    assert (line["step"], line["checkpoint"]) == (8, "step-00000008")
+    assert (line["dataset"], line["split"]) == ("folder", "data/val")
+    assert line["num_examples"] == 5 and len(line["fingerprint"]) == 16
+    assert (copy / line["picture"]).read_bytes()[:4] == b"\x89PNG"
+    assert "IoU road" in capsys.readouterr().out
+    # Nothing of the run itself has changed.
+    assert {p: p.read_bytes() for p in before} == before
+
+
+def test_the_saved_flagfile_does_not_turn_an_evaluation_into_a_training(trained):
+    saved = (trained / "config.flags").read_text()
+    assert "--mode" not in saved and "--model_dir" not in saved
+    typed = ["--mode=evaluate", f"--model_dir={trained}"]
+    flagfile = f"--flagfile={trained / 'config.flags'}"
+    for line in ([*typed, flagfile], [flagfile, *typed]):
+        assert flags.read_config(line).config.run.mode == "evaluate"
+
+
+def test_classes_in_another_order_are_found_by_their_names(copy, tmp_path):
+    _write_colors(tmp_path / "b.csv", ["road", "car", "bg"])
+    _run("--mode=evaluate", f"--model_dir={copy}")
+    _run(
+        "--mode=evaluate", f"--model_dir={copy}", f"--label_colors={tmp_path / 'b.csv'}"
+    )
+    first, second = _lines(copy)
+    assert _scores(first) == _scores(second)
+    assert first["picture"] != second["picture"]  # The labels are made otherwise.
+
+
+def test_other_classes_are_refused_with_both_lists(copy, tmp_path):
+    (tmp_path / "c.csv").write_text("bg,0,0,0\nstreet,255,0,0\ncar,0,255,0\n")
+    message = "classes bg, street, car, and the model was trained with bg, road, car"
+    with pytest.raises(schema.DataError, match=message):
+        _run(
+            "--mode=evaluate",
+            f"--model_dir={copy}",
+            f"--label_colors={tmp_path / 'c.csv'}",
+        )
+
+
+def test_other_data_is_scored_without_a_split_to_train_on(copy, tmp_path):
+    _draw_folder(tmp_path / "other", {"test": 3}, names=("bg", "road", "car"))
+    _write_colors(tmp_path / "a.csv", ["bg", "road", "car"])
+    _run(
+        "--mode=evaluate",
+        f"--model_dir={copy}",
+        "--dataset=folder",
+        f"--data_dir={tmp_path / 'other'}",
+        f"--label_colors={tmp_path / 'a.csv'}",
+        "--eval_native_size",
+        "--virtual_devices=2",
+        "--batch_size=2",
+    )
+    (line,) = _lines(copy)
+    assert (line["split"], line["num_examples"]) == ("other/test", 3)
+    assert line["picture"].endswith("-native.png")
+
+
+@pytest.mark.parametrize(
+    ("which", "message"),
+    [
+        ("{run}", "this is the folder of a run, which --model_dir names"),
+        ("/nowhere", "there is no such folder; say last, best, or one of step-"),
+        ("{run}/checkpoints", "this folder is no checkpoint"),
+    ],
+)
+def test_what_is_no_checkpoint_is_said(trained, which, message):
+    which = which.format(run=trained)
+    with pytest.raises(
+        errors.CheckpointError, match=f"--checkpoint={which}: {message}"
+    ):
+        checkpointing.find(str(trained), which)
+
+
+@pytest.mark.parametrize("which", ["step-00000008", "{run}/checkpoints/step-00000008"])
+def test_a_checkpoint_goes_by_its_name_or_path(trained, which):
+    path = checkpointing.find(str(trained), which.format(run=trained))
+    assert path.name == "step-00000008"
+
+
+def test_a_folder_that_is_no_run_is_said(tmp_path):
+    with pytest.raises(errors.CheckpointError, match="is not the folder of a run"):
+        flags.read_config(["--mode=evaluate", f"--model_dir={tmp_path}"])
+
+
+def test_settings_of_a_run_before_there_was_a_format_are_read(copy):
+    settings = json.loads((copy / "config.json").read_text())
+    del settings["format_version"]
+    old = {**settings, "mode": "train", "model_dir": "/gone", "momentum": 0.9}
+    del old["resize"]
+    (copy / "config.json").write_text(json.dumps(old))
+    config, remarks = flags.read_config(["--mode=evaluate", f"--model_dir={copy}"])
+    assert (config.run.model_dir, config.data.resize) == (str(copy), "stretch")
+    assert (config.model.encoder_alpha, remarks) == (0.35, [])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format_version": 99}, "has the format version 99, and this segloop knows"),
+        ({"batch_size": "many"}, 'batch_size is "many", which is no value of --batch'),
+        ({"image_size": [True]}, "image_size is .true., which is no value of --image"),
+    ],
+)
+def test_settings_that_cannot_be_read_are_said(copy, change, message):
+    settings = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps({**settings, **change}))
+    with pytest.raises(errors.CheckpointError, match=message):
+        flags.read_config(["--mode=evaluate", f"--model_dir={copy}"])
+
+
+def test_a_setting_that_came_later_does_not_orphan_a_run(trained):
+    path = checkpointing.find(str(trained), "last")
+    metadata = checkpointing.read_metadata(path)
+    identity = dict(metadata.identity)
+    del identity["resize"]
+    checkpointer = checkpointing.Checkpointer(
+        str(trained),
+        state={"global_step": tf.Variable(0, dtype=tf.int64)},
+        identity=metadata.identity,
+        legacy={"resize": "stretch"},
+        max_to_keep=1,
+    )
+    metadata.identity = identity
+    checkpointer._check_identity(metadata)
+    checkpointer._legacy = {"resize": "pad"}
+    with pytest.raises(errors.CheckpointError, match="resize was 'pad' and is 'stret"):
+        checkpointer._check_identity(metadata)
+
+
+def test_help_needs_no_folder(capsys):
+    assert main.main(["--help"]) == 0
+    assert "--checkpoint:" in capsys.readouterr().out
