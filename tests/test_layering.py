@@ -33,9 +33,12 @@ _LIGHT_MODULES = (
     "trainer/__init__.py",
     "trainer/config.py",
     "trainer/errors.py",
+    "trainer/files.py",
     "trainer/flags.py",
     "trainer/main.py",
     "trainer/modes/__init__.py",
+    "trainer/signals.py",
+    "trainer/stall.py",
     "data/__init__.py",
     "data/schema.py",
 )

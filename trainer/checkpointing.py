@@ -4,50 +4,25 @@
         state.index, state.data-...   what `tf.train.Checkpoint` wrote
         metadata.json                 step, best score, identity of the run
 
-A checkpoint is written under a temporary name, synced to disk and renamed.
+A checkpoint is written under a temporary name, synced to disk and renamed. One in which
+the name of the folder, the metadata and the restored step differ is damaged, as is one
+that cannot be read; the next older one then serves.
 """
 
 import dataclasses
-import json
 import os
 import pathlib
-import re
-import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import tensorflow as tf
 from absl import logging
 
-from trainer import errors
+from trainer import checkpoint_folders, errors, files
+from trainer import model_dir as model_dir_lib
 
-_FOLDER = re.compile(r"step-(\d{8,})")
-_PARTIAL_SUFFIX = ".partial"
-_DAMAGED_SUFFIX = ".damaged"
 _MAX_FAILED_SAVES = 3
 """So many saves in a row may fail, on a full disk for instance, before a run ends."""
-
-
-@dataclasses.dataclass
-class Metadata:
-    """What a checkpoint says of itself.
-
-    Attributes:
-      step: steps done.
-      identity: what a run must agree in to go on from here.
-      is_evaluated: whether the evaluation that is due at this step, if one is, has been
-        made and written. The save comes before it.
-      best_step: the step with the best score so far, None before the first score.
-      best_score: that score; higher is better.
-      window: sums since the last report, as `trainer.loop` keeps them.
-    """
-
-    step: int
-    identity: Mapping[str, Any]
-    is_evaluated: bool = False
-    best_step: int | None = None
-    best_score: float | None = None
-    window: Mapping[str, Any] | None = None
 
 
 class Checkpointer:
@@ -61,6 +36,8 @@ class Checkpointer:
         identity: Mapping[str, Any],
         max_to_keep: int,
         is_chief: bool = True,
+        is_window: Callable[[Any], bool] = lambda window: True,
+        check_lock: Callable[[], None] = lambda: None,
     ):
         """Makes a checkpointer; touches no file.
 
@@ -73,15 +50,21 @@ class Checkpointer:
             with this run to be restored.
           max_to_keep: newest checkpoints to keep, besides the best one.
           is_chief: whether this process writes.
+          is_window: whether metadata hold a window that the run can go on with.
+          check_lock: called before anything is written; raises an error if the folder
+            is no longer this run's.
         """
         self._folder = pathlib.Path(model_dir) / "checkpoints"
         self._checkpoint = tf.train.Checkpoint(**state)
         self._global_step = state["global_step"]
         self._max_to_keep = max_to_keep
         self._is_chief = is_chief
+        self._is_window = is_window
+        self._check_lock = check_lock
         self._failed_saves = 0
-        self.saved = Metadata(step=0, identity=dict(identity))
+        self.saved = checkpoint_folders.Metadata(step=0, identity=dict(identity))
         self.is_saving = False
+        self.is_noted = True  # Whether the newest checkpoint knows its evaluation.
 
     @property
     def has_unsaved_work(self) -> bool:
@@ -98,7 +81,9 @@ class Checkpointer:
 
         Raises:
           errors.CheckpointError: after several failures in a row.
+          errors.LockLostError: if another run has taken the folder over.
         """
+        self._check_lock()
         metadata = dataclasses.replace(
             self.saved,
             step=int(self._global_step.numpy()),
@@ -110,9 +95,9 @@ class Checkpointer:
             if self._is_chief:
                 self._write(metadata)
             self._failed_saves = 0
-            self.saved = metadata
+            self.saved, self.is_noted = metadata, True
         except (OSError, tf.errors.OpError) as error:
-            self._on_failed_save(metadata.step, error)
+            self._on_failure(f"The checkpoint of step {metadata.step}", error)
         finally:
             self.is_saving = False
         if self._is_chief:
@@ -122,7 +107,8 @@ class Checkpointer:
         """Notes in the newest checkpoint that its evaluation is made and written.
 
         Where the save of this step failed, nothing is noted: there is no checkpoint to
-        call the best, and a resumed run comes by here again.
+        call the best, and a resumed run comes by here again. Where the note itself
+        fails, the next save makes up for it; after the last one, the run is not done.
 
         Args:
           step: that was evaluated.
@@ -130,7 +116,12 @@ class Checkpointer:
 
         Returns:
           Whether the score is the best so far.
+
+        Raises:
+          errors.CheckpointError: after several failures in a row.
+          errors.LockLostError: if another run has taken the folder over.
         """
+        self._check_lock()
         if self.saved.step != step:
             return False
         best = self.saved.best_score
@@ -138,9 +129,14 @@ class Checkpointer:
         self.saved.is_evaluated = True
         if is_best:
             self.saved.best_step, self.saved.best_score = self.saved.step, score
-        folder = _path_of(self._folder, self.saved.step)
+        folder = checkpoint_folders.path_of(self._folder, self.saved.step)
         if self._is_chief and folder.is_dir():
-            _write_metadata(folder, self.saved)
+            try:
+                checkpoint_folders.write_metadata(folder, self.saved)
+                self._failed_saves, self.is_noted = 0, True
+            except OSError as error:
+                self.is_noted = False
+                self._on_failure(f"The score of step {step}", error)
         return is_best
 
     def restore(self) -> bool:
@@ -157,15 +153,14 @@ class Checkpointer:
             are checkpoints and none can be read.
         """
         if self._is_chief:
-            for path in self._folder.glob(f"step-*{_PARTIAL_SUFFIX}"):
-                shutil.rmtree(path, ignore_errors=True)
-        paths = list_checkpoints(self._folder)
+            checkpoint_folders.remove_partial(self._folder)
+        paths = checkpoint_folders.list_checkpoints(self._folder)
         damaged = []
         for path in reversed(paths):
             try:
-                metadata = read_metadata(path)
+                metadata = checkpoint_folders.read_metadata(path)
                 self._check_identity(metadata)
-                self._checkpoint.read(str(path / "state")).assert_consumed()
+                self._read(path, metadata)
             except errors.CheckpointError:
                 raise
             except Exception as error:  # Damage shows as many kinds of error.
@@ -174,7 +169,7 @@ class Checkpointer:
                 continue
             self.saved = metadata
             for bad in damaged if self._is_chief else ():
-                _set_aside(bad)
+                files.set_aside(bad)
             logging.info("Restored %s.", path)
             return True
         if paths:
@@ -184,34 +179,52 @@ class Checkpointer:
             )
         return False
 
-    def _write(self, metadata: Metadata) -> None:
-        final = _path_of(self._folder, metadata.step)
-        if final.exists():  # This very state; what is damaged was set aside before.
-            return
-        partial = final.with_name(final.name + _PARTIAL_SUFFIX)
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        self._checkpoint.write(str(partial / "state"))
-        _write_metadata(partial, metadata)
-        # Without a sync, a power cut can leave renamed but empty files.
-        for path in [*partial.iterdir(), partial]:
-            _sync(path)
-        partial.rename(final)
+    def _read(self, path: pathlib.Path, metadata: checkpoint_folders.Metadata) -> None:
+        """Restores all variables.
+
+        Raises:
+          ValueError: if metadata and variables do not belong together.
+        """
+        if metadata.window is not None and not self._is_window(metadata.window):
+            raise ValueError("metadata.json: window is not one of this run")
+        with model_dir_lib.readable_by_tensorflow(path) as readable:
+            self._checkpoint.read(str(readable / "state")).assert_consumed()
+        _check_step(metadata, self._global_step)
+
+    def _write(self, metadata: checkpoint_folders.Metadata) -> None:
+        final = checkpoint_folders.path_of(self._folder, metadata.step)
+        if checkpoint_folders.is_checkpoint(final):
+            return  # This very state; what is damaged was set aside before.
+        if os.path.lexists(final):
+            files.set_aside(final)
+        partial = checkpoint_folders.partial_of(final)
+        checkpoint_folders.remove(partial)
+        try:
+            partial.mkdir(parents=True)
+            self._checkpoint.write(str(partial / "state"))
+            checkpoint_folders.write_metadata(partial, metadata)
+            # Without a sync, a power cut can leave renamed but empty files.
+            for path in [*partial.iterdir(), partial]:
+                _sync(path)
+            self._check_lock()  # To write a large checkpoint may take minutes.
+            partial.rename(final)
+        except Exception:
+            checkpoint_folders.remove(partial)  # It may hold the last free space.
+            raise
         _sync(self._folder)
 
-    def _on_failed_save(self, step: int, error: Exception) -> None:
+    def _on_failure(self, what: str, error: Exception) -> None:
         self._failed_saves += 1
-        partial = f"{_path_of(self._folder, step)}{_PARTIAL_SUFFIX}"
-        shutil.rmtree(partial, ignore_errors=True)  # It may hold the last free space.
-        message = f"The checkpoint of step {step} could not be written ({error})"
+        message = f"{what} could not be written ({error})"
         if self._failed_saves >= _MAX_FAILED_SAVES:
             raise errors.CheckpointError(
                 f"{message}, nor could the {self._failed_saves - 1} before it; make "
                 f"room in {self._folder} and start again from step {self.saved.step}."
             ) from error
-        logging.warning("%s; the one of step %d is kept.", message, self.saved.step)
+        kept = self.saved.step
+        logging.warning("%s; the checkpoint of step %d is kept.", message, kept)
 
-    def _check_identity(self, metadata: Metadata) -> None:
+    def _check_identity(self, metadata: checkpoint_folders.Metadata) -> None:
         differences = [
             f"{name} was {metadata.identity.get(name)!r} and is {value!r}"
             for name, value in self.saved.identity.items()
@@ -225,15 +238,18 @@ class Checkpointer:
             )
 
     def _prune(self) -> None:
-        for path in list_checkpoints(self._folder)[: -self._max_to_keep]:
-            if _step_of(path) != self.saved.best_step:
-                shutil.rmtree(path)
+        paths = checkpoint_folders.list_checkpoints(self._folder)
+        for path in paths[: -self._max_to_keep]:
+            if checkpoint_folders.step_of(path) != self.saved.best_step:
+                checkpoint_folders.remove(path)
 
 
 def restore_model(
     model: tf.Module, ema: tf.Module | None, model_dir: str, which: str
 ) -> int:
     """Restores the weights alone, for evaluation.
+
+    Of damaged checkpoints the next older one serves, with a warning.
 
     Args:
       model: the built model.
@@ -247,70 +263,78 @@ def restore_model(
     Raises:
       errors.CheckpointError: if it is not there or does not fit the model.
     """
-    path = _find(pathlib.Path(model_dir) / "checkpoints", which)
-    try:
-        step = read_metadata(path).step
-        state = {"model": model, "ema": ema} if ema else {"model": model}
-        status = tf.train.Checkpoint(**state).read(str(path / "state"))
+    paths = _find(pathlib.Path(model_dir) / "checkpoints", which)
+    failure = None
+    for path in paths:
+        try:
+            step = _read_weights(path, model, ema)
+        except Exception as error:  # Damage shows as many kinds of error.
+            failure = failure or (path, error)
+            if len(paths) > 1:
+                logging.warning("Skipping %s: it cannot be read (%s).", path, error)
+            continue
+        logging.info("Restored the weights of %s.", path)
+        return step
+    path, error = failure
+    raise errors.CheckpointError(
+        f"{path} cannot be restored into this model ({error}); were encoder, "
+        "decoder, image size or classes other ones in training? "
+        f"{model_dir}/config.flags holds that run's flags."
+    ) from error
+
+
+def _read_weights(path: pathlib.Path, model: tf.Module, ema: tf.Module | None) -> int:
+    metadata = checkpoint_folders.read_metadata(path)
+    global_step = tf.Variable(-1, dtype=tf.int64, trainable=False)
+    state = {"model": model, "global_step": global_step}
+    state |= {"ema": ema} if ema else {}
+    with model_dir_lib.readable_by_tensorflow(path) as readable:
+        status = tf.train.Checkpoint(**state).read(str(readable / "state"))
         status.expect_partial().assert_existing_objects_matched()
-    except Exception as error:  # Damage shows as many kinds of error.
-        raise errors.CheckpointError(
-            f"{path} cannot be restored into this model ({error}); were encoder, "
-            "decoder, image size or classes other ones in training? "
-            f"{model_dir}/config.flags holds that run's flags."
-        ) from error
-    logging.info("Restored the weights of %s.", path)
-    return step
+    _check_step(metadata, global_step)
+    return metadata.step
 
 
-def _find(folder: pathlib.Path, which: str) -> pathlib.Path:
+def _find(folder: pathlib.Path, which: str) -> list[pathlib.Path]:
+    """Returns the checkpoints that will do, the one asked for first."""
     if which not in ("last", "best"):
-        return pathlib.Path(which)
-    paths = list_checkpoints(folder)
+        return [pathlib.Path(which)]
+    paths = checkpoint_folders.list_checkpoints(folder)[::-1]
     if not paths:
         raise errors.CheckpointError(
             f"{folder} holds no checkpoint; train with this --model_dir first, or name "
             "a checkpoint with --checkpoint."
         )
-    best_step = read_metadata(paths[-1]).best_step
-    is_best = which == "best" and best_step is not None
-    return _path_of(folder, best_step) if is_best else paths[-1]
+    if which == "last":
+        return paths
+    best = _find_best(paths)
+    if best is None:
+        logging.warning("No checkpoint knows of a score; taking the newest one.")
+    elif best not in paths:
+        logging.warning("The best checkpoint, %s, is gone; taking the newest.", best)
+    return sorted(paths, key=lambda path: path != best)
 
 
-def list_checkpoints(folder: pathlib.Path) -> list[pathlib.Path]:
-    """Lists the finished checkpoints of a folder, oldest first."""
-    if not folder.is_dir():
-        return []
-    paths = [path for path in folder.iterdir() if _FOLDER.fullmatch(path.name)]
-    return sorted(paths, key=_step_of)
+def _find_best(paths: list[pathlib.Path]) -> pathlib.Path | None:
+    """Returns the best checkpoint as the newest one with readable metadata says."""
+    for path in paths:
+        try:
+            step = checkpoint_folders.read_metadata(path).best_step
+        except (OSError, ValueError) as error:
+            logging.warning("%s: its metadata cannot be read (%s).", path, error)
+            continue
+        return checkpoint_folders.path_of(path.parent, step) if step else None
+    return None
 
 
-def read_metadata(path: pathlib.Path) -> Metadata:
-    """Reads what a checkpoint says of itself."""
-    return Metadata(**json.loads((path / "metadata.json").read_text()))
-
-
-def _path_of(folder: pathlib.Path, step: int) -> pathlib.Path:
-    return folder / f"step-{step:08d}"
-
-
-def _write_metadata(folder: pathlib.Path, metadata: Metadata) -> None:
-    partial = folder / f"metadata.json{_PARTIAL_SUFFIX}"
-    partial.write_text(json.dumps(dataclasses.asdict(metadata), indent=2))
-    _sync(partial)
-    partial.replace(folder / "metadata.json")
-
-
-def _set_aside(path: pathlib.Path) -> None:
-    """Renames a damaged checkpoint, which may still hold something for somebody."""
-    number = 1
-    while (aside := path.with_name(f"{path.name}{_DAMAGED_SUFFIX}-{number}")).exists():
-        number += 1
-    path.rename(aside)
-
-
-def _step_of(path: pathlib.Path) -> int:
-    return int(_FOLDER.fullmatch(path.name).group(1))
+def _check_step(
+    metadata: checkpoint_folders.Metadata, global_step: tf.Variable
+) -> None:
+    step = int(global_step.numpy())
+    if step != metadata.step:
+        raise ValueError(
+            f"its variables are of step {step}, its metadata of step {metadata.step}"
+        )
 
 
 def _sync(path: pathlib.Path) -> None:

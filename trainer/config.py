@@ -11,6 +11,7 @@ import math
 import os
 import types
 import typing
+import unicodedata
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -21,6 +22,8 @@ DEFAULT_TRAIN_EPOCHS = 20
 ENCODER_STRIDE = 32
 """The deepest features have 1/32 of the input's height and width."""
 
+_UNWRITABLE = frozenset({"Cc", "Cs", "Zl", "Zp"})
+"""Unicode's control characters, surrogates (bytes that are not UTF-8), line ends."""
 
 _AS_DEFAULT = object()
 
@@ -72,6 +75,13 @@ class _Section:
                 _reject(field.name, value, f"use one of {', '.join(choices)}")
             values = value if isinstance(value, tuple) else (value,)
             for item in values:
+                if isinstance(item, str) and not _is_writable(item):
+                    _reject(
+                        field.name,
+                        ascii(item),
+                        "line ends, control characters, blanks at either end and names "
+                        "that are not UTF-8 do not fit into a flagfile; use another",
+                    )
                 if isinstance(item, float) and not math.isfinite(item):
                     _reject(field.name, value, "must be finite")
                 minimum, maximum = field.metadata["minimum"], field.metadata["maximum"]
@@ -79,6 +89,12 @@ class _Section:
                     _reject(field.name, value, f"must be at least {minimum}")
                 if maximum is not None and not item <= maximum:
                     _reject(field.name, value, f"must be at most {maximum}")
+
+
+def _is_writable(text: str) -> bool:
+    """Whether a flagfile gives back a text as it is."""
+    is_plain = all(unicodedata.category(c) not in _UNWRITABLE for c in text)
+    return is_plain and text == text.strip()
 
 
 def _reject(name: str, value: Any, rule: str) -> typing.NoReturn:

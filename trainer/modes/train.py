@@ -1,5 +1,7 @@
 """`--mode=train` and `--mode=train_and_evaluate`."""
 
+import functools
+import json
 import pathlib
 
 import tensorflow as tf
@@ -10,9 +12,11 @@ from trainer import (
     cluster,
     errors,
     experiment,
+    files,
     loop,
     model_dir,
     preemption,
+    run_lock,
     scoring,
     stall,
     summaries,
@@ -27,12 +31,20 @@ def run(config: config_lib.Config) -> None:
       errors.RunError: if the run cannot start or go on.
       schema.DataError: if examples cannot be used.
     """
-    model_dir.make(config.run.model_dir)
+    folder = model_dir.make(config.run.model_dir)
+    is_chief = cluster.is_chief(config.runtime.distribution_strategy)
+    with run_lock.holding(folder, is_chief=is_chief) as lock:
+        if is_chief:
+            model_dir.clear(folder)
+        _run_on_devices(config, lock)
+
+
+def _run_on_devices(config: config_lib.Config, lock: run_lock.RunLock) -> None:
     strategy = experiment.prepare_devices(config)
-    stop = preemption.StopRequest()
+    stop = preemption.StopRequest(before_exit=lock.release)
     try:
         with stop.listening():
-            _run_with(config, strategy, stop)
+            _run_with(config, strategy, stop, lock)
     except tf.errors.OpError as error:
         if cluster.num_workers(strategy) == 1:
             raise
@@ -43,7 +55,12 @@ def run(config: config_lib.Config) -> None:
         ) from error
 
 
-def _run_with(config, strategy, stop: preemption.StopRequest) -> None:
+def _run_with(
+    config: config_lib.Config,
+    strategy: tf.distribute.Strategy,
+    stop: preemption.StopRequest,
+    lock: run_lock.RunLock,
+) -> None:
     is_chief = cluster.worker_index(strategy) == 0
     setup = experiment.prepare_training(config, strategy, stop.variable)
     checkpointer = checkpointing.Checkpointer(
@@ -52,6 +69,8 @@ def _run_with(config, strategy, stop: preemption.StopRequest) -> None:
         identity=setup.identity(),
         max_to_keep=config.train.max_to_keep,
         is_chief=is_chief,
+        is_window=functools.partial(loop.is_window, num_classes=setup.info.num_classes),
+        check_lock=lock.check,
     )
     is_resumed = checkpointer.restore()
     cluster.check_agreement(strategy, checkpointer.saved.step, setup.model.weights)
@@ -65,12 +84,23 @@ def _run_with(config, strategy, stop: preemption.StopRequest) -> None:
             setup.num_steps,
         )
     else:
-        _train(config, setup, checkpointer, stop, is_resumed, is_chief)
+        writer = summaries.SummaryWriter(
+            config.run.model_dir, is_chief=is_chief, check_lock=lock.check
+        )
+        _train(config, setup, checkpointer, writer, stop, is_resumed, is_chief)
     if is_chief:
         _print_report(config, setup)
 
 
-def _train(config, setup, checkpointer, stop, is_resumed, is_chief) -> None:
+def _train(
+    config: config_lib.Config,
+    setup: experiment.TrainSetup,
+    checkpointer: checkpointing.Checkpointer,
+    writer: summaries.SummaryWriter,
+    stop: preemption.StopRequest,
+    is_resumed: bool,
+    is_chief: bool,
+) -> None:
     saved = checkpointer.saved
     logging.info(
         "%s at step %d of %d: %d examples, batches of %d.",
@@ -81,12 +111,13 @@ def _train(config, setup, checkpointer, stop, is_resumed, is_chief) -> None:
         config.train.batch_size,
     )
     if is_chief:
+        if is_resumed:
+            _log_changes(config)
         _write_settings(config)
         # What a killed process wrote after its last save is about to be written again.
         last_evaluation = saved.step if saved.is_evaluated else saved.step - 1
         last_steps = {"train": saved.step, "eval": last_evaluation}
         summaries.drop_points_after(config.run.model_dir, last_steps)
-    writer = summaries.SummaryWriter(config.run.model_dir, is_chief=is_chief)
     if not is_resumed:
         settings = "".join(
             f"    {line}\n" for line in config.to_flagfile().splitlines()
@@ -106,11 +137,27 @@ def _train(config, setup, checkpointer, stop, is_resumed, is_chief) -> None:
     writer.close()
 
 
+def _log_changes(config: config_lib.Config) -> None:
+    """Says which settings are others than when the run was last started."""
+    path = pathlib.Path(config.run.model_dir) / "config.json"
+    try:
+        old = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        logging.warning("%s cannot be read, to compare settings (%s).", path, error)
+        return
+    old = old if isinstance(old, dict) else {}
+    new = json.loads(config.to_json())
+    for name in config.as_dict():
+        # A folder may be moved, and a setting be younger than the run.
+        if name != "model_dir" and name in old and old[name] != new[name]:
+            logging.info("--%s was %r and is %r now.", name, old[name], new[name])
+
+
 def _write_settings(config: config_lib.Config) -> None:
     """Writes the settings of the run as JSON, and as the flagfile that repeats it."""
     folder = pathlib.Path(config.run.model_dir)
-    (folder / "config.json").write_text(config.to_json())
-    (folder / "config.flags").write_text(config.to_flagfile())
+    files.write_text(folder / "config.json", config.to_json())
+    files.write_text(folder / "config.flags", config.to_flagfile())
 
 
 def _print_report(config: config_lib.Config, setup: experiment.TrainSetup) -> None:
