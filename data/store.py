@@ -9,10 +9,8 @@ import hashlib
 import json
 import os
 import pathlib
-import shutil
 import time
-import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -20,7 +18,7 @@ import tqdm
 from absl import logging
 
 from data import bad_examples as bad_examples_lib
-from data import pipeline, preprocessing, schema
+from data import disk_cache, pipeline, preprocessing, schema
 
 _NAME_BYTES = 200
 """Longer names of examples are cut."""
@@ -149,22 +147,34 @@ def open_store(
       share: what this process decodes of the source; it gets all in the end.
 
     Raises:
-      schema.DataError: for an example that cannot be used, or if a file of the cache
-        is damaged.
+      schema.DataError: for an example that cannot be used; of the kind `cache_full`
+        or `cache_dir` if the files cannot be written.
     """
     fingerprint = make_fingerprint(source, preprocessor)
     if cache == "memory":
-        images, labels = (np.zeros(s, np.uint8) for s in _shapes(source, preprocessor))
-        names, _ = _decode_into(
-            images, labels, source, preprocessor, bad_examples, share
+        images, labels, names, _ = _decode_in_memory(
+            source, preprocessor, bad_examples, share
         )
         return Store(source.name, images, labels, names, fingerprint)
     stem = source.name.replace("/", "-").replace(":", "-")
     folder = _cache_root(cache_dir) / f"{stem}-{fingerprint}"
+    description = (len(source), preprocessor.image_size)
+    find = functools.partial(
+        disk_cache.open_verified, folder, *description, preprocessor.num_classes
+    )
+    found = find()
     # All decode or none does: the shares are exchanged.
-    if share.add_up(np.array([folder.exists()], np.int32)) < share.count:
-        _write_files(folder, source, preprocessor, bad_examples, share)
-    return _map_files(folder, source.name, fingerprint, bad_examples)
+    if share.add_up(np.array([found is not None], np.int32)) < share.count:
+        fill = functools.partial(
+            _fill_files,
+            source=source,
+            preprocessor=preprocessor,
+            bad_examples=bad_examples,
+            share=share,
+        )
+        disk_cache.write(folder, *description, fill)
+        found = find()
+    return _map_files(folder, found, source.name, fingerprint, bad_examples)
 
 
 def make_fingerprint(
@@ -186,28 +196,72 @@ def _cache_root(cache_dir: str) -> pathlib.Path:
     return pathlib.Path(base) / "segloop"
 
 
-def _shapes(source, preprocessor) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    height, width = preprocessor.image_size
-    return (len(source), height, width, 3), (len(source), height, width)
-
-
-def _decode_into(
-    images: np.ndarray,
-    labels: np.ndarray,
+def _decode_in_memory(
     source: schema.Source,
     preprocessor: preprocessing.Preprocessor,
     bad_examples: bad_examples_lib.BadExamples,
     share: Share,
-) -> tuple[tuple[str, ...], list[int]]:
-    """Fills `images` and `labels`, of zeros.
+) -> tuple[np.ndarray, np.ndarray, tuple[str, ...], list[int]]:
+    """Decodes a share, and gets those of the others.
+
+    Returns:
+      All images and labels, the names of the examples, and the ids of those that could
+      not be used.
+    """
+    shape = (len(source), *preprocessor.image_size)
+    images, labels = np.zeros((*shape, 3), np.uint8), np.zeros(shape, np.uint8)
+    names = np.zeros((len(source), _NAME_BYTES), np.uint8)
+    is_bad = np.zeros([len(source)], np.uint8)
+    for index, example in _decode_share(source, preprocessor, bad_examples, share):
+        images[index], labels[index] = example["image"], example["label"]
+        is_bad[index] = example["problem"]
+        name = example["name"][:_NAME_BYTES]
+        names[index, : len(name)] = np.frombuffer(name, np.uint8)
+    if share.count > 1:
+        images[...], labels[...] = share.add_up(images), share.add_up(labels)
+        names, is_bad = share.add_up(names), share.add_up(is_bad)
+    decoded_names = tuple(_decode_name(bytes(name).rstrip(b"\0")) for name in names)
+    return images, labels, decoded_names, np.flatnonzero(is_bad).tolist()
+
+
+def _fill_files(
+    put: disk_cache.Put,
+    *,
+    source: schema.Source,
+    preprocessor: preprocessing.Preprocessor,
+    bad_examples: bad_examples_lib.BadExamples,
+    share: Share,
+) -> tuple[Sequence[str], Sequence[int]]:
+    """Hands over all examples; those of one process never lie in memory as a whole.
 
     Returns:
       The names of the examples, and the ids of those that could not be used.
     """
+    if share.count > 1:
+        images, labels, names, bad = _decode_in_memory(
+            source, preprocessor, bad_examples, share
+        )
+        for image, label in zip(images, labels, strict=True):
+            put(image, label)
+        return names, bad
+    names, bad = [], []
+    for index, example in _decode_share(source, preprocessor, bad_examples, share):
+        put(example["image"], example["label"])
+        names.append(_decode_name(example["name"][:_NAME_BYTES]))
+        if example["problem"]:
+            bad.append(index)
+    return names, bad
+
+
+def _decode_share(
+    source: schema.Source,
+    preprocessor: preprocessing.Preprocessor,
+    bad_examples: bad_examples_lib.BadExamples,
+    share: Share,
+) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+    """Yields id and values of each example that this process decodes."""
     started = time.perf_counter()
     start, stop = (len(source) * (share.index + i) // share.count for i in (0, 1))
-    names = np.zeros((len(source), _NAME_BYTES), np.uint8)
-    is_bad = np.zeros([len(source)], np.uint8)
     ids = range(start, stop)
     examples = source.examples(start, stop)
     decoded = decode(source, preprocessor, examples, ids, bad_examples)
@@ -218,20 +272,13 @@ def _decode_into(
         unit=" images",
         disable=None,  # No bar where nobody watches, in a log file for instance.
     )
-    for index, example in zip(ids, bar, strict=True):
-        images[index], labels[index] = example["image"], example["label"]
-        is_bad[index] = example["problem"]
-        name = example["name"][:_NAME_BYTES]
-        names[index, : len(name)] = np.frombuffer(name, np.uint8)
+    yield from zip(ids, bar, strict=True)
     seconds = time.perf_counter() - started
     logging.info("Decoded %d of %s in %.1f s.", stop - start, source.name, seconds)
-    if share.count > 1:
-        images[...], labels[...] = share.add_up(images), share.add_up(labels)
-        names, is_bad = share.add_up(names), share.add_up(is_bad)
-    decoded_names = tuple(
-        bytes(name).rstrip(b"\0").decode("utf-8", "replace") for name in names
-    )
-    return decoded_names, np.flatnonzero(is_bad).tolist()
+
+
+def _decode_name(name: bytes) -> str:
+    return name.decode("utf-8", "replace")
 
 
 def decode(
@@ -306,60 +353,29 @@ def explain_bad(
     return schema.DataError(f"{place} ({', '.join(names)}): {reason}{end}")
 
 
-def _write_files(
-    folder: pathlib.Path,
-    source: schema.Source,
-    preprocessor: preprocessing.Preprocessor,
-    bad_examples: bad_examples_lib.BadExamples,
-    share: Share,
-) -> None:
-    """Decodes into a temporary folder and renames it, so that none is half written."""
-    # Not named after the process: in a container its id is that of the killed run too.
-    partial = folder.with_name(f"{folder.name}.partial-{uuid.uuid4().hex}")
-    partial.mkdir(parents=True)
-    try:
-        images, labels = (
-            np.lib.format.open_memmap(partial / file, "w+", np.uint8, shape)
-            for file, shape in zip(
-                ("images.npy", "labels.npy"), _shapes(source, preprocessor), strict=True
-            )
-        )
-        names, bad = _decode_into(
-            images, labels, source, preprocessor, bad_examples, share
-        )
-        images.flush(), labels.flush()
-        (partial / "examples.json").write_text(json.dumps({"names": names, "bad": bad}))
-        partial.rename(folder)
-    except OSError:
-        if not folder.exists():  # Else another process was faster: its files serve.
-            raise
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
 def _map_files(
     folder: pathlib.Path,
+    found: disk_cache.Examples | None,
     name: str,
     fingerprint: str,
     bad_examples: bad_examples_lib.BadExamples,
 ) -> Store:
-    try:
-        images = np.load(folder / "images.npy", mmap_mode="r")
-        labels = np.load(folder / "labels.npy", mmap_mode="r")
-        examples = json.loads((folder / "examples.json").read_text())
-        names, bad = tuple(examples["names"]), examples["bad"]
-    except (OSError, EOFError, ValueError) as error:
+    if found is None:
         raise schema.DataError(
-            f"{folder}: the cached examples cannot be read ({error}); delete this "
-            "folder to have them decoded again."
-        ) from error
-    for index in bad:  # Of a run that replaced them, which this one may not want.
+            f"{folder}: the examples that were just written cannot be read again; look "
+            "at the disk, or name another folder by --cache_dir.",
+            kind="cache_dir",
+        )
+    for index in found.bad:  # Of a run that replaced them, which this may not want.
         bad_examples.handle(
             index,
             schema.DataError(
-                f"{name}, example {index} ({names[index]}): it could not be used when "
-                f"{folder} was written; delete that folder once the file is mended."
+                f"{name}, example {index} ({found.names[index]}): it could not be used "
+                f"when {folder} was written; delete that folder once the file is "
+                "mended."
             ),
         )
-    logging.info("Mapped %d decoded examples of %s from %s.", len(names), name, folder)
-    return Store(name, images, labels, names, fingerprint)
+    logging.info(
+        "Mapped %d decoded examples of %s from %s.", len(found.names), name, folder
+    )
+    return Store(name, found.images, found.labels, found.names, fingerprint)

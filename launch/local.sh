@@ -6,22 +6,46 @@
 #
 #   VENV          folder of the virtual environment (default: .venv in the repository)
 #   MAX_RESTARTS  how often to start again (default: 10)
+#   GRACE_SECS    how long the others may take to end once a worker has failed, or once
+#                 all were told to stop, before they are killed (default: 60); ten times
+#                 as long once a worker is done
 #
-# SIGTERM is passed on: the workers save, and this script exits with their 143. An exit
-# code of 1 to 5 is a mistake that no restart mends, and ends the rest.
+# SIGTERM, SIGINT and SIGHUP are passed on as SIGTERM: the workers save, and this script
+# exits with their 143. An exit code of 1 to 5 is a mistake that no restart mends, and
+# ends the rest.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 count="${1:?number of workers}"
 shift
 python="${VENV:-.venv}/bin/python"
+grace_secs="${GRACE_SECS:-60}"
 pids=()
+timer=
 is_stopping=
 
-stop_all() {
+kill_all() {
   kill -"$1" "${pids[@]}" 2>/dev/null
 }
-trap 'is_stopping=1; stop_all TERM' TERM INT
+
+# Begins the time after which whoever still runs is killed, again if it has begun.
+start_timer() {
+  stop_timer
+  sleep "$1" >/dev/null 2>&1 &
+  timer=$!
+}
+
+stop_timer() {
+  [ -n "$timer" ] && kill "$timer" 2>/dev/null && wait "$timer" 2>/dev/null
+  timer=
+}
+
+on_signal() {
+  is_stopping=1
+  kill_all TERM
+  start_timer "$grace_secs"
+}
+trap on_signal TERM INT HUP
 
 free_addresses() {
   "$python" - "$count" <<'PYTHON'
@@ -36,31 +60,65 @@ start_all() {
   addresses="$(free_addresses)"
   pids=()
   for ((index = 0; index < count; index++)); do
-    TF_CONFIG="{\"cluster\": {\"worker\": [$addresses]}, \"task\": {\"type\": \"worker\", \"index\": $index}}" \
-      "$python" -m trainer.main --distribution_strategy=multi_worker_mirrored "${@}" &
+    (
+      # A terminal that closes sends SIGHUP to the workers as well, and a second signal
+      # makes them exit without saving.
+      trap '' HUP
+      export TF_CONFIG="{\"cluster\": {\"worker\": [$addresses]}, \"task\": {\"type\": \"worker\", \"index\": $index}}"
+      exec "$python" -m trainer.main --distribution_strategy=multi_worker_mirrored "${@}"
+    ) &
     pids+=($!)
   done
 }
 
-# Waits for all workers; gives the first exit code that is not 0.
+# Notes the exit code of a worker that has ended, and what that means for the others.
+note_end() {
+  case "$1" in
+    0) [ -z "$timer" ] && start_timer $((10 * grace_secs)) ;;
+    1 | 2 | 3 | 4 | 5)
+      first=$1
+      kill_all KILL
+      ;;
+    *)
+      # Those that are killed below, because of the first one, say nothing of their own.
+      if [ "$first" = 0 ] || [ "$1" = 143 ]; then
+        first=$1
+        start_timer "$grace_secs"
+      fi
+      ;;
+  esac
+}
+
+# Waits for all workers, in the order in which they end. Returns the first exit code that
+# is not 0; one of a mistake, or of a stop, goes before.
 wait_all() {
-  local first=0 code pid
-  for pid in "${pids[@]}"; do
-    while :; do
-      wait "$pid"
-      code=$?
-      # A signal to this script ends `wait` early, with the worker still running.
-      kill -0 "$pid" 2>/dev/null || break
+  local first=0 pid running
+  while [ "${#pids[@]}" -gt 0 ]; do
+    # A signal to this script ends `wait` early, with the workers still running.
+    wait -n "${pids[@]}" ${timer:+"$timer"} 2>/dev/null
+    running=()
+    for pid in "${pids[@]}"; do
+      if kill -0 "$pid" 2>/dev/null; then
+        running+=("$pid")
+      else
+        wait "$pid"
+        ended+=($?)
+      fi
     done
-    case "$code" in
-      0) ;;
-      1 | 2 | 3 | 4 | 5) first=$code; stop_all KILL ;;
-      *) if [ "$first" = 0 ] || [ "$code" = 143 ]; then first=$code; fi ;;
-    esac
+    pids=(${running[@]+"${running[@]}"})
+    for code in ${ended[@]+"${ended[@]}"}; do note_end "$code"; done
+    ended=()
+    if [ -n "$timer" ] && ! kill -0 "$timer" 2>/dev/null && [ "${#pids[@]}" -gt 0 ]; then
+      echo "Killing ${#pids[@]} workers that do not end." >&2
+      timer=
+      kill_all KILL  # Which ends stopped processes, too.
+    fi
   done
+  stop_timer
   return "$first"
 }
 
+ended=()
 for ((attempt = 0; attempt <= ${MAX_RESTARTS:-10}; attempt++)); do
   start_all "$@"
   wait_all

@@ -11,7 +11,7 @@ import tensorflow as tf
 from PIL import Image
 
 from data import schema
-from trainer import checkpointing, errors, flags, main, modes
+from trainer import checkpoint_folders, checkpointing, errors, flags, main, modes
 
 _COLORS = {"bg": (0, 0, 0), "road": (255, 0, 0), "car": (0, 255, 0)}
 
@@ -164,12 +164,12 @@ def test_what_is_no_checkpoint_is_said(trained, which, message):
     with pytest.raises(
         errors.CheckpointError, match=f"--checkpoint={which}: {message}"
     ):
-        checkpointing.find(str(trained), which)
+        checkpoint_folders.find(str(trained), which)
 
 
 @pytest.mark.parametrize("which", ["step-00000008", "{run}/checkpoints/step-00000008"])
 def test_a_checkpoint_goes_by_its_name_or_path(trained, which):
-    path = checkpointing.find(str(trained), which.format(run=trained))
+    (path,) = checkpoint_folders.find(str(trained), which.format(run=trained))
     assert path.name == "step-00000008"
 
 
@@ -205,8 +205,8 @@ def test_settings_that_cannot_be_read_are_said(copy, change, message):
 
 
 def test_a_setting_that_came_later_does_not_orphan_a_run(trained):
-    path = checkpointing.find(str(trained), "last")
-    metadata = checkpointing.read_metadata(path)
+    path, *_ = checkpoint_folders.find(str(trained), "last")
+    metadata = checkpoint_folders.read_metadata(path)
     identity = dict(metadata.identity)
     del identity["resize"]
     checkpointer = checkpointing.Checkpointer(

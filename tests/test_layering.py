@@ -33,6 +33,7 @@ _LIGHT_MODULES = (
     "trainer/__init__.py",
     "trainer/config.py",
     "trainer/errors.py",
+    "trainer/files.py",
     "trainer/flags.py",
     "trainer/main.py",
     "trainer/modes/__init__.py",
@@ -43,6 +44,8 @@ _LIGHT_MODULES = (
         f"trainer/settings/{path.name}"
         for path in sorted((_ROOT / "trainer" / "settings").glob("[a-z]*.py"))
     ),
+    "trainer/signals.py",
+    "trainer/stall.py",
     "data/__init__.py",
     "data/schema.py",
 )

@@ -17,7 +17,7 @@ import tensorflow as tf
 from data import schema, sources, store
 from data.sources import synthetic
 from tests import helpers
-from trainer import checkpointing, errors, flags, main, modes, steps
+from trainer import checkpoint_folders, checkpointing, errors, flags, main, modes, steps
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
 _SMALL = (
@@ -419,8 +419,8 @@ def test_real_photos_with_the_tutorials_flagfile_for_a_few_steps(run, tmp_path):
     )
     (point,) = _points(model_dir, "eval")
     assert {"iou/pet", "iou/background", "iou/border"} <= point.keys()
-    path = checkpointing.list_checkpoints(model_dir / "checkpoints")[-1]
-    assert checkpointing.read_metadata(path).identity["class_names"] == [
+    path = checkpoint_folders.list_checkpoints(model_dir / "checkpoints")[-1]
+    assert checkpoint_folders.read_metadata(path).identity["class_names"] == [
         "pet",
         "background",
         "border",

@@ -1,6 +1,11 @@
 """Tests of the decoded examples in RAM and on disk."""
 
+import json
 import os
+import resource
+import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -203,17 +208,134 @@ def test_files_of_a_faster_process_are_taken(tmp_path):
     assert len(list(tmp_path.iterdir())) == 1
 
 
-@pytest.mark.parametrize("file", ["images.npy", "labels.npy", "examples.json"])
-@pytest.mark.parametrize("size", [None, 0, 20])
-def test_damaged_file_names_the_folder_to_delete(tmp_path, file, size):
+def _rewrite(folder, file, change):
+    array = np.array(np.load(folder / file))
+    np.save(folder / file, change(array))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda folder: (folder / "images.npy").unlink(),
+        lambda folder: os.truncate(folder / "images.npy", 0),
+        lambda folder: os.truncate(folder / "labels.npy", 150),
+        lambda folder: os.truncate(folder / "examples.json", 20),
+        lambda folder: (folder / "examples.json").write_text("[]"),
+        lambda folder: _rewrite(folder, "images.npy", lambda a: a[:2]),
+        lambda folder: _rewrite(folder, "images.npy", lambda a: a.astype(np.int8)),
+        lambda folder: _rewrite(folder, "images.npy", lambda a: a ^ 1),
+        lambda folder: _rewrite(folder, "labels.npy", lambda a: a * 0),
+        lambda folder: _rewrite(folder, "labels.npy", lambda a: a * 0 + 9),
+    ],
+    ids=[
+        "gone",
+        "empty",
+        "short",
+        "half JSON",
+        "other JSON",
+        "length",
+        "dtype",
+        "image values",
+        "label values",
+        "no class",
+    ],
+)
+def test_damaged_files_are_decoded_again_with_a_warning(tmp_path, damage, caplog):
+    expected = np.array(open_on_disk(make_source(), tmp_path).images)
+    (folder,) = tmp_path.iterdir()
+    damage(folder)
+    source = make_source()
+
+    examples = open_on_disk(source, tmp_path)
+
+    assert source.num_reads == 1
+    assert "the cached examples are damaged (" in caplog.text
+    np.testing.assert_array_equal(examples.images, expected)
+    assert list(tmp_path.iterdir()) == [folder]
+    assert open_on_disk(source, tmp_path) and source.num_reads == 1
+
+
+def test_labels_without_a_class_are_found_in_files_without_checksums(tmp_path):
+    """Earlier versions wrote none."""
     open_on_disk(make_source(), tmp_path)
     (folder,) = tmp_path.iterdir()
-    if size is None:
-        (folder / file).unlink()
-    else:
-        (folder / file).write_bytes((folder / file).read_bytes()[:size])
+    description = json.loads((folder / "examples.json").read_text())
+    del description["checksums"]
+    (folder / "examples.json").write_text(json.dumps(description))
+    source = make_source()
+    open_on_disk(source, tmp_path)
+    assert source.num_reads == 0
 
-    with pytest.raises(
-        schema.DataError, match=rf"^{folder}: the cached .* cannot be read .*; delete t"
-    ):
+    _rewrite(folder, "labels.npy", lambda a: a * 0 + 9)
+
+    open_on_disk(source, tmp_path)
+    assert source.num_reads == 1
+
+
+def test_a_cache_folder_that_cannot_be_used_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+
+    with pytest.raises(schema.DataError, match="^--cache_dir=.*/file: .*Not a d") as e:
+        open_on_disk(make_source(), tmp_path / "file")
+
+    assert e.value.kind == "cache_dir"
+
+
+@pytest.mark.parametrize("is_counted", [True, False], ids=["early", "while writing"])
+def test_a_full_disk_is_an_error_and_leaves_nothing(tmp_path, monkeypatch, is_counted):
+    if is_counted:
+        free = shutil.disk_usage(tmp_path)._replace(free=10)
+        monkeypatch.setattr(shutil, "disk_usage", lambda path: free)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, limits[1]))
+    try:
+        with pytest.raises(schema.DataError, match="no room for .*--cache_dir") as e:
+            open_on_disk(make_source(200), tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+    assert e.value.kind == "cache_full"
+    assert list(tmp_path.iterdir()) == []
+
+
+def _begin_in_another_process(folder):
+    """Leaves a partial folder, in the hands of a process that lives until told."""
+    program = (
+        "import pathlib, sys, time\n"
+        "from data import disk_cache\n"
+        "def fill(put):\n"
+        "    print('ready', flush=True)\n"
+        "    time.sleep(600)\n"
+        "disk_cache.write(pathlib.Path(sys.argv[1]) / 'other', 1, (4, 4), fill)\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, str(folder)], stdout=subprocess.PIPE
+    )
+    assert process.stdout.readline() == b"ready\n"
+    return process
+
+
+def test_what_a_killed_process_left_is_removed_and_what_another_writes_is_not(tmp_path):
+    with _begin_in_another_process(tmp_path) as process:
+        (partial,) = tmp_path.iterdir()
         open_on_disk(make_source(), tmp_path)
+        assert partial.is_dir()
+        process.kill()
+
+    open_on_disk(make_source(fingerprint="second"), tmp_path)
+
+    assert not partial.exists()
+
+
+def test_a_partial_folder_of_another_host_is_removed_once_it_is_old(tmp_path):
+    partial = tmp_path / f"other.partial-{'0' * 32}"
+    partial.mkdir()
+    (partial / "owner").write_text("another host")
+    open_on_disk(make_source(), tmp_path)
+    assert partial.is_dir()
+    for path in (partial / "owner", partial):
+        os.utime(path, (0, 0))
+
+    open_on_disk(make_source(fingerprint="second"), tmp_path)
+
+    assert not partial.exists()

@@ -4,50 +4,25 @@
         state.index, state.data-...   what `tf.train.Checkpoint` wrote
         metadata.json                 step, best score, identity of the run
 
-A checkpoint is written under a temporary name, synced to disk and renamed.
+A checkpoint is written under a temporary name, synced to disk and renamed. One in which
+the name of the folder, the metadata and the restored step differ is damaged, as is one
+that cannot be read; the next older one then serves.
 """
 
 import dataclasses
-import json
 import os
 import pathlib
-import re
-import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
 from absl import logging
 
-from trainer import errors
+from trainer import checkpoint_folders, errors, files
+from trainer import model_dir as model_dir_lib
 
-_FOLDER = re.compile(r"step-(\d{8,})")
-_PARTIAL_SUFFIX = ".partial"
-_DAMAGED_SUFFIX = ".damaged"
 _MAX_FAILED_SAVES = 3
 """So many saves in a row may fail, on a full disk for instance, before a run ends."""
-
-
-@dataclasses.dataclass
-class Metadata:
-    """What a checkpoint says of itself.
-
-    Attributes:
-      step: steps done.
-      identity: what a run must agree in to go on from here.
-      is_evaluated: whether the evaluation that is due at this step, if one is, has been
-        made and written. The save comes before it.
-      best_step: the step with the best score so far, None before the first score.
-      best_score: that score; higher is better.
-      window: sums since the last report, as `trainer.loop` keeps them.
-    """
-
-    step: int
-    identity: Mapping[str, Any]
-    is_evaluated: bool = False
-    best_step: int | None = None
-    best_score: float | None = None
-    window: Mapping[str, Any] | None = None
 
 
 class Checkpointer:
@@ -62,6 +37,8 @@ class Checkpointer:
         max_to_keep: int,
         legacy: Mapping[str, Any] | None = None,
         is_chief: bool = True,
+        is_window: Callable[[Any], bool] = lambda window: True,
+        check_lock: Callable[[], None] = lambda: None,
     ):
         """Makes a checkpointer; touches no file.
 
@@ -75,6 +52,9 @@ class Checkpointer:
           legacy: what a checkpoint counts as that knows nothing of a value.
           max_to_keep: newest checkpoints to keep, besides the best one.
           is_chief: whether this process writes.
+          is_window: whether metadata hold a window that the run can go on with.
+          check_lock: called before anything is written; raises an error if the folder
+            is no longer this run's.
         """
         self._folder = pathlib.Path(model_dir) / "checkpoints"
         self._checkpoint = tf.train.Checkpoint(**state)
@@ -82,9 +62,12 @@ class Checkpointer:
         self._max_to_keep = max_to_keep
         self._legacy = legacy or {}
         self._is_chief = is_chief
+        self._is_window = is_window
+        self._check_lock = check_lock
         self._failed_saves = 0
-        self.saved = Metadata(step=0, identity=dict(identity))
+        self.saved = checkpoint_folders.Metadata(step=0, identity=dict(identity))
         self.is_saving = False
+        self.is_noted = True  # Whether the newest checkpoint knows its evaluation.
 
     @property
     def has_unsaved_work(self) -> bool:
@@ -101,7 +84,9 @@ class Checkpointer:
 
         Raises:
           errors.CheckpointError: after several failures in a row.
+          errors.LockLostError: if another run has taken the folder over.
         """
+        self._check_lock()
         metadata = dataclasses.replace(
             self.saved,
             step=int(self._global_step.numpy()),
@@ -113,9 +98,9 @@ class Checkpointer:
             if self._is_chief:
                 self._write(metadata)
             self._failed_saves = 0
-            self.saved = metadata
+            self.saved, self.is_noted = metadata, True
         except (OSError, tf.errors.OpError) as error:
-            self._on_failed_save(metadata.step, error)
+            self._on_failure(f"The checkpoint of step {metadata.step}", error)
         finally:
             self.is_saving = False
         if self._is_chief:
@@ -125,7 +110,8 @@ class Checkpointer:
         """Notes in the newest checkpoint that its evaluation is made and written.
 
         Where the save of this step failed, nothing is noted: there is no checkpoint to
-        call the best, and a resumed run comes by here again.
+        call the best, and a resumed run comes by here again. Where the note itself
+        fails, the next save makes up for it; after the last one, the run is not done.
 
         Args:
           step: that was evaluated.
@@ -133,7 +119,12 @@ class Checkpointer:
 
         Returns:
           Whether the score is the best so far.
+
+        Raises:
+          errors.CheckpointError: after several failures in a row.
+          errors.LockLostError: if another run has taken the folder over.
         """
+        self._check_lock()
         if self.saved.step != step:
             return False
         best = self.saved.best_score
@@ -141,9 +132,14 @@ class Checkpointer:
         self.saved.is_evaluated = True
         if is_best:
             self.saved.best_step, self.saved.best_score = self.saved.step, score
-        folder = _path_of(self._folder, self.saved.step)
+        folder = checkpoint_folders.path_of(self._folder, self.saved.step)
         if self._is_chief and folder.is_dir():
-            _write_metadata(folder, self.saved)
+            try:
+                checkpoint_folders.write_metadata(folder, self.saved)
+                self._failed_saves, self.is_noted = 0, True
+            except OSError as error:
+                self.is_noted = False
+                self._on_failure(f"The score of step {step}", error)
         return is_best
 
     def restore(self) -> bool:
@@ -160,15 +156,14 @@ class Checkpointer:
             are checkpoints and none can be read.
         """
         if self._is_chief:
-            for path in self._folder.glob(f"step-*{_PARTIAL_SUFFIX}"):
-                shutil.rmtree(path, ignore_errors=True)
-        paths = list_checkpoints(self._folder)
+            checkpoint_folders.remove_partial(self._folder)
+        paths = checkpoint_folders.list_checkpoints(self._folder)
         damaged = []
         for path in reversed(paths):
             try:
-                metadata = read_metadata(path)
+                metadata = checkpoint_folders.read_metadata(path)
                 self._check_identity(metadata)
-                self._checkpoint.read(str(path / "state")).assert_consumed()
+                self._read(path, metadata)
             except errors.CheckpointError:
                 raise
             except Exception as error:  # Damage shows as many kinds of error.
@@ -177,7 +172,7 @@ class Checkpointer:
                 continue
             self.saved = metadata
             for bad in damaged if self._is_chief else ():
-                _set_aside(bad)
+                files.set_aside(bad)
             logging.info("Restored %s.", path)
             return True
         if paths:
@@ -187,34 +182,52 @@ class Checkpointer:
             )
         return False
 
-    def _write(self, metadata: Metadata) -> None:
-        final = _path_of(self._folder, metadata.step)
-        if final.exists():  # This very state; what is damaged was set aside before.
-            return
-        partial = final.with_name(final.name + _PARTIAL_SUFFIX)
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        self._checkpoint.write(str(partial / "state"))
-        _write_metadata(partial, metadata)
-        # Without a sync, a power cut can leave renamed but empty files.
-        for path in [*partial.iterdir(), partial]:
-            _sync(path)
-        partial.rename(final)
+    def _read(self, path: pathlib.Path, metadata: checkpoint_folders.Metadata) -> None:
+        """Restores all variables.
+
+        Raises:
+          ValueError: if metadata and variables do not belong together.
+        """
+        if metadata.window is not None and not self._is_window(metadata.window):
+            raise ValueError("metadata.json: window is not one of this run")
+        with model_dir_lib.readable_by_tensorflow(path) as readable:
+            self._checkpoint.read(str(readable / "state")).assert_consumed()
+        _check_step(metadata, self._global_step)
+
+    def _write(self, metadata: checkpoint_folders.Metadata) -> None:
+        final = checkpoint_folders.path_of(self._folder, metadata.step)
+        if checkpoint_folders.is_checkpoint(final):
+            return  # This very state; what is damaged was set aside before.
+        if os.path.lexists(final):
+            files.set_aside(final)
+        partial = checkpoint_folders.partial_of(final)
+        checkpoint_folders.remove(partial)
+        try:
+            partial.mkdir(parents=True)
+            self._checkpoint.write(str(partial / "state"))
+            checkpoint_folders.write_metadata(partial, metadata)
+            # Without a sync, a power cut can leave renamed but empty files.
+            for path in [*partial.iterdir(), partial]:
+                _sync(path)
+            self._check_lock()  # To write a large checkpoint may take minutes.
+            partial.rename(final)
+        except Exception:
+            checkpoint_folders.remove(partial)  # It may hold the last free space.
+            raise
         _sync(self._folder)
 
-    def _on_failed_save(self, step: int, error: Exception) -> None:
+    def _on_failure(self, what: str, error: Exception) -> None:
         self._failed_saves += 1
-        partial = f"{_path_of(self._folder, step)}{_PARTIAL_SUFFIX}"
-        shutil.rmtree(partial, ignore_errors=True)  # It may hold the last free space.
-        message = f"The checkpoint of step {step} could not be written ({error})"
+        message = f"{what} could not be written ({error})"
         if self._failed_saves >= _MAX_FAILED_SAVES:
             raise errors.CheckpointError(
                 f"{message}, nor could the {self._failed_saves - 1} before it; make "
                 f"room in {self._folder} and start again from step {self.saved.step}."
             ) from error
-        logging.warning("%s; the one of step %d is kept.", message, self.saved.step)
+        kept = self.saved.step
+        logging.warning("%s; the checkpoint of step %d is kept.", message, kept)
 
-    def _check_identity(self, metadata: Metadata) -> None:
+    def _check_identity(self, metadata: checkpoint_folders.Metadata) -> None:
         identity = {**self._legacy, **metadata.identity}
         differences = [
             f"{name} was {identity.get(name)!r} and is {value!r}"
@@ -229,120 +242,65 @@ class Checkpointer:
             )
 
     def _prune(self) -> None:
-        for path in list_checkpoints(self._folder)[: -self._max_to_keep]:
-            if _step_of(path) != self.saved.best_step:
-                shutil.rmtree(path)
+        paths = checkpoint_folders.list_checkpoints(self._folder)
+        for path in paths[: -self._max_to_keep]:
+            if checkpoint_folders.step_of(path) != self.saved.best_step:
+                checkpoint_folders.remove(path)
 
 
-def has_any(model_dir: str) -> bool:
-    """Tells whether a run has saved before, so that a training goes on from there."""
-    return bool(list_checkpoints(pathlib.Path(model_dir) / "checkpoints"))
-
-
-def find(model_dir: str, which: str) -> pathlib.Path:
-    """Finds a checkpoint of a run.
-
-    Args:
-      model_dir: the folder of the run.
-      which: `last`, `best`, the name of a checkpoint, or the path of its folder.
-
-    Raises:
-      errors.CheckpointError: if it is not there.
-    """
-    folder = pathlib.Path(model_dir) / "checkpoints"
-    if which not in ("last", "best"):
-        return _find_named(folder, which)
-    paths = list_checkpoints(folder)
-    if not paths:
-        raise errors.CheckpointError(
-            f"{folder} holds no checkpoint; train with this --model_dir first, or name "
-            "a checkpoint with --checkpoint."
-        )
-    best_step = read_metadata(paths[-1]).best_step
-    is_best = which == "best" and best_step is not None
-    return _path_of(folder, best_step) if is_best else paths[-1]
-
-
-def _find_named(folder: pathlib.Path, which: str) -> pathlib.Path:
-    """Returns the checkpoint of a name or path."""
-    path = folder / which  # An absolute path stays what it is.
-    if not path.is_dir():
-        path = pathlib.Path(which)
-    if (path / "metadata.json").is_file():
-        return path
-    names = [path.name for path in list_checkpoints(folder)]
-    reason = "there is no such folder"
-    if (path / "checkpoints").is_dir():
-        reason = "this is the folder of a run, which --model_dir names"
-    elif path.is_dir():
-        reason = "this folder is no checkpoint"
-    raise errors.CheckpointError(
-        f"--checkpoint={which}: {reason}; say last, best, or one of "
-        f"{', '.join(names) or 'none that there were'} in {folder}."
-    )
-
-
-def restore_model(model: tf.Module, ema: tf.Module | None, path: pathlib.Path) -> int:
+def restore_model(
+    model: tf.Module, ema: tf.Module | None, paths: Sequence[pathlib.Path]
+) -> pathlib.Path:
     """Restores the weights alone, for evaluation.
+
+    Of damaged checkpoints the next one serves, with a warning.
 
     Args:
       model: the built model.
       ema: moving averages to restore as well, or None.
-      path: of the checkpoint.
+      paths: checkpoints that will do; see `checkpoint_folders.find`.
 
     Returns:
-      The step of the checkpoint.
+      The path of the checkpoint restored.
 
     Raises:
-      errors.CheckpointError: if it cannot be read or does not fit the model.
+      errors.CheckpointError: if none can be read, or none fits the model.
     """
-    try:
-        step = read_metadata(path).step
-        state = {"model": model, "ema": ema} if ema else {"model": model}
-        status = tf.train.Checkpoint(**state).read(str(path / "state"))
+    failures = []
+    for path in paths:
+        try:
+            _read_weights(path, model, ema)
+        except Exception as error:  # Damage shows as many kinds of error.
+            logging.warning("Skipping %s: it cannot be read (%s).", path, error)
+            failures.append(error)
+            continue
+        logging.info("Restored the weights of %s.", path)
+        return path
+    raise errors.CheckpointError(
+        f"{paths[0]} cannot be restored ({failures[0]})"
+        + (f", nor can the {len(paths) - 1} others." if paths[1:] else ".")
+    ) from failures[0]
+
+
+def _read_weights(path: pathlib.Path, model: tf.Module, ema: tf.Module | None) -> None:
+    metadata = checkpoint_folders.read_metadata(path)
+    global_step = tf.Variable(-1, dtype=tf.int64, trainable=False)
+    state = {"model": model, "global_step": global_step}
+    state |= {"ema": ema} if ema else {}
+    with model_dir_lib.readable_by_tensorflow(path) as readable:
+        status = tf.train.Checkpoint(**state).read(str(readable / "state"))
         status.expect_partial().assert_existing_objects_matched()
-    except Exception as error:  # Damage shows as many kinds of error.
-        raise errors.CheckpointError(
-            f"{path} cannot be restored ({error}); name another one with --checkpoint."
-        ) from error
-    logging.info("Restored the weights of %s.", path)
-    return step
+    _check_step(metadata, global_step)
 
 
-def list_checkpoints(folder: pathlib.Path) -> list[pathlib.Path]:
-    """Lists the finished checkpoints of a folder, oldest first."""
-    if not folder.is_dir():
-        return []
-    paths = [path for path in folder.iterdir() if _FOLDER.fullmatch(path.name)]
-    return sorted(paths, key=_step_of)
-
-
-def read_metadata(path: pathlib.Path) -> Metadata:
-    """Reads what a checkpoint says of itself."""
-    return Metadata(**json.loads((path / "metadata.json").read_text()))
-
-
-def _path_of(folder: pathlib.Path, step: int) -> pathlib.Path:
-    return folder / f"step-{step:08d}"
-
-
-def _write_metadata(folder: pathlib.Path, metadata: Metadata) -> None:
-    partial = folder / f"metadata.json{_PARTIAL_SUFFIX}"
-    partial.write_text(json.dumps(dataclasses.asdict(metadata), indent=2))
-    _sync(partial)
-    partial.replace(folder / "metadata.json")
-
-
-def _set_aside(path: pathlib.Path) -> None:
-    """Renames a damaged checkpoint, which may still hold something for somebody."""
-    number = 1
-    while (aside := path.with_name(f"{path.name}{_DAMAGED_SUFFIX}-{number}")).exists():
-        number += 1
-    path.rename(aside)
-
-
-def _step_of(path: pathlib.Path) -> int:
-    return int(_FOLDER.fullmatch(path.name).group(1))
+def _check_step(
+    metadata: checkpoint_folders.Metadata, global_step: tf.Variable
+) -> None:
+    step = int(global_step.numpy())
+    if step != metadata.step:
+        raise ValueError(
+            f"its variables are of step {step}, its metadata of step {metadata.step}"
+        )
 
 
 def _sync(path: pathlib.Path) -> None:

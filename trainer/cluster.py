@@ -5,7 +5,8 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -16,6 +17,21 @@ from trainer import errors
 _POLL_SECS = 0.2
 _EXCHANGE_BYTES = 64 * 2**20
 """How much of an array goes over the network at a time."""
+_HOST_SETTINGS = frozenset(
+    {
+        "model_dir",
+        "checkpoint",
+        "data_dir",
+        "cache_dir",
+        "encoder_weights",
+        "class_names",
+        "label_colors",
+        "label_map",
+        "startup_timeout",
+        "stall_timeout",
+    }
+)
+"""May differ from worker to worker: patience, and paths, whose contents count."""
 
 
 def resolve() -> tf.distribute.cluster_resolver.ClusterResolver:
@@ -94,8 +110,23 @@ def worker_index(strategy: tf.distribute.Strategy) -> int:
     """Returns the number of this process among the workers; 0 is the chief."""
     if num_workers(strategy) == 1:
         return 0
-    resolver = strategy.cluster_resolver
-    spec = resolver.cluster_spec()
+    return _index(strategy.cluster_resolver)
+
+
+def is_chief(distribution_strategy: str) -> bool:
+    """Whether this process will be the chief, before there are devices.
+
+    Args:
+      distribution_strategy: the setting.
+
+    Raises:
+      errors.ConfigError: if there is no cluster where one is asked for.
+    """
+    return distribution_strategy != "multi_worker_mirrored" or _index(resolve()) == 0
+
+
+def _index(resolver: tf.distribute.cluster_resolver.ClusterResolver) -> int:
+    spec = resolver.cluster_spec()  # Slurm's resolver learns its task by this.
     has_chief = "chief" in spec.jobs
     return resolver.task_id + (has_chief and resolver.task_type == "worker")
 
@@ -130,6 +161,70 @@ def sum_over_workers(strategy: tf.distribute.Strategy, array: np.ndarray) -> np.
     parts = [flat[first : first + count] for first in range(0, flat.size, count)]
     sums = [add(tf.cast(part, wide)).numpy().astype(dtype) for part in parts]
     return np.concatenate(sums).reshape(array.shape)
+
+
+def check_settings(
+    strategy: tf.distribute.Strategy, settings: Mapping[str, Any]
+) -> None:
+    """Checks that all workers run with the same settings, but for paths.
+
+    Args:
+      strategy: spans the workers; all of them must call this.
+      settings: by name.
+
+    Raises:
+      errors.ConfigError: on all workers, if they differ.
+    """
+    compared = {
+        f"--{name}": value
+        for name, value in settings.items()
+        if name not in _HOST_SETTINGS
+    }
+    _check_same(strategy, compared, "start all workers with the same flags")
+
+
+def check_data(strategy: tf.distribute.Strategy, found: Mapping[str, Any]) -> None:
+    """Checks that all workers found the same data.
+
+    Args:
+      strategy: spans the workers; all of them must call this.
+      found: what tells data from other data, by what it is of.
+
+    Raises:
+      errors.ConfigError: on all workers, if they differ.
+    """
+    _check_same(strategy, found, "give all workers the same files, by --data_dir")
+
+
+def _check_same(
+    strategy: tf.distribute.Strategy, values: Mapping[str, Any], remedy: str
+) -> None:
+    count = num_workers(strategy)
+    if count == 1:
+        return
+    everyone = _gather(strategy, json.dumps(values))
+    differences = []
+    for name in values:
+        found = [json.dumps(json.loads(text).get(name)) for text in everyone]
+        if len(set(found)) > 1:
+            each = ", ".join(f"{v} on worker {i}" for i, v in enumerate(found))
+            differences.append(f"{name} is {each}")
+    if differences:
+        raise errors.ConfigError(
+            f"The workers do not agree: {'; '.join(differences)}; {remedy}."
+        )
+
+
+def _gather(strategy: tf.distribute.Strategy, text: str) -> list[str]:
+    """Returns the texts of all workers, in their order."""
+    count, index, own = num_workers(strategy), worker_index(strategy), text.encode()
+    lengths = np.zeros([count], np.int32)
+    lengths[index] = len(own)
+    lengths = sum_over_workers(strategy, lengths)
+    table = np.zeros([count, lengths.max()], np.uint8)
+    table[index, : len(own)] = np.frombuffer(own, np.uint8)
+    rows = sum_over_workers(strategy, table)
+    return [bytes(row[:n]).decode() for row, n in zip(rows, lengths, strict=True)]
 
 
 def check_agreement(

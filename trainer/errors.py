@@ -33,6 +33,12 @@ class WriteError(RunError, OSError):
     exit_code = 3
 
 
+class LockLostError(RunError):
+    """A model dir that another run has taken over from this one."""
+
+    exit_code = 3
+
+
 class NonFiniteError(RunError):
     """A loss or gradient that is NaN or infinite."""
 

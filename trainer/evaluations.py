@@ -11,23 +11,20 @@ import pathlib
 import re
 from collections.abc import Mapping
 
-from trainer import experiment, files, scoring
+from trainer import checkpoint_folders, experiment, files, scoring
 
 
 def record(
     setup: experiment.EvalSetup,
     scores: Mapping[str, float],
-    *,
-    step: int,
-    checkpoint: str,
+    checkpoint: pathlib.Path,
 ) -> pathlib.Path:
     """Notes the scores of a checkpoint, and draws what it predicts.
 
     Args:
       setup: what was scored.
       scores: of `scoring.evaluate`; those that are NaN become null.
-      step: of the checkpoint.
-      checkpoint: its name.
+      checkpoint: its folder.
 
     Returns:
       The path of the picture.
@@ -40,13 +37,15 @@ def record(
     fingerprint = setup.examples.fingerprint
     name = re.sub(r"[^\w.-]+", "-", setup.examples.name)
     size = "-native" if setup.config.data.eval_native_size else ""
-    picture = folder / "evaluations" / f"{checkpoint}-{name}-{fingerprint}{size}.png"
+    picture = (
+        folder / "evaluations" / f"{checkpoint.name}-{name}-{fingerprint}{size}.png"
+    )
     files.make_folder(picture.parent)
     scoring.write_picture(setup, picture)
     line = {
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "step": step,
-        "checkpoint": checkpoint,
+        "step": checkpoint_folders.read_metadata(checkpoint).step,
+        "checkpoint": checkpoint.name,
         "dataset": setup.config.data.dataset,
         "data_dir": setup.config.data.data_dir,
         "split": setup.examples.name,

@@ -16,8 +16,8 @@ from absl import logging
 
 from data import balance, pipeline, resizing, schema
 from models import encoders, factory
-from trainer import config as config_lib
 from trainer import (
+    cluster,
     distribution,
     errors,
     inputs,
@@ -27,6 +27,7 @@ from trainer import (
     schedules,
     steps,
 )
+from trainer import config as config_lib
 from trainer import ema as ema_lib
 from trainer.settings import fields
 
@@ -322,9 +323,11 @@ def prepare_devices(config: config_lib.Config) -> tf.distribute.Strategy:
     """Sets what holds for the whole process, and makes the strategy.
 
     Raises:
-      errors.ConfigError: if settings do not fit the devices.
+      errors.ConfigError: if settings do not fit the devices, or those of the other
+        workers.
     """
     strategy = distribution.create_strategy(config.runtime)
+    cluster.check_settings(strategy, config.as_dict())
     num_replicas = strategy.num_replicas_in_sync
     distribution.check_batch_size(config.train.batch_size, num_replicas)
     distribution.check_xla(config.runtime.enable_xla, num_replicas)

@@ -4,12 +4,21 @@ A process that is killed, and a disk that fills up, leave the older file as it w
 """
 
 import contextlib
+import errno
 import os
 import pathlib
+import time
 import uuid
 from collections.abc import Iterator
 
+from absl import logging
+
 from trainer import errors
+
+_PARTIAL_PREFIX = ".partial-"
+_LEFT_OVER_SECS = 3600
+"""Nobody writes a file for so long; the process that began it was killed."""
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
@@ -24,9 +33,10 @@ def write_bytes(path: str | os.PathLike, data: bytes) -> None:
       errors.WriteError: if that fails; the file is then as it was before.
     """
     path = pathlib.Path(path)
-    # Not named after the process: in a container its id is that of others, too.
-    partial = path.with_name(f".{path.name}.partial-{uuid.uuid4().hex}")
-    with _explaining(path):
+    # Not named after the process: in a container its id is that of others, too. Nor
+    # after the file: TensorBoard would read a half written event file.
+    partial = path.with_name(f"{_PARTIAL_PREFIX}{uuid.uuid4().hex}")
+    with explaining(path):
         try:
             with partial.open("wb") as file:
                 file.write(data)
@@ -49,26 +59,80 @@ def append_line(path: str | os.PathLike, line: str) -> None:
       errors.WriteError: if that fails; the file then holds no part of the line.
     """
     path = pathlib.Path(path)
-    with _explaining(path), path.open("ab") as file:
+    # Without a buffer, which would write the rest of a failed line when it is closed.
+    with explaining(path), path.open("ab", buffering=0) as file:
         size = file.seek(0, os.SEEK_END)
+        rest = line.encode() + b"\n"
         try:
-            file.write(line.encode() + b"\n")
-            file.flush()
+            while rest:
+                rest = rest[file.write(rest) :]
         except OSError:
             with contextlib.suppress(OSError):
                 os.ftruncate(file.fileno(), size)
+                if not size:
+                    path.unlink()
             raise
 
 
+def remove_left_over(folder: str | os.PathLike) -> None:
+    """Removes what killed processes left of the files that they were writing.
+
+    Only old ones: another process may be writing beside this one.
+    """
+    for partial in pathlib.Path(folder).glob(f"{_PARTIAL_PREFIX}{'[0-9a-f]' * 32}"):
+        with contextlib.suppress(OSError):
+            if time.time() - partial.stat().st_mtime > _LEFT_OVER_SECS:
+                partial.unlink()
+
+
+def set_aside(path: str | os.PathLike, *, name: str = "") -> pathlib.Path:
+    """Renames what is in the way, which may still hold something for somebody.
+
+    Args:
+      path: of the file or folder.
+      name: what the new name begins with; empty: as the old one.
+
+    Returns:
+      The new path, in the same folder.
+
+    Raises:
+      errors.WriteError: if it cannot be renamed.
+    """
+    path = pathlib.Path(path)
+    number = 1
+    while os.path.lexists(
+        aside := path.with_name(f"{name or path.name}.damaged-{number}")
+    ):
+        number += 1
+    with explaining(path):
+        path.rename(aside)
+    logging.warning("Set %s aside as %s.", path, aside.name)
+    return aside
+
+
 @contextlib.contextmanager
-def _explaining(path: pathlib.Path) -> Iterator[None]:
+def explaining(path: str | os.PathLike) -> Iterator[None]:
+    """Turns errors of the file system into those of `explain`."""
     try:
         yield
+    except errors.WriteError:
+        raise
     except OSError as error:
-        raise errors.WriteError(
-            f"{path} could not be written ({error.strerror or error}); make room in "
-            f"{path.parent}, or see that it can be written, and start again."
-        ) from error
+        raise explain(path, error) from error
+
+
+def explain(path: str | os.PathLike, error: OSError) -> errors.WriteError:
+    """Returns the error of a file that cannot be written, in the user's words."""
+    path = pathlib.Path(path)
+    return errors.WriteError(
+        f"{path} could not be written ({error.strerror or error}); make room in "
+        f"{path.parent}, or see that it can be written, and start again."
+    )
+
+
+def is_full(error: OSError) -> bool:
+    """Whether an error says that there is no room, on the disk or for this user."""
+    return error.errno in _FULL
 
 
 def make_folder(path: str | os.PathLike) -> None:
@@ -78,5 +142,5 @@ def make_folder(path: str | os.PathLike) -> None:
       errors.WriteError: if that fails.
     """
     path = pathlib.Path(path)
-    with _explaining(path):
+    with explaining(path):
         path.mkdir(parents=True, exist_ok=True)

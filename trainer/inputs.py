@@ -111,7 +111,19 @@ def open_in_background(
     Returns:
       A future `pipeline.Examples` for each; a `schema.DataError` if they cannot be
       used.
+
+    Raises:
+      errors.ConfigError: if other workers found other examples.
     """
+    # Before any are exchanged: of other numbers of examples that would fail, or hang.
+    preprocessor = _make_preprocessor(config, info)
+    found = {
+        f"the fingerprint of {source.name}": store.make_fingerprint(
+            source, preprocessor
+        )
+        for source in used.values()
+    }
+    cluster.check_data(strategy, {"the classes": info.class_names, **found})
     executor = concurrent.futures.ThreadPoolExecutor(max_workers=1)
     openings = [
         executor.submit(_open_examples, config, strategy, info, role, source)

@@ -20,6 +20,7 @@ import tensorflow as tf
 
 from data import store
 from trainer import (
+    checkpoint_folders,
     checkpointing,
     errors,
     experiment,
@@ -87,6 +88,12 @@ def run(
             f"{checkpointer.saved.step}: the last save failed. Make room in "
             f"{setup.config.run.model_dir} and start again to train the rest."
         )
+    if not checkpointer.is_noted:
+        raise errors.CheckpointError(
+            "The run is at its end, but the score of its last step could not be "
+            f"written. Make room in {setup.config.run.model_dir} and start again to "
+            "evaluate it."
+        )
 
 
 class Calendar:
@@ -110,12 +117,12 @@ class Calendar:
         """Whether epochs enough have ended here, or the run."""
         return step in self._evaluations
 
-    def is_evaluation_due(self, saved: checkpointing.Metadata) -> bool:
+    def is_evaluation_due(self, saved: checkpoint_folders.Metadata) -> bool:
         """Whether the newest checkpoint is at an evaluation that is still to make."""
         is_open = self.is_evaluation(saved.step) and not saved.is_evaluated
         return self._has_evaluation and saved.step > 0 and is_open
 
-    def is_done(self, saved: checkpointing.Metadata) -> bool:
+    def is_done(self, saved: checkpoint_folders.Metadata) -> bool:
         """Whether the newest checkpoint is the end of the run."""
         return saved.step >= self._num_steps and not self.is_evaluation_due(saved)
 
@@ -205,6 +212,26 @@ class _Window:
         self._count += float(result.count)
         self.gradient_norm = float(result.gradient_norm)
         self.is_stopped = bool(result.is_stopped)
+
+
+def is_window(value: Any, *, num_classes: int) -> bool:
+    """Whether a value from JSON can be the sums that a checkpoint keeps.
+
+    Args:
+      value: anything that JSON can hold.
+      num_classes: of the data set.
+    """
+    try:
+        sums = np.array([value["total"], value["count"]])
+        confusion = np.array(value["confusion"])
+    except (KeyError, TypeError, ValueError):
+        return False
+    return (
+        sums.shape == (2,)
+        and sums.dtype.kind in "if"
+        and confusion.shape == (num_classes, num_classes)
+        and confusion.dtype.kind == "i"
+    )
 
 
 def _describe_non_finite(setup: experiment.TrainSetup, result) -> str:

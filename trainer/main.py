@@ -1,5 +1,7 @@
 """The command: parses flags, makes the settings, runs one mode."""
 
+import contextlib
+import errno
 import gc
 import importlib
 import logging as std_logging
@@ -14,9 +16,14 @@ from collections.abc import Sequence
 from absl import app, logging
 
 from data import schema
-from trainer import errors, flags, modes
+from trainer import errors, files, flags, modes, signals, stall
 
 _DATA_ERROR_EXIT_CODE = 5
+_EXIT_CODES_BY_KIND = {
+    "cache_dir": errors.ConfigError.exit_code,
+    "cache_full": errors.WriteError.exit_code,
+}
+"""Of errors of the data that are not those of examples."""
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
 _OUR_FOLDERS = frozenset(
     _ROOT / folder
@@ -40,16 +47,55 @@ def main(arguments: Sequence[str]) -> int:
         config, remarks = flags.read_config(arguments)
         for remark in remarks:
             logging.warning("%s", remark)
-        mode = _import_at_once(modes.MODES[config.run.mode].module)
-        mode.run(config)
-    except (errors.RunError, schema.DataError) as error:
-        # On purpose, and in the user's words: a traceback would only hide them.
-        print(f"Error: {error}", file=sys.stderr)
-        _exit_at_once(getattr(error, "exit_code", _DATA_ERROR_EXIT_CODE))
-    except Exception:
-        traceback.print_exc()
-        _exit_at_once(1)
+        with (
+            signals.listening(_exit_on_signal),
+            stall.watching_start(config.runtime.stall_timeout),
+        ):
+            mode = _import_at_once(modes.MODES[config.run.mode].module)
+            mode.run(config)
+            sys.stdout.flush()  # It may be a file on a full disk.
+    except Exception as error:
+        _end(error)
     return 0
+
+
+def _end(error: Exception) -> typing.NoReturn:
+    """Says why the run ends, and ends the process."""
+    code = _exit_code(error)
+    with contextlib.suppress(OSError):  # There may be no room for the log, either.
+        if code == 1 and not isinstance(error, errors.RunError):
+            traceback.print_exception(error)
+        else:
+            # In the user's words: a traceback would only hide them.
+            print(f"Error: {_message(error)}", file=sys.stderr)
+    _exit_at_once(code)
+
+
+def _exit_code(error: Exception) -> int:
+    if isinstance(error, schema.DataError):
+        return _EXIT_CODES_BY_KIND.get(error.kind, _DATA_ERROR_EXIT_CODE)
+    if isinstance(error, errors.RunError):
+        return error.exit_code
+    return errors.WriteError.exit_code if _is_disk_full(error) else 1
+
+
+def _message(error: Exception) -> str:
+    if isinstance(error, schema.DataError | errors.RunError):
+        return str(error)
+    return f"There is no room on the disk ({error}); make room and start again."
+
+
+def _is_disk_full(error: Exception) -> bool:
+    """Whether a library, or the output itself, found a disk full."""
+    # TensorFlow, which has kinds of errors of its own, may not be imported here.
+    is_full = isinstance(error, OSError) and files.is_full(error)
+    return is_full or os.strerror(errno.ENOSPC) in str(error)
+
+
+def _exit_on_signal(name: str) -> None:
+    """Ends a process that has nothing to save; training itself listens later on."""
+    logging.info("%s: exiting; nothing is unsaved.", name)
+    _exit_at_once(errors.Stopped.exit_code)
 
 
 def _import_at_once(name: str) -> types.ModuleType:
@@ -72,9 +118,9 @@ def _exit_at_once(code: int) -> typing.NoReturn:
     That waits for workers which are gone, and for threads of an input pipeline which
     wait for Python.
     """
-    logging.flush()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for flush in (logging.flush, sys.stdout.flush, sys.stderr.flush):
+        with contextlib.suppress(OSError):
+            flush()
     os._exit(code)
 
 

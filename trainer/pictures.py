@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from data import schema
+from trainer import files
 
 _GUTTER = 6
 _BACKGROUND = 255
@@ -107,8 +108,12 @@ def colorize(labels: np.ndarray, palette: Sequence[tuple[int, int, int]]) -> np.
 
 
 def write_png(path: pathlib.Path, image: np.ndarray) -> None:
-    """Writes uint8 [height, width, 3] as a PNG file."""
-    path.write_bytes(tf.io.encode_png(image).numpy())
+    """Writes uint8 [height, width, 3] as a PNG file.
+
+    Raises:
+      errors.WriteError: if that fails.
+    """
+    files.write_bytes(path, tf.io.encode_png(image).numpy())
 
 
 def _arrange(columns: Sequence[np.ndarray]) -> np.ndarray:

@@ -75,6 +75,20 @@ def read(model_dir: str) -> dict[str, Any]:
     }
 
 
+def log_changes(model_dir: str, config: config_lib.Config) -> None:
+    """Says which settings are others than when the run was last started."""
+    try:
+        old = read(model_dir)
+    except errors.CheckpointError as error:
+        logging.warning("What has changed in the settings is not known: %s", error)
+        return
+    present = config.as_dict()
+    for name, value in old.items():
+        if present[name] != value:
+            was, now = map(fields.format_value, (value, present[name]))
+            logging.info("--%s was %s and is %s now.", name, was, now)
+
+
 def _restore_value(value: Any, field: Any, path: pathlib.Path) -> Any:
     """Returns what JSON made a value of."""
     scalar, is_list = fields.value_type(field)

@@ -1,6 +1,13 @@
-"""A watch on the run: one that makes no progress ends, and says where it stood."""
+"""A watch on the process: one that makes no progress ends, and says where it stood.
+
+It begins with the process. Until there are steps to count, progress is that the process
+computes: a start has many parts (imports, files, downloads, compilation), and one that
+hangs, on a pipe without a writer or a file system that does not answer, uses no time of
+the processor.
+"""
 
 import contextlib
+import dataclasses
 import faulthandler
 import os
 import sys
@@ -13,6 +20,75 @@ from trainer import errors
 _GRACE_SECS = 10
 """Longer than the watching thread takes: what still runs then holds Python's lock."""
 
+_BUSY_SHARE = 0.002
+"""A process that computes for less than this share of the time is not at work: the
+watch itself and the heartbeat of the run's lock take a tenth of it."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Subject:
+    """What is watched: `progress` changes whenever it moves on."""
+
+    progress: Callable[[], Hashable]
+    description: str
+
+
+class _Watch:
+    """The one watch of the process."""
+
+    def __init__(self, timeout_secs: float, subject: _Subject):
+        self._timeout_secs = timeout_secs
+        self.subject = subject
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(
+            target=self._watch, daemon=True, name="stall-watch"
+        )
+
+    def begin(self) -> None:
+        self._arm()
+        self._thread.start()
+
+    def end(self) -> None:
+        self._is_over.set()
+        self._thread.join()
+        faulthandler.cancel_dump_traceback_later()
+
+    def _watch(self) -> None:
+        last, since = None, time.monotonic()
+        while not self._is_over.wait(min(1.0, self._timeout_secs / 4)):
+            subject = self.subject
+            now = subject, subject.progress()
+            if now != last:
+                last, since = now, time.monotonic()
+                self._arm()
+            elif time.monotonic() - since > self._timeout_secs:
+                _end(self._timeout_secs, subject, now[1])
+
+    def _arm(self) -> None:
+        """Sets the backstop: a thread of C, for a hang with Python's lock held."""
+        faulthandler.dump_traceback_later(
+            self._timeout_secs + _GRACE_SECS, exit=True, file=sys.__stderr__
+        )
+
+
+_current: _Watch | None = None
+
+
+@contextlib.contextmanager
+def watching_start(timeout_secs: float) -> Iterator[None]:
+    """Ends the process if it does not compute for too long.
+
+    Args:
+      timeout_secs: how long is too long; 0: no watch.
+    """
+    unit_secs = timeout_secs * _BUSY_SHARE
+
+    def progress() -> int:
+        return int(time.process_time() / unit_secs)
+
+    with _following(timeout_secs, _Subject(progress, "no part of it computes")):
+        yield
+
 
 @contextlib.contextmanager
 def watching(
@@ -23,48 +99,46 @@ def watching(
 ) -> Iterator[None]:
     """Ends the process if `progress` gives the same value for too long.
 
+    Within another watch it takes that one's place.
+
     Args:
       timeout_secs: how long is too long; 0: no watch.
       progress: called from another thread; changes whenever the run moves on.
       devices: named in the message.
     """
+    description = f"devices: {', '.join(devices)}"
+    with _following(timeout_secs, _Subject(progress, description)):
+        yield
+
+
+@contextlib.contextmanager
+def _following(timeout_secs: float, subject: _Subject) -> Iterator[None]:
+    global _current
     if not timeout_secs:
         yield
         return
-    is_over = threading.Event()
-
-    def watch() -> None:
-        last, since = progress(), time.monotonic()
-        while not is_over.wait(min(1.0, timeout_secs / 4)):
-            now = progress()
-            if now != last:
-                last, since = now, time.monotonic()
-                # The backstop: a thread of C, for a hang with Python's lock held.
-                _arm(timeout_secs + _GRACE_SECS)
-            elif time.monotonic() - since > timeout_secs:
-                _end(timeout_secs, last, devices)
-
-    _arm(timeout_secs + _GRACE_SECS)
-    thread = threading.Thread(target=watch, daemon=True, name="stall-watch")
-    thread.start()
+    if _current:
+        previous, _current.subject = _current.subject, subject
+        try:
+            yield
+        finally:
+            _current.subject = previous
+        return
+    _current = _Watch(timeout_secs, subject)
+    _current.begin()
     try:
         yield
     finally:
-        is_over.set()
-        thread.join()
-        faulthandler.cancel_dump_traceback_later()
+        _current.end()
+        _current = None
 
 
-def _arm(timeout_secs: float) -> None:
-    faulthandler.dump_traceback_later(timeout_secs, exit=True, file=sys.__stderr__)
-
-
-def _end(timeout_secs: float, last: Hashable, devices: Sequence[str]) -> None:
+def _end(timeout_secs: float, subject: _Subject, progress: Hashable) -> None:
     print(
         f"Error: no progress for --stall_timeout={timeout_secs} seconds (progress: "
-        f"{last}; devices: {', '.join(devices)}). The stacks of all threads follow. "
-        "Look for a worker or a GPU that hangs, or a file system that does not answer; "
-        "if a step or the first compilation may take that long, raise "
+        f"{progress}; {subject.description}). The stacks of all threads follow. "
+        "Look for a worker or a GPU that hangs, or a file or file system that does not "
+        "answer; if a step or the first compilation may take that long, raise "
         "--stall_timeout. The same command goes on from the last checkpoint.",
         file=sys.__stderr__,
         flush=True,

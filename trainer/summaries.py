@@ -9,11 +9,17 @@ import contextlib
 import json
 import math
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import tensorflow as tf
 from absl import logging
+
+from trainer import event_files, files
+
+_METRICS = "metrics.jsonl"
+_FOREIGN = "metrics.foreign"
+"""Where lines go that somebody else wrote into the file of metrics."""
 
 
 class SummaryWriter:
@@ -23,16 +29,26 @@ class SummaryWriter:
     curves are not worth a run.
     """
 
-    def __init__(self, model_dir: str, *, is_chief: bool = True):
+    def __init__(
+        self,
+        model_dir: str,
+        *,
+        is_chief: bool = True,
+        check_lock: Callable[[], None] = lambda: None,
+    ):
         """Makes a writer; files are opened with the first point.
 
         Args:
           model_dir: the folder of the run.
           is_chief: whether this process writes; the others only go through the motions.
+          check_lock: called before anything is written; raises an error if the folder
+            is no longer this run's.
         """
         self._is_chief = is_chief
         self._folder = pathlib.Path(model_dir)
+        self._check_lock = check_lock
         self._writers = {}
+        self._older_files = {}
         self._has_warned = False
 
     def write_scalars(self, split: str, step: int, values: Mapping[str, float]) -> None:
@@ -46,44 +62,61 @@ class SummaryWriter:
         """
         if not self._is_chief:
             return
+        self._check_lock()
         values = {tag: v for tag, v in values.items() if math.isfinite(v)}
-        with self._losing_points(), self._writer(split).as_default(step=step):
+        with self._writing_events(split, step):
             for tag, value in values.items():
                 tf.summary.scalar(tag, value)
-        line = json.dumps({"step": step, "split": split, **values}) + "\n"
-        with self._losing_points(), (self._folder / "metrics.jsonl").open("a") as file:
-            file.write(line)
+        line = json.dumps({"step": step, "split": split, **values})
+        with self._losing_points():
+            files.append_line(self._folder / _METRICS, line)
 
     def write_text(self, split: str, step: int, tag: str, text: str) -> None:
         """Writes a text in Markdown."""
         if not self._is_chief:
             return
-        with self._losing_points(), self._writer(split).as_default(step=step):
+        self._check_lock()
+        with self._writing_events(split, step):
             tf.summary.text(tag, text)
 
     def write_image(self, split: str, step: int, tag: str, image: np.ndarray) -> None:
         """Writes a picture, uint8 [height, width, 3]."""
         if not self._is_chief:
             return
-        with self._losing_points(), self._writer(split).as_default(step=step):
+        self._check_lock()
+        with self._writing_events(split, step):
             tf.summary.image(tag, image[np.newaxis])
 
     def flush(self) -> None:
         """Hands all points to the operating system; a killed process loses none."""
-        for writer in self._writers.values():
-            with self._losing_points():
+        for split, writer in list(self._writers.items()):
+            with self._losing_points(split):
                 writer.flush()
 
     def close(self) -> None:
         """Flushes and closes the files."""
+        self.flush()
         for writer in self._writers.values():
-            with self._losing_points():
-                writer.close()
+            writer.close()
         self._writers = {}
 
     @contextlib.contextmanager
-    def _losing_points(self) -> Iterator[None]:
-        """Turns errors of the files into one warning."""
+    def _writing_events(self, split: str, step: int) -> Iterator[None]:
+        with self._losing_points(split):
+            if split not in self._writers:
+                folder = self._folder / split
+                self._older_files[split] = set(folder.glob(event_files.PATTERN))
+                self._writers[split] = tf.summary.create_file_writer(str(folder))
+            with self._writers[split].as_default(step=step):
+                yield
+
+    @contextlib.contextmanager
+    def _losing_points(self, split: str | None = None) -> Iterator[None]:
+        """Turns errors of the files into one warning.
+
+        Args:
+          split: whose event file is written, if any.
+        """
         try:
             yield
         except (OSError, tf.errors.OpError) as error:
@@ -95,13 +128,20 @@ class SummaryWriter:
                     error,
                 )
             self._has_warned = True
+            if split:
+                self._give_up_file(split)
 
-    def _writer(self, split: str):
-        if split not in self._writers:
-            self._writers[split] = tf.summary.create_file_writer(
-                str(self._folder / split)
-            )
-        return self._writers[split]
+    def _give_up_file(self, split: str) -> None:
+        """Leaves the event file that failed, cut to whole records, for a new one."""
+        writer = self._writers.pop(split, None)
+        with contextlib.suppress(OSError, tf.errors.OpError):
+            if writer:
+                writer.close()
+        del writer  # It holds the file open.
+        found = set((self._folder / split).glob(event_files.PATTERN))
+        for path in found - self._older_files[split]:
+            with contextlib.suppress(OSError):
+                event_files.cut_half_record(path)
 
 
 def drop_points_after(model_dir: str, last_steps: Mapping[str, int]) -> None:
@@ -110,60 +150,62 @@ def drop_points_after(model_dir: str, last_steps: Mapping[str, int]) -> None:
     Args:
       model_dir: the folder of the run, in which no writer is open.
       last_steps: the last step to keep of each split.
+
+    Raises:
+      errors.WriteError: if a file cannot be changed.
     """
     folder = pathlib.Path(model_dir)
-    metrics = folder / "metrics.jsonl"
-    if metrics.exists():
-        lines = metrics.read_text().splitlines(keepends=True)
-        # Of a killed process's last line, the end alone may be missing.
-        kept = [
-            line.rstrip("\n") + "\n" for line in lines if _is_kept(line, last_steps)
-        ]
-        if kept != lines:
-            _replace(metrics, lambda path: path.write_text("".join(kept)))
+    _drop_lines(folder / _METRICS, last_steps)
     for split, step in last_steps.items():
-        for file in sorted((folder / split).glob("events.out.tfevents.*")):
-            _drop_events(file, step)
+        for path in sorted((folder / split).glob(event_files.PATTERN)):
+            if path.is_file():
+                event_files.drop_after(path, step)
+
+
+def _drop_lines(metrics: pathlib.Path, last_steps: Mapping[str, int]) -> None:
+    """Keeps the points up to a step; lines that are no points go elsewhere."""
+    lines = _read_lines(metrics)
+    kept, foreign = [], []
+    for number, line in enumerate(lines, start=1):
+        point = _parse_point(line)
+        if point and point["step"] <= last_steps.get(point["split"], math.inf):
+            # Of a killed process's last line, the end alone may be missing.
+            kept.append(line.rstrip(b"\n") + b"\n")
+        elif not point and (number < len(lines) or line.endswith(b"\n")):
+            foreign.append(line)  # Else it is a line that a killed process began.
+    if foreign:
+        path = metrics.with_name(_FOREIGN)
+        logging.warning(
+            "%s holds %d lines that are no points of a run; they are moved to %s.",
+            metrics,
+            len(foreign),
+            path,
+        )
+        for line in foreign:
+            files.append_line(path, line.decode(errors="replace").rstrip("\n"))
+    if kept != lines:
+        files.write_bytes(metrics, b"".join(kept))
 
 
 def read_last_point(model_dir: str, split: str) -> dict[str, float] | None:
     """Reads the newest point of `metrics.jsonl`, None if there is none."""
-    metrics = pathlib.Path(model_dir) / "metrics.jsonl"
-    lines = metrics.read_text().splitlines() if metrics.exists() else []
-    points = [json.loads(line) for line in lines if _is_kept(line, {})]
-    return next((p for p in reversed(points) if p["split"] == split), None)
+    lines = _read_lines(pathlib.Path(model_dir) / _METRICS)
+    points = (_parse_point(line) for line in reversed(lines))
+    return next((p for p in points if p and p["split"] == split), None)
 
 
-def _is_kept(line: str, last_steps: Mapping[str, int]) -> bool:
+def _read_lines(metrics: pathlib.Path) -> list[bytes]:
+    if not metrics.is_file():
+        return []
+    with metrics.open("rb") as file:
+        return file.readlines()
+
+
+def _parse_point(line: bytes) -> dict | None:
+    """Returns the point of a line, None if it holds anything else."""
     try:
         point = json.loads(line)
-    except ValueError:  # The end of a line that a killed process was writing.
-        return False
-    return point["step"] <= last_steps.get(point["split"], math.inf)
-
-
-def _drop_events(file: pathlib.Path, step: int) -> None:
-    records, is_damaged = [], False
-    try:
-        for record in tf.data.TFRecordDataset(str(file)).as_numpy_iterator():
-            records.append(record)
-    except tf.errors.DataLossError:  # A record that a killed process was writing.
-        is_damaged = True
-    kept = [r for r in records if tf.compat.v1.Event.FromString(r).step <= step]
-    if len(kept) == len(records) and not is_damaged:
-        return
-
-    def write(path: pathlib.Path) -> None:
-        with tf.io.TFRecordWriter(str(path)) as writer:
-            for record in kept:
-                writer.write(record)
-
-    _replace(file, write)
-
-
-def _replace(file: pathlib.Path, write) -> None:
-    """Writes a new version beside `file` and renames it, so that neither is lost."""
-    # A name that TensorBoard does not take for an event file.
-    partial = file.with_name(f"partial-{file.name.replace('tfevents', 'events')}")
-    write(partial)
-    partial.replace(file)
+        is_point = type(point["step"]) is int and isinstance(point["split"], str)
+    except (ValueError, TypeError, KeyError, IndexError):
+        return None
+    return point if is_point else None

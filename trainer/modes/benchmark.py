@@ -1,13 +1,21 @@
 """`--mode=benchmark`: how fast a run is, and what it waits for."""
 
 import json
-import pathlib
 import time
 
 import tensorflow as tf
 
 import trainer
-from trainer import comparison, errors, experiment, measuring, preemption, scoring
+from trainer import (
+    comparison,
+    errors,
+    experiment,
+    files,
+    measuring,
+    model_dir,
+    preemption,
+    scoring,
+)
 from trainer import config as config_lib
 
 _LAUNCH_SECS = 5e-6
@@ -26,6 +34,7 @@ def run(config: config_lib.Config) -> None:
       errors.RunError: if settings do not fit each other, the devices or files.
       schema.DataError: if examples cannot be used.
     """
+    folder = model_dir.make(config.run.model_dir)
     strategy = experiment.prepare_devices(config)
     if config.benchmark.against != "none" and strategy.num_replicas_in_sync > 1:
         raise errors.ConfigError(
@@ -40,9 +49,8 @@ def run(config: config_lib.Config) -> None:
     start_secs = time.perf_counter() - trainer.STARTED
     figures = _measure(setup, iterator, start_secs)
     print(format_report(figures))
-    path = pathlib.Path(config.run.model_dir) / "benchmark.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(figures, indent=2) + "\n")
+    path = folder / "benchmark.json"
+    files.write_text(path, json.dumps(figures, indent=2) + "\n")
     print(f"\nThe figures: {path}")
 
 

@@ -11,7 +11,7 @@ import tqdm
 
 from data import findings, inspection, schema
 from trainer import config as config_lib
-from trainer import errors, inputs, model_dir, pictures
+from trainer import errors, files, inputs, model_dir, pictures
 
 _NUM_PICTURES = 12
 _NUM_NAMED = 3
@@ -42,7 +42,7 @@ def run(config: config_lib.Config) -> None:
         "findings": [vars(finding) for finding in found],
     }
     path = folder / "doctor.json"
-    path.write_text(json.dumps(report, indent=2) + "\n")
+    files.write_text(path, json.dumps(report, indent=2) + "\n")
     print(format_report(report))
     if setup.preprocessor and (picture := _draw(config, setup, splits[0], folder)):
         print(f"\nExamples as training sees them: {picture}")

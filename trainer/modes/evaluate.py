@@ -2,7 +2,14 @@
 
 from absl import logging
 
-from trainer import checkpointing, cluster, evaluations, experiment, scoring
+from trainer import (
+    checkpoint_folders,
+    checkpointing,
+    cluster,
+    evaluations,
+    experiment,
+    scoring,
+)
 from trainer import config as config_lib
 from trainer.settings import layers
 
@@ -17,8 +24,8 @@ def run(config: config_lib.Config) -> None:
       schema.DataError: if examples cannot be used.
     """
     model_dir = config.run.model_dir
-    path = checkpointing.find(model_dir, config.run.checkpoint)
-    trained = checkpointing.read_metadata(path).identity
+    paths = checkpoint_folders.find(model_dir, config.run.checkpoint)
+    trained = checkpoint_folders.read_identity(paths)
     for remark in layers.check_trained_with(config, trained, model_dir):
         logging.warning("%s", remark)
     setup = experiment.prepare_evaluation(
@@ -26,12 +33,12 @@ def run(config: config_lib.Config) -> None:
         experiment.prepare_devices(config),
         class_names=tuple(trained["class_names"]),
     )
-    step = checkpointing.restore_model(setup.model, setup.ema, path)
+    path = checkpointing.restore_model(setup.model, setup.ema, paths)
     scores = scoring.evaluate(setup)
     if cluster.worker_index(setup.strategy) > 0:
         return
     print(f"{path.name} of {model_dir} on {setup.examples.name}:\n")
     print(scoring.format_table(scores, setup.info.class_names))
-    picture = evaluations.record(setup, scores, step=step, checkpoint=path.name)
+    picture = evaluations.record(setup, scores, path)
     print(f"\nPhotos, truths, predictions: {picture}")
     print(f"All scores:                  {model_dir}/evaluations.jsonl")

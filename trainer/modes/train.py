@@ -1,11 +1,13 @@
 """`--mode=train` and `--mode=train_and_evaluate`."""
 
+import functools
 import pathlib
 
 import tensorflow as tf
 from absl import logging
 
 from trainer import (
+    checkpoint_folders,
     checkpointing,
     cluster,
     errors,
@@ -13,6 +15,7 @@ from trainer import (
     loop,
     model_dir,
     preemption,
+    run_lock,
     run_settings,
     scoring,
     stall,
@@ -28,12 +31,20 @@ def run(config: config_lib.Config) -> None:
       errors.RunError: if the run cannot start or go on.
       schema.DataError: if examples cannot be used.
     """
-    model_dir.make(config.run.model_dir)
+    folder = model_dir.make(config.run.model_dir)
+    is_chief = cluster.is_chief(config.runtime.distribution_strategy)
+    with run_lock.holding(folder, is_chief=is_chief) as lock:
+        if is_chief:
+            model_dir.clear(folder)
+        _run_on_devices(config, lock)
+
+
+def _run_on_devices(config: config_lib.Config, lock: run_lock.RunLock) -> None:
     strategy = experiment.prepare_devices(config)
-    stop = preemption.StopRequest()
+    stop = preemption.StopRequest(before_exit=lock.release)
     try:
         with stop.listening():
-            _run_with(config, strategy, stop)
+            _run_with(config, strategy, stop, lock)
     except tf.errors.OpError as error:
         if cluster.num_workers(strategy) == 1:
             raise
@@ -44,13 +55,18 @@ def run(config: config_lib.Config) -> None:
         ) from error
 
 
-def _run_with(config, strategy, stop: preemption.StopRequest) -> None:
+def _run_with(
+    config: config_lib.Config,
+    strategy: tf.distribute.Strategy,
+    stop: preemption.StopRequest,
+    lock: run_lock.RunLock,
+) -> None:
     is_chief = cluster.worker_index(strategy) == 0
     setup = experiment.prepare_training(
         config,
         strategy,
         stop.variable,
-        has_checkpoint=checkpointing.has_any(config.run.model_dir),
+        has_checkpoint=checkpoint_folders.has_any(config.run.model_dir),
     )
     checkpointer = checkpointing.Checkpointer(
         config.run.model_dir,
@@ -59,6 +75,8 @@ def _run_with(config, strategy, stop: preemption.StopRequest) -> None:
         legacy=config_lib.legacy_values(),
         max_to_keep=config.train.max_to_keep,
         is_chief=is_chief,
+        is_window=functools.partial(loop.is_window, num_classes=setup.info.num_classes),
+        check_lock=lock.check,
     )
     is_resumed = checkpointer.restore()
     cluster.check_agreement(strategy, checkpointer.saved.step, setup.model.weights)
@@ -72,12 +90,23 @@ def _run_with(config, strategy, stop: preemption.StopRequest) -> None:
             setup.num_steps,
         )
     else:
-        _train(config, setup, checkpointer, stop, is_resumed, is_chief)
+        writer = summaries.SummaryWriter(
+            config.run.model_dir, is_chief=is_chief, check_lock=lock.check
+        )
+        _train(config, setup, checkpointer, writer, stop, is_resumed, is_chief)
     if is_chief:
         _print_report(config, setup)
 
 
-def _train(config, setup, checkpointer, stop, is_resumed, is_chief) -> None:
+def _train(
+    config: config_lib.Config,
+    setup: experiment.TrainSetup,
+    checkpointer: checkpointing.Checkpointer,
+    writer: summaries.SummaryWriter,
+    stop: preemption.StopRequest,
+    is_resumed: bool,
+    is_chief: bool,
+) -> None:
     saved = checkpointer.saved
     logging.info(
         "%s at step %d of %d: %d examples, batches of %d.",
@@ -88,12 +117,13 @@ def _train(config, setup, checkpointer, stop, is_resumed, is_chief) -> None:
         config.train.batch_size,
     )
     if is_chief:
+        if is_resumed:
+            run_settings.log_changes(config.run.model_dir, config)
         run_settings.write(config.run.model_dir, config)
         # What a killed process wrote after its last save is about to be written again.
         last_evaluation = saved.step if saved.is_evaluated else saved.step - 1
         last_steps = {"train": saved.step, "eval": last_evaluation}
         summaries.drop_points_after(config.run.model_dir, last_steps)
-    writer = summaries.SummaryWriter(config.run.model_dir, is_chief=is_chief)
     if not is_resumed:
         settings = "".join(
             f"    {line}\n" for line in config.to_flagfile().splitlines()

@@ -4,10 +4,14 @@ import dataclasses
 import math
 import types
 import typing
+import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
 from trainer import errors
+
+_UNWRITABLE = frozenset({"Cc", "Cs", "Zl", "Zp"})
+"""Unicode's control characters, surrogates (bytes that are not UTF-8), line ends."""
 
 _AS_DEFAULT = object()
 
@@ -83,6 +87,13 @@ class Section:
                 reject(field.name, value, f"use one of {', '.join(choices)}")
             values = value if isinstance(value, tuple) else (value,)
             for item in values:
+                if isinstance(item, str) and not _is_writable(item):
+                    reject(
+                        field.name,
+                        ascii(item),
+                        "line ends, control characters, blanks at either end and names "
+                        "that are not UTF-8 do not fit into a flagfile; use another",
+                    )
                 if isinstance(item, float) and not math.isfinite(item):
                     reject(field.name, value, "must be finite")
                 minimum, maximum = field.metadata["minimum"], field.metadata["maximum"]
@@ -90,6 +101,12 @@ class Section:
                     reject(field.name, value, f"must be at least {minimum}")
                 if maximum is not None and not item <= maximum:
                     reject(field.name, value, f"must be at most {maximum}")
+
+
+def _is_writable(text: str) -> bool:
+    """Tells whether a flagfile gives back a text as it is."""
+    is_plain = all(unicodedata.category(c) not in _UNWRITABLE for c in text)
+    return is_plain and text == text.strip()
 
 
 def reject(name: str, value: Any, rule: str) -> typing.NoReturn:
