@@ -392,8 +392,9 @@ class ModelConfig(_Section):
     )
     encoder_bn_momentum: float | None = _setting(
         None,
-        "Momentum of the encoder's moving batch-norm statistics; default: the "
-        "encoder's own (0.999 for MobileNetV2, too slow for short runs from scratch).",
+        "Momentum of the encoder's moving batch-norm statistics, which "
+        "--moving_average_warmup limits; default: the encoder's own (0.999 for "
+        "MobileNetV2).",
         minimum=0.0,
         maximum=1.0,
         identity=True,
@@ -526,6 +527,13 @@ class TrainConfig(_Section):
         minimum=0.0,
         maximum=0.999999,
         identity=True,
+    )
+    moving_average_warmup: bool = _setting(
+        True,
+        "Limit the momentum of batch norm and --ema_decay to (1 + t) / (10 + t) at "
+        "step t, so that initial values are soon forgotten, in short runs too.",
+        identity=True,
+        legacy=False,
     )
     class_weights: tuple[str, ...] = _setting(
         (),
