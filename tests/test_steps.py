@@ -77,6 +77,7 @@ def _five_steps(examples, optimizer, policy):
         learning_rate=0.01,
         batch_size=4,
         policy=policy,
+        average_warmup=False,
     )
     initial = rig.model.get_weights()
     return initial, rig.train(5), rig.model.get_weights()
