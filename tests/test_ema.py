@@ -6,11 +6,14 @@ import pytest
 from tests import helpers
 
 
-@pytest.mark.parametrize("replicas", [1, 2])
 @pytest.mark.parametrize(
-    ("average_warmup", "decays"),
+    ("replicas", "average_warmup", "decays"),
     # The limits of steps 0 to 3 are 1/10, 2/11 = 0.18, 3/12 = 0.25 and 4/13 = 0.31.
-    [(False, [0.26] * 4), (True, [1 / 10, 2 / 11, 1 / 4, 0.26])],
+    [
+        (1, True, [1 / 10, 2 / 11, 1 / 4, 0.26]),
+        (2, True, [1 / 10, 2 / 11, 1 / 4, 0.26]),
+        (2, False, [0.26] * 4),
+    ],
 )
 def test_averages_follow_every_update_on_every_number_of_replicas(
     replicas, average_warmup, decays

@@ -364,3 +364,13 @@ def test_batch_of_ignored_pixels_has_no_gradient():
     rig = helpers.Rig(blank)
     assert rig.train(1) == [0.0]
     assert float(rig.result.gradient_norm) == 0.0
+
+
+def test_xla_computes_what_tensorflow_does_for_batches_of_several_sizes():
+    examples = helpers.make_store()
+    plain, compiled = helpers.Rig(examples), helpers.Rig(examples, enable_xla=True)
+    compiled.batch_size = 4  # Another size is another graph of the same loop.
+    compiled.loop.prepare(compiled.batches())
+    compiled.batch_size = 8
+    np.testing.assert_allclose(compiled.train(3), plain.train(3), rtol=1e-4)
+    _assert_close(compiled.weights(), plain.weights(), 1e-3)
