@@ -140,7 +140,8 @@ def test_train_and_evaluate_end_to_end(run, capsys, caplog, monkeypatch):
     assert [p["step"] for p in _points(model_dir, "eval")] == [3, 6]
     assert [p["step"] for p in _points(model_dir, "train")] == [2, 4, 6]
     assert (model_dir / "config.json").exists()
-    # At step 3 by the 2 steps until the last report, not by the 1 step since. A step has 8 images of 32 x 32 pixels, the evaluation 10.
+    # At step 3 by the 2 steps until the last report, not by the 1 step since. A step
+    # has 8 images of 32 x 32 pixels, the evaluation 10.
     assert judged == [(3, 2 * 8 * 32**2, 10 * 32**2), (6, 2 * 8 * 32**2, 10 * 32**2)]
     assert "Step 6: verdict of step 6" in caplog.text
 
