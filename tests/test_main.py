@@ -143,7 +143,7 @@ def test_train_and_evaluate_end_to_end(run, capsys, caplog, monkeypatch):
     # At step 3 by the 2 steps until the last report, not by the 1 step since. A step
     # has 8 images of 32 x 32 pixels, the evaluation 10.
     assert judged == [(3, 2 * 8 * 32**2, 10 * 32**2), (6, 2 * 8 * 32**2, 10 * 32**2)]
-    assert "Step 6: verdict of step 6" in caplog.text
+    assert "Warning at step 6: verdict of step 6" in caplog.text
 
 
 def test_a_finished_run_says_so_and_prints_its_scores_again(run, capsys):

@@ -69,7 +69,7 @@ def run(
     def evaluate() -> None:
         evaluation = _evaluate(setup.evaluation, step, checkpointer, writer, bar)
         for verdict in watch.judge(step, window.recent_confusion(), evaluation):
-            bar.say("Step %d: %s", step, verdict)
+            bar.say("Warning at step %d: %s", step, verdict)
 
     try:
         if calendar.is_evaluation_due(checkpointer.saved):
