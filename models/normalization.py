@@ -1,5 +1,8 @@
 """Batch norm: one fused kernel on one replica, one sum for each layer on several."""
 
+import contextlib
+from collections.abc import Iterator
+
 import keras
 import tensorflow as tf
 
@@ -74,7 +77,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
             (self.moving_mean, mean),
             (self.moving_variance, variance),
         ):
-            moving.assign(moving * self.momentum + value * (1 - self.momentum))
+            moving.assign(moving * self.momentum + value * (1.0 - self.momentum))
         return outputs
 
     def _moments(self, inputs, mask):
@@ -92,6 +95,44 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
     def _channels(self) -> int:
         return self.axis % 4
+
+
+@contextlib.contextmanager
+def limited_momentum(model: keras.Model, limit: tf.Tensor) -> Iterator[None]:
+    """Bounds what the batch norms of a model keep of their moving statistics.
+
+    It serves all of them, Keras' own layers too: while the context lasts, their
+    attribute `momentum` is a tensor, min(momentum, limit). Enter it where the graph of
+    a step is built, outside of replica context: replicas are traced in threads that
+    take turns, and would put each other's values back.
+
+    Args:
+      model: a built model; norms that are not trainable keep all, so they are left out.
+      limit: floating-point scalar in [0, 1].
+    """
+    norms = [
+        layer
+        for layer in model._flatten_layers()
+        if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
+    ]
+    own = [norm.momentum for norm in norms]
+    # In the type that Keras computes in; one tensor for all layers of one momentum.
+    dtypes = [
+        keras.backend.result_type(norm.compute_dtype, "float32") for norm in norms
+    ]
+    limited = {
+        (momentum, dtype): tf.cast(
+            tf.minimum(tf.constant(momentum, limit.dtype), limit), dtype
+        )
+        for momentum, dtype in zip(own, dtypes, strict=True)
+    }
+    for norm, momentum, dtype in zip(norms, own, dtypes, strict=True):
+        norm.momentum = limited[momentum, dtype]
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, own, strict=True):
+            norm.momentum = momentum
 
 
 @tf.custom_gradient

@@ -170,6 +170,7 @@ class Rig:
         seed: int = 0,
         policy: str = "float32",
         ema_decay: float = 0.0,
+        average_warmup: bool = True,
         loss=losses.cross_entropy,
         **kwargs,
     ):
@@ -206,6 +207,9 @@ class Rig:
             global_step=self.global_step,
             stop_requested=self.stop_requested,
             ema=self.ema if ema_decay else None,
+            limit_momentum=functools.partial(normalization.limited_momentum, self.model)
+            if average_warmup
+            else None,
             **kwargs,
         )
 

@@ -75,6 +75,7 @@ _UNUSUAL = {
     "checkpoint_interval": 11,
     "max_to_keep": 2,
     "ema_decay": 0.99,
+    "moving_average_warmup": False,
     "class_weights": ("0.5", "1", "4"),
     "stall_timeout": 8,
     "summary_images": 0,

@@ -6,14 +6,29 @@ import pytest
 from tests import helpers
 
 
-@pytest.mark.parametrize("replicas", [1, 2])
-def test_averages_follow_every_update_on_every_number_of_replicas(replicas):
-    rig = helpers.Rig(helpers.make_store(), replicas=replicas, ema_decay=0.75)
+@pytest.mark.parametrize(
+    ("replicas", "average_warmup", "decays"),
+    # The limits of steps 0 to 3 are 1/10, 2/11 = 0.18, 3/12 = 0.25 and 4/13 = 0.31.
+    [
+        (1, True, [1 / 10, 2 / 11, 1 / 4, 0.26]),
+        (2, True, [1 / 10, 2 / 11, 1 / 4, 0.26]),
+        (2, False, [0.26] * 4),
+    ],
+)
+def test_averages_follow_every_update_on_every_number_of_replicas(
+    replicas, average_warmup, decays
+):
+    rig = helpers.Rig(
+        helpers.make_store(),
+        replicas=replicas,
+        ema_decay=0.26,
+        average_warmup=average_warmup,
+    )
     expected = [variable.numpy() for variable in rig.model.variables]
-    for _ in range(3):
+    for decay in decays:
         rig.train(1)
         expected = [
-            0.75 * average + 0.25 * variable.numpy()
+            decay * average + (1 - decay) * variable.numpy()
             for average, variable in zip(expected, rig.model.variables, strict=True)
         ]
     for average, value in zip(rig.ema.averages, expected, strict=True):

@@ -17,7 +17,16 @@ import tensorflow as tf
 from data import schema, sources, store
 from data.sources import synthetic
 from tests import helpers
-from trainer import checkpoint_folders, checkpointing, errors, flags, main, modes, steps
+from trainer import (
+    checkpoint_folders,
+    checkpointing,
+    errors,
+    flags,
+    main,
+    modes,
+    steps,
+    verdicts,
+)
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
 _SMALL = (
@@ -117,7 +126,15 @@ def _final_weights(model_dir):
     return {name: reader.get_tensor(name) for name in names}
 
 
-def test_train_and_evaluate_end_to_end(run, capsys):
+def test_train_and_evaluate_end_to_end(run, capsys, caplog, monkeypatch):
+    judged = []
+
+    def judge(self, step, training, evaluation):
+        judged.append((step, training.sum(), evaluation.sum()))
+        return [f"verdict of step {step}"]
+
+    monkeypatch.setattr(verdicts.Watch, "judge", judge)
+    caplog.set_level("INFO")
     model_dir = run("--train_epochs=2", "--summary_images=2")
     printed = capsys.readouterr().out
     for title in ("pixel accuracy", "mean IoU", "IoU body", "IoU border"):
@@ -128,6 +145,10 @@ def test_train_and_evaluate_end_to_end(run, capsys):
     assert [p["step"] for p in _points(model_dir, "eval")] == [3, 6]
     assert [p["step"] for p in _points(model_dir, "train")] == [2, 4, 6]
     assert (model_dir / "config.json").exists()
+    # At step 3 by the 2 steps until the last report, not by the 1 step since. A step
+    # has 8 images of 32 x 32 pixels, the evaluation 10.
+    assert judged == [(3, 2 * 8 * 32**2, 10 * 32**2), (6, 2 * 8 * 32**2, 10 * 32**2)]
+    assert "Warning at step 6: verdict of step 6" in caplog.text
 
 
 def test_a_finished_run_says_so_and_prints_its_scores_again(run, capsys):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from models import encoders, factory, layers, plain
+from models import encoders, factory, layers, normalization, plain
 from tests import helpers
 
 WEIGHTS = helpers.SHARED / "weights" / "mobilenet_v2_1.0_no_top.weights.h5"
@@ -239,6 +239,22 @@ def test_all_batch_norms_are_synchronized_or_none(synchronized, tensorflow_examp
         norms = find_batch_norms(model)
         assert len(norms) == 50 + 4
         assert {norm.synchronized for norm in norms} == {synchronized}
+
+
+def test_the_momentum_of_all_trained_batch_norms_can_be_limited(tensorflow_examples):
+    for decoder in factory.DECODERS:
+        model = helpers.build_unet(decoder=decoder, freeze_encoder=True)
+        encoder = model.get_layer("mobilenet_v2")
+        frozen = {id(norm) for norm in find_batch_norms(encoder)}
+        with normalization.limited_momentum(model, tf.constant(0.25, tf.float64)):
+            limited = [
+                float(norm.momentum)
+                for norm in find_batch_norms(model)
+                if id(norm) not in frozen
+            ]
+            assert {norm.momentum for norm in find_batch_norms(encoder)} == {0.999}
+        assert limited == [0.25] * 4
+        assert {norm.momentum for norm in find_batch_norms(model)} == {0.999, 0.99}
 
 
 @pytest.mark.parametrize("momentum, expected", [(0.9, 0.9), (None, 0.999)])

@@ -1,10 +1,13 @@
-"""Synchronized batch norm gives the statistics and gradients of the whole batch."""
+"""Batch norm has the statistics of the whole batch, and keeps them for long enough."""
+
+import functools
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from data import pipeline
 from models import normalization
 from tests import helpers
 
@@ -100,3 +103,163 @@ def test_scale_and_shift_are_what_inference_does():
         variable.assign(value)
     scale, shift = layer.scale_and_shift()
     np.testing.assert_allclose(inputs * scale + shift, layer(inputs), rtol=1e-12)
+
+
+def _build_norm_of_images(replicas, kind=normalization.BatchNormalization, **kwargs):
+    """Builds a model whose batch norm sees the images, so that training moves nothing.
+
+    A second norm, which is frozen, follows.
+    """
+    images = keras.Input((None, None, 3))
+    features = keras.layers.Rescaling(1 / 255)(images)
+    features = kind(synchronized=replicas > 1, name="norm", **kwargs)(features)
+    frozen = kind(synchronized=replicas > 1, name="frozen", momentum=0.5)
+    frozen.trainable = False
+    logits = keras.layers.Conv2D(3, 1)(frozen(features))
+    return keras.Model(images, logits)
+
+
+def _statistics(model, name="norm"):
+    norm = model.get_layer(name)
+    return np.array([norm.moving_mean.numpy(), norm.moving_variance.numpy()])
+
+
+def _expected_statistics(rig, num_steps, keep):
+    """Returns what the moving statistics of `_build_norm_of_images` must be."""
+    moving = np.array([[0.0] * 3, [1.0] * 3])
+    for step in range(num_steps):
+        ids = pipeline.step_ids(
+            step,
+            num_examples=len(rig.examples),
+            global_batch_size=rig.batch_size,
+            seed=rig.seed,
+        )
+        pixels = (rig.examples.images[ids] / 255.0).reshape(-1, 3)
+        moving = keep(step) * moving + (1 - keep(step)) * np.array(
+            [pixels.mean(axis=0), pixels.var(axis=0)]
+        )
+    return moving
+
+
+@pytest.mark.parametrize(
+    ("kind", "replicas", "policy"),
+    [
+        (normalization.BatchNormalization, 1, "float32"),  # The fused kernel.
+        (normalization.BatchNormalization, 2, "float32"),
+        (normalization.BatchNormalization, 1, "float64"),  # Keras' own path.
+        (keras.layers.BatchNormalization, 1, "float32"),
+        (keras.layers.BatchNormalization, 2, "float32"),
+    ],
+)
+def test_momentum_rises_with_the_step_up_to_its_value(kind, replicas, policy):
+    build = functools.partial(_build_norm_of_images, kind=kind, momentum=0.2)
+    rig = helpers.Rig(
+        helpers.make_store(), build=build, replicas=replicas, policy=policy
+    )
+    frozen = _statistics(rig.model, "frozen")
+    # The limits of steps 0 to 3 are 1/10, 2/11 = 0.18, 3/12 = 0.25 and 4/13 = 0.31.
+    kept = [1 / 10, 2 / 11, 0.2, 0.2]
+    for num_steps in (1, 2, 4):
+        rig.train(num_steps - int(rig.global_step.numpy()))
+        np.testing.assert_allclose(
+            _statistics(rig.model),
+            _expected_statistics(rig, num_steps, keep=kept.__getitem__),
+            rtol=1e-4,
+        )
+    np.testing.assert_array_equal(_statistics(rig.model, "frozen"), frozen)
+    assert rig.model.get_layer("norm").momentum == 0.2  # A number again, to be saved.
+
+
+def test_momentum_is_the_same_at_all_steps_without_warmup():
+    build = functools.partial(_build_norm_of_images, momentum=0.2)
+    rig = helpers.Rig(helpers.make_store(), build=build, average_warmup=False)
+    rig.train(3)
+    expected = _expected_statistics(rig, 3, keep=lambda step: 0.2)
+    np.testing.assert_allclose(_statistics(rig.model), expected, rtol=1e-5)
+
+
+def test_resumed_statistics_are_those_of_a_run_that_was_not_stopped(tmp_path):
+    def make():
+        return helpers.Rig(helpers.make_store(), optimizer="adam", ema_decay=0.99)
+
+    def state(rig):
+        return tf.train.Checkpoint(
+            model=rig.model,
+            optimizer=rig.optimizer,
+            ema=rig.ema,
+            global_step=rig.global_step,
+        )
+
+    through, stopped, resumed = make(), make(), make()
+    through.train(6, steps_per_loop=6)
+    stopped.train(3)
+    path = state(stopped).write(str(tmp_path / "state"))
+    state(resumed).read(path).assert_consumed()
+    resumed.train(3, steps_per_loop=3)
+    for actual, expected in zip(
+        [*resumed.weights(), *(v.numpy() for v in resumed.ema.averages)],
+        [*through.weights(), *(v.numpy() for v in through.ema.averages)],
+        strict=True,
+    ):
+        np.testing.assert_array_equal(actual, expected)
+
+
+def test_training_adds_no_variable_to_a_checkpoint(tmp_path):
+    rig = helpers.Rig(helpers.make_store(), replicas=2)
+
+    def keys(name):
+        path = tf.train.Checkpoint(model=rig.model).write(str(tmp_path / name))
+        return tf.train.list_variables(path)
+
+    before = keys("before")
+    rig.train(1)
+    assert keys("after") == before
+
+
+def _build_slow_norm(replicas):
+    """Builds a model whose batch norm keeps as much as MobileNetV2's."""
+    return _build_norm_of_images(replicas, momentum=0.999)
+
+
+def _train_short(**kwargs):
+    """Trains from scratch for 40 steps.
+
+    Returns:
+      Accuracies: of the last step, as training counts it; of the whole set in inference
+      mode; the same of the averaged weights.
+    """
+    rig = helpers.Rig(
+        helpers.make_store(),
+        build=_build_slow_norm,
+        optimizer="adam",
+        learning_rate=0.1,
+        ema_decay=0.999,
+        **kwargs,
+    )
+
+    def evaluate():
+        logits = rig.model(rig.examples.images, training=False)
+        return np.mean(np.argmax(logits, axis=-1) == rig.examples.labels)
+
+    rig.train(39, steps_per_loop=39)
+    rig.confusion.reset()
+    rig.train(1)
+    confusion = rig.confusion.result()
+    with rig.ema.applied():
+        averaged = evaluate()
+    return np.trace(confusion) / confusion.sum(), evaluate(), averaged
+
+
+def test_a_short_run_from_scratch_evaluates_as_it_trains():
+    trained, evaluated, averaged = _train_short()
+    assert trained > 0.95
+    assert evaluated > trained - 0.03
+    assert averaged > trained - 0.03
+
+
+def test_a_short_run_from_scratch_needs_warmup():
+    """The control of the test above."""
+    trained, evaluated, averaged = _train_short(average_warmup=False)
+    assert trained > 0.95
+    assert evaluated < trained - 0.1
+    assert averaged < trained - 0.1

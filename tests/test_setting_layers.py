@@ -11,6 +11,10 @@ def _keep_globals():
     """Replaces that of conftest: nothing here touches Keras, and it takes 0.2 s."""
 
 
+def _has_run(model_dir):
+    return False
+
+
 def _no_run(model_dir):
     raise AssertionError("The settings of a run were read.")
 
@@ -24,7 +28,7 @@ def _resolve(typed=None, files=None, run=None, mode="train_and_evaluate"):
         values = {n: tuple(v) if isinstance(v, list) else v for n, v in saved.items()}
         read_run = lambda model_dir: values  # noqa: E731
     typed = {"model_dir": "runs/a", "mode": mode, **(typed or {})}
-    made, remarks = layers.resolve(typed, files or {}, read_run)
+    made, remarks = layers.resolve(typed, files or {}, read_run, _has_run)
     return made, remarks
 
 
@@ -157,6 +161,27 @@ def test_other_data_has_nothing_of_the_labels_of_the_run(typed):
 
 def test_training_does_not_look_into_the_folder():
     _resolve({"seed": 3})
+
+
+def test_a_run_goes_on_whose_settings_cannot_be_read():
+    def fail(model_dir):
+        raise errors.CheckpointError("It cannot be read.")
+
+    made, remarks = layers.resolve({"model_dir": "a"}, {}, fail, lambda _: True)
+    assert (made.run.model_dir, remarks) == ("a", ["It cannot be read."])
+
+
+def _resume(typed, saved):
+    given = {"model_dir": "runs/a", **typed}
+    return layers.resolve(given, {}, lambda _: saved, lambda _: True)[0]
+
+
+def test_a_run_goes_on_with_what_it_had_before_there_was_a_setting():
+    saved = {**config.legacy_values(), "seed": 3}
+    made = _resume({}, saved)
+    assert not made.train.moving_average_warmup
+    assert made.run.seed == 0  # Its own command has to name it.
+    assert _resume({"moving_average_warmup": True}, saved).train.moving_average_warmup
 
 
 def test_architecture_must_be_that_of_the_run():

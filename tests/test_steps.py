@@ -77,6 +77,7 @@ def _five_steps(examples, optimizer, policy):
         learning_rate=0.01,
         batch_size=4,
         policy=policy,
+        average_warmup=False,
     )
     initial = rig.model.get_weights()
     return initial, rig.train(5), rig.model.get_weights()
@@ -363,3 +364,11 @@ def test_batch_of_ignored_pixels_has_no_gradient():
     rig = helpers.Rig(blank)
     assert rig.train(1) == [0.0]
     assert float(rig.result.gradient_norm) == 0.0
+
+
+def test_xla_computes_what_tensorflow_does_when_traced_again():
+    examples = helpers.make_store()
+    plain, compiled = helpers.Rig(examples), helpers.Rig(examples, enable_xla=True)
+    compiled.loop.run(compiled.batches(), 0)  # A Python number: a graph of its own.
+    np.testing.assert_allclose(compiled.train(3), plain.train(3), rtol=1e-4)
+    _assert_close(compiled.weights(), plain.weights(), 1e-3)

@@ -7,12 +7,32 @@ import keras
 import tensorflow as tf
 
 
+def decay_limit(step: tf.Tensor) -> tf.Tensor:
+    """Returns the most that a moving average may keep of itself at a step.
+
+    With t steps done, (1 + t) / (10 + t): a tenth at first, 0.9 from t = 80 on, 0.99
+    from t = 890 on. So limited, an average spans about the last tenth of the run
+    so far. With a fixed decay of 0.999, initial values still have a weight of
+    0.999^400 = 0.67 after 400 steps.
+
+    Args:
+      step: integer scalar t, the steps done before this one.
+
+    Returns:
+      float64 scalar, on the host: averages of all devices take the same.
+    """
+    with tf.device("/CPU:0"):
+        step = tf.cast(step, tf.float64)
+        return (1 + step) / (10 + step)
+
+
 class ExponentialMovingAverage(tf.Module):
     """Averages all float variables of a model, batch-norm statistics included.
 
-    After each update: average = decay * average + (1 - decay) * variable, from the
-    initial values on (Polyak & Juditsky, 1992). The averages of Keras' optimizers
-    leave the moving statistics out, with which an averaged model does not fit.
+    After each update: average = d * average + (1 - d) * variable, from the initial
+    values on (Polyak & Juditsky, 1992); d is the decay, or `decay_limit` if that is
+    less. The averages of Keras' optimizers leave the moving statistics out, with which
+    an averaged model does not fit.
     """
 
     def __init__(self, model: keras.Model, decay: float):
@@ -34,16 +54,25 @@ class ExponentialMovingAverage(tf.Module):
             for index, value in enumerate(self._variables)
         ]
 
-    def update(self) -> None:
-        """Moves the averages on by a step; call it in replica context."""
-        tf.distribute.get_replica_context().merge_call(self._update_all)
+    def update(self, limit: tf.Tensor | None = None) -> None:
+        """Moves the averages on by a step; call it in replica context.
 
-    def _update_all(self, strategy: tf.distribute.Strategy) -> None:
-        for average, variable in zip(self.averages, self._variables, strict=True):
-            strategy.extended.update(average, self._move, args=(variable,))
+        Args:
+          limit: of the decay at this step, as `decay_limit` gives it, or None.
+        """
+        share = 1 - self._decay
+        if limit is not None:
+            share = tf.maximum(tf.constant(share, limit.dtype), 1 - limit)
 
-    def _move(self, average: tf.Variable, variable: tf.Variable) -> None:
-        average.assign_add((1 - self._decay) * (variable - average))
+        def move(average: tf.Variable, variable: tf.Variable) -> None:
+            step = variable - average
+            average.assign_add(tf.cast(share, step.dtype) * step)
+
+        def move_all(strategy: tf.distribute.Strategy) -> None:
+            for average, variable in zip(self.averages, self._variables, strict=True):
+                strategy.extended.update(average, move, args=(variable,))
+
+        tf.distribute.get_replica_context().merge_call(move_all)
 
     @contextlib.contextmanager
     def applied(self) -> Iterator[None]:

@@ -15,7 +15,7 @@ import tensorflow as tf
 from absl import logging
 
 from data import balance, pipeline, resizing, schema
-from models import encoders, factory
+from models import encoders, factory, normalization
 from trainer import (
     cluster,
     distribution,
@@ -292,6 +292,9 @@ def prepare_training(
         global_step=global_step,
         stop_requested=stop_requested,
         ema=ema,
+        limit_momentum=functools.partial(normalization.limited_momentum, model)
+        if config.train.moving_average_warmup
+        else None,
         global_clipnorm=config.optimizer.global_clipnorm,
         enable_xla=config.runtime.enable_xla,
     )

@@ -79,7 +79,9 @@ def read_config(arguments: Sequence[str]) -> layers.Resolved:
       errors.CheckpointError: if the mode uses a trained run and `--model_dir` is none.
     """
     given = parse(arguments)
-    return layers.resolve(given.typed, given.from_files, run_settings.read)
+    return layers.resolve(
+        given.typed, given.from_files, run_settings.read, run_settings.exist
+    )
 
 
 def parse(arguments: Sequence[str]) -> Given:

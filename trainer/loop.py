@@ -29,6 +29,7 @@ from trainer import (
     progress,
     scoring,
     summaries,
+    verdicts,
 )
 
 BEST_SCORE = "mean_iou"
@@ -60,9 +61,20 @@ def run(
     iterator = setup.make_iterator(step)
     bar = progress.Progress(start_step=step, num_steps=setup.num_steps)
     window = _Window(setup, checkpointer.saved.window)
+    watch = verdicts.Watch(
+        setup.info.class_names,
+        num_steps=setup.num_steps,
+        has_average_warmup=setup.config.train.moving_average_warmup,
+    )
+
+    def evaluate() -> None:
+        evaluation = _evaluate(setup.evaluation, step, checkpointer, writer, bar)
+        for verdict in watch.judge(step, window.recent_confusion(), evaluation):
+            bar.say("Warning at step %d: %s", step, verdict)
+
     try:
         if calendar.is_evaluation_due(checkpointer.saved):
-            _evaluate(setup.evaluation, step, checkpointer, writer, bar)
+            evaluate()
         while step < setup.num_steps:
             window.train(iterator, calendar.next_stop(step) - step)
             bar.advance(int(setup.global_step.numpy()) - step)
@@ -78,7 +90,7 @@ def run(
                     "same command goes on from there."
                 )
             if setup.evaluation and calendar.is_evaluation(step):
-                _evaluate(setup.evaluation, step, checkpointer, writer, bar)
+                evaluate()
     finally:
         bar.close()
         writer.flush()
@@ -156,13 +168,19 @@ class _Window:
         self._setup = setup
         self._is_warm = False
         self.is_stopped = False
+        self._last_confusion = None
         self.reset()
         if state:
             self._total, self._count = state["total"], state["count"]
             self._confusion_before = np.array(state["confusion"], np.int64)
 
+    def close(self) -> None:
+        """Ends the window with a report, and begins a new one."""
+        self._last_confusion = self.confusion()
+        self.reset()
+
     def reset(self) -> None:
-        """Begins a new window."""
+        """Forgets the steps so far."""
         self._total, self._count = 0.0, 0.0
         self._timed_steps, self._timed_secs = 0, 0.0
         self.gradient_norm = 0.0
@@ -191,6 +209,14 @@ class _Window:
     def confusion(self) -> np.ndarray:
         """Returns the confusion matrix, int64 [classes, classes], of the window."""
         return self._confusion_before + self._setup.confusion.result()
+
+    def recent_confusion(self) -> np.ndarray:
+        """Returns the confusion matrix of this window, or of a larger last one.
+
+        A window that has just begun says little of how training goes.
+        """
+        present, last = self.confusion(), self._last_confusion
+        return present if last is None or last.sum() < present.sum() else last
 
     def train(self, iterator, num_steps: int) -> None:
         """Trains, and checks that loss and gradients are finite."""
@@ -270,7 +296,7 @@ def _report(
         step_secs=window.step_secs,
         images_per_sec=values.get("images_per_sec"),
     )
-    window.reset()
+    window.close()
 
 
 def _evaluate(
@@ -279,8 +305,12 @@ def _evaluate(
     checkpointer: checkpointing.Checkpointer,
     writer: summaries.SummaryWriter,
     bar: progress.Progress,
-) -> None:
-    """Scores the model, writes curves and pictures, and notes the best score."""
+) -> np.ndarray:
+    """Scores the model, writes curves and pictures, and notes the best score.
+
+    Returns:
+      The confusion matrix, int64 [classes, classes].
+    """
     scores = scoring.evaluate(setup)
     writer.write_scalars("eval", step, scores)
     if setup.config.train.summary_images:
@@ -297,3 +327,5 @@ def _evaluate(
         " (best)" if is_best else "",
         scores["images_per_sec"],
     )
+    _, confusion = setup.eval_loop.result()
+    return confusion

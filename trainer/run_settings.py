@@ -26,6 +26,11 @@ def write(model_dir: str, config: config_lib.Config) -> None:
     files.write_text(folder / "config.flags", config.to_flagfile())
 
 
+def exist(model_dir: str) -> bool:
+    """Tells whether there is a run in a folder."""
+    return (pathlib.Path(model_dir) / "config.json").is_file()
+
+
 def read(model_dir: str) -> dict[str, Any]:
     """Reads the settings that the run in a folder was last trained with.
 

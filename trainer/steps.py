@@ -10,6 +10,7 @@ Keras clips and checks before the sum over replicas, so it does neither here, an
 own sum is switched off in `trainer.optimization`.
 """
 
+import contextlib
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -58,6 +59,8 @@ class TrainLoop:
         global_step: tf.Variable,
         stop_requested: tf.Variable,
         ema: ema_lib.ExponentialMovingAverage | None = None,
+        limit_momentum: Callable[[tf.Tensor], contextlib.AbstractContextManager]
+        | None = None,
         global_clipnorm: float = 0.0,
         enable_xla: bool = False,
     ):
@@ -77,6 +80,9 @@ class TrainLoop:
           stop_requested: bool, on the host; once it is True on any worker, the loop
             ends after the step that all are at.
           ema: moving averages of the model's variables, or None.
+          limit_momentum: of the most that a moving average may keep at a step, gives a
+            context in which the model's batch norms keep no more; the decay of `ema` is
+            then limited, too. None: neither is.
           global_clipnorm: bound on the norm of all gradients together; 0: none.
           enable_xla: whether XLA compiles forward and backward pass; the model must
             then have no collective, as synchronized batch norm is.
@@ -93,12 +99,9 @@ class TrainLoop:
         self._global_step = global_step
         self._stop_requested = stop_requested
         self._ema = ema
+        self._limit_momentum = limit_momentum
         self._global_clipnorm = global_clipnorm
-        self._compiled_backpropagate = (
-            tf.function(self._backpropagate, jit_compile=True)
-            if enable_xla
-            else self._backpropagate
-        )
+        self._enable_xla = enable_xla
 
     @tf.function(autograph=False)
     def run(self, iterator, num_steps: tf.Tensor) -> TrainResult:
@@ -116,9 +119,14 @@ class TrainLoop:
             return (steps_done < num_steps) & result.is_finite & ~result.is_stopped
 
         def train_step(steps_done: tf.Tensor, result: TrainResult):
-            gradients, step = self._strategy.run(
-                self._replica_gradients, (next(iterator),)
-            )
+            limit, context = None, contextlib.nullcontext()
+            if self._limit_momentum:
+                limit = ema_lib.decay_limit(self._global_step.read_value())
+                context = self._limit_momentum(limit)
+            with context:
+                gradients, step = self._strategy.run(
+                    self._replica_gradients, (next(iterator),)
+                )
             # All-reduced, so every replica has the same.
             step = self._strategy.experimental_local_results(step)[0]
             is_update = tf.math.is_finite(step["norm"])
@@ -127,7 +135,7 @@ class TrainLoop:
             is_finite = tf.math.is_finite(step["total"]) & is_allowed
             tf.cond(
                 is_finite & is_update,
-                lambda: self._strategy.run(self._replica_update, (gradients,)),
+                lambda: self._strategy.run(self._replica_update, (gradients, limit)),
                 lambda: None,
             )
             self._loss_scale.update(is_update)
@@ -168,9 +176,11 @@ class TrainLoop:
         # the same size for every batch; the valid ones are known after the sum only.
         num_pixels = labels.shape.num_elements() * self._strategy.num_replicas_in_sync
         scale = self._loss_scale.scale.read_value() / num_pixels
-        gradients, total, count, logits = self._compiled_backpropagate(
-            images, labels, scale
-        )
+        backpropagate = self._backpropagate
+        if self._enable_xla:
+            # A function of its own for each graph: it captures tensors of that graph.
+            backpropagate = tf.function(backpropagate, jit_compile=True)
+        gradients, total, count, logits = backpropagate(images, labels, scale)
         self._confusion.update(labels, logits)
         stops = tf.cast(self._stop_requested.read_value(), tf.float32)
         context = tf.distribute.get_replica_context()
@@ -194,10 +204,10 @@ class TrainLoop:
         return gradients, step
 
     @tf.autograph.experimental.do_not_convert
-    def _replica_update(self, gradients) -> None:
+    def _replica_update(self, gradients, limit: tf.Tensor | None) -> None:
         self._optimizer.apply(gradients, self._variables)
         if self._ema:
-            self._ema.update()
+            self._ema.update(limit)
 
     def _backpropagate(self, images, labels, scale):
         """Returns the gradients of the scaled total loss; needs no other replica."""

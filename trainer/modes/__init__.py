@@ -10,16 +10,18 @@ class Mode(NamedTuple):
       module: what to import when the mode is asked for.
       uses_run: whether it uses a model that was trained before, and so takes the
         settings of the run in `--model_dir`.
+      resumes_run: whether it goes on with the run in `--model_dir`, if there is one.
     """
 
     module: str
     uses_run: bool = False
+    resumes_run: bool = False
 
 
 MODES = {
-    "train": Mode("trainer.modes.train"),
+    "train": Mode("trainer.modes.train", resumes_run=True),
     "evaluate": Mode("trainer.modes.evaluate", uses_run=True),
-    "train_and_evaluate": Mode("trainer.modes.train"),
+    "train_and_evaluate": Mode("trainer.modes.train", resumes_run=True),
     "benchmark": Mode("trainer.modes.benchmark"),
     "doctor": Mode("trainer.modes.doctor"),
 }

@@ -30,13 +30,15 @@ def resolve(
     typed: Mapping[str, Any],
     from_files: Mapping[str, Any],
     read_run: Callable[[str], Mapping[str, Any]],
+    has_run: Callable[[str], bool],
 ) -> Resolved:
     """Makes the settings of what was typed, flagfiles and, if need be, a run's folder.
 
     Args:
       typed: settings by name, of the command line itself.
       from_files: settings by name, of flagfiles.
-      read_run: reads the settings of the run in a model dir; for modes that use one.
+      read_run: reads the settings of the run in a model dir.
+      has_run: tells whether there is one.
 
     Raises:
       errors.ConfigError: if a value or a combination cannot work.
@@ -44,11 +46,17 @@ def resolve(
     """
     defaults = {f.name: f.default for f in config_lib.fields_by_name().values()}
     given = {**from_files, **typed}
-    mode = given.get("mode", defaults["mode"])
+    mode, model_dir = given.get("mode", defaults["mode"]), given.get("model_dir")
     remarks, of_run = [], {}
     # An unknown mode, or no model dir, is an error of the settings below.
-    if mode in modes.MODES and modes.MODES[mode].uses_run and given.get("model_dir"):
-        of_run = _take_over(read_run(given["model_dir"]), given, remarks)
+    kind = modes.MODES.get(mode)
+    if kind and kind.uses_run and model_dir:
+        of_run = _take_over(read_run(model_dir), given, remarks)
+    elif kind and kind.resumes_run and model_dir and has_run(model_dir):
+        try:
+            of_run = _take_young(read_run(model_dir))
+        except errors.CheckpointError as error:  # Training writes the file anew.
+            remarks.append(str(error))
     layers = _Layers(defaults, remarks)
     layers.add(of_run)
     layers.add(from_files, is_from_files=True)
@@ -92,6 +100,19 @@ def _take_over(
         )
     return {
         n: v for n, v in values.items() if not settings[n].metadata["describes_data"]
+    }
+
+
+def _take_young(saved: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the settings of a run that it may be older than.
+
+    The command that began such a run goes on with it, though it does not name them.
+    """
+    settings = config_lib.fields_by_name()
+    return {
+        name: value
+        for name, value in saved.items()
+        if settings[name].metadata["legacy"] != settings[name].default
     }
 
 

@@ -43,8 +43,9 @@ class ModelConfig(fields.Section):
     )
     encoder_bn_momentum: float | None = fields.setting(
         None,
-        "Momentum of the encoder's moving batch-norm statistics; default: the "
-        "encoder's own (0.999 for MobileNetV2, too slow for short runs from scratch).",
+        "Momentum of the encoder's moving batch-norm statistics, which "
+        "--moving_average_warmup limits; default: the encoder's own (0.999 for "
+        "MobileNetV2).",
         minimum=0.0,
         maximum=1.0,
         identity=True,

@@ -84,6 +84,14 @@ class TrainConfig(fields.Section):
         identity=True,
         unused_by=("doctor",),
     )
+    moving_average_warmup: bool = fields.setting(
+        True,
+        "Limit the momentum of batch norm and --ema_decay to (1 + t) / (10 + t) at "
+        "step t, so that initial values are soon forgotten, in short runs too.",
+        identity=True,
+        legacy=False,
+        unused_by=("evaluate", "doctor"),
+    )
     class_weights: tuple[str, ...] = fields.setting(
         (),
         "Weights of the classes in the training loss: balanced (inverse of their "
