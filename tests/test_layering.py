@@ -35,6 +35,7 @@ _LIGHT_MODULES = (
     "trainer/errors.py",
     "trainer/flags.py",
     "trainer/main.py",
+    "trainer/memory.py",
     "trainer/modes/__init__.py",
     "data/__init__.py",
     "data/schema.py",

@@ -14,14 +14,12 @@ from absl import app, logging
 from absl import flags as absl_flags
 
 from data import schema
-from trainer import errors, flags, modes
+from trainer import errors, flags, memory, modes
 
 _DATA_ERROR_EXIT_CODE = 5
-_ROOT = pathlib.Path(__file__).resolve().parent.parent
-_OUR_FOLDERS = frozenset(
-    _ROOT / folder
-    for folder in ("trainer", "trainer/modes", "data", "data/sources", "models")
-)
+# Not resolved: log records name their files as Python found them, by a link or not.
+_ROOT = pathlib.Path(__file__).absolute().parent.parent
+_OUR_FOLDERS = frozenset(_ROOT / name for name in ("trainer", "data", "models"))
 
 
 def main(argv: list[str]) -> int:
@@ -35,7 +33,8 @@ def main(argv: list[str]) -> int:
     try:
         config = flags.config_from_flags(absl_flags.FLAGS)
         mode = _import_at_once(modes.MODES[config.run.mode])
-        mode.run(config)
+        with memory.explaining_shortage(config):
+            mode.run(config)
     except (errors.RunError, schema.DataError) as error:
         # On purpose, and in the user's words: a traceback would only hide them.
         print(f"Error: {error}", file=sys.stderr)
@@ -78,7 +77,7 @@ def _is_of_interest(record: std_logging.LogRecord) -> bool:
     TensorFlow and TFDS remark on each data set they open and on their own deprecated
     functions.
     """
-    is_ours = pathlib.Path(record.pathname).parent in _OUR_FOLDERS
+    is_ours = not _OUR_FOLDERS.isdisjoint(pathlib.Path(record.pathname).parents)
     return is_ours or record.levelno >= std_logging.ERROR
 
 

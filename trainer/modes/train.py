@@ -11,6 +11,7 @@ from trainer import (
     errors,
     experiment,
     loop,
+    memory,
     model_dir,
     preemption,
     scoring,
@@ -34,7 +35,7 @@ def run(config: config_lib.Config) -> None:
         with stop.listening():
             _run_with(config, strategy, stop)
     except tf.errors.OpError as error:
-        if cluster.num_workers(strategy) == 1:
+        if cluster.num_workers(strategy) == 1 or memory.is_out_of_memory(error):
             raise
         # Whatever the collective that failed says: its peer is gone.
         raise errors.PeerError(
