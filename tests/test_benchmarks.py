@@ -5,8 +5,8 @@ import json
 
 import pytest
 
-from tests.benchmarks import report, settings, turns
-from trainer import errors
+from tests.benchmarks import report, turns
+from trainer import errors, flags
 
 
 @pytest.fixture(autouse=True)
@@ -79,7 +79,9 @@ def test_a_worker_describes_itself_and_trains_as_many_steps_as_told():
 
 
 def test_settings_come_from_flags():
-    config = settings.parse(["--model_dir=x", "--batch_size=5", "--nofreeze_encoder"])
+    config = flags.read_config(
+        ["--model_dir=x", "--batch_size=5", "--nofreeze_encoder"]
+    ).config
     assert config.train.batch_size == 5
     assert not config.model.freeze_encoder
 
@@ -94,4 +96,4 @@ def test_settings_come_from_flags():
 )
 def test_flags_that_cannot_work_are_named(flag, message):
     with pytest.raises(errors.ConfigError, match=message):
-        settings.parse(["--model_dir=x", flag])
+        flags.read_config(["--model_dir=x", flag])

@@ -8,7 +8,6 @@ import shutil
 import numpy as np
 import pytest
 import tensorflow as tf
-from absl import flags as absl_flags
 from PIL import Image
 
 from data import augment, palettes, schema
@@ -710,10 +709,7 @@ ZOO = [
 
 
 def make_config(tmp_path, *arguments):
-    flag_values = absl_flags.FlagValues()
-    flags.define_flags(flag_values, "test")
-    flag_values([
-        "test",
+    return flags.read_config([
         "--mode=doctor",
         f"--model_dir={tmp_path / 'run'}",
         "--dataset=folder",
@@ -721,8 +717,7 @@ def make_config(tmp_path, *arguments):
         "--image_size=32",
         "--batch_size=3",
         *arguments,
-    ])  # fmt: skip
-    return flags.config_from_flags(flag_values)
+    ]).config  # fmt: skip
 
 
 def examine(config):

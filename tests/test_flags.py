@@ -8,7 +8,7 @@ import sys
 import pytest
 from absl import flags as absl_flags
 
-from trainer import config, flags
+from trainer import config, errors, flags
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 
@@ -40,32 +40,33 @@ def _keep_globals():
     """Replaces that of conftest: nothing here touches Keras, and it takes 0.2 s."""
 
 
-def _parse(*arguments: str) -> absl_flags.FlagValues:
-    flag_values = absl_flags.FlagValues()
-    flags.define_flags(flag_values, "test")
-    flag_values(["program", *arguments])
-    return flag_values
+def _typed(*arguments: str) -> dict:
+    return flags.parse(arguments).typed
 
 
-def _defined() -> absl_flags.FlagValues:
-    flag_values = absl_flags.FlagValues()
-    flags.define_flags(flag_values, "test")
-    return flag_values
+def _resolve(*arguments: str) -> config.Config:
+    return flags.read_config(["--model_dir=a", *arguments]).config
 
 
 def test_the_set_of_flags_is_known():
-    own = {flag.name for flag in _defined().flags_by_module_dict()["test"]}
-    assert own == _NAMES
+    assert config.fields_by_name().keys() == _NAMES
 
 
 def test_defaults_of_flags_are_those_of_the_config():
-    parsed = flags.config_from_flags(_parse("--model_dir=a"))
-    assert parsed == config.Config(run=config.RunConfig(model_dir="a"))
+    assert _resolve() == config.Config(run=config.RunConfig(model_dir="a"))
 
 
 def test_every_flag_has_a_help_text():
-    flag_values = _defined()
-    assert [name for name in _NAMES if not flag_values[name].help] == []
+    settings = config.fields_by_name()
+    assert [name for name in _NAMES if not settings[name].metadata["help"]] == []
+
+
+def test_flags_of_other_packages_do_not_collide_with_ours():
+    # As `tensorflow_examples.models.pix2pix` does when it is imported.
+    theirs = absl_flags.FlagValues()
+    absl_flags.DEFINE_integer("batch_size", 1, "Theirs.", flag_values=theirs)
+    assert "batch_size" not in absl_flags.FLAGS
+    assert _resolve("--batch_size=12").train.batch_size == 12
 
 
 @pytest.mark.parametrize(
@@ -94,7 +95,7 @@ def test_every_flag_has_a_help_text():
 )
 def test_values_parse_to_their_types(argument, expected):
     name = argument.lstrip("-").removeprefix("no").partition("=")[0]
-    value = _parse(argument)[name].value
+    value = _typed(argument)[name]
     assert (value, type(value)) == (expected, type(expected))
 
 
@@ -111,15 +112,12 @@ def test_values_parse_to_their_types(argument, expected):
     ],
 )
 def test_flags_that_are_derived_default_to_none(name):
-    assert _parse()[name].value is None
+    assert config.fields_by_name()[name].default is None
+    assert name not in _typed()
 
 
 def test_parsed_flags_reach_their_section():
-    parsed = flags.config_from_flags(
-        _parse(
-            "--model_dir=a", "--image_size=64,96", "--warmup_steps=5", "--num_gpus=0"
-        )
-    )
+    parsed = _resolve("--image_size=64,96", "--warmup_steps=5", "--num_gpus=0")
     assert parsed.data.image_size == (64, 96)
     assert parsed.optimizer.warmup_steps == 5
     assert parsed.runtime.num_gpus == 0
@@ -143,21 +141,76 @@ def test_parsed_flags_reach_their_section():
     ],
 )
 def test_value_that_cannot_be_parsed_is_named(argument, message):
-    with pytest.raises(absl_flags.IllegalFlagValueError, match=message):
-        _parse(argument)
+    with pytest.raises(errors.ConfigError, match=message):
+        _typed(argument)
 
 
 def test_unknown_flag_comes_with_a_suggestion():
     message = r"Unknown command line flag 'bath_size'\. Did you mean: batch_size"
-    with pytest.raises(absl_flags.UnrecognizedFlagError, match=message):
-        _parse("--bath_size=3")
+    with pytest.raises(errors.ConfigError, match=message):
+        _typed("--bath_size=3")
 
 
-def test_flag_after_a_flagfile_overrides_it(tmp_path):
-    path = tmp_path / "some.flags"
-    path.write_text("# A comment.\n--batch_size=8\n--seed=3\n")
-    flag_values = _parse(f"--flagfile={path}", "--batch_size=16")
-    assert (flag_values.batch_size, flag_values.seed) == (16, 3)
+def test_what_is_no_flag_is_named():
+    with pytest.raises(errors.ConfigError, match="Not a flag: evaluate. All settings"):
+        _typed("--seed=3", "evaluate")
+
+
+@pytest.fixture(name="flagfile")
+def _flagfile(tmp_path):
+    """Returns a function that writes a flagfile and returns the flag that names it."""
+
+    def write(*lines: str, name: str = "some.flags") -> str:
+        (tmp_path / name).write_text("\n".join(lines) + "\n")
+        return f"--flagfile={tmp_path / name}"
+
+    return write
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_typed_flag_wins_over_a_flagfile_wherever_it_stands(flagfile, is_first):
+    named = flagfile("# A comment.", "", "--batch_size=8", "--seed=3")
+    line = [named, "--batch_size=16"] if is_first else ["--batch_size=16", named]
+    made = _resolve(*line)
+    assert (made.train.batch_size, made.run.seed) == (16, 3)
+
+
+def test_path_of_a_flagfile_may_be_an_argument_of_its_own(flagfile):
+    flag, _, path = flagfile("--seed=3").partition("=")
+    assert _resolve(flag, path).run.seed == 3
+
+
+def test_later_flagfile_wins_over_an_earlier_one(flagfile):
+    first = flagfile("--seed=3", "--batch_size=8")
+    second = flagfile("--seed=4", name="other.flags")
+    made = _resolve(first, second)
+    assert (made.run.seed, made.train.batch_size) == (4, 8)
+
+
+def test_flagfile_may_name_another_one(flagfile):
+    inner = flagfile("--seed=3", "--batch_size=8", name="inner.flags")
+    assert _resolve(flagfile("--seed=4", inner)).run.seed == 3
+    assert _resolve(flagfile(inner, "--seed=4")).run.seed == 4
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (["--bath_size=3"], "some.flags: Unknown command line flag 'bath_size'"),
+        (["seed=3"], "some.flags: Not a flag: seed=3"),
+        (["--flagfile="], "--flagfile=: name a file of flags"),
+        (["--flagfile=nowhere.flags"], "--flagfile=nowhere.flags cannot be read"),
+    ],
+)
+def test_mistake_in_a_flagfile_is_named(flagfile, lines, message):
+    with pytest.raises(errors.ConfigError, match=message):
+        _resolve(flagfile(*lines))
+
+
+def test_flagfile_that_names_itself_is_an_error(flagfile, tmp_path):
+    named = flagfile("--seed=1", f"--flagfile={tmp_path / 'some.flags'}")
+    with pytest.raises(errors.ConfigError, match="the file names itself"):
+        _resolve(named)
 
 
 _HELP = """

@@ -9,7 +9,6 @@ import json
 
 import numpy as np
 import pytest
-from absl import flags as absl_flags
 from PIL import Image, ImageDraw
 
 from trainer import flags, modes
@@ -91,11 +90,8 @@ def streets(tmp_path_factory):
 def test_twelve_colored_classes_in_wide_images_are_learnt_through_flags(
     streets, tmp_path
 ):
-    flag_values = absl_flags.FlagValues()
-    flags.define_flags(flag_values, "test")
-    flag_values(
+    config, _ = flags.read_config(
         [
-            "test",
             f"--model_dir={tmp_path}",
             "--dataset=folder",
             f"--data_dir={streets}",
@@ -117,8 +113,7 @@ def test_twelve_colored_classes_in_wide_images_are_learnt_through_flags(
             "--log_steps=50",
         ]
     )
-    config = flags.config_from_flags(flag_values)
-    importlib.import_module(modes.MODES[config.run.mode]).run(config)
+    importlib.import_module(modes.MODES[config.run.mode].module).run(config)
 
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
     point = [point for point in map(json.loads, lines) if point["split"] == "eval"][-1]

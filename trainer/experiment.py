@@ -28,6 +28,7 @@ from trainer import (
     steps,
 )
 from trainer import ema as ema_lib
+from trainer.settings import fields
 
 
 @dataclasses.dataclass(frozen=True)
@@ -431,7 +432,7 @@ def _make_loss(
         weights = np.array(given, np.float64)
     else:
         raise errors.ConfigError(
-            f"--class_weights={config_lib.format_value(given)}: these are {len(given)} "
+            f"--class_weights={fields.format_value(given)}: these are {len(given)} "
             f"numbers for {info.num_classes} classes "
             f"({', '.join(info.class_names[:5])}{', ...' * (info.num_classes > 5)}); "
             "give one for each."

@@ -1,11 +1,25 @@
-"""Command-line flags: one for each setting of `trainer.config`."""
+"""Command-line flags: one for each setting of `trainer.config`.
+
+They live in `FlagValues` of their own: packages that this one imports define flags of
+theirs in `absl.flags.FLAGS`, `tensorflow_examples` even a `batch_size`. Flagfiles are
+expanded here, so that what was typed can be told from what a file said.
+"""
 
 import dataclasses
-from typing import Any
+import inspect
+import os
+import textwrap
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 from absl import flags
 
-from trainer import config
+from trainer import config, errors, run_settings
+from trainer.settings import fields, layers
+
+_HELP_FLAGS = ("--help", "-help", "--helpfull", "--helpshort", "-h", "-?")
+_FLAGFILE = "flagfile"
+_COMMENTS = ("#", "//")
 
 
 class _TupleParser(flags.ArgumentParser):
@@ -34,24 +48,104 @@ class _TupleParser(flags.ArgumentParser):
 
 class _TupleSerializer(flags.ArgumentSerializer):
     def serialize(self, value: tuple) -> str:
-        return config.format_value(value)
+        return fields.format_value(value)
+
+
+class Given(NamedTuple):
+    """Settings by name, by where they were given.
+
+    Attributes:
+      typed: on the command line itself.
+      from_files: in flagfiles.
+    """
+
+    typed: dict[str, Any]
+    from_files: dict[str, Any]
+
+
+def is_help(arguments: Sequence[str]) -> bool:
+    """Tells whether a command line asks for the list of flags."""
+    return any(argument in _HELP_FLAGS for argument in arguments)
+
+
+def read_config(arguments: Sequence[str]) -> layers.Resolved:
+    """Makes the settings that a command line asks for.
+
+    Args:
+      arguments: the command line without the program.
+
+    Raises:
+      errors.ConfigError: if a flag is unknown, or a value or a combination cannot work.
+      errors.CheckpointError: if the mode uses a trained run and `--model_dir` is none.
+    """
+    given = parse(arguments)
+    return layers.resolve(given.typed, given.from_files, run_settings.read)
+
+
+def parse(arguments: Sequence[str]) -> Given:
+    """Parses a command line, and the flagfiles that it names.
+
+    Among flagfiles the later one counts; what was typed counts before all of them.
+
+    Raises:
+      errors.ConfigError: if a flag is unknown, a value is none, or a flagfile cannot be
+        read.
+    """
+    typed, of_files = [], []
+    for argument in _join_flagfile(arguments):
+        if path := _flagfile_path(argument):
+            of_files += _read_flagfile(path, ())
+        else:
+            typed.append(argument)
+    from_files = {}
+    for path, line in of_files:
+        from_files.update(_parse_values([line], f"{path}: "))
+    return Given(_parse_values(typed), from_files)
 
 
 def define_flags(flag_values: flags.FlagValues, module_name: str) -> None:
     """Defines a flag for each setting.
 
     Args:
-      flag_values: where to define them; `flags.FLAGS` in a program, a fresh
-        `flags.FlagValues()` in a test.
-      module_name: the module under which `--help` lists them.
+      flag_values: where to define them.
+      module_name: the module that they count to.
     """
     for _, field in config.setting_fields():
         flags.DEFINE_flag(_make_flag(field), flag_values, module_name=module_name)
-        flag_values.register_key_flag_for_module(module_name, flag_values[field.name])
+
+
+def format_help() -> str:
+    """Lists all flags, section by section."""
+    lines = [
+        "Trains, evaluates and examines segmentation models.",
+        "",
+        "    python -m trainer.main --FLAG=VALUE ... [--flagfile=FILE]",
+        "",
+        "A flagfile holds one flag a line; what is typed counts before it.",
+    ]
+    for section in dataclasses.fields(config.Config):
+        lines += ["", inspect.getdoc(section.type).partition("\n")[0]]
+        for field in dataclasses.fields(section.type):
+            lines += _describe(field)
+    return "\n".join(lines)
+
+
+def _describe(field: dataclasses.Field) -> Iterator[str]:
+    """Yields the lines of one flag."""
+    scalar, _ = fields.value_type(field)
+    name = f"[no]{field.name}" if scalar is bool else field.name
+    choices = field.metadata["choices"]
+    kind = f" <{'|'.join(choices)}>" if choices else ""
+    yield f"  --{name}:{kind}"
+    text = field.metadata["help"]
+    if field.default is not None:
+        text += f" (default: {fields.format_value(field.default) or 'empty'})"
+    for line in textwrap.wrap(text, 80):
+        yield f"      {line}"
 
 
 def _make_flag(field: dataclasses.Field) -> flags.Flag:
-    scalar, is_list = config.value_type(field)
+    scalar, is_list = fields.value_type(field)
     name, help_text = field.name, field.metadata["help"]
     if is_list:
         parser, serializer = _TupleParser(scalar), _TupleSerializer()
@@ -72,15 +166,69 @@ def _make_flag(field: dataclasses.Field) -> flags.Flag:
     )
 
 
-def config_from_flags(flag_values: flags.FlagValues) -> config.Config:
-    """Makes the `Config` that parsed flags ask for.
+def _parse_values(arguments: Sequence[str], where: str = "") -> dict[str, Any]:
+    """Returns the settings that some arguments give, by name."""
+    flag_values = flags.FlagValues()
+    define_flags(flag_values, "segloop")
+    try:
+        rest = flag_values(["segloop", *arguments])[1:]
+    except flags.Error as error:
+        reason = str(error).rstrip(" .?") + ("?" if "?" in str(error) else "")
+        raise errors.ConfigError(
+            f"{where}{reason} (--help lists all flags)."
+        ) from error
+    if rest:
+        raise errors.ConfigError(
+            f"{where}Not a flag: {' '.join(rest)}. All settings are flags, "
+            "--name=value."
+        )
+    return {
+        name: flag_values[name].value
+        for name in flag_values
+        if flag_values[name].present
+    }
 
-    Raises:
-      errors.ConfigError: if a value or a combination cannot work.
-    """
-    return config.from_dict(
-        {
-            field.name: flag_values[field.name].value
-            for _, field in config.setting_fields()
-        }
-    )
+
+def _join_flagfile(arguments: Sequence[str]) -> Iterator[str]:
+    """Yields arguments, the path of `--flagfile PATH` in one with its flag."""
+    rest = iter(arguments)
+    for argument in rest:
+        if argument.lstrip("-") == _FLAGFILE and argument.startswith("-"):
+            argument = f"{argument}={next(rest, '')}"
+        yield argument
+
+
+def _flagfile_path(argument: str) -> str:
+    """Returns the path that an argument names a flagfile by; empty if it does not."""
+    name, _, path = argument.lstrip("-").partition("=")
+    if not (argument.startswith("-") and name == _FLAGFILE):
+        return ""
+    if not path:
+        raise errors.ConfigError("--flagfile=: name a file of flags, one a line.")
+    return path
+
+
+def _read_flagfile(path: str, parents: tuple[str, ...]) -> list[tuple[str, str]]:
+    """Returns the path and text of each line with a flag, those of inner files too."""
+    path = os.path.expanduser(path)
+    if path in parents:
+        raise errors.ConfigError(
+            f"--flagfile={path}: the file names itself, by {' and '.join(parents)}; "
+            "take that line out."
+        )
+    try:
+        with open(path, encoding="utf-8") as file:
+            lines = [line.strip() for line in file]
+    except (OSError, UnicodeDecodeError) as error:
+        raise errors.ConfigError(
+            f"--flagfile={path} cannot be read ({getattr(error, 'strerror', error)})."
+        ) from error
+    found = []
+    for line in lines:
+        if not line or line.startswith(_COMMENTS):
+            continue
+        if inner := _flagfile_path(line):
+            found += _read_flagfile(inner, (*parents, path))
+        else:
+            found.append((path, line))
+    return found

@@ -110,13 +110,13 @@ def open_in_background(
 
 def make_augment(config: config_lib.Config) -> Callable:
     """Returns the random changes to training examples; see `data.augment`."""
-    data = config.data
+    settings = config.augmentation
     changes = {
-        "flip": data.horizontal_flip,
-        "scale": data.random_scale,
-        "brightness": data.random_brightness,
-        "contrast": data.random_contrast,
-        "saturation": data.random_saturation,
+        "flip": settings.horizontal_flip,
+        "scale": settings.random_scale,
+        "brightness": settings.random_brightness,
+        "contrast": settings.random_contrast,
+        "saturation": settings.random_saturation,
     }
     if not any(changes.values()):
         return augment.keep

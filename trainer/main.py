@@ -9,9 +9,9 @@ import sys
 import traceback
 import types
 import typing
+from collections.abc import Sequence
 
 from absl import app, logging
-from absl import flags as absl_flags
 
 from data import schema
 from trainer import errors, flags, memory, modes
@@ -22,17 +22,23 @@ _ROOT = pathlib.Path(__file__).absolute().parent.parent
 _OUR_FOLDERS = frozenset(_ROOT / name for name in ("trainer", "data", "models"))
 
 
-def main(argv: list[str]) -> int:
-    """Runs the mode that the flags ask for; returns the exit code."""
-    if len(argv) > 1:
-        print(
-            f"Not a flag: {' '.join(argv[1:])}. All settings are flags, --name=value.",
-            file=sys.stderr,
-        )
-        return errors.ConfigError.exit_code
+def main(arguments: Sequence[str]) -> int:
+    """Runs the mode that the flags ask for.
+
+    Args:
+      arguments: the command line without the program.
+
+    Returns:
+      The exit code.
+    """
+    if flags.is_help(arguments):
+        print(flags.format_help())
+        return 0
     try:
-        config = flags.config_from_flags(absl_flags.FLAGS)
-        mode = _import_at_once(modes.MODES[config.run.mode])
+        config, remarks = flags.read_config(arguments)
+        for remark in remarks:
+            logging.warning("%s", remark)
+        mode = _import_at_once(modes.MODES[config.run.mode].module)
         with memory.explaining_shortage(config):
             mode.run(config)
     except (errors.RunError, schema.DataError) as error:
@@ -85,10 +91,10 @@ def run() -> None:
     """Starts the program; the console command `segloop`."""
     # TensorFlow's remarks on its build would bury the first lines of every run.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    flags.define_flags(absl_flags.FLAGS, sys.argv[0])
     logging.set_verbosity(logging.INFO)
     logging.get_absl_handler().addFilter(_is_of_interest)
-    app.run(main)
+    # absl gets none of the arguments: they are flags of this package's own.
+    app.run(lambda _: main(sys.argv[1:]), argv=sys.argv[:1])
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from trainer import config as config_lib
 from trainer import errors
+from trainer.settings import fields
 
 _SIGNS = (
     "oom when allocating",
@@ -60,7 +61,7 @@ def _describe(error: BaseException, config: config_lib.Config) -> str:
     # Names of nodes and of ops say nothing to the user.
     reason = reason.rpartition("}} ")[2].partition(" [Op:")[0].strip().rstrip(".")
     place = "The host" if isinstance(error, MemoryError) else "A device"
-    size = config_lib.format_value(config.data.image_size)
+    size = fields.format_value(config.data.image_size)
     precision = config.runtime.mixed_precision
     advice = f"lower --batch_size={config.train.batch_size} or --image_size={size}"
     if precision in ("auto", "float32"):

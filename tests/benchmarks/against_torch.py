@@ -23,9 +23,10 @@ import sys
 import tempfile
 from collections.abc import Mapping
 
-from tests.benchmarks import encoder_weights, report, settings, turns
+from tests.benchmarks import encoder_weights, report, turns
 from trainer import config as config_lib
 from trainer import errors
+from trainer import flags as flags_lib
 
 _WARMUP_ROUNDS = 2
 _PRECISIONS = ("float32", "bfloat16")
@@ -143,7 +144,7 @@ def _flags(
 
 def _parse(flags: list[str]) -> config_lib.Config:
     """Returns the settings of segloop's run, if PyTorch's worker can follow them."""
-    config = settings.parse(flags)
+    config = flags_lib.read_config(flags).config
     height, width = config.data.image_size
     if height != width:
         raise errors.ConfigError(

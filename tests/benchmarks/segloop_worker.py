@@ -4,14 +4,14 @@ import sys
 
 import tensorflow as tf
 
-from tests.benchmarks import settings, turns
-from trainer import experiment, preemption
+from tests.benchmarks import turns
+from trainer import experiment, flags, preemption
 
 
 def main() -> None:
     """Serves steps of the run that the command line asks for."""
     channel = turns.open_channel()
-    config = settings.parse(sys.argv[1:])
+    config = flags.read_config(sys.argv[1:]).config
     strategy = experiment.prepare_devices(config)
     stop = preemption.StopRequest()
     setup = experiment.prepare_training(config, strategy, stop.variable)

@@ -20,9 +20,10 @@ import tempfile
 import time
 from collections.abc import Sequence
 
-from tests.benchmarks import encoder_weights, report, settings, turns
+from tests.benchmarks import encoder_weights, report, turns
 from trainer import config as config_lib
 from trainer import errors
+from trainer import flags as flags_lib
 
 _SEGLOOP, _FIT = "segloop", "model.fit"
 _MARKS = {_SEGLOOP: "Step 1/1: loss", _FIT: "The first step is done."}
@@ -74,7 +75,7 @@ def _measure(arguments: argparse.Namespace, folder: pathlib.Path) -> dict:
         "--log_steps=1",
         "--summary_images=0",
     ]
-    config = settings.parse([*flags, "--model_dir=unused"])
+    config = flags_lib.read_config([*flags, "--model_dir=unused"]).config
     if not arguments.encoder_weights:
         encoder_weights.write_in_process(pathlib.Path(weights))
     machine = report.describe_machine()

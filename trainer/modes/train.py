@@ -1,7 +1,5 @@
 """`--mode=train` and `--mode=train_and_evaluate`."""
 
-import pathlib
-
 import tensorflow as tf
 from absl import logging
 
@@ -14,6 +12,7 @@ from trainer import (
     memory,
     model_dir,
     preemption,
+    run_settings,
     scoring,
     stall,
     summaries,
@@ -82,7 +81,7 @@ def _train(config, setup, checkpointer, stop, is_resumed, is_chief) -> None:
         config.train.batch_size,
     )
     if is_chief:
-        _write_settings(config)
+        run_settings.write(config.run.model_dir, config)
         # What a killed process wrote after its last save is about to be written again.
         last_evaluation = saved.step if saved.is_evaluated else saved.step - 1
         last_steps = {"train": saved.step, "eval": last_evaluation}
@@ -105,13 +104,6 @@ def _train(config, setup, checkpointer, stop, is_resumed, is_chief) -> None:
     ):
         loop.run(setup, checkpointer, writer, stop)
     writer.close()
-
-
-def _write_settings(config: config_lib.Config) -> None:
-    """Writes the settings of the run as JSON, and as the flagfile that repeats it."""
-    folder = pathlib.Path(config.run.model_dir)
-    (folder / "config.json").write_text(config.to_json())
-    (folder / "config.flags").write_text(config.to_flagfile())
 
 
 def _print_report(config: config_lib.Config, setup: experiment.TrainSetup) -> None:

@@ -1,0 +1,189 @@
+"""What was typed counts before flagfiles, and these before the folder of a run."""
+
+import pytest
+
+from trainer import config, errors
+from trainer.settings import layers
+
+
+@pytest.fixture(autouse=True)
+def _keep_globals():
+    """Replaces that of conftest: nothing here touches Keras, and it takes 0.2 s."""
+
+
+def _no_run(model_dir):
+    raise AssertionError("The settings of a run were read.")
+
+
+def _resolve(typed=None, files=None, run=None, mode="train_and_evaluate"):
+    """Resolves settings; those of a run are taken with `mode="evaluate"`."""
+    read_run = _no_run
+    if run is not None:
+        mode = "evaluate"
+        saved = config.from_dict({"model_dir": "x", **run}).saved()
+        values = {n: tuple(v) if isinstance(v, list) else v for n, v in saved.items()}
+        read_run = lambda model_dir: values  # noqa: E731
+    typed = {"model_dir": "runs/a", "mode": mode, **(typed or {})}
+    made, remarks = layers.resolve(typed, files or {}, read_run)
+    return made, remarks
+
+
+@pytest.mark.parametrize(
+    ("files", "typed", "expected"),
+    [
+        ({"train_epochs": 3}, {"train_steps": 7}, (None, 7)),
+        ({"train_steps": 7}, {"train_epochs": 3}, (3, None)),
+        ({"train_epochs": 0, "train_steps": 7}, {"train_epochs": 3}, (3, None)),
+        ({"train_epochs": 3}, {"train_epochs": 0, "train_steps": 7}, (0, 7)),
+    ],
+)
+def test_typed_length_replaces_that_of_a_flagfile(files, typed, expected):
+    train = _resolve(typed, files)[0].train
+    assert (train.train_epochs, train.train_steps) == expected
+
+
+def test_two_lengths_in_one_place_contradict_each_other():
+    with pytest.raises(errors.ConfigError, match="--train_epochs=3 and --train_steps"):
+        _resolve({"train_epochs": 3, "train_steps": 7})
+
+
+@pytest.mark.parametrize(
+    ("typed", "message"),
+    [
+        ({"momentum": 0.8}, "--momentum=0.8: .*only with --optimizer=sgd, and here is"),
+        ({"momentum": 0.9}, "--momentum=0.9: .*leave it out"),
+        ({"polynomial_power": 0.9}, "--polynomial_power=0.9: .*lr_schedule=polynomial"),
+        ({"cache_dir": "/c"}, "--cache_dir=/c: .*only with --cache=disk"),
+        ({"data_dir": "d"}, "--data_dir=d: .*only with --dataset=folder or tfds"),
+        ({"checkpoint": "best"}, "--checkpoint=best: .*only with --mode=evaluate"),
+        ({"against": "fit"}, "--against=fit: .*only with --mode=benchmark"),
+        ({"encoder_bn_momentum": 0.9}, "--encoder_bn_momentum=0.9: .*freeze_encoder"),
+        ({"max_bad_examples": 3}, "--max_bad_examples=3: .*on_bad_example=replace"),
+        ({"startup_timeout": 3}, "--startup_timeout=3: .*multi_worker_mirrored"),
+    ],
+)
+def test_typed_setting_without_a_meaning_is_refused(typed, message):
+    with pytest.raises(errors.ConfigError, match=message):
+        _resolve(typed)
+
+
+def test_typed_setting_that_asks_for_nothing_is_not_refused():
+    assert _resolve({"weight_decay": 0.0, "eval_native_size": False})[1] == []
+
+
+def test_flagfile_of_all_settings_is_taken_without_a_word():
+    files = config.from_dict({"model_dir": "x"}).as_dict()
+    assert _resolve(files=files) == (_resolve()[0], [])
+
+
+def test_setting_of_a_flagfile_that_loses_its_meaning_is_left_out():
+    files = {"optimizer": "sgd", "momentum": 0.8}
+    made, remarks = _resolve({"optimizer": "adam"}, files)
+    assert made.optimizer.momentum == 0.9
+    assert remarks == []
+
+
+def test_setting_of_a_flagfile_that_has_no_meaning_there_is_said():
+    made, remarks = _resolve(files={"momentum": 0.8})
+    assert made.optimizer.momentum == 0.9
+    assert remarks == [
+        "--momentum=0.8 of the flagfile does not count: it has a meaning only with "
+        "--optimizer=sgd, and here is --optimizer=adam."
+    ]
+
+
+def test_what_needs_a_setting_without_a_meaning_goes_with_it():
+    # Colours need a folder; with them gone, an offset has a meaning again.
+    files = {"dataset": "folder", "data_dir": "d", "label_colors": "voc"}
+    made, _ = _resolve({"dataset": "synthetic", "label_offset": 1}, files)
+    assert (made.data.label_colors, made.data.label_offset) == ("", 1)
+    assert made.data.data_dir == ""
+
+
+def test_mode_that_has_no_use_for_a_typed_setting_says_so():
+    _, remarks = _resolve(
+        {"learning_rate": 1e-4, "encoder": "mobilenet_v2"}, mode="doctor"
+    )
+    assert remarks == ["--mode=doctor does not use --learning_rate, --encoder."]
+
+
+_RUN = {
+    "dataset": "folder",
+    "data_dir": "/photos",
+    "label_map": "map.csv",
+    "ignore_label": 0,
+    "encoder_alpha": 0.35,
+    "image_size": (64, 64),
+    "num_gpus": 4,
+    "optimizer": "sgd",
+    "momentum": 0.8,
+}
+
+
+def test_evaluating_takes_the_settings_of_the_run_but_for_the_devices():
+    made, remarks = _resolve(run=_RUN)
+    assert made.model.encoder_alpha == 0.35
+    assert made.data.label_map == "map.csv"
+    assert made.data.image_size == (64, 64)
+    assert made.runtime.num_gpus == -1
+    assert remarks == []
+
+
+def test_typed_settings_win_over_flagfiles_and_these_over_the_run():
+    files = {"batch_size": 8, "image_size": (96, 96)}
+    made, _ = _resolve({"batch_size": 4}, files, run={**_RUN, "batch_size": 32})
+    assert (made.train.batch_size, made.data.image_size) == (4, (96, 96))
+
+
+def test_the_same_data_may_lie_elsewhere():
+    made, remarks = _resolve({"data_dir": "/moved"}, run=_RUN)
+    assert (made.data.data_dir, made.data.label_map) == ("/moved", "map.csv")
+    assert (made.data.dataset, remarks) == ("folder", [])
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [{"dataset": "tfds:pets"}, {"dataset": "folder", "data_dir": "/others"}],
+)
+def test_other_data_has_nothing_of_the_labels_of_the_run(typed):
+    made, remarks = _resolve(typed, run=_RUN)
+    assert made.data.dataset == typed["dataset"]
+    assert made.data.data_dir == typed.get("data_dir", "")
+    assert (made.data.label_map, made.data.ignore_label) == ("", 255)
+    assert made.data.image_size == (64, 64)
+    (remark,) = remarks
+    assert "whose --label_map, --ignore_label do not count for it" in remark
+
+
+def test_training_does_not_look_into_the_folder():
+    _resolve({"seed": 3})
+
+
+def test_architecture_must_be_that_of_the_run():
+    made, _ = _resolve({"encoder_alpha": 0.5}, run=_RUN)
+    trained = config.from_dict({"model_dir": "x", **_RUN}).identity()
+    message = "--encoder_alpha=0.5: the model in runs/a was trained with .*=0.35"
+    with pytest.raises(errors.ConfigError, match=message):
+        layers.check_trained_with(made, trained, "runs/a")
+
+
+def test_another_image_size_is_said():
+    made, _ = _resolve({"image_size": (96, 96)}, run=_RUN)
+    trained = config.from_dict({"model_dir": "x", **_RUN}).identity()
+    assert layers.check_trained_with(made, trained, "runs/a") == [
+        "Trained with --image_size=64,64, used with --image_size=96,96."
+    ]
+
+
+def test_averages_that_a_run_did_not_keep_are_refused():
+    made, _ = _resolve({"ema_decay": 0.9}, run=_RUN)
+    trained = config.from_dict({"model_dir": "x", **_RUN}).identity()
+    with pytest.raises(errors.ConfigError, match="kept no averages of its weights"):
+        layers.check_trained_with(made, trained, "runs/a")
+
+
+def test_identity_of_an_older_run_is_completed(monkeypatch):
+    made, _ = _resolve(run=_RUN)
+    trained = config.from_dict({"model_dir": "x", **_RUN}).identity()
+    del trained["encoder"]
+    assert layers.check_trained_with(made, trained, "runs/a") == []

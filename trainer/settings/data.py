@@ -1,0 +1,243 @@
+"""Which examples, and how they are read."""
+
+import dataclasses
+import os
+
+from data import schema
+from trainer.settings import fields
+
+ENCODER_STRIDE = 32
+"""The deepest features have 1/32 of the input's height and width."""
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig(fields.Section):
+    """Which examples, and how they become uint8 arrays."""
+
+    dataset: str = fields.setting(
+        "synthetic",
+        "synthetic; folder: the images and masks in --data_dir; or "
+        "tfds:NAME[/CONFIG][:VERSION], e.g. tfds:oxford_iiit_pet.",
+        identity=True,
+        describes_data=True,
+    )
+    data_dir: str = fields.setting(
+        "",
+        "Folder of your images and masks, or that holds the TFDS data sets; empty: "
+        "TFDS's own default.",
+        only_with={"dataset": ("folder", "tfds")},
+        describes_data=True,
+    )
+    # What the next five say is part of the fingerprint of the examples, and with it
+    # of the run's identity; the paths themselves may change.
+    images: str = fields.setting(
+        "",
+        "Pattern of the images of --dataset=folder, e.g. 'photos/**/*.jpg', from "
+        "--data_dir on; {split} stands for the split. Empty: a known layout.",
+        only_with={"dataset": ("folder",)},
+        describes_data=True,
+    )
+    masks: str = fields.setting(
+        "",
+        "Pattern of the masks; what its wildcards stand for pairs the two.",
+        only_with={"dataset": ("folder",)},
+        describes_data=True,
+    )
+    label_colors: str = fields.setting(
+        "",
+        "Classes of coloured masks: a CSV file (name,r,g,b) or a JSON file, or voc, "
+        "cityscapes, camvid.",
+        only_with={"dataset": ("folder", "tfds")},
+        describes_data=True,
+    )
+    label_map: str = fields.setting(
+        "",
+        "CSV or JSON file that merges and drops classes: old mask value or class "
+        "name, new class name or ignore.",
+        describes_data=True,
+    )
+    train_fraction: float | None = fields.setting(
+        None,
+        "Share of a folder without splits to train on, by a hash of each file's stem "
+        "and --seed; the rest is for evaluation.",
+        minimum=0.0,
+        maximum=1.0,
+        identity=True,
+        only_with={"dataset": ("folder",)},
+        describes_data=True,
+    )
+    train_split: str = fields.setting(
+        "",
+        "Split to train on; empty: train.",
+        identity=True,
+        describes_data=True,
+        unused_by=("evaluate",),
+    )
+    eval_split: str = fields.setting(
+        "",
+        "Split to evaluate on; empty: the data set's validation or test split.",
+        describes_data=True,
+        unused_by=("train",),
+    )
+    image_key: str = fields.setting(
+        "image",
+        "TFDS feature that holds the image.",
+        only_with={"dataset": ("tfds",)},
+        describes_data=True,
+    )
+    label_key: str = fields.setting(
+        "segmentation_mask",
+        "TFDS feature that holds the mask.",
+        only_with={"dataset": ("tfds",)},
+        describes_data=True,
+    )
+    image_size: tuple[int, ...] = fields.setting(
+        (128,),
+        "Height[,width] that images are resized to; multiples of 32.",
+        minimum=ENCODER_STRIDE,
+        identity=True,
+        maximum=16384,
+    )
+    resize: str = fields.setting(
+        "stretch",
+        "How images come to --image_size: stretch each side by itself; pad: keep the "
+        "aspect ratio, and ignore what is left over; crop: keep it, and cut the middle "
+        "out.",
+        choices=("stretch", "pad", "crop"),
+        identity=True,
+    )
+    eval_native_size: bool = fields.setting(
+        False,
+        "Score each evaluation example at the size that its mask has on disk, the "
+        "logits interpolated, rather than at --image_size.",
+        only_with={"resize": ("stretch", "pad")},
+        unused_by=("train", "doctor"),
+    )
+    num_classes: int | None = fields.setting(
+        None,
+        "Number of classes, the ignored label not counted; default: the data set's.",
+        minimum=2,
+        maximum=schema.MAX_CLASSES,
+        identity=True,
+        describes_data=True,
+        replaces=("class_names",),
+    )
+    class_names: tuple[str, ...] | None = fields.setting(
+        None,
+        "Comma-separated name of each class, or a file with one name a line; default: "
+        "the data set's, else class_0, class_1, ...",
+        identity=True,
+        describes_data=True,
+        replaces=("num_classes",),
+    )
+    label_offset: int | None = fields.setting(
+        None,
+        "Number added to each mask value to get the class index, e.g. -1 for masks "
+        "that count from 1; default: the data set's.",
+        minimum=-255,
+        maximum=255,
+        identity=True,
+        only_with={"label_colors": ("",)},
+        describes_data=True,
+    )
+    ignore_label: int = fields.setting(
+        schema.IGNORE_LABEL,
+        "Value in the masks, as they are on disk, of pixels to leave out of loss and "
+        "scores.",
+        minimum=0,
+        maximum=65535,
+        identity=True,
+        only_with={"label_colors": ("",)},
+        describes_data=True,
+    )
+    on_bad_example: str = fields.setting(
+        "stop",
+        "What becomes of an example whose files cannot be used: stop the run and name "
+        "them, or replace it by one with all pixels ignored, with a warning.",
+        choices=("stop", "replace"),
+        unused_by=("doctor",),
+    )
+    max_bad_examples: int = fields.setting(
+        10,
+        "How many examples of a split --on_bad_example=replace may replace.",
+        minimum=0,
+        only_with={"on_bad_example": ("replace",)},
+        maximum=10**9,
+    )
+    cache: str = fields.setting(
+        "memory",
+        "Where decoded examples are kept: in memory (decoded at each start), on disk "
+        "(memory-mapped, decoded once), on each device (decoded at each start; the "
+        "host sends ids alone), or none: files are read for each batch.",
+        choices=("memory", "disk", "device", "none"),
+        unused_by=("doctor",),
+    )
+    cache_dir: str = fields.setting(
+        "",
+        "Folder of the disk cache; empty: $XDG_CACHE_HOME/segloop.",
+        only_with={"cache": ("disk",)},
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        kind, _, name = self.dataset.partition(":")
+        if self.dataset not in ("synthetic", "folder") and not (
+            kind == "tfds" and name
+        ):
+            fields.reject("dataset", self.dataset, "use synthetic, folder or tfds:NAME")
+        self._check_folder()
+        if len(self.image_size) not in (1, 2):
+            fields.reject("image_size", self.image_size, "give HEIGHT or HEIGHT,WIDTH")
+        if len(self.image_size) == 1:
+            object.__setattr__(self, "image_size", self.image_size * 2)
+        for side in self.image_size:
+            if side % ENCODER_STRIDE:
+                low = side - side % ENCODER_STRIDE
+                fields.reject(
+                    "image_size",
+                    self.image_size,
+                    f"the encoder halves the image five times, so each side must be "
+                    f"a multiple of {ENCODER_STRIDE}; use {low} or "
+                    f"{low + ENCODER_STRIDE} for {side}",
+                )
+        if self.class_names is not None:
+            self._check_class_names(self.class_names)
+
+    def _check_folder(self) -> None:
+        if self.dataset != "folder":
+            return
+        if bool(self.images) != bool(self.masks):
+            fields.reject(
+                "images", self.images, "give --images and --masks, or neither"
+            )
+        if ("{split}" in self.images) != ("{split}" in self.masks):
+            fields.reject(
+                "images", self.images, "--masks must have {split} if this has"
+            )
+        if not self.data_dir and not (
+            os.path.isabs(self.images) and os.path.isabs(self.masks)
+        ):
+            fields.reject("dataset", self.dataset, "name the folder with --data_dir")
+        if self.train_fraction in (0.0, 1.0):
+            fields.reject(
+                "train_fraction",
+                self.train_fraction,
+                "must leave something for both sides, e.g. 0.8",
+            )
+
+    def _check_class_names(self, names: tuple[str, ...]) -> None:
+        if len(names) == 1 and os.path.isfile(names[0]):
+            return  # Names to be read where the data set is.
+        if len(set(names)) != len(names) or not all(names):
+            fields.reject("class_names", names, "give each class a name of its own")
+        if not 2 <= len(names) <= schema.MAX_CLASSES:
+            fields.reject(
+                "class_names", names, f"name 2 to {schema.MAX_CLASSES} classes"
+            )
+        if self.num_classes is not None and len(names) != self.num_classes:
+            fields.reject(
+                "class_names",
+                names,
+                f"these are {len(names)} names, but --num_classes={self.num_classes}; "
+                "make the two agree or leave --num_classes out",
+            )

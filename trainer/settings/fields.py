@@ -1,0 +1,151 @@
+"""How a setting describes itself, and the checks that follow from that alone."""
+
+import dataclasses
+import math
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+from trainer import errors
+
+_AS_DEFAULT = object()
+
+
+def setting(
+    default: Any,
+    help_text: str,
+    *,
+    choices: tuple[str, ...] | None = None,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    identity: bool = False,
+    legacy: Any = _AS_DEFAULT,
+    only_with: Mapping[str, tuple] | None = None,
+    replaces: tuple[str, ...] = (),
+    shapes_model: bool = False,
+    describes_data: bool = False,
+    is_saved: bool = True,
+    is_local: bool = False,
+    unused_by: tuple[str, ...] = (),
+) -> Any:
+    """Makes a dataclass field with what a flag and the checks need to know.
+
+    Args:
+      default: the value where the flag is not given; None means "derived".
+      help_text: one line for `--help`.
+      choices: the values allowed.
+      minimum: the least number allowed.
+      maximum: the greatest number allowed.
+      identity: a model dir belongs to one value of this; see `Config.identity`.
+      legacy: what a run had that was started before there was this setting, if that is
+        another value than the default.
+      only_with: other settings, and the values of each with which this one has a
+        meaning. A value `tfds` stands for `tfds:NAME`, too.
+      replaces: settings of less weight, in a flagfile for instance, that this one
+        overrules where it is given.
+      shapes_model: whether weights trained with one value fit no other.
+      describes_data: whether it says where examples lie and what their masks mean, and
+        so has no bearing on other data.
+      is_saved: whether it is a property of the run rather than of one command.
+      is_local: whether it is about the machine, and so no matter of the trained model.
+      unused_by: the modes that have no use for it.
+    """
+    metadata = {
+        "help": help_text,
+        "choices": choices,
+        "minimum": minimum,
+        "maximum": maximum,
+        "identity": identity,
+        "legacy": default if legacy is _AS_DEFAULT else legacy,
+        "only_with": only_with or {},
+        "replaces": replaces,
+        "shapes_model": shapes_model,
+        "describes_data": describes_data,
+        "is_saved": is_saved,
+        "is_local": is_local,
+        "unused_by": unused_by,
+    }
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclasses.dataclass(frozen=True)
+class Section:
+    """A group of settings, each checked by itself against its metadata."""
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if value is None:
+                continue
+            choices = field.metadata["choices"]
+            if choices and value not in choices:
+                reject(field.name, value, f"use one of {', '.join(choices)}")
+            values = value if isinstance(value, tuple) else (value,)
+            for item in values:
+                if isinstance(item, float) and not math.isfinite(item):
+                    reject(field.name, value, "must be finite")
+                minimum, maximum = field.metadata["minimum"], field.metadata["maximum"]
+                if minimum is not None and not item >= minimum:
+                    reject(field.name, value, f"must be at least {minimum}")
+                if maximum is not None and not item <= maximum:
+                    reject(field.name, value, f"must be at most {maximum}")
+
+
+def reject(name: str, value: Any, rule: str) -> typing.NoReturn:
+    """Raises the error of a value that breaks a rule.
+
+    Raises:
+      errors.ConfigError: always.
+    """
+    raise errors.ConfigError(f"--{name}={format_value(value)}: {rule}.")
+
+
+def unmet_condition(field: dataclasses.Field, values: Mapping[str, Any]) -> str:
+    """Returns what a setting would need to have a meaning; nothing if it has one.
+
+    Args:
+      field: the setting.
+      values: all settings by name.
+    """
+    for name, allowed in field.metadata["only_with"].items():
+        value = values[name]
+        kind = value.partition(":")[0] if isinstance(value, str) else value
+        if kind not in allowed:
+            return _describe_condition(name, allowed, value)
+    return ""
+
+
+def _describe_condition(name: str, allowed: tuple, value: Any) -> str:
+    if allowed == ("",):
+        return f"it has no meaning beside --{name}={format_value(value)}"
+    needed = " or ".join(format_value(item) for item in allowed)
+    return (
+        f"it has a meaning only with --{name}={needed}, and here is "
+        f"--{name}={format_value(value)}"
+    )
+
+
+def is_off(value: Any) -> bool:
+    """Tells whether a value asks for nothing, so that it cannot be ignored."""
+    # The number 0 may be one like others: a mask value, a seed.
+    return not value and type(value) is not int
+
+
+def format_value(value: Any) -> str:
+    """Formats a setting as a user would type it after `--name=`."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return ",".join(str(item) for item in value)
+    return str(value)
+
+
+def value_type(field: dataclasses.Field) -> tuple[type, bool]:
+    """Returns the scalar type of a setting, and whether it is a list of them."""
+    annotation = field.type
+    if isinstance(annotation, types.UnionType):
+        annotation = typing.get_args(annotation)[0]
+    if typing.get_origin(annotation) is tuple:
+        return typing.get_args(annotation)[0], True
+    return annotation, False

@@ -1,0 +1,184 @@
+"""Which settings count where several places give them.
+
+What was typed counts before what flagfiles say, wherever they stand on the line, and
+that before what the folder of a trained run says. A setting that loses its meaning by
+one of more weight is left out: a flagfile's `--momentum` where `--optimizer=adam` was
+typed. Only what somebody typed is refused for it.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from trainer import config as config_lib
+from trainer import errors, modes
+from trainer.settings import fields
+
+
+class Resolved(NamedTuple):
+    """The settings that count.
+
+    Attributes:
+      config: all of them.
+      remarks: sentences on what was given and does not count.
+    """
+
+    config: config_lib.Config
+    remarks: list[str]
+
+
+def resolve(
+    typed: Mapping[str, Any],
+    from_files: Mapping[str, Any],
+    read_run: Callable[[str], Mapping[str, Any]],
+) -> Resolved:
+    """Makes the settings of what was typed, flagfiles and, if need be, a run's folder.
+
+    Args:
+      typed: settings by name, of the command line itself.
+      from_files: settings by name, of flagfiles.
+      read_run: reads the settings of the run in a model dir; for modes that use one.
+
+    Raises:
+      errors.ConfigError: if a value or a combination cannot work.
+      errors.RunError: of `read_run`.
+    """
+    defaults = {f.name: f.default for f in config_lib.fields_by_name().values()}
+    given = {**from_files, **typed}
+    mode = given.get("mode", defaults["mode"])
+    remarks, of_run = [], {}
+    # An unknown mode, or no model dir, is an error of the settings below.
+    if mode in modes.MODES and modes.MODES[mode].uses_run and given.get("model_dir"):
+        of_run = _take_over(read_run(given["model_dir"]), given, remarks)
+    layers = _Layers(defaults, remarks)
+    layers.add(of_run)
+    layers.add(from_files, is_from_files=True)
+    layers.add(typed, is_typed=True)
+    config = config_lib.from_dict(layers.values)
+    unused = [
+        f"--{name}"
+        for name in typed
+        if mode in config_lib.fields_by_name()[name].metadata["unused_by"]
+        and not fields.is_off(typed[name])
+    ]
+    if unused:
+        remarks.append(f"--mode={mode} does not use {', '.join(unused)}.")
+    return Resolved(config, remarks)
+
+
+def _take_over(
+    saved: Mapping[str, Any], given: Mapping[str, Any], remarks: list[str]
+) -> dict[str, Any]:
+    """Returns the settings of a run that count for what it is to be used on now."""
+    settings = config_lib.fields_by_name()
+    values = {n: v for n, v in saved.items() if not settings[n].metadata["is_local"]}
+    dataset = given.get("dataset", values.get("dataset"))
+    is_other_data = dataset != values.get("dataset") or (
+        "dataset" in given and "data_dir" in given
+    )
+    if not is_other_data:
+        return values
+    dropped = [
+        name
+        for name in values
+        if settings[name].metadata["describes_data"]
+        and name not in ("dataset", "data_dir", *given)
+        and values[name] != settings[name].default
+    ]
+    if dropped:
+        names = ", ".join(f"--{name}" for name in dropped)
+        remarks.append(
+            f"--dataset={dataset} is other data than that of the run, whose {names} "
+            f"{'do' if len(dropped) > 1 else 'does'} not count for it."
+        )
+    return {
+        n: v for n, v in values.items() if not settings[n].metadata["describes_data"]
+    }
+
+
+class _Layers:
+    """Settings, given again and again by places of growing weight."""
+
+    def __init__(self, defaults: Mapping[str, Any], remarks: list[str]):
+        self.values: dict[str, Any] = {}
+        self._defaults = defaults
+        self._remarks = remarks
+        self._settings = config_lib.fields_by_name()
+
+    def add(
+        self,
+        layer: Mapping[str, Any],
+        *,
+        is_from_files: bool = False,
+        is_typed: bool = False,
+    ) -> None:
+        """Adds settings of more weight than all so far."""
+        for name in layer:
+            for other in self._settings[name].metadata["replaces"]:
+                if other not in layer and layer[name]:
+                    self.values.pop(other, None)
+        self.values.update(layer)
+        while meaningless := self._find_meaningless():
+            # One of less weight goes first: others may get their meaning by that.
+            older = [name for name in meaningless if name not in layer]
+            for name in older or meaningless:
+                value = self.values.pop(name)
+                if name not in layer or fields.is_off(value):
+                    continue
+                if is_typed:
+                    fields.reject(name, value, f"{meaningless[name]}; leave it out")
+                # A flagfile of all settings has the defaults, too.
+                if is_from_files and value != self._defaults[name]:
+                    self._remarks.append(
+                        f"--{name}={fields.format_value(value)} of the flagfile does "
+                        f"not count: {meaningless[name]}."
+                    )
+
+    def _find_meaningless(self) -> dict[str, str]:
+        """Returns the condition that each setting without a meaning breaks."""
+        complete = {**self._defaults, **self.values}
+        conditions = {
+            name: fields.unmet_condition(self._settings[name], complete)
+            for name in self.values
+        }
+        return {name: text for name, text in conditions.items() if text}
+
+
+def check_trained_with(
+    config: config_lib.Config, trained: Mapping[str, Any], model_dir: str
+) -> list[str]:
+    """Compares settings with those that a model was trained with.
+
+    Args:
+      config: the settings to use the model with.
+      trained: the identity of the run, as its checkpoints hold it.
+      model_dir: the folder of the run.
+
+    Returns:
+      Sentences on differences in what the model is shown.
+
+    Raises:
+      errors.ConfigError: if the weights do not fit these settings.
+    """
+    trained = {**config_lib.legacy_values(), **trained}
+    present = config.identity()
+    remarks = []
+    for name, field in config_lib.fields_by_name().items():
+        if name not in present or present[name] == trained[name]:
+            continue
+        was, value = (
+            fields.format_value(tuple(v) if isinstance(v, list) else v)
+            for v in (trained[name], present[name])
+        )
+        if field.metadata["shapes_model"]:
+            raise errors.ConfigError(
+                f"--{name}={value}: the model in {model_dir} was trained with "
+                f"--{name}={was}, and its weights fit no other; leave the flag out."
+            )
+        if name in ("image_size", "resize"):
+            remarks.append(f"Trained with --{name}={was}, used with --{name}={value}.")
+    if config.train.ema_decay and not trained["ema_decay"]:
+        raise errors.ConfigError(
+            f"--ema_decay={config.train.ema_decay}: the run in {model_dir} kept no "
+            "averages of its weights; leave the flag out."
+        )
+    return remarks

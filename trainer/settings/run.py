@@ -1,0 +1,44 @@
+"""What to do, and where to keep it."""
+
+import dataclasses
+
+from trainer import modes
+from trainer.settings import fields
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig(fields.Section):
+    """What to do, where to keep it, and how repeatable it must be."""
+
+    mode: str = fields.setting(
+        "train_and_evaluate",
+        "What to do; doctor looks through the data set, trains nothing, and tells what "
+        "is wrong and what mends it.",
+        choices=tuple(modes.MODES),
+        is_saved=False,
+    )
+    model_dir: str = fields.setting(
+        "",
+        "Folder of the run: settings, checkpoints, TensorBoard data, pictures.",
+        is_saved=False,
+    )
+    checkpoint: str = fields.setting(
+        "last",
+        "What --mode=evaluate restores: last, best, or a checkpoint's folder.",
+        is_saved=False,
+        only_with={"mode": ("evaluate",)},
+    )
+    seed: int = fields.setting(
+        0,
+        "Seed of initial weights, data order, augmentation and dropout.",
+        minimum=0,
+        maximum=2**31 - 1,
+        identity=True,
+    )
+    deterministic: bool = fields.setting(
+        False,
+        "Use only deterministic kernels, so that two runs agree bit for bit (slower "
+        "on GPUs). The data order is exact with and without it.",
+        is_local=True,
+        unused_by=("doctor",),
+    )

@@ -1,0 +1,66 @@
+"""On which devices, and in which number format."""
+
+import dataclasses
+
+from trainer.settings import fields
+
+MAX_SECS = 7 * 24 * 3600
+"""A week."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RuntimeConfig(fields.Section):
+    """On which devices, and in which number format."""
+
+    distribution_strategy: str = fields.setting(
+        "mirrored",
+        "mirrored: all GPUs of this host (the CPU if there are none); one_device; "
+        "multi_worker_mirrored: all hosts in TF_CONFIG.",
+        choices=("mirrored", "one_device", "multi_worker_mirrored"),
+        is_local=True,
+    )
+    num_gpus: int = fields.setting(
+        -1,
+        "GPUs to use on this host; -1: all, 0: the CPU.",
+        minimum=-1,
+        maximum=1024,
+        is_local=True,
+    )
+    virtual_devices: int = fields.setting(
+        0,
+        "Split the CPU, or the one GPU, into this many logical devices, to try "
+        "distribution on one machine; 0: leave it whole.",
+        minimum=0,
+        maximum=64,
+        is_local=True,
+    )
+    mixed_precision: str = fields.setting(
+        "auto",
+        "Number format of activations and gradients; weights, logits and loss stay "
+        "float32. auto: bfloat16 or float16, whichever the GPUs compute fast, and "
+        "float32 on CPUs.",
+        choices=("auto", "float32", "bfloat16", "float16"),
+        unused_by=("doctor",),
+    )
+    startup_timeout: int = fields.setting(
+        300,
+        "Seconds to wait for the other workers at the start.",
+        minimum=1,
+        maximum=MAX_SECS,
+        is_local=True,
+        only_with={"distribution_strategy": ("multi_worker_mirrored",)},
+    )
+    stall_timeout: int = fields.setting(
+        1800,
+        "Seconds without a step, a save or a batch of evaluation after which the run "
+        "ends with the stacks of its threads; 0: never.",
+        minimum=0,
+        maximum=MAX_SECS,
+        is_local=True,
+    )
+    enable_xla: bool = fields.setting(
+        False,
+        "Compile forward and backward pass with XLA; one replica only.",
+        is_local=True,
+        unused_by=("evaluate", "doctor"),
+    )

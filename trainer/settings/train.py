@@ -1,0 +1,132 @@
+"""How long to train, and what happens how often."""
+
+import dataclasses
+import math
+
+from trainer import errors
+from trainer.settings import fields
+
+DEFAULT_TRAIN_EPOCHS = 20
+
+MAX_STEPS = 10**8
+"""Three years of a step a second; a greater number is a slip of the keyboard."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig(fields.Section):
+    """How long to train, and what happens how often."""
+
+    batch_size: int = fields.setting(
+        64,
+        "Examples in a step, over all replicas.",
+        minimum=1,
+        identity=True,
+        maximum=65536,
+    )
+    train_epochs: int | None = fields.setting(
+        None,
+        f"Passes over the training split; default: {DEFAULT_TRAIN_EPOCHS}, unless "
+        "--train_steps is given.",
+        minimum=0,
+        maximum=100_000,
+        replaces=("train_steps",),
+        unused_by=("evaluate", "doctor"),
+    )
+    train_steps: int | None = fields.setting(
+        None,
+        "Steps to train, in place of --train_epochs.",
+        minimum=0,
+        maximum=MAX_STEPS,
+        replaces=("train_epochs",),
+        unused_by=("evaluate", "doctor"),
+    )
+    steps_per_loop: int = fields.setting(
+        20,
+        "Most steps that run on the device for one call from Python.",
+        minimum=1,
+        maximum=100_000,
+        unused_by=("doctor",),
+    )
+    epochs_between_evals: int = fields.setting(
+        1,
+        "Epochs from one evaluation, with a save, to the next.",
+        minimum=1,
+        maximum=100_000,
+        unused_by=("evaluate", "doctor"),
+    )
+    log_steps: int = fields.setting(
+        20,
+        "Steps from one log line and TensorBoard point to the next.",
+        minimum=1,
+        maximum=MAX_STEPS,
+        unused_by=("evaluate", "doctor"),
+    )
+    checkpoint_interval: int = fields.setting(
+        0,
+        "Steps from one save to the next, besides those at each evaluation; 0: none.",
+        minimum=0,
+        maximum=MAX_STEPS,
+        unused_by=("evaluate", "doctor"),
+    )
+    max_to_keep: int = fields.setting(
+        3,
+        "Newest checkpoints to keep, besides the best one.",
+        minimum=1,
+        maximum=10_000,
+        unused_by=("evaluate", "doctor"),
+    )
+    ema_decay: float = fields.setting(
+        0.0,
+        "Decay of the moving averages of the weights, which are then what is "
+        "evaluated, e.g. 0.999; 0: none.",
+        minimum=0.0,
+        maximum=0.999999,
+        identity=True,
+        unused_by=("doctor",),
+    )
+    class_weights: tuple[str, ...] = fields.setting(
+        (),
+        "Weights of the classes in the training loss: balanced (inverse of their "
+        "pixels in the training split), inverse_sqrt (of the square root of these), or "
+        "one number for each class; empty: all the same.",
+        unused_by=("evaluate",),
+    )
+    summary_images: int = fields.setting(
+        4,
+        "Evaluation examples shown as pictures in TensorBoard.",
+        minimum=0,
+        maximum=1000,
+        unused_by=("train", "evaluate", "doctor"),
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.train_epochs and self.train_steps:
+            raise errors.ConfigError(
+                f"--train_epochs={self.train_epochs} and "
+                f"--train_steps={self.train_steps} both say how long to train; set one "
+                "of them to 0."
+            )
+        if not self.train_epochs and not self.train_steps:
+            if self.train_epochs is not None or self.train_steps is not None:
+                raise errors.ConfigError(
+                    "--train_epochs and --train_steps leave nothing to train; give "
+                    "one of them, at least 1."
+                )
+            object.__setattr__(self, "train_epochs", DEFAULT_TRAIN_EPOCHS)
+        self._check_class_weights()
+
+    def _check_class_weights(self) -> None:
+        if self.class_weights in ((), ("balanced",), ("inverse_sqrt",)):
+            return
+        try:
+            numbers = [float(item) for item in self.class_weights]
+        except ValueError:
+            numbers = []
+        is_usable = all(math.isfinite(n) and n >= 0 for n in numbers) and any(numbers)
+        if not is_usable:
+            fields.reject(
+                "class_weights",
+                self.class_weights,
+                "use balanced, inverse_sqrt, or numbers from 0 on that are not all 0",
+            )
