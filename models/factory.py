@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import keras
 
-from models import encoders, layers, unet
+from models import encoders, layers, normalization, unet
 
 
 def build_model(
@@ -81,10 +81,15 @@ def _make_tensorflow_examples(
     try:
         from tensorflow_examples.models.pix2pix import pix2pix
     except ImportError as error:
+        if (error.name or "").partition(".")[0] != "tensorflow_examples":
+            raise ImportError(
+                f"the package tensorflow_examples cannot be imported ({error}); mend "
+                "that, or use pix2pix, which is the same block"
+            ) from error
         raise ImportError(
-            "the package tensorflow_examples is not installed. It is not on PyPI: run "
-            "`pip install 'segloop[examples]'` (from GitHub), or use pix2pix, which is "
-            "the same block"
+            "the package tensorflow_examples is not installed. It is not on PyPI: in a "
+            "clone of this repository run `pip install '.[examples]'`, which takes it "
+            "from GitHub, or use pix2pix, which is the same block"
         ) from error
 
     if dropout:
@@ -92,9 +97,13 @@ def _make_tensorflow_examples(
 
     def make_block(filters: int) -> Callable:
         block = pix2pix.upsample(filters, 3)
-        for layer in block.layers:
-            if isinstance(layer, keras.layers.BatchNormalization):
-                layer.synchronized = synchronized
+        if not isinstance(block, keras.Sequential):
+            raise ImportError(
+                "tensorflow_examples makes its block with another Keras than that of "
+                "this package; unset the environment variable TF_USE_LEGACY_KERAS"
+            )
+        if synchronized:
+            block = keras.Sequential([_synchronize(layer) for layer in block.layers])
 
         def join_and_upsample(features: list):
             if len(features) > 1:
@@ -104,6 +113,16 @@ def _make_tensorflow_examples(
         return join_and_upsample
 
     return make_block
+
+
+def _synchronize(layer: keras.layers.Layer) -> keras.layers.Layer:
+    """Returns a layer like the given one, whose batch norm is that of all replicas."""
+    if not isinstance(layer, keras.layers.BatchNormalization):
+        return layer
+    # This package's, since Keras' own takes minutes to trace on two replicas.
+    return normalization.BatchNormalization.from_config(
+        {**layer.get_config(), "synchronized": True}
+    )
 
 
 DECODERS = {

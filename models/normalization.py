@@ -45,17 +45,19 @@ class BatchNormalization(keras.layers.BatchNormalization):
         if self.is_inference(training):
             if self.is_folded:
                 return inputs
-        elif self._has_fused_kernel(inputs) and mask is None:
-            return self._normalize_fused(inputs)
+        elif mask is None and not self._has_renorm():
+            if self.synchronized and _has_several_replicas():
+                return self._normalize_over_replicas(inputs)
+            if self._has_fused_kernel(inputs):
+                return self._normalize_fused(inputs)
         return super().call(inputs, training=training, mask=mask)
+
+    def _has_renorm(self) -> bool:
+        return getattr(self, "renorm", False)  # Keras has it from version 3.13 on.
 
     def _has_fused_kernel(self, inputs) -> bool:
         return (
-            inputs.shape.rank == 4
-            and self._channels() == 3
-            and inputs.dtype != tf.float64
-            and not self.renorm
-            and not (self.synchronized and _has_several_replicas())
+            inputs.shape.rank == 4 and self.axis % 4 == 3 and inputs.dtype != tf.float64
         )
 
     def _normalize_fused(self, inputs):
@@ -73,28 +75,43 @@ class BatchNormalization(keras.layers.BatchNormalization):
         # The kernel gives the unbiased variance (over n - 1); Keras keeps the biased.
         count = tf.cast(tf.size(inputs) // num_channels, tf.float32)
         variance *= (count - 1) / count
-        for moving, value in (
-            (self.moving_mean, mean),
-            (self.moving_variance, variance),
-        ):
-            moving.assign(moving * self.momentum + value * (1.0 - self.momentum))
+        self._move_statistics(mean, variance)
         return outputs
 
-    def _moments(self, inputs, mask):
-        """Returns mean and variance, float32 [channels], of the inputs of a step."""
-        if not self.synchronized or not _has_several_replicas():
-            return super()._moments(inputs, mask)
-        if inputs.dtype in (tf.float16, tf.bfloat16):
-            inputs = tf.cast(inputs, tf.float32)
-        axes = [axis for axis in range(inputs.shape.rank) if axis != self._channels()]
+    def _normalize_over_replicas(self, inputs):
+        """Normalizes by the statistics of all replicas and moves the moving ones."""
+        outputs = inputs
+        if outputs.dtype in (tf.float16, tf.bfloat16):
+            outputs = tf.cast(outputs, tf.float32)
+        mean, variance = self._moments_over_replicas(outputs)
+        self._move_statistics(mean, variance)
+        outputs = keras.ops.batch_normalization(
+            outputs,
+            mean,
+            variance,
+            axis=self.axis,
+            offset=self.beta if self.center else None,
+            scale=self.gamma if self.scale else None,
+            epsilon=self.epsilon,
+        )
+        return tf.cast(outputs, inputs.dtype)
+
+    def _moments_over_replicas(self, inputs) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns mean and variance, each [channels], of all replicas together."""
+        channels = self.axis % inputs.shape.rank
+        axes = [axis for axis in range(inputs.shape.rank) if axis != channels]
         mean, variance = tf.nn.moments(inputs, axes)
         local = tf.stack([mean, variance, tf.square(mean)])  # [3, channels]
         num_replicas = tf.distribute.get_replica_context().num_replicas_in_sync
         mean, variance, square = tf.unstack(sum_over_replicas(local) / num_replicas)
         return mean, variance + tf.maximum(square - tf.square(mean), 0)
 
-    def _channels(self) -> int:
-        return self.axis % 4
+    def _move_statistics(self, mean: tf.Tensor, variance: tf.Tensor) -> None:
+        for moving, value in (
+            (self.moving_mean, mean),
+            (self.moving_variance, variance),
+        ):
+            moving.assign(moving * self.momentum + value * (1.0 - self.momentum))
 
 
 @contextlib.contextmanager
@@ -110,11 +127,7 @@ def limited_momentum(model: keras.Model, limit: tf.Tensor) -> Iterator[None]:
       model: a built model; norms that are not trainable keep all, so they are left out.
       limit: floating-point scalar in [0, 1].
     """
-    norms = [
-        layer
-        for layer in model._flatten_layers()
-        if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
-    ]
+    norms = [norm for norm in _find_norms(model) if norm.trainable]
     own = [norm.momentum for norm in norms]
     # In the type that Keras computes in; one tensor for all layers of one momentum.
     dtypes = [
@@ -133,6 +146,18 @@ def limited_momentum(model: keras.Model, limit: tf.Tensor) -> Iterator[None]:
     finally:
         for norm, momentum in zip(norms, own, strict=True):
             norm.momentum = momentum
+
+
+def _find_norms(
+    layer: keras.layers.Layer,
+) -> Iterator[keras.layers.BatchNormalization]:
+    """Yields the batch norms in a model, those inside of layers too."""
+    if isinstance(layer, keras.layers.BatchNormalization):
+        yield layer
+    parts = layer.layers if isinstance(layer, keras.Model) else vars(layer).values()
+    for part in parts:
+        if isinstance(part, keras.layers.Layer):
+            yield from _find_norms(part)
 
 
 @tf.custom_gradient

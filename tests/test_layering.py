@@ -36,6 +36,7 @@ _LIGHT_MODULES = (
     "trainer/files.py",
     "trainer/flags.py",
     "trainer/main.py",
+    "trainer/memory.py",
     "trainer/modes/__init__.py",
     "trainer/run_settings.py",
     "trainer/files.py",

@@ -1,5 +1,8 @@
 """Devices: which ones a run uses, and in which number format they compute."""
 
+import glob
+import os
+
 import tensorflow as tf
 from absl import logging
 
@@ -13,6 +16,37 @@ _FLOAT16_CAPABILITY = (7, 0)
 _VIRTUAL_GPU_MB = 4096
 """A logical GPU must have a bound, and TensorFlow tells no GPU's size before it has
 initialised it. This is enough to try distribution with the tutorial's model."""
+
+_DEVICE_FILES = "/dev/nvidia[0-9]*"
+_DRIVER_FILES = "/proc/driver/nvidia/gpus/*"
+"""Where Linux shows NVIDIA's GPUs: those that a process may open, and, in containers
+too, those of the host."""
+
+
+def find_unused_gpus() -> str | None:
+    """Looks for GPUs of the host when TensorFlow sees none.
+
+    Returns:
+      What is there, and how to make TensorFlow see it; None if there is nothing, or if
+      the environment hides it on purpose.
+    """
+    device_files = glob.glob(_DEVICE_FILES)
+    count = max(len(device_files), len(glob.glob(_DRIVER_FILES)))
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if not count or hidden in ("", "-1"):
+        return None
+    if not tf.test.is_built_with_cuda():
+        remedy = "it is built without CUDA, so install tensorflow[and-cuda]"
+    elif not device_files:
+        remedy = "hand them to the container (docker run --gpus=all)"
+    elif hidden is not None:
+        remedy = f"see whether CUDA_VISIBLE_DEVICES={hidden} names them"
+    else:
+        remedy = (
+            "install their libraries with `pip install '.[gpu]'`, and see whether "
+            "nvidia-smi finds the driver"
+        )
+    return f"TensorFlow sees none of the host's NVIDIA GPUs ({count}); {remedy}"
 
 
 def create_strategy(config: config_lib.RuntimeConfig) -> tf.distribute.Strategy:
@@ -34,6 +68,8 @@ def create_strategy(config: config_lib.RuntimeConfig) -> tf.distribute.Strategy:
         _split_device(config)
     if config.num_gpus == 0:
         tf.config.set_visible_devices([], "GPU")
+    elif not tf.config.list_physical_devices("GPU"):
+        _say_why_not_on_gpus(config)
     if config.distribution_strategy == "multi_worker_mirrored":
         resolver = cluster.resolve()
         cluster.wait_for_all(resolver, config.startup_timeout)
@@ -46,6 +82,24 @@ def create_strategy(config: config_lib.RuntimeConfig) -> tf.distribute.Strategy:
         reduction = tf.distribute.ReductionToOneDevice()
         return tf.distribute.MirroredStrategy(devices, cross_device_ops=reduction)
     return tf.distribute.MirroredStrategy(devices)
+
+
+def _say_why_not_on_gpus(config: config_lib.RuntimeConfig) -> None:
+    """Says in the log that all GPUs were asked for, and that TensorFlow sees none.
+
+    Raises:
+      errors.ConfigError: if a number of them was asked for.
+    """
+    reason = find_unused_gpus()
+    if config.num_gpus > 0:
+        raise errors.ConfigError(
+            f"--num_gpus={config.num_gpus}: "
+            f"{reason or 'there is no GPU on this host'}, or use --num_gpus=0."
+        )
+    if reason:
+        logging.warning("Training on the CPU: %s, or say --num_gpus=0.", reason)
+    else:
+        logging.info("No GPU in sight: training on the CPU.")
 
 
 def check_batch_size(global_batch_size: int, num_replicas: int) -> None:
@@ -139,11 +193,9 @@ def _devices(config: config_lib.RuntimeConfig) -> list[str]:
     if config.num_gpus > len(gpus):
         raise errors.ConfigError(
             f"--num_gpus={config.num_gpus}, but TensorFlow sees {len(gpus)} GPUs on "
-            "this host; use fewer, or install segloop[gpu]."
+            "this host; use fewer."
         )
     count = len(gpus) if config.num_gpus == -1 else config.num_gpus
     if count:
         return [f"GPU:{index}" for index in range(count)]
-    if config.num_gpus == -1:
-        logging.info("No GPU in sight: training on the CPU.")
     return [f"CPU:{index}" for index in range(max(config.virtual_devices, 1))]

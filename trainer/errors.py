@@ -21,6 +21,10 @@ class ConfigError(RunError, ValueError):
     exit_code = 2
 
 
+class OutOfMemoryError(ConfigError):
+    """Settings that need more memory than a device or the host has left."""
+
+
 class CheckpointError(RunError):
     """A model dir whose checkpoints do not fit this run, or cannot be read."""
 

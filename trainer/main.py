@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from absl import app, logging
 
 from data import schema
-from trainer import errors, files, flags, modes, signals, stall
+from trainer import errors, files, flags, memory, modes, signals, stall
 
 _DATA_ERROR_EXIT_CODE = 5
 _EXIT_CODES_BY_KIND = {
@@ -24,11 +24,9 @@ _EXIT_CODES_BY_KIND = {
     "cache_full": errors.WriteError.exit_code,
 }
 """Of errors of the data that are not those of examples."""
-_ROOT = pathlib.Path(__file__).resolve().parent.parent
-_OUR_FOLDERS = frozenset(
-    _ROOT / folder
-    for folder in ("trainer", "trainer/modes", "data", "data/sources", "models")
-)
+# Not resolved: log records name their files as Python found them, by a link or not.
+_ROOT = pathlib.Path(__file__).absolute().parent.parent
+_OUR_FOLDERS = frozenset(_ROOT / name for name in ("trainer", "data", "models"))
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -52,7 +50,8 @@ def main(arguments: Sequence[str]) -> int:
             stall.watching_start(config.runtime.stall_timeout),
         ):
             mode = _import_at_once(modes.MODES[config.run.mode].module)
-            mode.run(config)
+            with memory.explaining_shortage(config):
+                mode.run(config)
             sys.stdout.flush()  # It may be a file on a full disk.
     except Exception as error:
         _end(error)
@@ -130,7 +129,7 @@ def _is_of_interest(record: std_logging.LogRecord) -> bool:
     TensorFlow and TFDS remark on each data set they open and on their own deprecated
     functions.
     """
-    is_ours = pathlib.Path(record.pathname).parent in _OUR_FOLDERS
+    is_ours = not _OUR_FOLDERS.isdisjoint(pathlib.Path(record.pathname).parents)
     return is_ours or record.levelno >= std_logging.ERROR
 
 

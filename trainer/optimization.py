@@ -7,6 +7,8 @@ the sum over replicas: Keras does both before it, replica by replica.
 import keras
 import tensorflow as tf
 
+from trainer import keras_private
+
 
 def build_optimizer(
     name: str,
@@ -34,7 +36,7 @@ def build_optimizer(
     }[name]()
     if optimizer.weight_decay:
         optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
-    _take_gradients_as_they_are(optimizer)
+    keras_private.take_gradients_as_they_are(optimizer)
     return optimizer
 
 
@@ -46,13 +48,13 @@ class _OneOpUpdate:
     """
 
     def update_step(self, gradient, variable, learning_rate):
-        index = self._get_variable_index(variable)
+        momentum, velocity = keras_private.adam_slots(self, variable)
         dtype = variable.dtype
         step = tf.cast(self.iterations + 1, dtype)
         tf.raw_ops.ResourceApplyAdam(
             var=variable.handle,
-            m=self._momentums[index].value.handle,
-            v=self._velocities[index].value.handle,
+            m=momentum.handle,
+            v=velocity.handle,
             beta1_power=keras.ops.cast(self.beta_1, dtype.name) ** step,
             beta2_power=keras.ops.cast(self.beta_2, dtype.name) ** step,
             lr=tf.cast(learning_rate, dtype),
@@ -69,20 +71,6 @@ class Adam(_OneOpUpdate, keras.optimizers.Adam):
 
 class AdamW(_OneOpUpdate, keras.optimizers.AdamW):
     """Keras' AdamW, updated by one op for each variable."""
-
-
-def _take_gradients_as_they_are(optimizer: keras.Optimizer) -> None:
-    """Switches off the optimizer's own sum of the gradients over replicas.
-
-    Keras 3 has no public switch for it (keras-team/keras#19308), and our gradients
-    come summed: added up twice, they would grow with the number of replicas.
-    """
-    if not hasattr(optimizer, "_all_reduce_sum_gradients"):
-        raise RuntimeError(
-            f"Keras {keras.__version__} sums gradients in a way that segloop does not "
-            "know; install the tested version of Keras."
-        )
-    optimizer._all_reduce_sum_gradients = list
 
 
 class LossScale(tf.Module):

@@ -13,6 +13,7 @@ from trainer import (
     errors,
     experiment,
     loop,
+    memory,
     model_dir,
     preemption,
     run_lock,
@@ -46,7 +47,7 @@ def _run_on_devices(config: config_lib.Config, lock: run_lock.RunLock) -> None:
         with stop.listening():
             _run_with(config, strategy, stop, lock)
     except tf.errors.OpError as error:
-        if cluster.num_workers(strategy) == 1:
+        if cluster.num_workers(strategy) == 1 or memory.is_out_of_memory(error):
             raise
         # Whatever the collective that failed says: its peer is gone.
         raise errors.PeerError(
