@@ -2,6 +2,7 @@
 
 import functools
 import json
+import os
 
 import numpy as np
 import pytest
@@ -244,6 +245,125 @@ def test_weights_of_another_model_do_not_fit(tmp_path):
     other = helpers.build_tiny(num_classes=5)
     with pytest.raises(errors.CheckpointError, match="cannot be restored into this"):
         checkpointing.restore_model(other, None, str(tmp_path), "last")
+
+
+def _edit_metadata(path, **changes):
+    metadata = json.loads((path / "metadata.json").read_text())
+    metadata = {k: v for k, v in {**metadata, **changes}.items() if v is not ...}
+    (path / "metadata.json").write_text(json.dumps(metadata))
+
+
+@pytest.mark.parametrize(
+    "changes", [{"step": 3}, {"window": {"total": "bad"}}], ids=repr
+)
+def test_damaged_metadata_give_way_to_the_checkpoint_before(tmp_path, changes, caplog):
+    rig, _ = _train_and_save(tmp_path, 2, window={"total": 0.5})
+    _edit_metadata(tmp_path / "checkpoints" / "step-00000002", **changes)
+    checkpointer = _make(
+        rig, tmp_path, is_window=lambda window: isinstance(window["total"], float)
+    )
+    assert checkpointer.restore()
+    assert int(rig.global_step.numpy()) == 1
+    assert "step-00000002: it cannot be read (metadata.json" in caplog.text
+
+
+def test_evaluation_passes_over_damaged_metadata(tmp_path, caplog):
+    _train_and_save(tmp_path, 2)
+    _edit_metadata(tmp_path / "checkpoints" / "step-00000002", identity=...)
+    model = helpers.build_tiny()
+    for which in ("last", "best"):
+        assert checkpointing.restore_model(model, None, str(tmp_path), which) == 1
+    assert "step-00000002: it cannot be read (metadata.json" in caplog.text
+
+
+def test_variables_of_another_step_are_damage(tmp_path):
+    rig, _ = _train_and_save(tmp_path, 3)
+    folder = tmp_path / "checkpoints"
+    for path in (folder / "step-00000001").glob("state*"):
+        (folder / "step-00000003" / path.name).write_bytes(path.read_bytes())
+    model = helpers.build_tiny()
+    assert checkpointing.restore_model(model, None, str(tmp_path), "last") == 2
+    assert _make(rig, tmp_path).restore()
+    assert int(rig.global_step.numpy()) == 2
+    assert "step-00000003.damaged-1" in _names(tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["gone", "damaged"])
+def test_without_the_best_checkpoint_the_newest_is_taken(tmp_path, damage, caplog):
+    rig = helpers.Rig(helpers.make_store())
+    checkpointer = _make(rig, tmp_path)
+    for score in (0.9, 0.1, 0.2):
+        rig.train(1)
+        checkpointer.save()
+        checkpointer.mark_evaluated(int(rig.global_step.numpy()), score)
+    best = tmp_path / "checkpoints" / "step-00000001"
+    if damage == "gone":
+        best.rename(tmp_path / "elsewhere")
+    else:
+        _truncate(best / "state.index")
+    model = helpers.build_tiny()
+    assert checkpointing.restore_model(model, None, str(tmp_path), "best") == 3
+    assert {"gone": "is gone", "damaged": "Skipping"}[damage] in caplog.text
+
+
+def test_folders_with_characters_of_patterns_are_read(tmp_path):
+    name = "[x] a*b?\\ é {b}"
+    rig, _ = _train_and_save(tmp_path / name, 2)
+    assert _make(rig, tmp_path / name).restore()
+    model = helpers.build_tiny()
+    assert checkpointing.restore_model(model, None, str(tmp_path / name), "last") == 2
+
+
+def test_files_in_the_place_of_folders_are_out_of_the_way(tmp_path):
+    rig, _ = _train_and_save(tmp_path, 1)
+    folder = tmp_path / "checkpoints"
+    (folder / "step-00000002").write_text("a file")
+    (folder / "step-00000002.partial").write_text("a file")
+    (folder / "step-00000000").write_text("a file")
+    checkpointer = _make(rig, tmp_path, max_to_keep=1)
+    assert checkpointer.restore()
+    rig.train(1)
+    checkpointer.save()
+    assert _names(tmp_path) == [
+        "step-00000000",
+        "step-00000002",
+        "step-00000002.damaged-1",
+    ]
+    assert (folder / "step-00000002").is_dir()
+
+
+def test_without_the_lock_nothing_is_saved_or_noted(tmp_path):
+    def fail():
+        raise errors.LockLostError("lost")
+
+    rig, _ = _train_and_save(tmp_path, 1)
+    checkpointer = _make(rig, tmp_path, check_lock=fail)
+    checkpointer.restore()
+    with pytest.raises(errors.LockLostError):
+        checkpointer.mark_evaluated(1, 0.5)
+    rig.train(1)
+    with pytest.raises(errors.LockLostError):
+        checkpointer.save()
+    assert _names(tmp_path) == ["step-00000001"]
+
+
+def test_a_score_that_cannot_be_noted_is_left_to_the_next_save(tmp_path, monkeypatch):
+    rig, checkpointer = _train_and_save(tmp_path, 1)
+
+    def fail(descriptor):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fail)
+        assert checkpointer.mark_evaluated(1, 0.5)
+    assert not checkpointer.is_noted
+    assert not any("partial" in p.name for p in tmp_path.rglob("*"))
+    rig.train(1)
+    checkpointer.save()
+    assert checkpointer.is_noted
+    restored = _make(rig, tmp_path)
+    restored.restore()
+    assert (restored.saved.best_step, restored.saved.best_score) == (1, 0.5)
 
 
 def test_metadata_is_json_with_step_score_and_identity(tmp_path):

@@ -1,6 +1,7 @@
 """Tests of `trainer.files`."""
 
 import os
+import resource
 
 import pytest
 
@@ -44,3 +45,28 @@ def test_appends_lines(tmp_path):
 def test_no_folder_is_an_error_of_the_run(tmp_path):
     with pytest.raises(errors.WriteError, match="No such file"):
         files.append_line(tmp_path / "none" / "a.jsonl", "one")
+
+
+def test_a_failed_line_leaves_no_part_of_it(tmp_path):
+    """The disk takes a part of the line, as one that fills up does."""
+    path = tmp_path / "a.jsonl"
+    files.append_line(path, "one")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20, limits[1]))
+    try:
+        with pytest.raises(errors.WriteError, match="too large.*make room"):
+            files.append_line(path, "x" * 100)
+        with pytest.raises(errors.WriteError):
+            files.append_line(tmp_path / "new.jsonl", "x" * 100)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_text() == "one\n"
+    assert os.listdir(tmp_path) == ["a.jsonl"]
+
+
+def test_sets_aside_under_the_next_free_name(tmp_path):
+    for text in ("first", "second"):
+        (tmp_path / "a").write_text(text)
+        files.set_aside(tmp_path / "a")
+    assert (tmp_path / "a.damaged-1").read_text() == "first"
+    assert (tmp_path / "a.damaged-2").read_text() == "second"

@@ -1,8 +1,12 @@
 """Scripts and flagfiles do what their comments say."""
 
+import os
 import pathlib
 import re
+import signal
 import subprocess
+import sys
+import time
 
 import pytest
 
@@ -64,3 +68,90 @@ def test_every_dependency_has_a_tested_version():
     pinned = (_ROOT / "launch" / "constraints.txt").read_text()
     for name in set(wanted) - {"pip"}:
         assert re.search(rf"^{name}==", pinned, re.MULTILINE), name
+
+
+_STAND_IN = """#!/usr/bin/env bash
+# Stands for Python: gives addresses, or is a worker that does what its number says.
+if [ "$1" = - ]; then exec {python} "$@"; fi
+index="${{TF_CONFIG##*index\\\": }}"
+index="${{index%%\\}}*}}"
+echo $$ >"{folder}/worker-$index"
+echo "start $index" >>"{folder}/starts"
+run="$(grep -c "start $index" "{folder}/starts")"
+{body}
+"""
+
+
+def _start_local(folder, body, **environment):
+    """Starts `launch/local.sh` with three workers that stand in for real ones."""
+    program = folder / "bin" / "python"
+    program.parent.mkdir()
+    program.write_text(
+        _STAND_IN.format(python=sys.executable, folder=folder, body=body)
+    )
+    program.chmod(0o755)
+    return subprocess.Popen(
+        ["bash", str(_ROOT / "launch" / "local.sh"), "3", "--flag=a b"],
+        env={**os.environ, "VENV": str(folder), "GRACE_SECS": "1", **environment},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def _finish(process):
+    _, errors = process.communicate(timeout=30)
+    return process.returncode, errors
+
+
+def test_a_worker_that_hangs_once_another_failed_is_killed_and_all_start_again(
+    tmp_path,
+):
+    body = "[ $run = 1 ] || exit 0\n[ $index = 0 ] && exit 75\nkill -STOP $$\nsleep 60"
+    code, errors = _finish(_start_local(tmp_path, body))
+    assert code == 0
+    assert "Killing 2 workers that do not end" in errors
+    assert "A worker ended with code 75; starting all again" in errors
+    starts = (tmp_path / "starts").read_text().split("\n")
+    assert sorted(starts)[1:] == [f"start {i}" for i in (0, 0, 1, 1, 2, 2)]
+
+
+def test_a_worker_that_hangs_once_the_others_are_done_is_killed(tmp_path):
+    """In ten times the time: the chief still draws and writes."""
+    body = "[ $run = 1 ] || exit 0\n[ $index = 0 ] || exit 0\nkill -STOP $$"
+    started = time.monotonic()
+    code, errors = _finish(_start_local(tmp_path, body))
+    assert (code, "starting all again" in errors) == (0, True)
+    assert time.monotonic() - started > 9
+
+
+def test_a_mistake_ends_all_at_once(tmp_path):
+    body = "[ $index = 1 ] && exit 2\nexec sleep 60"
+    code, errors = _finish(_start_local(tmp_path, body, GRACE_SECS="60"))
+    assert code == 2
+    assert "again" not in errors
+
+
+def test_in_the_end_it_gives_up(tmp_path):
+    code, errors = _finish(_start_local(tmp_path, "exit 70", MAX_RESTARTS="1"))
+    assert code == 70
+    assert "Given up after 1 restarts" in errors
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_signals_are_passed_on_and_who_does_not_listen_is_killed(tmp_path, number):
+    body = (
+        "[ $index = 2 ] && kill -STOP $$\n"
+        "trap 'kill $!; exit 143' TERM\n"
+        f"touch {tmp_path}/ready-$index\n"
+        "sleep 60 & wait"
+    )
+    process = _start_local(tmp_path, body)
+    deadline = time.monotonic() + 30
+    files = [tmp_path / name for name in ("ready-0", "ready-1", "worker-2")]
+    while not all(file.exists() for file in files):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(number)
+    code, errors = _finish(process)
+    assert code == 143
+    assert "Killing 1 workers" in errors

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import resource
 import socket
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from trainer import summaries
+from trainer import errors, summaries
 
 
 def _write(folder: pathlib.Path, points, *, split: str = "train") -> None:
@@ -293,3 +294,78 @@ def test_points_that_cannot_be_written_are_lost_with_one_warning(tmp_path, caplo
             writer.flush()
         writer.close()
     assert caplog.text.count("are lost; training goes on") == 1
+
+
+def test_a_full_disk_leaves_whole_records_and_lines_and_later_points_are_read(tmp_path):
+    """Many limits, so that the disk is full at many places of a record."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for limit in (0, 1, 60, 100, 150, 151, 152, 170, 200):
+        folder = tmp_path / str(limit)
+        folder.mkdir()
+        writer = summaries.SummaryWriter(str(folder))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limits[1]))
+        try:
+            for step in range(1, 9):
+                writer.write_scalars("train", step, {"loss": 1.0})
+                writer.flush()
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        writer.write_scalars("train", 9, {"loss": 2.0})
+        writer.close()
+        assert all(path.stat().st_size for path in folder.rglob("*"))
+        assert _lines(folder)[-1] == {"step": 9, "split": "train", "loss": 2.0}
+        found = []
+        for path in _event_files(folder):  # Damage is an error here.
+            for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
+                found.append(tf.compat.v1.Event.FromString(record).step)
+        assert 9 in found
+
+
+def test_lines_of_others_are_moved_elsewhere_with_a_word(tmp_path, caplog):
+    _write(tmp_path, [(1, 0.1), (2, 0.2)])
+    metrics = tmp_path / "metrics.jsonl"
+    foreign = [b"note", b"[]", b'{"step": "1"}', b'{"step": 1, "split": []}', b"\xff"]
+    metrics.write_bytes(b"\n".join([*foreign, metrics.read_bytes()]))
+    assert summaries.read_last_point(tmp_path, "train")["step"] == 2
+    summaries.drop_points_after(tmp_path, {"train": 1, "eval": 1})
+    assert [point["step"] for point in _lines(tmp_path)] == [1]
+    assert len((tmp_path / "metrics.foreign").read_text().splitlines()) == 5
+    assert "metrics.jsonl holds 5 lines that are no points" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "content", [b"not events", None], ids=["other", "not an event"]
+)
+def test_a_file_that_only_has_the_name_of_an_event_file_is_set_aside(tmp_path, content):
+    path = tmp_path / "train" / "events.out.tfevents.1.mine"
+    path.parent.mkdir()
+    if content:
+        path.write_bytes(content)
+    else:
+        with tf.io.TFRecordWriter(str(path)) as writer:
+            writer.write(b"\xff\xff")
+    (tmp_path / "train" / "events.out.tfevents.2.folder").mkdir()
+    (tmp_path / "train" / "events.out.tfevents.3.empty").write_bytes(b"")
+    before = path.read_bytes()
+    summaries.drop_points_after(tmp_path, {"train": 1, "eval": 1})
+    assert [file.name for file in _event_files(tmp_path)] == [
+        "events.out.events.1.mine.damaged-1",
+        "events.out.tfevents.2.folder",
+    ]
+    assert _event_files(tmp_path)[0].read_bytes() == before
+
+
+def test_events_in_another_order_are_dropped_one_by_one(tmp_path):
+    _write(tmp_path, [(1, 0.1), (5, 0.5), (2, 0.2)])
+    summaries.drop_points_after(tmp_path, {"train": 3, "eval": 3})
+    assert [step for step, *_ in _events(tmp_path)] == [1, 2]
+
+
+def test_without_the_lock_no_point_is_written(tmp_path):
+    def fail():
+        raise errors.LockLostError("lost")
+
+    writer = summaries.SummaryWriter(str(tmp_path), check_lock=fail)
+    with pytest.raises(errors.LockLostError):
+        writer.write_scalars("train", 1, {"loss": 1.0})
+    assert list(tmp_path.iterdir()) == []

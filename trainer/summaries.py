@@ -64,7 +64,7 @@ class SummaryWriter:
             return
         self._check_lock()
         values = {tag: v for tag, v in values.items() if math.isfinite(v)}
-        with self._writing_events(split, step):
+        with self._losing_points(split), self._writer(split).as_default(step=step):
             for tag, value in values.items():
                 tf.summary.scalar(tag, value)
         line = json.dumps({"step": step, "split": split, **values})
@@ -76,7 +76,7 @@ class SummaryWriter:
         if not self._is_chief:
             return
         self._check_lock()
-        with self._writing_events(split, step):
+        with self._losing_points(split), self._writer(split).as_default(step=step):
             tf.summary.text(tag, text)
 
     def write_image(self, split: str, step: int, tag: str, image: np.ndarray) -> None:
@@ -84,7 +84,7 @@ class SummaryWriter:
         if not self._is_chief:
             return
         self._check_lock()
-        with self._writing_events(split, step):
+        with self._losing_points(split), self._writer(split).as_default(step=step):
             tf.summary.image(tag, image[np.newaxis])
 
     def flush(self) -> None:
@@ -99,16 +99,6 @@ class SummaryWriter:
         for writer in self._writers.values():
             writer.close()
         self._writers = {}
-
-    @contextlib.contextmanager
-    def _writing_events(self, split: str, step: int) -> Iterator[None]:
-        with self._losing_points(split):
-            if split not in self._writers:
-                folder = self._folder / split
-                self._older_files[split] = set(folder.glob(event_files.PATTERN))
-                self._writers[split] = tf.summary.create_file_writer(str(folder))
-            with self._writers[split].as_default(step=step):
-                yield
 
     @contextlib.contextmanager
     def _losing_points(self, split: str | None = None) -> Iterator[None]:
@@ -130,6 +120,13 @@ class SummaryWriter:
             self._has_warned = True
             if split:
                 self._give_up_file(split)
+
+    def _writer(self, split: str) -> tf.summary.SummaryWriter:
+        if split not in self._writers:
+            folder = self._folder / split
+            self._older_files[split] = set(folder.glob(event_files.PATTERN))
+            self._writers[split] = tf.summary.create_file_writer(str(folder))
+        return self._writers[split]
 
     def _give_up_file(self, split: str) -> None:
         """Leaves the event file that failed, cut to whole records, for a new one."""

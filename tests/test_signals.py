@@ -1,0 +1,113 @@
+"""Signals end a process in order, hung terminals included; a start that hangs ends."""
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from tests.faults import processes
+from trainer import errors, signals
+
+
+@pytest.fixture(autouse=True)
+def _keep_globals():
+    """Replaces that of conftest: nothing here touches Keras."""
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1", "SIGINT", "SIGHUP"])
+def test_each_signal_is_heard_and_put_back(name):
+    number = getattr(signal, name)
+    before = signal.getsignal(number)
+    heard, is_heard = [], threading.Event()
+
+    def on_signal(name):
+        heard.append(name)
+        is_heard.set()
+
+    with signals.listening(on_signal):
+        os.kill(os.getpid(), number)
+        assert is_heard.wait(timeout=10)
+    assert heard == [name]
+    assert signal.getsignal(number) == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT])
+def test_what_nohup_ignores_stays_ignored(number):
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        with signals.listening(lambda name: pytest.fail(name)):
+            assert signal.getsignal(number) == signal.SIG_IGN
+            os.kill(os.getpid(), number)
+    finally:
+        signal.signal(number, before)
+
+
+def test_a_closed_terminal_is_no_error_of_what_is_still_written():
+    program = (
+        "import threading\n"
+        "from trainer import signals\n"
+        "is_heard = threading.Event()\n"
+        "with signals.listening(lambda name: is_heard.set()):\n"
+        "    print('ready', flush=True)\n"
+        "    is_heard.wait(30)\n"
+        "    print('still here', flush=True)\n"
+        "    raise SystemExit(7)\n"
+    )
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(processes.ROOT)
+        os.execv(sys.executable, [sys.executable, "-c", program])
+    assert os.read(terminal, 100).startswith(b"ready")
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+
+
+def _run_start(body, secs=1):
+    program = (
+        "import os, sys, time\n"
+        "from trainer import stall\n"
+        f"with stall.watching_start({secs}):\n{body}"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=processes.ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_a_start_that_waits_for_a_pipe_ends(tmp_path):
+    os.mkfifo(tmp_path / "x.png")
+    result = _run_start(f"    open({str(tmp_path / 'x.png')!r}).read()\n")
+    assert result.returncode == errors.StallError.exit_code
+    assert "no progress for --stall_timeout=1 seconds" in result.stderr
+    assert 'File "<string>", line 4' in result.stderr
+
+
+def test_a_start_that_computes_goes_on():
+    body = (
+        "    end = time.monotonic() + 2.5\n"
+        "    while time.monotonic() < end:\n"
+        "        sum(range(10000)); time.sleep(0.05)\n"
+    )
+    assert _run_start(body).returncode == 0
+
+
+def test_steps_take_the_place_of_the_start():
+    """A process that computes and makes no step ends; one that makes steps does not."""
+    body = (
+        "    ticks = iter(range(10**9))\n"
+        "    with stall.watching(1, lambda: next(ticks), devices=[]):\n"
+        "        time.sleep(2)\n"
+        "    with stall.watching(1, lambda: 0, devices=['GPU:7']):\n"
+        "        while True: sum(range(10000)); time.sleep(0.01)\n"
+    )
+    result = _run_start(body)
+    assert result.returncode == errors.StallError.exit_code
+    assert "devices: GPU:7" in result.stderr
