@@ -399,7 +399,7 @@ ZOO = [
         map_masks(lambda label: encode(label * 100, "JPEG")),
         THREE,
         "lossy_mask",
-        "4 examples, for instance: the mask: its compression",
+        "6 examples, for instance: the mask: its compression",
         "its compression (JPEG, or lossy WebP) changes labels",
     ),
     (
@@ -504,7 +504,7 @@ ZOO = [
         THREE,
         "one_class",
         "every mask value is 0; masks of 16 bits that were cut to 8 look so",
-        "every mask value is 0; masks of 16 bits that were cut to 8 look so",
+        "every mask value is 0. By all 6 masks: masks of 16 bits that were cut to 8",
     ),
     (
         "stretched to be seen",

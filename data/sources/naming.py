@@ -55,11 +55,13 @@ def find_affixes(
 
     Returns:
       The way that leaves the fewest masks over, and of these the one with the longest
-      part in common; None if there is none.
+      part in common; None if there is none, or if their stems are the same.
     """
     if not image_stems or len(mask_stems) < len(image_stems):
         return None
     mask_stems = set(mask_stems)
+    if mask_stems.issuperset(image_stems):
+        return None
     found = []
     for affixes in _propose(min(image_stems), mask_stems):
         masks = {affixes.name_mask(stem) for stem in image_stems}
