@@ -36,7 +36,7 @@ def find_pairs(
         fixed = [os.path.join(data_dir, fixed_part(pattern)) for pattern in patterns]
         root = os.path.commonpath([os.path.abspath(path) for path in fixed])
     folder = listing.Folder(root)
-    num_wildcards = {len(_WILDCARD.findall(_without_ending(p))) for p in patterns}
+    num_wildcards = {_count_wildcards(_without_ending(p)) for p in patterns}
     groups, problems = [], []
     for flag, pattern in zip(("images", "masks"), patterns, strict=True):
         # Not a part of the pattern: the folder's name may hold wildcards itself.
@@ -103,14 +103,25 @@ def _translate(pattern: str) -> str:
         wildcard, place = match.group(), match.end()
         if wildcard == "**/":
             regex += "(?:(.*)/)?"
+        elif _is_literal(wildcard):
+            regex += re.escape(wildcard[1])
         elif wildcard.startswith("["):
-            characters = wildcard[1:-1].replace("\\", r"\\")
+            characters = wildcard[1:-1].replace("\\", r"\\").replace("[", r"\[")
             if characters.startswith("!"):
                 characters = "^" + characters[1:]
             regex += f"([{characters}])"
         else:
             regex += {"**": "(.*)", "*": "([^/]*)", "?": "([^/])"}[wildcard]
     return regex + re.escape(pattern[place:])
+
+
+def _count_wildcards(pattern: str) -> int:
+    return sum(not _is_literal(found) for found in _WILDCARD.findall(pattern))
+
+
+def _is_literal(wildcard: str) -> bool:
+    """Tells whether it is a way to write one character, as `[*]` is."""
+    return wildcard.startswith("[") and len(wildcard) == 3
 
 
 def _without_ending(pattern: str) -> str:

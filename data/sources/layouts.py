@@ -281,7 +281,9 @@ def _advise(
             strict=True,
         )
     ]
-    splits = [name for name in SPLITS if layout.has(folder.path, name)] or [split]
+    splits = [split]
+    if "{split}" in layout.images:
+        splits = [name for name in SPLITS if layout.has(folder.path, name)] or splits
     if num_pairs := _count_pairs(folder, layout, patterns, splits):
         remedy = (
             f"say --images='{patterns[0]}' --masks='{patterns[1]}', which pairs all "
