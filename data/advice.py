@@ -62,20 +62,20 @@ def complete(
 
 
 def look_at_files(
-    source: schema.RandomAccessSource, *, has_label_colors: bool
+    source: schema.RandomAccessSource, preprocessor: preprocessing.Preprocessor
 ) -> Iterator[str]:
-    """Yields warnings by the headers of a few files from all over a split.
+    """Yields warnings by a few files from all over a split.
 
     Args:
       source: whose examples are files.
-      has_label_colors: whether masks are read by their colours.
+      preprocessor: how they become arrays.
     """
     ids = np.linspace(0, len(source) - 1, min(_NUM_LOOKED_AT, len(source)))
-    facts = []
-    for index in ids.round().astype(int).tolist():
-        fact = inspection.look_at_headers(source, index)
-        if fact:
-            facts.append(fact)
+    glances = [
+        inspection.glance(source, index, preprocessor)
+        for index in ids.round().astype(int).tolist()
+    ]
+    facts = [fact for fact in glances if fact]
     found = [fact.traits for fact in facts]
     see = f"(of {len(found)} looked at; --mode=doctor looks at all)"
     for dropped in ("an alpha channel", "a further band"):
@@ -86,12 +86,16 @@ def look_at_files(
         yield f"{message} {see}"
     if num_turned := sum(one.orientation != 1 for one in found):
         yield f"{file_traits.describe_turns(num_turned)} {see}"
-    if not has_label_colors and (mixed := conventions.find_palettes(facts)):
+    if not preprocessor.label_colors and (mixed := conventions.find_palettes(facts)):
         index, colors = min(mixed.items())
         yield (
             f"the palettes of the masks do not agree: index {index} is "
             f"{' and '.join(map(str, colors))}; they are read by index {see}"
         )
+    if not any(fact.kind for fact in facts) and (
+        mixed := conventions.find_mixed(facts, preprocessor.convention)
+    ):
+        yield f"{mixed[0].sentence} {see}"
 
 
 def _survey(sources, preprocessor) -> list[inspection.Split] | None:

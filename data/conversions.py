@@ -1,6 +1,7 @@
 """Lines of Python that make masks of plain classes from masks that are none."""
 
 import collections
+import glob
 import os
 from collections.abc import Collection, Mapping, Sequence
 
@@ -77,12 +78,7 @@ def write_lines(levels: Sequence[tuple[int, ...]], files: Collection[str]) -> st
     if all(len(set(level)) == 1 for level in levels):
         levels = [level[:1] for level in levels]
     mode = "L" if len(levels[0]) == 1 else "RGB"
-    patterns = sorted(
-        {
-            os.path.join(os.path.dirname(file), "*" + os.path.splitext(file)[1])
-            for file in files
-        }
-    )
+    patterns = list_patterns(files)
     shape = "[..., None, None]" if mode == "L" else "[..., None, :]"
     return (
         "import glob, os, numpy as np; from PIL import Image; "
@@ -90,6 +86,43 @@ def write_lines(levels: Sequence[tuple[int, ...]], files: Collection[str]) -> st
         f"for f in sum(map(glob.glob, {patterns}), []): a = np.array(Image.open(f)"
         f".convert({mode!r})).astype(int){shape}; Image.fromarray(abs(a - levels)"
         ".sum(-1).argmin(-1).astype('uint8')).save(os.path.splitext(f)[0] + '.png')"
+    )
+
+
+def list_patterns(files: Collection[str]) -> list[str]:
+    """Returns a pattern for each folder and ending of some files."""
+    return sorted(
+        {
+            os.path.join(
+                glob.escape(os.path.dirname(file)), "*" + os.path.splitext(file)[1]
+            )
+            for file in files
+        }
+    )
+
+
+def write_untagging(files: Collection[str]) -> str:
+    """Writes a program that takes the EXIF orientation off photos, and no more.
+
+    Returns:
+      Two lines of Python, to be run in the data set's folder. In JPEG files one byte
+      changes; others are written anew.
+    """
+    patterns = list_patterns(files)
+    endings = {os.path.splitext(file)[1].lower() for file in files}
+    if endings <= {".jpg", ".jpeg"}:
+        # The tag, its type SHORT and the count 1, in both orders of bytes.
+        return (
+            "import glob, pathlib, re; tag = rb'(\\x12\\x01\\x03\\x00\\x01\\x00{3})"
+            "[\\x02-\\x08]|(\\x01\\x12\\x00\\x03\\x00{3}\\x01\\x00)[\\x02-\\x08]'\n"
+            f"for f in sum(map(glob.glob, {patterns}), []): p = pathlib.Path(f); "
+            "p.write_bytes(re.sub(tag, lambda m: (m[1] or m[2]) + b'\\1', "
+            "p.read_bytes(), count=1))"
+        )
+    return (
+        "import glob; from PIL import Image\n"
+        f"for f in sum(map(glob.glob, {patterns}), []): im = Image.open(f); note = "
+        "im.getexif(); note[274] = 1; im.save(f, exif=note)"
     )
 
 

@@ -1,13 +1,12 @@
 """What files hold that training does not see, or sees otherwise than a viewer."""
 
 import dataclasses
-import os
 from collections.abc import Collection
 
 import numpy as np
 import tensorflow as tf
 
-from data import images, palettes
+from data import conversions, images, palettes
 
 _ALPHA_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
 _BANDS = 277
@@ -100,7 +99,8 @@ def _find_encoding(
 ) -> tuple[str, tuple[tuple[int, palettes.Color], ...]]:
     image = images.open_image(encoded)
     if image.mode == "P":
-        indexes = np.unique(images.load_pixels(images.open_image(encoded)))
+        pixels = images.load_pixels(images.open_image(encoded))
+        indexes = np.flatnonzero(np.bincount(pixels.ravel()))
         image = images.open_image(encoded)
         table = (image.getpalette("RGB") or []) + [0] * 768
         return "palette", tuple(
@@ -154,19 +154,9 @@ def describe_turn_remedies(files: Collection[str]) -> str:
     Args:
       files: of the images.
     """
-    patterns = sorted(
-        {
-            os.path.join(os.path.dirname(file), "*" + os.path.splitext(file)[1])
-            for file in files
-        }
-    )
     return (
         "If they were drawn on the photos as stored, take the notes off: run in the "
-        "folder --data_dir (of a copy)\n"
-        "import glob; from PIL import Image\n"
-        f"for f in sum(map(glob.glob, {patterns}), []): im = Image.open(f); "
-        "note = im.getexif(); note[274] = 1; im.save(f, exif=note, "
-        "**({'quality': 'keep'} if im.format == 'JPEG' else {}))\n"
-        "If on the photos as shown, all is well; to have it said no more, turn the "
-        "photos for good with PIL.ImageOps.exif_transpose"
+        f"folder --data_dir (of a copy)\n{conversions.write_untagging(files)}\nIf on "
+        "the photos as shown, all is well; to have it said no more, turn the photos "
+        "for good with PIL.ImageOps.exif_transpose"
     )

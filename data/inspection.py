@@ -209,16 +209,26 @@ def read_examples(source: schema.Source, ids: Sequence[int]) -> Iterator[Example
                 yield example
 
 
-def look_at_headers(source: schema.RandomAccessSource, index: int) -> Facts | None:
-    """Tells what the headers of an example say; None if they cannot be read."""
+def glance(
+    source: schema.RandomAccessSource,
+    index: int,
+    preprocessor: preprocessing.Preprocessor,
+) -> Facts | None:
+    """Tells what the headers of an example and the values of its mask are.
+
+    Returns:
+      The facts; None if it cannot be read, which decoding will say, too.
+    """
     example = _try_read(index, functools.partial(_load, source, index))
     if isinstance(example, Facts):
         return None
     try:
+        values = decoding.decode_label(example["label"], preprocessor.label_colors)
         found = file_traits.look(example["image"], example["label"])
     except schema.DataError:
-        return None  # Decoding will say why.
-    return Facts(index, _name_files(example), traits=found)
+        return None
+    facts = _judge_values(index, example, values, preprocessor)
+    return dataclasses.replace(facts, traits=found)
 
 
 def _list_reads(

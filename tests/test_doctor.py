@@ -944,6 +944,18 @@ ZOO = [
         "with the rows `0,class_0` `1,class_1` `254,class_2`; if 254 is no class",
     ),
     (
+        "ones and whites",
+        lambda root: write_pairs(
+            root,
+            make_photo,
+            lambda n: (make_label(n) > 0).astype(np.uint8) * (255 if n % 2 else 1),
+        ),
+        ("--num_classes=2",),
+        "mixed_conventions",
+        "the rows `0,background` `1,foreground` `255,foreground`",
+        None,
+    ),
+    (
         "2% of foreground",
         lambda root: write_pairs(root, make_photo, make_rare_foreground),
         ("--num_classes=2",),
@@ -1002,6 +1014,19 @@ ZOO = [
 ]
 
 
+# What training warns of, by kind, where the doctor does.
+WARNINGS = {
+    "mixed_palettes": "the palettes of the masks do not agree: index 1 is (255, 0, 0) "
+    "and (0, 255, 0); they are read by index (of 4 looked at",
+    "open_turn": "4 photos are turned by an EXIF orientation that the mask does not",
+    "dark_16_bit": "4 images of 16 bits hold values up to 4080 only",
+    "dropped_band": "4 images have ",
+    "imbalance": "which may never be predicted; try --class_weights=inverse_sqrt",
+    "mixed_conventions": "the masks are of 2 conventions of black and white: 2 (gray",
+    "class_without_pixels": "has no pixel of yak",
+}
+
+
 def make_config(tmp_path, *arguments):
     flag_values = absl_flags.FlagValues()
     flags.define_flags(flag_values, "test")
@@ -1046,7 +1071,11 @@ def open_as_training_does(config):
     [row[1:] for row in ZOO],
     ids=[row[0] for row in ZOO],
 )
-def test_zoo(tmp_path, capsys, build, arguments, kind, message, training):
+def test_zoo(tmp_path, capsys, monkeypatch, build, arguments, kind, message, training):
+    warnings = []
+    monkeypatch.setattr(
+        inputs.logging, "warning", lambda text, *args: warnings.append(text % args)
+    )
     (tmp_path / "data").mkdir()
     build(tmp_path / "data")
     config = make_config(tmp_path, *arguments)
@@ -1063,6 +1092,9 @@ def test_zoo(tmp_path, capsys, build, arguments, kind, message, training):
     assert stops == (training is not None), found
     if training is None:
         open_as_training_does(config)
+        expected = WARNINGS.get(kind)
+        assert bool(warnings) == bool(expected), warnings
+        assert not expected or any(expected in warning for warning in warnings)
     else:
         with pytest.raises(schema.DataError) as caught:
             open_as_training_does(config)

@@ -220,7 +220,9 @@ def _open_examples(
         replaces=config.data.on_bad_example == "replace",
         maximum=config.data.max_bad_examples,
     )
-    _warn_of_files(source, info)
+    if isinstance(source, sources.FolderSource):
+        for warning in advice.look_at_files(source, preprocessor):
+            logging.warning("%s: %s.", source.name, warning)
     try:
         examples = _place_examples(config, strategy, source, preprocessor, policy)
         if role == "train":
@@ -232,16 +234,6 @@ def _open_examples(
     if role == "eval" and config.data.eval_native_size:
         return native.add_native_labels(examples, source, preprocessor, policy)
     return examples
-
-
-def _warn_of_files(source: schema.Source, info: schema.DatasetInfo) -> None:
-    """Warns of what files hold that training does not see, by a few of them."""
-    if isinstance(source, sources.FolderSource):
-        warnings = advice.look_at_files(
-            source, has_label_colors=bool(info.label_colors)
-        )
-        for warning in warnings:
-            logging.warning("%s: %s.", source.name, warning)
 
 
 def _place_examples(
