@@ -42,7 +42,7 @@ def decode_pair(
     image_turn, label_turn = _plan_turns(image_header, label_header)
     try:
         with _named("the mask"):
-            values = _decode_label(label, label_colors)
+            values = decode_label(label, label_colors)
     except schema.DataError as error:
         if error.kind in ("lossy_mask", "mask_is_photo") and _is_swapped(image, label):
             raise schema.DataError(
@@ -142,8 +142,8 @@ def _try_decode_pair(image, label, *, label_colors: LabelColors):
         return np.zeros([1, 1, 3], np.uint8), np.zeros([1, 1], np.int32), False
 
 
-def _decode_label(label: bytes | np.ndarray, label_colors: LabelColors) -> np.ndarray:
-    """Returns the values of a mask, not turned."""
+def decode_label(label: bytes | np.ndarray, label_colors: LabelColors) -> np.ndarray:
+    """Returns the values of a mask alone, not turned; see `decode_pair`."""
     if isinstance(label, bytes):
         return masks.decode(label, label_colors)
     if label.ndim == 3 and label.shape[-1] == 3 and label_colors:

@@ -2,19 +2,19 @@
 
 import collections
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
-import numpy as np
-
-from data import balance, inspection, mask_values, palettes, preprocessing, schema
+from data import (
+    blends,
+    conventions,
+    conversions,
+    inspection,
+    mask_values,
+    masks,
+    palettes,
+    preprocessing,
+)
 from data.sources import listing
-
-_MOST_IGNORED = 0.95
-_MOST_STRETCHED = 2.5
-_LEAST_SIZE = 0.25
-"""Of --image_size; smaller images would be blown up."""
-_MOST_IMBALANCE = 100
-_MAX_WEIGHTS_SHOWN = 8
 
 _REMEDIES = {
     "damaged_file": "get it again, or take the pair away",
@@ -24,12 +24,6 @@ _REMEDIES = {
 }
 """What to do where the message of an error leaves it open."""
 
-_VALUE_KINDS = frozenset({
-    "binary_mask", "scaled_16_bit", "lost_palette", "stretched_values",
-    "interpolated_mask", "unlisted_value", "values_out_of_range", "classes_unknown",
-})  # fmt: skip
-"""What `mask_values.diagnose` says of numbers; of photos it is sure one by one."""
-
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
@@ -38,7 +32,7 @@ class Finding:
     Attributes:
       kind: a short code, that of the error if training would raise one.
       severity: `error` if training would end with it, else `warning`.
-      split: the name of the split, or of both.
+      split: the name of the split, or of several.
       message: what it is and what mends it.
       files: those concerned; empty if all are.
     """
@@ -50,100 +44,154 @@ class Finding:
     files: tuple[str, ...] = ()
 
 
+@dataclasses.dataclass(frozen=True)
+class Selection:
+    """Examples of one split or more.
+
+    Attributes:
+      split: the names of the splits that they are of.
+      facts: of them.
+    """
+
+    split: str
+    facts: tuple[inspection.Facts, ...]
+
+    def __bool__(self) -> bool:
+        return bool(self.facts)
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Their names."""
+        return tuple(fact.label for fact in self.facts)
+
+
+def select(
+    splits: Sequence[inspection.Split], is_wanted: Callable[[inspection.Facts], bool]
+) -> Selection:
+    """Selects examples of some splits."""
+    found = {
+        split.name: [fact for fact in split.examples if is_wanted(fact)]
+        for split in splits
+    }
+    names = [name for name, facts in found.items() if facts]
+    return Selection(", ".join(names), tuple(sum(found.values(), [])))
+
+
+def merge(found: Sequence[Finding]) -> list[Finding]:
+    """Joins findings that say the same of several splits: each is there once."""
+    groups = collections.defaultdict(list)
+    for finding in found:
+        groups[finding.kind, finding.severity, finding.message].append(finding)
+    return [
+        dataclasses.replace(
+            same[0],
+            split=", ".join(dict.fromkeys(finding.split for finding in same)),
+            files=tuple(dict.fromkeys(f for finding in same for f in finding.files)),
+        )
+        for same in groups.values()
+    ]
+
+
 def judge_problems(
     split: str, problems: tuple[listing.Problem, ...]
 ) -> Iterator[Finding]:
     """Yields a finding for each problem of names and places."""
     for problem in problems:
         message = f"{problem.sentence}; {problem.remedy}"
-        yield Finding(problem.kind, "error", split, message, problem.files)
+        files = tuple(map(listing.printable, problem.files))
+        yield Finding(problem.kind, "error", split, message, files)
 
 
-def judge_split(
-    split: inspection.Split,
-    preprocessor: preprocessing.Preprocessor | None,
-    *,
-    info: schema.DatasetInfo | None,
-    image_size: tuple[int, int],
-    convention: mask_values.Convention,
-    is_training: bool,
-    is_weighted: bool = False,
+def judge_errors(
+    splits: Sequence[inspection.Split], num_classes: int | None
 ) -> Iterator[Finding]:
-    """Yields what is wrong with a split by itself.
+    """Yields the errors of examples that cannot be decoded, one for each kind."""
+    bad = select(splits, lambda fact: fact.kind and not _is_decoded(fact))
+    for kind in dict.fromkeys(fact.kind for fact in bad.facts):
+        found = select(splits, lambda f, k=kind: f.kind == k and not _is_decoded(f))
+        message = found.facts[0].message
+        if kind == "coloured_mask":
+            message = _describe_colors(found) or message
+        message = _append_conversion(message, kind, splits, num_classes)
+        if kind in _REMEDIES:
+            message = f"{message}; {_REMEDIES[kind]}"
+        if len(found.facts) > 1:
+            message = f"{len(found.facts)} examples, for instance: {message}"
+        yield Finding(kind, "error", found.split, message, found.files)
+
+
+def judge_values(
+    splits: Sequence[inspection.Split],
+    preprocessor: preprocessing.Preprocessor | None,
+    convention: mask_values.Convention,
+) -> Iterator[Finding]:
+    """Yields what is wrong with mask values, by those of all splits.
 
     Args:
-      split: its facts.
+      splits: the facts.
       preprocessor: as in `inspection.walk`.
-      info: the classes; None if it is not known how many there are.
-      image_size: height and width that images are resized to.
       convention: what the settings say of mask values.
-      is_training: whether it is the split to train on.
-      is_weighted: whether the loss makes up for rare classes already.
     """
-    yield from _judge_errors(split)
-    yield from _judge_values(split, preprocessor, convention)
-    if info is not None and split.class_pixels.any():
-        yield from _judge_classes(split, info, convention, is_training)
-        if is_training and not is_weighted:
-            yield from _judge_balance(split, info)
-    yield from _judge_label_images(split)
-    yield from _judge_duplicates(split)
-    if preprocessor is None or preprocessor.resize == "stretch":
-        yield from _judge_aspects(split, image_size)
-    yield from _judge_sizes(split, image_size)
+    bad = select(splits, _has_bad_values)
+    severity = "error" if bad or preprocessor is None else "warning"
+    facts = [fact for split in splits for fact in split.examples]
+    if mixed := conventions.find_mixed(facts, convention):
+        diagnosis, groups = mixed
+        names = ", ".join(split.name for split in splits)
+        files = tuple(
+            f"{fact.label}: {', '.join(map(str, sorted(fact.values)))}"
+            for group in groups
+            for fact in group.facts
+        )
+        yield Finding(diagnosis.kind, severity, names, str(diagnosis), files)
+    elif diagnosis := diagnose_values(splits, preprocessor, convention):
+        names = bad.split or ", ".join(split.name for split in splits)
+        message = _append_conversion(
+            str(diagnosis), diagnosis.kind, splits, convention.num_classes
+        )
+        yield Finding(diagnosis.kind, "error", names, message, bad.files)
 
 
-def judge_both(train: inspection.Split, other: inspection.Split) -> Iterator[Finding]:
-    """Yields what is wrong with two splits together: images that are in both."""
-    known = {}
-    for fact in train.examples:
-        if fact.image_digest:
-            known.setdefault(fact.image_digest, fact)
-    found = [
-        (known[fact.image_digest], fact)
-        for fact in other.examples
-        if fact.image_digest in known
-    ]
-    if not found:
-        return
-    num_conflicts = sum(a.label_digest != b.label_digest for a, b in found)
-    masks = f", {num_conflicts} of them with another mask" if num_conflicts else ""
-    yield Finding(
-        "leak",
-        "warning",
-        f"{train.name}, {other.name}",
-        f"{_count(found, 'image')} of {other.name} {_are(found)} in {train.name}, too, "
-        f"pixel by pixel{masks}: scores would be of what was learned by heart; take "
-        "them out of one of the two",
-        tuple(f"{a.files[0]} = {b.files[0]}" for a, b in found),
-    )
+def diagnose_values(
+    splits: Sequence[inspection.Split],
+    preprocessor: preprocessing.Preprocessor | None,
+    convention: mask_values.Convention,
+) -> mask_values.Diagnosis | None:
+    """Says what is wrong with the values of all masks, if some have no class."""
+    whole, bad = collections.Counter(), collections.Counter()
+    for split in splits:
+        whole.update(split.value_counts)
+        whole.subtract(split.photo_counts)
+        bad.update(split.bad_counts)
+    whole = +whole
+    settings = {
+        "subject": "the masks hold",
+        "all_values": whole.keys(),
+        "solid": sum_neighbours(splits, "values").find_solid(),
+    }
+    if preprocessor is None:
+        return mask_values.diagnose(whole, whole.keys(), convention, **settings)
+    if not any(_has_bad_values(fact) for split in splits for fact in split.examples):
+        return None
+    diagnosis = preprocessor.diagnose(whole, **settings)
+    if diagnosis is None or diagnosis.kind == "values_out_of_range":
+        # What befell a few masks of many shows in these few alone.
+        return preprocessor.diagnose(bad, **settings)
+    return diagnosis
 
 
-def _judge_errors(split) -> Iterator[Finding]:
-    """Yields the errors of single examples, grouped."""
-    groups = collections.defaultdict(list)
-    for fact in split.examples:
-        if fact.kind and not _has_bad_values(fact):
-            groups[fact.kind].append(fact)
-    for kind, facts in groups.items():
-        message = facts[0].message
-        if kind == "coloured_mask":
-            message = _describe_colors(facts) or message
-        elif kind in _REMEDIES:
-            message = f"{message}; {_REMEDIES[kind]}"
-        if len(facts) > 1:
-            message = f"{len(facts)} examples, for instance: {message}"
-        yield Finding(kind, "error", split.name, message, _name(facts))
+def _is_decoded(fact: inspection.Facts) -> bool:
+    """Tells whether all that is wrong with an example is the values of its mask."""
+    return fact.size is not None and fact.kind in mask_values.KINDS
 
 
 def _has_bad_values(fact: inspection.Facts) -> bool:
-    """Tells whether the mask can be decoded, but is of numbers without a class."""
-    return fact.size is not None and fact.kind in _VALUE_KINDS
+    return bool(fact.kind) and _is_decoded(fact)
 
 
-def _describe_colors(facts) -> str:
+def _describe_colors(found: Selection) -> str:
     """Names the palettes that have the colours of all masks, if there are."""
-    known = palettes.find_by_colors(set().union(*(fact.colors for fact in facts)))
+    known = palettes.find_by_colors(set().union(*(fact.colors for fact in found.facts)))
     if not known:
         return ""
     names = " or ".join(f"--label_colors={name}" for name in known)
@@ -152,204 +200,72 @@ def _describe_colors(facts) -> str:
     )
 
 
-def _judge_values(split, preprocessor, convention) -> Iterator[Finding]:
-    """Yields what is wrong with mask values, by those of the whole split."""
-    facts = [fact for fact in split.examples if _has_bad_values(fact)]
-    if preprocessor is None:
-        counts = split.value_counts
-        diagnosis = mask_values.diagnose(
-            counts, counts.keys(), convention, subject="the masks hold"
-        )
-        if diagnosis:
-            yield Finding(diagnosis.kind, "error", split.name, str(diagnosis))
-        return
-    if not facts:
-        return
-    subject = "the masks hold"
-    whole = preprocessor.diagnose(
-        split.value_counts - split.photo_counts, subject=subject
-    )
-    bad = preprocessor.diagnose(split.bad_counts, subject=subject)
-    # What befell a few masks of many shows in these few alone.
-    diagnosis = bad if whole.kind == "values_out_of_range" else whole
-    yield Finding(diagnosis.kind, "error", split.name, str(diagnosis), _name(facts))
+def write_conversion(
+    kind: str, splits: Sequence[inspection.Split], num_classes: int | None
+) -> str:
+    """Writes a program that makes plain masks of compressed or blended ones.
+
+    Args:
+      kind: of the error that training would end with.
+      splits: the facts of all masks.
+      num_classes: how many classes there are; None if that is not known.
+
+    Returns:
+      See `conversions.write_lines`; nothing if the colours of the classes do not show.
+    """
+    if kind == "lossy_mask":
+        cells = sum((split.cells for split in splits), collections.Counter())
+        levels = conversions.find_levels(cells, num_classes)
+        found = select(splits, lambda fact: fact.kind == kind)
+    elif kind == "interpolated_mask":
+        levels, found = _find_solid_levels(splits)
+        levels = levels if len(levels) == (num_classes or len(levels)) else []
+    else:
+        return ""
+    files = [fact.files[1] for fact in found.facts if fact.files[1:]]
+    return conversions.write_lines(levels, files) if files and levels else ""
 
 
-def _judge_classes(split, info, convention, is_training) -> Iterator[Finding]:
-    """Yields what is wrong with the numbers of pixels of the classes."""
-    pixels = split.class_pixels
-    diagnosis = mask_values.diagnose_classes(
-        pixels,
-        convention,
-        class_names=info.class_names,
-        has_label_colors=bool(info.label_colors),
-    )
-    if diagnosis:
-        # Where others have bad values, these few may be the ones with a single class.
-        if not any(map(_has_bad_values, split.examples)):
-            files = [f for f in split.examples if f.index in split.ignored_shares]
-            severity = "error" if is_training else "warning"
-            message = str(diagnosis)
-            yield Finding(diagnosis.kind, severity, split.name, message, _name(files))
-        return
-    mostly_ignored = [
-        fact
-        for fact in split.examples
-        if split.ignored_shares.get(fact.index, 0) > _MOST_IGNORED
-    ]
-    if mostly_ignored:
-        yield Finding(
-            "mostly_ignored",
-            "warning",
-            split.name,
-            f"{_count(mostly_ignored, 'example')} with more than {_MOST_IGNORED:.0%} "
-            "of the pixels ignored: there is next to nothing to learn from; see "
-            "whether their masks are finished and --ignore_label is right, or take "
-            "them away",
-            _name(mostly_ignored),
-        )
-    counts = pixels[: info.num_classes]
-    absent = [info.class_names[label] for label in np.flatnonzero(counts == 0)]
-    if absent:
-        effect = "nothing is learned of them" if is_training else "they have no score"
-        yield Finding(
-            "class_without_pixels",
-            "warning",
-            split.name,
-            f"classes without a pixel ({listing.name_some(absent)}): {effect}; add "
-            "examples, or merge or drop classes with --label_map",
-        )
-
-
-def _judge_balance(split, info) -> Iterator[Finding]:
-    counts = split.class_pixels[: info.num_classes]
-    present = np.flatnonzero(counts)
-    if not present.size:
-        return
-    rarest = present[counts[present].argmin()]
-    commonest = counts.argmax()
-    ratio = counts[commonest] / counts[rarest]
-    if ratio <= _MOST_IMBALANCE:
-        return
-    weights = balance.class_weights(counts, "inverse_sqrt")
-    shown = [f"{info.class_names[c]} {weights[c]:.3g}" for c in present]
-    if len(shown) > _MAX_WEIGHTS_SHOWN:
-        shown = [*shown[:_MAX_WEIGHTS_SHOWN], "..."]
-    yield Finding(
-        "imbalance",
-        "warning",
-        split.name,
-        f"{info.class_names[commonest]} has {ratio:,.0f} times the pixels of "
-        f"{info.class_names[rarest]}, which may never be predicted; try "
-        f"--class_weights=inverse_sqrt, which weighs {', '.join(shown)}",
-    )
-
-
-def _judge_label_images(split) -> Iterator[Finding]:
-    facts = [f for f in split.examples if f.has_label_image]
-    if facts:
-        yield Finding(
-            "image_is_mask",
-            "warning",
-            split.name,
-            f"{_count(facts, 'image')} {_are(facts)} gray, with the very values of the "
-            "mask, and may be the mask itself; put the photo in its place",
-            _name(facts),
-        )
-
-
-def _judge_duplicates(split) -> Iterator[Finding]:
-    """Yields the images that are there more than once."""
-    groups = collections.defaultdict(list)
-    for fact in split.examples:
-        if fact.image_digest:
-            groups[fact.image_digest].append(fact)
-    same, conflicting = [], []
-    for facts in groups.values():
-        if len(facts) > 1:
-            has_one_label = len({fact.label_digest for fact in facts}) == 1
-            (same if has_one_label else conflicting).append(facts)
-    for kind, found, reason in (
-        ("duplicate", same, "with the same mask: they count twice; keep one of each"),
-        (
-            "conflicting_duplicate",
-            conflicting,
-            "with different masks, of which one at most is right; keep that one",
-        ),
-    ):
-        if found:
-            yield Finding(
-                kind,
-                "warning",
-                split.name,
-                f"{_count(found, 'image')} {_are(found)} there more than once, pixel "
-                f"by pixel, {reason}",
-                tuple(" = ".join(f.files[0] for f in facts) for facts in found),
+def _find_solid_levels(splits) -> tuple[list[tuple[int, ...]], Selection]:
+    """Returns the colours, or else the values, that fill areas, and the masks."""
+    for place, is_decoded in (("colours", False), ("values", True)):
+        neighbours = sum_neighbours(splits, place)
+        if solid := neighbours.find_solid():
+            levels = [(value,) for value in solid]
+            if place == "colours":
+                levels = [masks.decode_color(code) for code in solid]
+            return levels, select(
+                splits,
+                lambda fact, d=is_decoded: (
+                    fact.kind and bool(fact.size) == d and (d or fact.colors)
+                ),
             )
+    return [], Selection("", ())
 
 
-def _judge_aspects(split, image_size) -> Iterator[Finding]:
-    """Yields the images that stretching would distort."""
-    facts = [
-        fact
-        for fact in split.examples
-        if fact.size and _stretching(fact.size, image_size) > _MOST_STRETCHED
-    ]
-    if facts:
-        sizes = [fact.size for fact in facts]
-        height, width = max(sizes, key=lambda size: _stretching(size, image_size))
-        yield Finding(
-            "odd_aspect",
-            "warning",
-            split.name,
-            f"{_count(facts, 'image')} would be stretched by more than "
-            f"{_MOST_STRETCHED} to become {'x'.join(map(str, image_size))} (the worst "
-            f"has {height}x{width} pixels); say --resize=pad",
-            _name(facts),
-        )
+def sum_neighbours(splits: Sequence[inspection.Split], place: str) -> blends.Neighbours:
+    """Sums up the neighbours of all splits; `place` as in `inspection.Split`."""
+    total = blends.Neighbours()
+    for split in splits:
+        total.update(split.neighbours[place])
+    return total
 
 
-def _judge_sizes(split, image_size) -> Iterator[Finding]:
-    facts = [fact for fact in split.examples if fact.size]
-    size = "x".join(map(str, image_size))
-    small = [
-        fact
-        for fact in facts
-        if any(
-            side < _LEAST_SIZE * wanted
-            for side, wanted in zip(fact.size, image_size, strict=True)
-        )
-    ]
-    if small:
-        least = min(small, key=lambda fact: fact.size[0] * fact.size[1])
-        yield Finding(
-            "small_image",
-            "warning",
-            split.name,
-            f"{_count(small, 'image')} smaller than a quarter of the image size, "
-            f"{size}, in a side (the least has {least.size[0]}x{least.size[1]} pixels);"
-            " choose a smaller --image_size, or get them larger",
-            _name(small),
-        )
-
-
-def _stretching(size: tuple[int, int], image_size: tuple[int, int]) -> float:
-    """Returns by how much more one side is scaled than the other."""
-    height, width = (new / old for new, old in zip(image_size, size, strict=True))
-    return max(height / width, width / height)
-
-
-def _name(facts) -> tuple[str, ...]:
-    """Names examples, by the image and, in brackets, the mask if it is a file."""
-    return tuple(
-        f"{fact.files[0]} ({fact.files[1]})" if fact.files[1:] else fact.files[0]
-        for fact in facts
+def _append_conversion(message, kind, splits, num_classes) -> str:
+    lines = write_conversion(kind, splits, num_classes)
+    if not lines:
+        return message
+    return (
+        f"{message}; or give each pixel the class of the nearest colour: run in the "
+        f"folder --data_dir (of a copy)\n{lines}\n"
     )
 
 
-def _count(items, noun: str) -> str:
+def count(items: Sequence, noun: str) -> str:
+    """Returns e.g. `1 image` or `1,200 images`."""
     return f"{len(items):,} {noun}{'s' if len(items) > 1 else ''}"
 
 
-def _are(items) -> str:
+def are(items: Sequence) -> str:
+    """Returns the verb for some items."""
     return "are" if len(items) > 1 else "is"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import tensorflow as tf
 
-from data import schema
+from data import schema, tiff
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -77,6 +77,12 @@ def open_image(encoded: bytes) -> "PIL.Image.Image":
             f"its header announces {limit} ({error})", kind="too_large"
         ) from error
     except Exception as error:  # A damaged header shows as many kinds of error.
+        if found := tiff.describe(encoded):
+            raise schema.DataError(
+                f"it is {found}, which is not supported yet; images are gray or RGB of "
+                "8 or 16 bits: write the bands to use as such a file",
+                kind="unsupported_bands",
+            ) from error
         raise schema.DataError(
             f"it is no {', '.join(FORMATS[:-1])} or {FORMATS[-1]} file, or its header "
             f"is damaged ({len(encoded)} bytes, {encoded[:8]!r} first)",
@@ -222,7 +228,7 @@ def load_pixels(image: "PIL.Image.Image", mode: str | None = None) -> np.ndarray
             f"it cannot be decoded ({error})", kind="damaged_file"
         ) from error
     # Pillow turns TIFF files, and only these, as it loads them.
-    return turn(pixels, _INVERSE_TURN.get(turned_by, turned_by))
+    return turn_back(pixels, turned_by)
 
 
 def turn(pixels: np.ndarray, orientation: int) -> np.ndarray:
@@ -234,6 +240,11 @@ def turn(pixels: np.ndarray, orientation: int) -> np.ndarray:
     if orientation in (2, 3, 6, 7):
         pixels = pixels[:, ::-1]
     return np.ascontiguousarray(pixels)
+
+
+def turn_back(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Undoes `turn`."""
+    return turn(pixels, _INVERSE_TURN.get(orientation, orientation))
 
 
 def _read_orientation(image: "PIL.Image.Image") -> int:

@@ -8,7 +8,7 @@ instead.
 import numpy as np
 import tensorflow as tf
 
-from data import images, palettes, schema
+from data import blends, images, palettes, schema
 
 PLAIN_PNG_HEADER = (8, 0)
 """Bit depth and colour type, bytes 24 and 25, of the PNG files that TensorFlow decodes
@@ -16,6 +16,7 @@ unchanged. It makes luminance of a palette and cuts 16 bits to 8 without a word.
 
 _MAX_VALUE = 65535
 _LOSSY = ("jpeg", "tiff_jpeg", "webp", "old-jpeg")
+LOSSY_REMEDY = "export masks as PNG from where they were drawn"
 _MAX_COLORS_SHOWN = 3
 
 _MAX_FLAT_COLORS = 64
@@ -127,8 +128,10 @@ def look_up_colors(
     Raises:
       schema.DataError: if a pixel has another colour than those.
     """
-    table = np.array(sorted((_codes(color), value) for color, value in label_colors))
-    codes = _codes(pixels)
+    table = np.array(
+        sorted((encode_colors(color), value) for color, value in label_colors)
+    )
+    codes = encode_colors(pixels)
     index = np.searchsorted(table[:, 0], codes).clip(max=len(table) - 1)
     is_unknown = table[index, 0] != codes
     if is_unknown.any():
@@ -142,11 +145,9 @@ def find_colors(pixels: np.ndarray) -> tuple[list[palettes.Color], np.ndarray]:
     Returns:
       The colours, and the number of pixels of each, int64 [num_colors].
     """
-    codes, counts = np.unique(_codes(pixels), return_counts=True)
+    codes, counts = np.unique(encode_colors(pixels), return_counts=True)
     order = np.argsort(-counts, kind="stable")
-    low = 2**16 - 1
-    colors = [(c >> 32, c >> 16 & low, c & low) for c in codes[order].tolist()]
-    return colors, counts[order]
+    return list(map(decode_color, codes[order].tolist())), counts[order]
 
 
 def is_photo(counts: np.ndarray) -> bool:
@@ -166,7 +167,8 @@ def _refuse_colors(pixels: np.ndarray, is_colored: np.ndarray) -> schema.DataErr
     """Says what to do about a coloured mask, [height, width, 3]."""
     found, counts = find_colors(pixels)
     shown = _describe_colors(pixels[is_colored])
-    if len(found) > _MAX_FLAT_COLORS:
+    is_blended = blends.count(encode_colors(pixels)).find_solid() is not None
+    if len(found) > _MAX_FLAT_COLORS or is_blended:
         if is_photo(counts):
             return schema.DataError(
                 f"its {len(found)} colours are those of a photo; name the masks in its "
@@ -212,10 +214,16 @@ def _refuse_unknown_colors(
     )
 
 
-def _codes(colors) -> np.ndarray:
+def encode_colors(colors) -> np.ndarray:
     """Returns one number, int64 [...], for each colour, [..., 3], of up to 16 bits."""
     red, green, blue = np.moveaxis(np.asarray(colors, np.int64), -1, 0)
     return red << 32 | green << 16 | blue
+
+
+def decode_color(code: int) -> palettes.Color:
+    """Returns the colour of a number of `encode_colors`."""
+    low = 2**16 - 1
+    return code >> 32, code >> 16 & low, code & low
 
 
 def _describe_colors(pixels: np.ndarray) -> str:
@@ -247,7 +255,7 @@ def _check_lossless(image, encoded: bytes) -> None:
     if is_lossy:
         raise schema.DataError(
             "its compression (JPEG, or lossy WebP) changes labels near every edge; "
-            "export masks as PNG from where they were drawn",
+            f"{LOSSY_REMEDY}",
             kind="lossy_mask",
         )
 

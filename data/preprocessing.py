@@ -104,29 +104,38 @@ class Preprocessor:
         is_known = tf.constant(self.class_table != UNKNOWN)[:size]
         return tf.reduce_all(is_known | (is_present == 0))
 
-    def explain(self, example: dict[str, Any]) -> str:
+    def explain(self, example: dict[str, Any]) -> schema.DataError | None:
         """Says what is wrong with an example, whether its `problem` is known or not.
+
+        Values that have no class get no remedy here: what suits one mask may lose the
+        labels of others.
 
         Args:
           example: what goes into the call, as NumPy values.
 
         Returns:
-          One sentence without a full stop, or nothing if all is well.
+          An error of one sentence without a full stop; None if all is well.
         """
         try:
             _, values = decoding.decode_pair(
                 example["image"], example["label"], self.label_colors
             )
         except schema.DataError as error:
-            return str(error)
-        return str(self.diagnose(mask_values.count(values)) or "")
+            return error
+        diagnosis = self.diagnose(mask_values.count(values))
+        if diagnosis is None:
+            return None
+        message = str(diagnosis)
+        if diagnosis.kind in mask_values.KINDS:
+            message = f"{diagnosis.sentence}; {mask_values.SEE_DOCTOR}"
+        return schema.DataError(message, kind=diagnosis.kind)
 
     def diagnose(
-        self, counts: Mapping[int, int], *, subject: str = "the mask holds"
+        self, counts: Mapping[int, int], **details: Any
     ) -> mask_values.Diagnosis | None:
-        """Says what is wrong with mask values; see `mask_values.diagnose`."""
+        """Says what is wrong with mask values; `details` as `mask_values.diagnose`."""
         unknown = [value for value in counts if self.class_table[value] == UNKNOWN]
-        return mask_values.diagnose(counts, unknown, self.convention, subject=subject)
+        return mask_values.diagnose(counts, unknown, self.convention, **details)
 
     @property
     def convention(self) -> mask_values.Convention:

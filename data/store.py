@@ -19,6 +19,7 @@ from absl import logging
 
 from data import bad_examples as bad_examples_lib
 from data import disk_cache, pipeline, preprocessing, schema
+from data.sources import listing
 
 _NAME_BYTES = 200
 """Longer names of examples are cut."""
@@ -344,13 +345,15 @@ def explain_bad(
     except tf.errors.OpError as error:
         return schema.DataError(f"{place}: {explain_read_error(error)}.")
     names = [
-        example[key].decode("utf-8", "replace")
+        listing.printable(os.fsdecode(example[key]))
         for key in ("name", "label_name")
         if key in example
     ]
-    reason = preprocessor.explain(example) or "it could not be decoded, but now it can"
-    end = "" if reason.endswith("?") else "."
-    return schema.DataError(f"{place} ({', '.join(names)}): {reason}{end}")
+    reason = preprocessor.explain(example) or schema.DataError(
+        "it could not be decoded, but now it can"
+    )
+    message = f"{place} ({', '.join(names)}): {reason}."
+    return schema.DataError(message, kind=reason.kind)
 
 
 def _map_files(

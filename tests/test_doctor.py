@@ -2,8 +2,10 @@
 
 import io
 import json
+import os
 import pathlib
 import shutil
+import struct
 
 import numpy as np
 import pytest
@@ -224,6 +226,157 @@ def make_bomb(sample: bytes) -> bytes:
     return sample[:12] + header + crc + sample[33:]
 
 
+def make_zones(number, shape=(48, 48)) -> np.ndarray:
+    """Makes a mask of three rectangles, of which none is like another turned."""
+    label = np.zeros(shape, np.uint8)
+    row, column = np.random.default_rng(number).integers(2, 12, 2)
+    label[row : row + 9, column : column + 30] = 1
+    label[row + 15 : row + 33, column : column + 12] = 2
+    return label
+
+
+def write_pairs(root, make_image, make_mask, *, ending="png"):
+    """Writes the clean set's pairs, of what two functions make of numbers."""
+    for stem, number in numbers().items():
+        write(root, stem, mask=make_mask(number))
+        path = path_of(root, stem, "images").with_suffix(f".{ending}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        content = make_image(number)
+        path.write_bytes(content if isinstance(content, bytes) else encode(content))
+
+
+def turn_squares(root):
+    """Photos with a note to turn them, masks drawn on them as stored."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+
+    def make_image(number):
+        noise = np.random.default_rng(number).integers(0, 60, (48, 48, 3))
+        pixels = (make_zones(number)[..., None] * 90 + noise).astype(np.uint8)
+        return encode(pixels, "JPEG", exif=exif, quality=95)
+
+    write_pairs(root, make_image, make_zones, ending="jpg")
+
+
+def name_masks(name):
+    """Returns a builder of a set whose masks have names of their own."""
+
+    def build(root):
+        make_clean(root)
+        for stem in numbers():
+            path = path_of(root, stem, "masks")
+            path.rename(path.with_name(name.replace("*", path.name)))
+
+    return build
+
+
+def name_masks_of_one_split(root):
+    make_clean(root)
+    for path in sorted((root / "val/masks").iterdir()):
+        path.rename(path.with_name(f"{path.stem}_mask.png"))
+
+
+def add_special(make, name):
+    """Returns a builder of a set with something that is no file."""
+
+    def build(root):
+        make_clean(root)
+        make(root / f"train/images/{name}.png")
+
+    return build
+
+
+def mix_black_and_white(root):
+    """Palette masks with 251 for white, and gray ones with 255."""
+    colors = np.zeros((256, 3), np.uint8)
+    colors[251] = 255
+
+    def make_mask(number):
+        label = make_label(number) > 0
+        if number % 2:
+            return encode(label.astype(np.uint8) * 255)
+        image = Image.fromarray(label.astype(np.uint8) * 251)
+        image.putpalette(colors.ravel().tolist())
+        return encode(image)
+
+    write_pairs(root, make_photo, make_mask)
+
+
+def mix_palettes(root):
+    colors = [0, 0, 0, 255, 0, 0, 0, 255, 0]
+
+    def make_mask(number):
+        image = Image.fromarray(make_label(number))
+        order = (colors[:3], colors[3:6], colors[6:])
+        swapped = (order[0], order[2], order[1])
+        image.putpalette(sum(swapped if number % 2 else order, []))
+        return encode(image)
+
+    write_pairs(root, make_photo, make_mask)
+
+
+def smooth_edges(colors):
+    """Returns a builder of masks that were drawn larger and reduced by averaging."""
+
+    def make_mask(number):
+        row, column = np.ogrid[:192, :192]
+        label = np.zeros((192, 192), np.uint8)
+        for value, center in ((1, 60 + number), (2, 130)):
+            label[(row - center) ** 2 + (column - center) ** 2 < 45**2] = value
+        return Image.fromarray(np.uint8(colors)[label]).resize((48, 48), Image.BOX)
+
+    def build(root):
+        write_pairs(root, lambda number: make_photo(number, (48, 48)), make_mask)
+
+    return build
+
+
+def make_tiff(number, num_bands=5) -> bytes:
+    """Writes an uncompressed TIFF file of many bands, which Pillow does not write."""
+    bands = np.random.default_rng(number).integers(0, 256, (_HEIGHT, _WIDTH, num_bands))
+    data = bands.astype(np.uint8).tobytes()
+    tags = [
+        (256, 3, 1, _WIDTH), (257, 3, 1, _HEIGHT), (259, 3, 1, 1),
+        (262, 3, 1, 1 if num_bands > 4 else 2), (273, 4, 1, 8), (277, 3, 1, num_bands),
+        (278, 3, 1, _HEIGHT), (279, 4, 1, len(data)), (284, 3, 1, 1), (338, 3, 1, 0),
+    ]  # fmt: skip
+    place = 8 + len(data)
+    bits = place + 2 + 12 * (len(tags) + 1) + 4
+    tags.insert(2, (258, 3, num_bands, bits))
+    entries = b"".join(
+        struct.pack("<HHII", *tag)
+        for tag in tags  # A SHORT fills the lower bytes.
+    )
+    return (
+        b"II*\0" + struct.pack("<I", place) + data + struct.pack("<H", len(tags))
+        + entries + bytes(4) + struct.pack("<H", 8) * num_bands
+    )  # fmt: skip
+
+
+def add_noise_under_alpha(root):
+    def make_image(number):
+        alpha = np.where(make_label(number) > 0, 0, 255).astype(np.uint8)
+        return np.dstack([make_photo(number), alpha])
+
+    write_pairs(root, make_image, make_label)
+
+
+def make_12_bit(number):
+    return make_photo(number)[..., 0].astype(np.uint16) * 16
+
+
+def make_rare_foreground(number):
+    label = np.zeros((_HEIGHT, _WIDTH), np.uint8)
+    label[number : number + 6, 10:16] = 1  # 1.9%
+    return label
+
+
+def undivide(root):
+    for stem, number in numbers().items():
+        name = stem.replace("/", "")
+        write(root, f"./{name}", image=make_photo(number), mask=make_label(number))
+
+
 THREE = ("--num_classes=3",)
 PALETTE = np.array(
     [palettes.luminance(color) for _, color in palettes.PALETTES["voc"]], np.uint8
@@ -398,7 +551,7 @@ ZOO = [
         map_masks(lambda label: encode(label * 100, "JPEG")),
         THREE,
         "lossy_mask",
-        "4 examples, for instance: the mask: its compression",
+        "6 examples, for instance: the mask: its compression",
         "its compression (JPEG, or lossy WebP) changes labels",
     ),
     (
@@ -503,7 +656,7 @@ ZOO = [
         THREE,
         "one_class",
         "every mask value is 0; masks of 16 bits that were cut to 8 look so",
-        "every mask value is 0; masks of 16 bits that were cut to 8 look so",
+        "every mask value is 0. By all 6 masks: masks of 16 bits that were cut to 8",
     ),
     (
         "stretched to be seen",
@@ -657,6 +810,158 @@ ZOO = [
         "has no split validation or val or test; it has train",
         "has no split validation or val or test; it has train",
     ),
+    (
+        "masks of other names",
+        name_masks("mask_*"),
+        THREE,
+        "missing_pair",
+        "say --images='{split}/images/*.png' --masks='{split}/masks/mask_*.png', which "
+        "pairs all 6 images",
+        "--masks='{split}/masks/mask_*.png', which pairs all 6 images",
+    ),
+    (
+        "masks of other names in one split",
+        name_masks_of_one_split,
+        THREE,
+        "missing_pair",
+        "in val/masks/ rename the masks from NAME_mask to NAME",
+        "in val/masks/ rename the masks from NAME_mask to NAME",
+    ),
+    (
+        "a pipe",
+        add_special(os.mkfifo, "pipe"),
+        THREE,
+        "not_a_file",
+        "1 name of what is no file",
+        "train/images/pipe.png; take it away",
+    ),
+    (
+        "a link to a device",
+        add_special(lambda path: path.symlink_to("/dev/zero"), "zero"),
+        THREE,
+        "outside_folder",
+        "1 file outside of the folder",
+        "train/images/zero.png",
+    ),
+    (
+        "a link to itself",
+        add_special(lambda path: path.symlink_to(path.name), "loop"),
+        THREE,
+        "missing_pair",
+        "1 image without a mask",
+        "train/images/loop.png",
+    ),
+    (
+        "no splits and no fraction",
+        undivide,
+        THREE,
+        "undivided",
+        "give --train_fraction, e.g. --train_fraction=0.8",
+        "give --train_fraction, e.g. --train_fraction=0.8",
+    ),
+    (
+        "two conventions of black and white",
+        mix_black_and_white,
+        ("--num_classes=2",),
+        "mixed_conventions",
+        "the rows `0,background` `251,foreground` `255,foreground`",
+        "the rows `0,background` `251,foreground` `255,foreground`",
+    ),
+    (
+        "palettes of two orders",
+        mix_palettes,
+        THREE,
+        "mixed_palettes",
+        "index 1 is (255, 0, 0) in 3 masks, e.g. train/masks/0.png; (0, 255, 0) in 3 "
+        "masks, e.g. train/masks/1.png (2 indexes differ so)",
+        None,
+    ),
+    (
+        "square photos with a note to turn them",
+        turn_squares,
+        THREE,
+        "open_turn",
+        "on edges of the photos AS STORED (better in 6 of 6)",
+        None,
+    ),
+    (
+        "12 bits in 16",
+        lambda root: write_pairs(root, make_12_bit, make_label),
+        THREE,
+        "dark_16_bit",
+        "6 images of 16 bits hold values up to 4080 only, which are 12 bits",
+        None,
+    ),
+    (
+        "noise under alpha",
+        add_noise_under_alpha,
+        THREE,
+        "dropped_band",
+        "6 images have an alpha channel, which is dropped",
+        None,
+    ),
+    (
+        "four bands",
+        lambda root: write_pairs(
+            root, lambda number: make_tiff(number, 4), make_label, ending="tif"
+        ),
+        THREE,
+        "dropped_band",
+        "6 images have a further band, which is dropped",
+        None,
+    ),
+    (
+        "five bands",
+        lambda root: write_pairs(root, make_tiff, make_label, ending="tif"),
+        THREE,
+        "unsupported_bands",
+        "a TIFF file of 40x48 pixels with 5 bands of 8 bits, which is not supported",
+        "a TIFF file of 40x48 pixels with 5 bands of 8 bits, which is not supported",
+    ),
+    (
+        "smoothed edges of gray",
+        smooth_edges([0, 128, 255]),
+        THREE,
+        "interpolated_mask",
+        "levels = np.array([[0], [128], [255]])",
+        "levels = np.array([[0], [128], [255]])",
+    ),
+    (
+        "smoothed edges of colours",
+        smooth_edges([[0, 0, 0], [255, 0, 0], [0, 255, 0]]),
+        THREE,
+        "interpolated_mask",
+        "levels = np.array([[0, 0, 0], [0, 255, 0], [255, 0, 0]])",
+        "levels = np.array([[0, 0, 0], [0, 255, 0], [255, 0, 0]])",
+    ),
+    (
+        "one value far from the others",
+        map_masks(lambda label: np.uint8([0, 1, 254])[label]),
+        THREE,
+        "values_out_of_range",
+        "with the rows `0,class_0` `1,class_1` `254,class_2`; if 254 is no class",
+        "with the rows `0,class_0` `1,class_1` `254,class_2`; if 254 is no class",
+    ),
+    (
+        "ones and whites",
+        lambda root: write_pairs(
+            root,
+            make_photo,
+            lambda n: (make_label(n) > 0).astype(np.uint8) * (255 if n % 2 else 1),
+        ),
+        ("--num_classes=2",),
+        "mixed_conventions",
+        "the rows `0,background` `1,foreground` `255,foreground`",
+        None,
+    ),
+    (
+        "2% of foreground",
+        lambda root: write_pairs(root, make_photo, make_rare_foreground),
+        ("--num_classes=2",),
+        "imbalance",
+        "class_0 has 52 times the pixels of class_1",
+        None,
+    ),
     # What other programs garble, and this one reads.
     (
         "JPEG with zeros in the middle",
@@ -708,6 +1013,19 @@ ZOO = [
 ]
 
 
+# What training warns of, by kind, where the doctor does.
+WARNINGS = {
+    "mixed_palettes": "the palettes of the masks do not agree: index 1 is (255, 0, 0) "
+    "and (0, 255, 0); they are read by index (of 4 looked at",
+    "open_turn": "4 photos are turned by an EXIF orientation that the mask does not",
+    "dark_16_bit": "4 images of 16 bits hold values up to 4080 only",
+    "dropped_band": "4 images have ",
+    "imbalance": "which may never be predicted; try --class_weights=inverse_sqrt",
+    "mixed_conventions": "the masks are of 2 conventions of black and white: 2 (gray",
+    "class_without_pixels": "has no pixel of yak",
+}
+
+
 def make_config(tmp_path, *arguments):
     return flags.read_config([
         "--mode=doctor",
@@ -748,7 +1066,11 @@ def open_as_training_does(config):
     [row[1:] for row in ZOO],
     ids=[row[0] for row in ZOO],
 )
-def test_zoo(tmp_path, capsys, build, arguments, kind, message, training):
+def test_zoo(tmp_path, capsys, monkeypatch, build, arguments, kind, message, training):
+    warnings = []
+    monkeypatch.setattr(
+        inputs.logging, "warning", lambda text, *args: warnings.append(text % args)
+    )
     (tmp_path / "data").mkdir()
     build(tmp_path / "data")
     config = make_config(tmp_path, *arguments)
@@ -765,6 +1087,9 @@ def test_zoo(tmp_path, capsys, build, arguments, kind, message, training):
     assert stops == (training is not None), found
     if training is None:
         open_as_training_does(config)
+        expected = WARNINGS.get(kind)
+        assert bool(warnings) == bool(expected), warnings
+        assert not expected or any(expected in warning for warning in warnings)
     else:
         with pytest.raises(schema.DataError) as caught:
             open_as_training_does(config)

@@ -9,7 +9,16 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from data import findings, inspection, mask_values, preprocessing, schema
+from data import (
+    class_findings,
+    conventions,
+    findings,
+    image_findings,
+    inspection,
+    mask_values,
+    preprocessing,
+    schema,
+)
 from tests import helpers, test_store
 
 PREPROCESSOR = preprocessing.Preprocessor((32, 32), 3)
@@ -36,9 +45,11 @@ def walk(source, preprocessor=PREPROCESSOR):
     return list(inspection.walk(source, preprocessor))
 
 
-def summarize(source, preprocessor=PREPROCESSOR):
+def summarize(source, preprocessor=PREPROCESSOR, *, is_training=True):
     facts = inspection.walk(source, preprocessor)
-    return inspection.summarize(source.name, facts, preprocessor)
+    return inspection.summarize(
+        source.name, facts, preprocessor, is_training=is_training
+    )
 
 
 def judge(
@@ -50,15 +61,25 @@ def judge(
     is_weighted=False,
 ):
     """Returns the findings of a split by kind."""
-    found = findings.judge_split(
-        summarize(source, preprocessor),
-        preprocessor,
-        info=INFO if preprocessor else None,
-        image_size=image_size,
-        convention=mask_values.Convention(3 if preprocessor else None),
-        is_training=is_training,
-        is_weighted=is_weighted,
-    )
+    split = summarize(source, preprocessor, is_training=is_training)
+    convention = mask_values.Convention(3 if preprocessor else None)
+    found = [
+        *findings.judge_errors([split], convention.num_classes),
+        *findings.judge_values([split], preprocessor, convention),
+        *image_findings.judge(
+            [split],
+            image_size=image_size,
+            is_stretched=preprocessor is None or preprocessor.resize == "stretch",
+        ),
+    ]
+    if preprocessor:
+        found += class_findings.judge(
+            split,
+            info=INFO,
+            convention=convention,
+            all_values=frozenset(split.value_counts),
+            is_weighted=is_weighted,
+        )
     return {finding.kind: finding for finding in found}
 
 
@@ -108,16 +129,18 @@ def test_what_cannot_be_used_ends_nothing(tmp_path):
 
 
 def test_facts_are_those_of_the_preprocessor():
-    """The message is that of training, word for word."""
+    """The kind is that of training, and the message begins like it."""
     source = make_source((make_photo(), LABEL), (make_photo(), LABEL + 1))
     examples = list(source.examples().as_numpy_iterator())
 
     facts = walk(source)
 
-    assert [fact.message for fact in facts] == [
-        PREPROCESSOR.explain(example) for example in examples
-    ]
-    assert facts[1].kind == "values_out_of_range"
+    assert PREPROCESSOR.explain(examples[0]) is None
+    assert (facts[0].kind, facts[0].message) == ("", "")
+    error = PREPROCESSOR.explain(examples[1])
+    assert facts[1].kind == error.kind == "values_out_of_range"
+    shared = str(error).removesuffix(mask_values.SEE_DOCTOR)
+    assert facts[1].message == f"{shared}did you mean --label_offset=-1?"
 
 
 def test_few_examples_wait_in_memory(monkeypatch):
@@ -251,11 +274,11 @@ def test_imbalance_names_classes_ratio_and_weights():
     )
 
 
-@pytest.mark.parametrize("num_pixels, expected", [(20, False), (19, True)])
-def test_imbalance_begins_at_a_hundred(num_pixels, expected):
-    """1900 / 20 = 95; 1901 / 19 = 100.05."""
+@pytest.mark.parametrize("num_pixels, expected", [(64, False), (63, True)])
+def test_imbalance_begins_at_a_tenth_of_an_even_share(num_pixels, expected):
+    """A third of 40x48 pixels is 640."""
     label = np.zeros((40, 48), np.uint8)
-    label[0, :num_pixels] = 1
+    label.ravel()[:num_pixels] = 1
 
     assert ("imbalance" in judge(make_source((make_photo(), label)))) == expected
 
@@ -346,7 +369,7 @@ def test_leaks_are_counted_with_their_conflicts():
                     (make_photo(5), LABEL))
     )  # fmt: skip
 
-    (found,) = findings.judge_both(train, other)
+    (found,) = image_findings.judge_both(train, other)
 
     assert "2 images of" in found.message
     assert "1 of them with another mask" in found.message
@@ -378,13 +401,68 @@ def test_masks_that_pass_among_bad_ones_are_not_judged_alone():
 
 
 def test_what_befell_one_mask_is_seen_in_it_alone():
+    """The settings that suit it would leave the others without classes."""
+    odd = np.uint8([0, 90, 240])[LABEL]
+    source = make_source(
+        *((make_photo(i), LABEL) for i in range(3)), (make_photo(9), odd)
+    )
+
+    found = judge(source)["values_out_of_range"]
+
+    assert found.files == ("picture_3.jpg",)
+    assert "the masks hold the values 0, 90, 240;" in found.message
+    assert "`" not in found.message.replace("`value,name`", "")
+
+
+def test_masks_of_two_conventions_are_told_apart():
     source = make_source(
         *((make_photo(i), LABEL) for i in range(3)), (make_photo(9), LABEL * 120)
     )
 
     found = judge(source)
 
-    assert found["stretched_values"].files == ("picture_3.jpg",)
+    assert found.keys() == {"mixed_conventions"}
+    message = found["mixed_conventions"].message
+    assert message.startswith(
+        "the masks are of 2 conventions of what numbers mean: 3 (gray, e.g. "
+        "picture_0.jpg) hold 0, 1, 2; 1 (gray, e.g. picture_3.jpg) hold 0, 120, 240; "
+        "if the values of all, in their order, mean the same, say --label_map=FILE, a "
+        "file with the rows `0,class_0` `1,class_1` `2,class_2` `120,class_1` "
+        "`240,class_2`"
+    )
+    assert found["mixed_conventions"].files[-1] == "picture_3.jpg: 0, 120, 240"
+
+
+@pytest.mark.parametrize(
+    "labels, num_classes",
+    [
+        # Classes that do not meet in a mask.
+        ([LABEL % 2, LABEL % 2 * 2], 3),
+        ([LABEL % 2, LABEL % 2 * 7], 2),
+        # Some pixels are ignored in the very masks that hold the class.
+        ([LABEL % 2, np.uint8([0, 1, 255])[LABEL]], 2),
+        ([LABEL, LABEL + 2], 3),
+    ],
+)
+def test_no_other_masks_are_of_two_conventions(labels, num_classes):
+    source = make_source(*((make_photo(i), label) for i, label in enumerate(labels)))
+    facts = walk(source, None)
+
+    convention = mask_values.Convention(num_classes)
+    assert conventions.find_mixed(facts, convention) is None
+
+
+def test_ones_and_whites_are_told_apart_though_both_have_a_label():
+    """Of each, half of the labels would be left out without a word."""
+    pairs = [(make_photo(i), LABEL % 2) for i in range(2)]
+    pairs += [(make_photo(i), LABEL % 2 * 255) for i in range(2, 4)]
+    preprocessor = dataclasses.replace(PREPROCESSOR, num_classes=2)
+
+    split = summarize(make_source(*pairs), preprocessor)
+    (found,) = findings.judge_values([split], preprocessor, preprocessor.convention)
+
+    assert (found.kind, found.severity) == ("mixed_conventions", "warning")
+    assert "`0,background` `1,foreground` `255,foreground`" in found.message
 
 
 def test_photos_do_not_blur_the_judgement_of_other_masks():

@@ -297,8 +297,8 @@ def test_a_damaged_file_is_named_when_its_batch_is_due(
         (
             ("--label_offset=-1", "--cache=none"),
             schema.DataError,
-            r"synthetic/train, example \d+ .*--label_offset=-1.*did you mean "
-            "--label_offset=0",
+            r"synthetic/train, example \d+ .*--label_offset=-1.*--mode=doctor looks at "
+            "all masks",
         ),
         (
             ("--enable_xla", "--virtual_devices=2"),

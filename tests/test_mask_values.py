@@ -46,7 +46,12 @@ VOC = [palettes.luminance(color) for _, color in palettes.PALETTES["voc"]]
             "`0,class_0` `257,class_1` `514,class_2`",
         ),
         ([1, 2, 3], convention(), "values_out_of_range", "mean --label_offset=-1?"),
-        ([1, 2, 3, 255], convention(), "values_out_of_range", "--label_offset=-1?"),
+        (
+            [1, 2, 3, 255],
+            convention(),
+            "values_out_of_range",
+            r"--label_offset=-1 \(255 stays ignored\)?",
+        ),
         ([0, 1, 2], convention(3, label_offset=-1), "values_out_of_range", "=0?"),
         (
             [0, 1, 2, 3],
@@ -56,7 +61,36 @@ VOC = [palettes.luminance(color) for _, color in palettes.PALETTES["voc"]]
             "--num_classes=4",
         ),
         ([0, 1, 2, 4], convention(), "values_out_of_range", "say --num_classes=5"),
-        ([0, 1, 254], convention(), "values_out_of_range", "say --ignore_label=254"),
+        (
+            [0, 1, 254],
+            convention(2),
+            "values_out_of_range",
+            "if 254 is no class, say --ignore_label=254$",
+        ),
+        (
+            [0, 1, 254],
+            convention(),
+            "values_out_of_range",
+            "if 254 is a class, say --label_map=FILE, a file with the rows `0,class_0` "
+            "`1,class_1` `254,class_2`; if 254 is no class, say --num_classes=2 "
+            "--ignore_label=254$",
+        ),
+        # With --ignore_label=254, 255 would be no class, nor ignored any more.
+        (
+            [0, 1, 254, 255],
+            convention(2),
+            "values_out_of_range",
+            "`254,ignore` `255,ignore`$",
+        ),
+        # As 255 with --ignore_label=0.
+        (
+            [0, 1, 2, 3, 255],
+            convention(),
+            "values_out_of_range",
+            "if 0 is no class, say --label_map=FILE, a file with the rows `0,ignore` "
+            "`1,class_0` `2,class_1` `3,class_2` `255,ignore`, else --num_classes=4 "
+            r"\(255 stays ignored\)$",
+        ),
         (
             [0, 1, 2, 3],
             convention(3, label_offset=-1),
@@ -69,7 +103,12 @@ VOC = [palettes.luminance(color) for _, color in palettes.PALETTES["voc"]]
         ([0, 85, 170, 255], convention(4), "stretched_values", "`85,class_1`"),
         ([0, 127, 255], convention(), "stretched_values", "`127,class_1`"),
         ([0, 128, 255], convention(), "stretched_values", "`255,class_2`"),
-        ([0, 50, 100, 255], convention(), "stretched_values", "`100,class_2`$"),
+        (
+            [0, 50, 100, 255],
+            convention(),
+            "stretched_values",
+            "`100,class_2` `255,ignore`$",
+        ),
         ([0, 128], convention(2), "stretched_values", "`128,foreground`"),
         (range(256), convention(), "mask_is_photo", "256 values"),
         (
@@ -102,7 +141,7 @@ VOC = [palettes.luminance(color) for _, color in palettes.PALETTES["voc"]]
             [1, 2, 255],
             convention(None),
             "classes_unknown",
-            "say --num_classes=2 --label_offset=-1$",
+            r"say --num_classes=2 --label_offset=-1 \(255 stays ignored\)$",
         ),
         ([0, 255], convention(None), "binary_mask", "`255,foreground`"),
         ([3, 9, 40], convention(None), "classes_unknown", "say with --label_map=FILE"),
@@ -124,6 +163,26 @@ def test_diagnosis(values, flags, kind, remedy):
 @pytest.mark.parametrize("values", [[0, 1, 2], [2], [0, 255], [255], [], [1, 65536]])
 def test_values_that_have_a_class_are_no_case(values):
     assert diagnose(values) is None
+
+
+@pytest.mark.parametrize(
+    "values, flags, others, remedy",
+    [
+        # One mask of a mixed set, and the others.
+        ([0, 251], convention(2), [254], "which are classes"),
+        ([0, 255], convention(2, ignore_label=7), [251], "which are classes"),
+        ([1, 2, 3], convention(), [0], "else --num_classes=4"),
+        ([0, 257, 514], convention(), [3], "divide them by 257$"),
+        ([0, 1, 2], convention(None), [9], "which are classes"),
+    ],
+)
+def test_settings_are_given_that_suit_all_masks(values, flags, others, remedy):
+    diagnosis = diagnose(values, flags, all_values=[*values, *others])
+
+    found = diagnosis.remedy
+    assert re.search(remedy, found) or "--label" not in found, found
+    for row in re.findall(r"`(\d+),", found):
+        assert {*values, *others} <= set(map(int, re.findall(r"`(\d+),", found))), row
 
 
 def test_sentence_names_values_flags_and_rule():
@@ -168,7 +227,7 @@ def test_two_classes_are_enough(counts):
     [
         (
             {0: 1, 255: 3},
-            convention(),
+            convention(2),
             "binary_mask",
             "every pixel that counts is of one class, sky, and the other 75.0% are "
             "ignored (--ignore_label=255); say --label_map=FILE, a file with the rows "

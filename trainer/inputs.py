@@ -10,9 +10,11 @@ import tensorflow as tf
 from absl import logging
 
 from data import (
+    advice,
     augment,
     bad_examples,
     balance,
+    class_findings,
     device_store,
     labels,
     mask_values,
@@ -126,8 +128,8 @@ def open_in_background(
     cluster.check_data(strategy, {"the classes": info.class_names, **found})
     executor = concurrent.futures.ThreadPoolExecutor(max_workers=1)
     openings = [
-        executor.submit(_open_examples, config, strategy, info, role, source)
-        for role, source in used.items()
+        executor.submit(_open_examples, config, strategy, info, role, used)
+        for role in used
     ]
     if cluster.num_workers(strategy) > 1:
         # Workers exchange what they decoded, and the variables of the model: all must
@@ -159,9 +161,11 @@ class InspectionSetup:
     """What looking through a data set needs.
 
     Attributes:
-      train: the split to train on; its files may have problems.
+      train: the split to train on, or all of a folder without splits; its files may
+        have problems.
       evaluation: the one to evaluate on, None if it cannot be opened.
-      evaluation_error: why it cannot.
+      errors: what training would end with before it reads a file; each with the name of
+        the split.
       info: classes of the data set; None if it is not known how many there are.
       preprocessor: how examples become arrays; None without `info`.
       convention: what the settings say of mask values.
@@ -170,7 +174,7 @@ class InspectionSetup:
 
     train: schema.Source
     evaluation: schema.Source | None
-    evaluation_error: schema.DataError | None
+    errors: tuple[tuple[str, schema.DataError], ...]
     info: schema.DatasetInfo | None
     preprocessor: preprocessing.Preprocessor | None
     convention: mask_values.Convention
@@ -187,12 +191,7 @@ def prepare_inspection(config: config_lib.Config) -> InspectionSetup:
       schema.DataError: if there is no split to train on, or settings and files
         contradict each other.
     """
-    train = open_source(config, is_training=True, allow_problems=True)
-    evaluation, evaluation_error = None, None
-    try:
-        evaluation = open_source(config, is_training=False, allow_problems=True)
-    except schema.DataError as error:
-        evaluation_error = error
+    train, evaluation, errors = _open_for_inspection(config)
     info, preprocessor = None, None
     convention = mask_values.Convention(None, ignore_label=config.data.ignore_label)
     try:
@@ -206,7 +205,7 @@ def prepare_inspection(config: config_lib.Config) -> InspectionSetup:
     return InspectionSetup(
         train=train,
         evaluation=evaluation,
-        evaluation_error=evaluation_error,
+        errors=errors,
         info=info,
         preprocessor=preprocessor,
         convention=convention,
@@ -214,22 +213,53 @@ def prepare_inspection(config: config_lib.Config) -> InspectionSetup:
     )
 
 
+def _open_for_inspection(config: config_lib.Config):
+    """Returns the two splits, and why there is no second one.
+
+    Raises:
+      schema.DataError: if there is nothing to look at.
+    """
+    try:
+        train = open_source(config, is_training=True, allow_problems=True)
+    except schema.DataError as error:
+        if error.kind != "undivided":
+            raise
+        data = dataclasses.replace(config.data, train_split=sources.ALL)
+        config = dataclasses.replace(config, data=data)
+        train = open_source(config, is_training=True, allow_problems=True)
+        return train, None, ((train.name, error),)
+    try:
+        evaluation = open_source(config, is_training=False, allow_problems=True)
+    except schema.DataError as error:
+        error.kind = "no_eval_split"
+        return train, None, (("evaluation", error),)
+    return train, evaluation, ()
+
+
 def _open_examples(
     config: config_lib.Config,
     strategy: tf.distribute.Strategy,
     info: schema.DatasetInfo,
     role: str,
-    source: schema.Source,
+    used: Mapping[str, schema.Source],
 ) -> pipeline.Examples:
     """Opens the examples of a split, and checks those to train on."""
-    preprocessor = _make_preprocessor(config, info)
+    source, preprocessor = used[role], _make_preprocessor(config, info)
     policy = bad_examples.BadExamples(
         replaces=config.data.on_bad_example == "replace",
         maximum=config.data.max_bad_examples,
     )
-    examples = _place_examples(config, strategy, source, preprocessor, policy)
-    if role == "train":
-        _check_classes(config, info, preprocessor, examples)
+    if isinstance(source, sources.FolderSource):
+        for warning in advice.look_at_files(source, preprocessor):
+            logging.warning("%s: %s.", source.name, warning)
+    try:
+        examples = _place_examples(config, strategy, source, preprocessor, policy)
+        if role == "train":
+            _check_classes(config, info, preprocessor, examples)
+    except schema.DataError as error:
+        if error.kind not in advice.KINDS:
+            raise
+        raise advice.complete(error, list(used.values()), preprocessor) from error
     if role == "eval" and config.data.eval_native_size:
         return native.add_native_labels(examples, source, preprocessor, policy)
     return examples
@@ -297,8 +327,16 @@ def _check_classes(
         has_label_colors=bool(info.label_colors),
     )
     if diagnosis:
-        raise schema.DataError(f"{examples.name}: {diagnosis}.", kind=diagnosis.kind)
-    absent = np.flatnonzero(counts[: info.num_classes] == 0)
+        raise schema.DataError(
+            f"{examples.name}: {diagnosis.sentence}; {mask_values.SEE_DOCTOR}.",
+            kind=diagnosis.kind,
+        )
+    counts = counts[: info.num_classes]
+    if not config.train.class_weights and (
+        imbalance := class_findings.describe_imbalance(counts, info.class_names)
+    ):
+        logging.warning("%s: %s.", examples.name, imbalance)
+    absent = np.flatnonzero(counts == 0)
     if absent.size:
         logging.warning(
             "%s has no pixel of %s; nothing is learned of them. --mode=doctor tells "

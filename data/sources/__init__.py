@@ -1,7 +1,13 @@
 """Sources of labelled images, by the word that `--dataset` starts with."""
 
 from data import schema
-from data.sources import folder, synthetic, tfds
+from data.sources import folder, layouts, synthetic, tfds
+
+FolderSource = folder.FolderSource
+"""The one source whose examples are files."""
+
+ALL = layouts.ALL
+"""The split of all examples, of any data set."""
 
 
 def open_source(
@@ -23,7 +29,8 @@ def open_source(
 
     Args:
       dataset: `synthetic`, `folder`, or `tfds:NAME[/CONFIG][:VERSION]`.
-      split: name of the split; empty for the data set's own split of that role.
+      split: name of the split; empty for the data set's own split of that role; `ALL`
+        for every example.
       is_training: whether an empty `split` means the one to train on, rather than
         the one to evaluate on.
       image_size: height and width that the model wants; synthetic pictures are drawn

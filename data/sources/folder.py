@@ -95,12 +95,13 @@ class FolderSource:
 
         if self._tensors is None:
             with tf.init_scope():  # Kept from one graph to the next.
+                # As bytes: names of files need not be text, and there may be none.
                 self._tensors = (
-                    tf.constant([pair.image for pair in self._pairs]),
-                    tf.constant([pair.mask for pair in self._pairs]),
+                    tf.constant([os.fsencode(p.image) for p in self._pairs], tf.string),
+                    tf.constant([os.fsencode(p.mask) for p in self._pairs], tf.string),
                 )
         image, mask = (tf.gather(names, index) for names in self._tensors)
-        root = os.path.join(self._root, "")
+        root = os.fsencode(os.path.join(self._root, ""))
         return {
             "image": tf.io.read_file(root + image),
             "label": tf.io.read_file(root + mask),
@@ -134,8 +135,10 @@ def make_fingerprint(folder: listing.Folder, pairs: tuple[listing.Pair, ...]) ->
             try:
                 status = os.stat(whole)
             except OSError as error:
-                raise schema.DataError(f"{whole} cannot be read ({error}).") from error
-            digest.update(
-                f"{path}\0{status.st_size}\0{int(status.st_mtime)}\0".encode()
-            )
+                raise schema.DataError(
+                    f"{listing.printable(str(whole))} cannot be read "
+                    f"({error.strerror})."
+                ) from error
+            digest.update(os.fsencode(path))
+            digest.update(f"\0{status.st_size}\0{int(status.st_mtime)}\0".encode())
     return digest.hexdigest()

@@ -30,26 +30,32 @@ def find_pairs(
     Raises:
       schema.DataError: if a pattern has no file.
     """
-    patterns = [os.path.join(data_dir, p) for p in (image_pattern, mask_pattern)]
+    patterns = (image_pattern, mask_pattern)
     root = data_dir
-    if os.path.isabs(image_pattern) or os.path.isabs(mask_pattern):
-        root = os.path.commonpath([os.path.abspath(_fixed_part(p)) for p in patterns])
+    if any(map(os.path.isabs, patterns)):
+        fixed = [os.path.join(data_dir, fixed_part(pattern)) for pattern in patterns]
+        root = os.path.commonpath([os.path.abspath(path) for path in fixed])
     folder = listing.Folder(root)
-    num_wildcards = {len(_WILDCARD.findall(_without_ending(p))) for p in patterns}
+    num_wildcards = {_count_wildcards(_without_ending(p)) for p in patterns}
     groups, problems = [], []
     for flag, pattern in zip(("images", "masks"), patterns, strict=True):
+        # Not a part of the pattern: the folder's name may hold wildcards itself.
+        start = "" if os.path.isabs(pattern) else data_dir
         paths = [
-            os.path.relpath(path, root)
-            for path in glob.glob(pattern, recursive=True)
+            os.path.relpath(os.path.join(start, path), root)
+            for path in glob.glob(pattern, root_dir=start or None, recursive=True)
             if listing.is_image(path)
         ]
         if not paths:
-            raise schema.DataError(f"--{flag}={pattern} matches no image file.")
+            raise schema.DataError(
+                f"--{flag}={os.path.join(start, pattern)} matches no image file."
+            )
         problems += folder.find_problems(paths)
         groups.append(
             _group_by_wildcards(
                 paths,
-                os.path.relpath(pattern, root),
+                os.path.relpath(os.path.join(start, fixed_part(pattern)) or ".", root),
+                pattern[len(fixed_part(pattern)) :].lstrip("/"),
                 is_name_only=len(num_wildcards) > 1,
             )
         )
@@ -57,14 +63,30 @@ def find_pairs(
     return folder, pairs, problems + more_problems
 
 
+def fixed_part(pattern: str) -> str:
+    """Returns the folder before the first wildcard of a pattern."""
+    return os.path.dirname(_WILDCARD.split(pattern)[0])
+
+
 def _group_by_wildcards(
-    paths: list[str], pattern: str, *, is_name_only: bool
+    paths: list[str], folder: str, pattern: str, *, is_name_only: bool
 ) -> dict[str, list[str]]:
-    """Groups paths by what the wildcards of their pattern stand for."""
+    """Groups paths by what the wildcards of their pattern stand for.
+
+    Args:
+      paths: relative to some folder.
+      folder: the part of all paths before the first wildcard, itself without any.
+      pattern: of the rest.
+      is_name_only: whether the wildcards before the name of the file do not count.
+    """
     pattern = _without_ending(pattern)
     if is_name_only:
-        pattern = os.path.basename(pattern)
-    regex = re.compile(_translate(pattern), re.DOTALL)
+        folder, pattern = "", os.path.basename(pattern)
+    elif os.path.normpath(folder) != ".":
+        folder = os.path.join(os.path.normpath(folder), "")
+    else:
+        folder = ""
+    regex = re.compile(re.escape(folder) + _translate(pattern), re.DOTALL)
     groups = {}
     for path in paths:
         stem = os.path.splitext(os.path.basename(path) if is_name_only else path)[0]
@@ -81,8 +103,10 @@ def _translate(pattern: str) -> str:
         wildcard, place = match.group(), match.end()
         if wildcard == "**/":
             regex += "(?:(.*)/)?"
+        elif _is_literal(wildcard):
+            regex += re.escape(wildcard[1])
         elif wildcard.startswith("["):
-            characters = wildcard[1:-1].replace("\\", r"\\")
+            characters = wildcard[1:-1].replace("\\", r"\\").replace("[", r"\[")
             if characters.startswith("!"):
                 characters = "^" + characters[1:]
             regex += f"([{characters}])"
@@ -91,10 +115,14 @@ def _translate(pattern: str) -> str:
     return regex + re.escape(pattern[place:])
 
 
+def _count_wildcards(pattern: str) -> int:
+    return sum(not _is_literal(found) for found in _WILDCARD.findall(pattern))
+
+
+def _is_literal(wildcard: str) -> bool:
+    """Tells whether it is a way to write one character, as `[*]` is."""
+    return wildcard.startswith("[") and len(wildcard) == 3
+
+
 def _without_ending(pattern: str) -> str:
     return os.path.splitext(pattern)[0]
-
-
-def _fixed_part(pattern: str) -> str:
-    """Returns the folder before the first wildcard."""
-    return os.path.dirname(_WILDCARD.split(pattern)[0])

@@ -3,9 +3,13 @@
 import dataclasses
 import hashlib
 import os
+from collections.abc import Iterable
 
 from data import images, palettes, schema
-from data.sources import globs, list_files, listing, tfds
+from data.sources import globs, list_files, listing, naming, tfds
+
+ALL = "all"
+"""The split of every pair, unless a folder has one of that name itself."""
 
 SPLITS = ("train", "trainval", "val", "validation", "test")
 """Splits that are looked for; one of another name has to be asked for."""
@@ -84,6 +88,10 @@ class Split:
     info: schema.DatasetInfo | None = None
 
 
+Part = tuple[list[listing.Pair], list[listing.Problem]]
+"""The pairs of a split, and what is wrong with its files."""
+
+
 def find_split(
     data_dir: str,
     split: str = "",
@@ -98,7 +106,8 @@ def find_split(
 
     Args:
       data_dir: the folder.
-      split: name of the split; empty for the one of that role.
+      split: name of the split; empty for the one of that role; `all` for every pair,
+        those of all splits where there are any.
       is_training: whether an empty `split` means the one to train on.
       image_pattern: of the images, where the folder is in no known layout; `{split}`
         in it stands for the split; see `globs.find_pairs`.
@@ -112,21 +121,24 @@ def find_split(
       schema.DataError: if the folder or the split is not there, or holds no pair.
     """
     if not os.path.isdir(data_dir or "."):
-        raise schema.DataError(f"--data_dir={data_dir} is no folder.")
-    names = (split,) if split else _DEFAULTS[is_training]
-    candidates = [other for name in names for other in _SYNONYMS.get(name, (name,))]
-    candidates = list(dict.fromkeys(candidates))
-    patterns = (image_pattern, mask_pattern)
-    if image_pattern:
-        layout, info = None, None
-        name, (folder, pairs, problems) = _find_by_patterns(
-            data_dir, patterns, candidates
+        raise schema.DataError(
+            f"--data_dir={listing.printable(data_dir)} is no folder."
         )
+    wanted = (split,) if split else _DEFAULTS[is_training]
+    candidates = [other for name in wanted for other in _SYNONYMS.get(name, (name,))]
+    candidates = list(dict.fromkeys(candidates))
+    if image_pattern:
+        patterns = (image_pattern, mask_pattern)
+        is_divided, info = "{split}" in image_pattern, None
+        names, folder, parts = _find_by_patterns(data_dir, patterns, candidates)
     else:
-        layout, name = _choose_layout(data_dir, candidates)
-        info, folder = layout.info, listing.Folder(data_dir)
-        pairs, problems = _find_in_layout(folder, layout, name)
-    if layout == UNDIVIDED or (image_pattern and "{split}" not in image_pattern):
+        layout, names = _choose_layout(data_dir, candidates, is_training)
+        is_divided, info = layout != UNDIVIDED, layout.info
+        folder = listing.Folder(data_dir)
+        parts = [_find_in_layout(folder, layout, name) for name in names]
+    name = split if split == ALL else names[0]
+    pairs, problems = parts[0] if len(parts) == 1 else _join(parts)
+    if not is_divided and split != ALL:
         name, is_train = _choose_side(data_dir, split, is_training, train_fraction)
         chosen = [
             pair
@@ -140,7 +152,7 @@ def find_split(
                 "or another --seed."
             )
         pairs = chosen
-    elif train_fraction is not None:
+    elif is_divided and is_training and train_fraction is not None:
         raise schema.DataError(
             f"--train_fraction={train_fraction}: {data_dir} has splits of its own; "
             "leave the flag out, or name all files with --images and --masks."
@@ -150,20 +162,28 @@ def find_split(
     return Split(name, folder, tuple(pairs), tuple(problems), info)
 
 
-def _choose_layout(data_dir: str, candidates: list[str]) -> tuple[Layout, str]:
-    """Returns the layout of a folder and the first of some splits that it has."""
+def _choose_layout(
+    data_dir: str, candidates: list[str], is_training: bool
+) -> tuple[Layout, list[str]]:
+    """Returns the layout of a folder, and the first of some splits that it has.
+
+    Of the split `ALL`, which is in few folders, it returns all splits there are.
+    """
     for layout in LAYOUTS:
         splits = [name for name in SPLITS if layout.has(data_dir, name)]
         for name in candidates:
             if layout.has(data_dir, name):
-                return layout, name
+                return layout, [name]
+        if splits and candidates == [ALL]:
+            return layout, splits
         if splits:
             raise schema.DataError(
                 f"--data_dir={data_dir} has no split {' or '.join(candidates)}; it has "
-                f"{', '.join(splits)}. Name one with --train_split or --eval_split."
+                f"{', '.join(splits)}. Name one, or `{ALL}`, with "
+                f"--{_split_flag(is_training)}."
             )
     if UNDIVIDED.has(data_dir, ""):
-        return UNDIVIDED, ""
+        return UNDIVIDED, [""]
     names = sorted(os.listdir(data_dir or "."))
     raise schema.DataError(
         f"--data_dir={data_dir} holds {listing.name_some(names) or 'nothing'}, but "
@@ -173,21 +193,35 @@ def _choose_layout(data_dir: str, candidates: list[str]) -> tuple[Layout, str]:
     )
 
 
-def _find_by_patterns(data_dir, patterns, candidates):
-    """Returns the first of some splits that the patterns have files of, and these."""
-    for name in candidates:
+def _find_by_patterns(
+    data_dir: str, patterns: tuple[str, str], candidates: list[str]
+) -> tuple[list[str], listing.Folder, list[Part]]:
+    """Returns the first of some splits that the patterns have files of, and these.
+
+    Of the split `ALL`, which is in few folders, it returns all splits there are.
+    """
+    names = candidates
+    if "{split}" not in patterns[0]:
+        names = candidates[:1]
+    elif candidates == [ALL]:
+        names = [ALL, *SPLITS]
+    found, first_error = {}, None
+    for name in names:
         try:
-            filled = (pattern.replace("{split}", name) for pattern in patterns)
-            return name, globs.find_pairs(data_dir, *filled)
-        except schema.DataError:
-            if name == candidates[-1]:
-                raise
-    raise AssertionError("There is always a candidate.")
+            filled = [p.replace("{split}", naming.escape(name)) for p in patterns]
+            folder, *part = globs.find_pairs(data_dir, *filled)
+        except schema.DataError as error:
+            first_error = first_error or error
+            continue
+        found[name] = tuple(part)
+        if names[0] == name or candidates != [ALL]:
+            break
+    if not found:
+        raise first_error
+    return list(found), folder, list(found.values())
 
 
-def _find_in_layout(
-    folder: listing.Folder, layout: Layout, split: str
-) -> tuple[list[listing.Pair], list[listing.Problem]]:
+def _find_in_layout(folder: listing.Folder, layout: Layout, split: str) -> Part:
     files, problems = [], []
     for path in (layout.images, layout.masks):
         path = path.format(split=split)
@@ -206,7 +240,99 @@ def _find_in_layout(
         list_file = layout.list_file.format(split=split)
         return list_files.find_pairs(folder, list_file, *files)
     pairs, more_problems = listing.pair_by_key(*files)
+    if any(problem.kind == "missing_pair" for problem in more_problems):
+        more_problems = _advise(folder, layout, split, files, more_problems)
     return pairs, problems + more_problems
+
+
+def _advise(
+    folder: listing.Folder,
+    layout: Layout,
+    split: str,
+    files: list[dict[str, list[str]]],
+    problems: list[listing.Problem],
+) -> list[listing.Problem]:
+    """Puts a remedy to files without a partner of their name but with one of another.
+
+    That is patterns, tried on all splits, or else new names for the masks of one.
+    """
+    affixes = naming.find_affixes(*files)
+    if affixes is None:
+        return problems
+    named = [p for p in problems if p.kind == "missing_pair"]
+    rest = [p for p in problems if p.kind != "missing_pair"]
+    patterns = [
+        naming.make_pattern(
+            path,
+            *around,
+            [
+                file[len(path.format(split=split)) + 1 :]
+                for group in groups.values()
+                for file in group
+            ],
+        )
+        for path, around, groups in zip(
+            (layout.images, layout.masks),
+            (
+                (affixes.image_prefix, affixes.image_suffix),
+                (affixes.mask_prefix, affixes.mask_suffix),
+            ),
+            files,
+            strict=True,
+        )
+    ]
+    splits = [split]
+    if "{split}" in layout.images:
+        splits = [name for name in SPLITS if layout.has(folder.path, name)] or splits
+    if num_pairs := _count_pairs(folder, layout, patterns, splits):
+        remedy = (
+            f"say --images='{patterns[0]}' --masks='{patterns[1]}', which pairs all "
+            f"{num_pairs} images"
+        )
+    else:
+        remedy = _advise_renaming(layout.masks.format(split=split), affixes)
+    files = tuple(file for problem in named for file in problem.files)
+    sentence = " and ".join(problem.sentence for problem in named)
+    return [listing.Problem("missing_pair", sentence, files, remedy), *rest]
+
+
+def _count_pairs(
+    folder: listing.Folder, layout: Layout, patterns: list[str], splits: list[str]
+) -> int:
+    """Returns the number of pairs of some splits; 0 if a file is left without."""
+    num_pairs = 0
+    for split in splits:
+        filled = [p.replace("{split}", split) for p in patterns]
+        try:
+            _, pairs, problems = globs.find_pairs(str(folder.path), *filled)
+        except schema.DataError:
+            return 0
+        images_folder = layout.images.format(split=split)
+        if problems or len(pairs) < sum(1 for _ in folder.find_images(images_folder)):
+            return 0
+        num_pairs += len(pairs)
+    return num_pairs
+
+
+def _advise_renaming(mask_folder: str, affixes: naming.Affixes) -> str:
+    """Says how the masks of one split are to be named like their images."""
+    image = f"{affixes.image_prefix}NAME{affixes.image_suffix}"
+    mask = f"{affixes.mask_prefix}NAME{affixes.mask_suffix}"
+    return (
+        f"in {mask_folder}/ rename the masks from {mask} to {image}, as no pattern "
+        "fits all splits"
+    )
+
+
+def _join(parts: Iterable[Part]) -> Part:
+    """Joins splits; a pair that several of them name counts once."""
+    pairs, problems = {}, {}
+    for some_pairs, some_problems in parts:
+        for pair in some_pairs:
+            key = f"{pair.image} {pair.mask}"  # Stems are unique in one split only.
+            pairs[key] = dataclasses.replace(pair, key=key)
+        problems.update(dict.fromkeys(some_problems))
+    return [pairs[key] for key in sorted(pairs)], list(problems)
 
 
 def _choose_side(
@@ -218,19 +344,27 @@ def _choose_side(
       schema.DataError: if the set cannot be divided so.
     """
     if train_fraction is None:
+        purpose = "train on" if is_training else "evaluate on"
         raise schema.DataError(
             f"--data_dir={data_dir} is not divided into splits; give --train_fraction, "
-            "e.g. --train_fraction=0.8 to train on about 80% and evaluate on the rest."
+            "e.g. --train_fraction=0.8 to train on about 80% and evaluate on the rest, "
+            f"or --{_split_flag(is_training)}={ALL} to {purpose} all of it.",
+            kind="undivided",
         )
     name = split or ("train" if is_training else "validation")
     if name not in ("train", "val", "validation", "test"):
         raise schema.DataError(
             f"--train_fraction={train_fraction} divides {data_dir} into train and "
-            f"validation; there is no split {name}."
+            f"validation; there is no split {name}. Name one of these, or `{ALL}`, "
+            f"with --{_split_flag(is_training)}."
         )
     return name, name == "train"
 
 
+def _split_flag(is_training: bool) -> str:
+    return "train_split" if is_training else "eval_split"
+
+
 def _is_train(key: str, train_fraction: float, seed: int) -> bool:
-    digest = hashlib.sha256(f"{seed}/{key}".encode()).digest()
+    digest = hashlib.sha256(f"{seed}/".encode() + os.fsencode(key)).digest()
     return int.from_bytes(digest[:8], "big") < train_fraction * 2**64

@@ -32,6 +32,10 @@ def find_pairs(
     Raises:
       schema.DataError: if the file cannot be read.
     """
+    if os.path.exists(folder.path / list_file) and not os.path.isfile(
+        folder.path / list_file
+    ):
+        raise schema.DataError(f"--data_dir={folder.path}: {list_file} is no file.")
     try:
         lines = (folder.path / list_file).read_text("utf-8-sig").splitlines()
     except (OSError, ValueError) as error:

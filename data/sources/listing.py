@@ -4,11 +4,15 @@ import dataclasses
 import functools
 import os
 import pathlib
+import re
+import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from data import images
 
 _NUM_NAMED = 5
+
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,27 +89,46 @@ class Folder:
                     if entry.name.startswith("."):
                         continue
                     path = f"{folder}/{entry.name}"
-                    if entry.is_dir() and self.contains(path):
+                    is_folder = _is_folder(entry)
+                    if is_folder and self.contains(path):
                         waiting.append(path)
-                    elif is_image(entry.name) or entry.is_dir():
+                    elif is_image(entry.name) or is_folder:
                         yield path
 
     def find_problems(self, paths: Iterable[str]) -> list[Problem]:
-        """Returns the problem of files that lie outside of this folder, if any do."""
-        outside = sorted(
-            path for path in paths if os.path.isabs(path) or not self.contains(path)
-        )
-        if not outside:
-            return []
-        return [
-            Problem(
-                "outside_folder",
-                f"{count(outside, 'file')} outside of the folder (by an absolute path, "
-                "a symbolic link or `..`)",
-                tuple(outside),
-                "copy what is needed into it",
+        """Returns what is wrong with the places and kinds of files; none is opened.
+
+        A file may not lie outside of this folder, nor be a device or a pipe, which can
+        be read for ever.
+        """
+        outside, special = [], []
+        for path in sorted(paths):
+            if os.path.isabs(path) or not self.contains(path):
+                outside.append(path)
+            elif _is_special(os.path.join(self.path, path)):
+                special.append(path)
+        problems = []
+        if outside:
+            problems.append(
+                Problem(
+                    "outside_folder",
+                    f"{count(outside, 'file')} outside of the folder (by an absolute "
+                    "path, a symbolic link or `..`)",
+                    tuple(outside),
+                    "copy what is needed into it",
+                )
             )
-        ]
+        if special:
+            problems.append(
+                Problem(
+                    "not_a_file",
+                    f"{count(special, 'name')} of what is no file (a folder, pipe, "
+                    "socket or device)",
+                    tuple(special),
+                    "take it away, or put an image in its place",
+                )
+            )
+        return problems
 
 
 def pair_by_key(
@@ -163,6 +186,31 @@ def group_by_stem(paths: Iterable[str], folder: str) -> dict[str, list[str]]:
     return groups
 
 
+def _is_folder(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # A link to itself, which reading will name.
+        return False
+
+
+def _is_special(path: str) -> bool:
+    """Tells whether something is there that is neither a file nor a link to one."""
+    try:
+        return not stat.S_ISREG(os.stat(path).st_mode)
+    except OSError:  # What is not there, or not readable, is named by who reads it.
+        return False
+
+
+def printable(path: str) -> str:
+    """Returns the path of a file in characters that any terminal and log takes.
+
+    Line ends and other control characters, and bytes that are not UTF-8, are shown as
+    Python writes them in a string.
+    """
+    text = path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return _UNPRINTABLE.sub(lambda found: repr(found.group())[1:-1], text)
+
+
 def is_image(path: str) -> bool:
     """Tells by its ending whether a file is an image."""
     return os.path.splitext(path)[1].lower() in images.SUFFIXES
@@ -176,5 +224,5 @@ def count(items: Sequence[str], noun: str) -> str:
 def name_some(items: Sequence[str]) -> str:
     """Names the first few of some items and tells how many more there are."""
     rest = len(items) - _NUM_NAMED
-    names = ", ".join(items[:_NUM_NAMED])
+    names = ", ".join(map(printable, items[:_NUM_NAMED]))
     return f"{names} and {rest} more" if rest > 0 else names

@@ -22,6 +22,9 @@ VERSION = 1
 
 NUM_EXAMPLES = {"train": 1000, "test": 200, "validation": 40}
 
+ALL = "all"
+"""The split of all examples of these, one split after the other."""
+
 BODY, BACKGROUND, BORDER = range(3)
 
 INFO = schema.DatasetInfo(
@@ -68,19 +71,25 @@ class SyntheticSource:
         """Describes the split; nothing is drawn yet.
 
         Args:
-          split: "train" or "test"; they have no example in common.
-          num_examples: how many; by default `NUM_EXAMPLES[split]`.
+          split: one of `NUM_EXAMPLES`, which have no example in common, or `all`.
+          num_examples: how many of each; by default `NUM_EXAMPLES`.
           size: height and width of the pictures in pixels.
           seed: another seed gives another data set of the same kind.
 
         Raises:
           schema.DataError: there is no such split.
         """
-        _split_index(split)
+        splits = list(NUM_EXAMPLES) if split == ALL else [split]
+        for part in splits:
+            _split_index(part)
         self.name = f"synthetic/{split}"
         self.info = INFO
-        self._split, self._size, self._seed = split, size, seed
-        self._len = NUM_EXAMPLES[split] if num_examples is None else num_examples
+        self._size, self._seed = size, seed
+        self._lengths = {
+            part: NUM_EXAMPLES[part] if num_examples is None else num_examples
+            for part in splits
+        }
+        self._len = sum(self._lengths.values())
         self.fingerprint = f"{self.name}-v{VERSION}-{size}px-seed{seed}-n{self._len}"
 
     def __len__(self) -> int:
@@ -92,7 +101,8 @@ class SyntheticSource:
 
         Returns:
           A `tf.data.Dataset` of dicts: `image` uint8 [size, size, 3], 0..255; `label`
-          uint8 [size, size], 0..2; `name`, a string scalar like `synthetic/train/17`.
+          uint8 [size, size], 0..2; `name`, a string scalar like `synthetic/train/17`
+          (of `all`, `synthetic/all/17`).
         """
         # Imported here, as drawing needs no TensorFlow and its import takes seconds.
         import tensorflow as tf
@@ -109,7 +119,8 @@ class SyntheticSource:
         size = self._size
 
         def draw(index):
-            return draw_example(self._seed, self._split, int(index), size)
+            split, index = self._find(int(index))
+            return draw_example(self._seed, split, index, size)
 
         # Without state, or --deterministic would draw one picture at a time.
         image, label = tf.numpy_function(
@@ -120,6 +131,14 @@ class SyntheticSource:
             "label": tf.ensure_shape(label, [size, size]),
             "name": tf.strings.join([self.name, tf.strings.as_string(index)], "/"),
         }
+
+    def _find(self, index: int) -> tuple[str, int]:
+        """Returns the split that an example is of, and its id there."""
+        for split, length in self._lengths.items():
+            if index < length:
+                return split, index
+            index -= length
+        raise IndexError(index)
 
 
 def draw_example(
@@ -156,7 +175,7 @@ def draw_example(
 
 def _split_index(split):
     if split not in NUM_EXAMPLES:
-        known = ", ".join(NUM_EXAMPLES)
+        known = ", ".join([*NUM_EXAMPLES, ALL])
         raise schema.DataError(f"no split {split!r} of synthetic; known: {known}")
     return list(NUM_EXAMPLES).index(split)
 

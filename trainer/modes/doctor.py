@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 import tqdm
 
-from data import findings, inspection, schema
+from data import class_findings, findings, image_findings, inspection, schema
 from trainer import config as config_lib
 from trainer import errors, files, inputs, model_dir, pictures
 
@@ -34,9 +34,14 @@ def run(config: config_lib.Config) -> None:
         # Another program may have the GPUs, and there is nothing to do for them.
         tf.config.set_visible_devices([], "GPU")
     setup = inputs.prepare_inspection(config)
-    sources = [setup.train, *([setup.evaluation] if setup.evaluation else [])]
-    splits = [_inspect(source, setup.preprocessor) for source in sources]
-    found = list(_judge(config, setup, sources, splits))
+    sources = [setup.train]
+    if setup.evaluation is not None:  # One without an example is false.
+        sources.append(setup.evaluation)
+    splits = [
+        _inspect(source, setup.preprocessor, is_training=source is setup.train)
+        for source in sources
+    ]
+    found = findings.merge(list(_judge(config, setup, sources, splits)))
     report = {
         "splits": [_summarize(split, setup.info) for split in splits],
         "findings": [vars(finding) for finding in found],
@@ -56,7 +61,9 @@ def run(config: config_lib.Config) -> None:
         )
 
 
-def _inspect(source: schema.Source, preprocessor) -> inspection.Split:
+def _inspect(
+    source: schema.Source, preprocessor, *, is_training: bool
+) -> inspection.Split:
     bar = tqdm.tqdm(
         inspection.walk(source, preprocessor),
         total=len(source),
@@ -64,28 +71,34 @@ def _inspect(source: schema.Source, preprocessor) -> inspection.Split:
         unit=" images",
         disable=None,  # No bar where nobody watches, in a log file for instance.
     )
-    return inspection.summarize(source.name, bar, preprocessor)
+    return inspection.summarize(source.name, bar, preprocessor, is_training=is_training)
 
 
 def _judge(config, setup, sources, splits) -> Iterator[findings.Finding]:
-    """Yields all findings, split by split."""
-    for source, split in zip(sources, splits, strict=True):
+    """Yields all findings."""
+    for role, error in setup.errors:
+        yield findings.Finding(error.kind, "error", role, str(error))
+    for source in sources:
         yield from findings.judge_problems(source.name, getattr(source, "problems", ()))
-        yield from findings.judge_split(
-            split,
-            setup.preprocessor,
-            info=setup.info,
-            image_size=config.data.image_size,
-            convention=setup.convention,
-            is_training=source is setup.train,
-            is_weighted=bool(config.train.class_weights),
-        )
-    if setup.evaluation_error:
-        yield findings.Finding(
-            "no_eval_split", "error", "evaluation", str(setup.evaluation_error)
-        )
-    else:
-        yield from findings.judge_both(*splits)
+    yield from findings.judge_errors(splits, setup.convention.num_classes)
+    yield from findings.judge_values(splits, setup.preprocessor, setup.convention)
+    if setup.info:
+        for split in splits:
+            yield from class_findings.judge(
+                split,
+                info=setup.info,
+                convention=setup.convention,
+                all_values=frozenset().union(*(s.value_counts for s in splits)),
+                is_weighted=bool(config.train.class_weights),
+            )
+    yield from image_findings.judge(
+        splits,
+        image_size=config.data.image_size,
+        is_stretched=config.data.resize == "stretch",
+        has_label_colors=bool(setup.info and setup.info.label_colors),
+    )
+    if len(splits) == 2:
+        yield from image_findings.judge_both(*splits)
 
 
 def _summarize(split: inspection.Split, info: schema.DatasetInfo | None) -> dict:
