@@ -113,6 +113,7 @@ def test_tutorials_setting_has_the_tutorials_parameters():
     assert (model.count_params(), trainable) == (6_504_227, 4_660_323)
 
 
+@pytest.mark.cross_section
 @pytest.mark.parametrize("freeze", [True, False])
 def test_the_model_computes_what_keras_own_layers_do(freeze):
     keras.config.set_dtype_policy("float64")
