@@ -113,7 +113,7 @@ def test_auto_precision_is_what_the_oldest_gpu_computes_fast(
 
 @pytest.fixture
 def gpu_files(monkeypatch, tmp_path):
-    """Lets GPUs be shown by the files in a folder, `dev` and `proc`, and no variable."""
+    """Lets files in a folder, below `dev` and `proc`, stand for GPUs."""
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     for name in ("dev", "proc"):
         (tmp_path / name).mkdir()

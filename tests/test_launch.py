@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from trainer import config, flags
+from trainer import flags
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
 _SCRIPTS = sorted((_ROOT / "launch").glob("*.sh"))

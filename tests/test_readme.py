@@ -28,6 +28,7 @@ _NOT_RUN = {
     "flagfile",
     "bash launch/test.sh": "installs packages, and runs this test",
     "bash launch/local.sh 2 --flagfile=...": "run by tests/test_cluster.py",
+    "... --mode=benchmark --against=fit": "run by tests/test_main.py",
     "tensorboard --logdir=runs": "serves until it is stopped",
     "pip install .": "needs a network; launch/install.sh does it",
     "pip install '.[gpu]'": "needs a network and a GPU",
@@ -104,7 +105,7 @@ def _kind(command: str) -> str:
         return "script"
     if "--help" in command:
         return "help"
-    for mode in ("evaluate", "doctor", "benchmark"):
+    for mode in ("evaluate", "doctor"):
         if f"--mode={mode}" in command:
             return mode
     return "own data" if "--dataset=folder" in command else "training"
@@ -149,7 +150,7 @@ def test_every_command_is_run_or_listed_with_the_reason():
     # Each other one is of a kind that a test below runs.
     kinds = {_kind(command) for command in commands if command not in _NOT_RUN}
     assert kinds == {
-        "script", "help", "evaluate", "doctor", "benchmark", "own data", "training",
+        "script", "help", "evaluate", "doctor", "own data", "training",
     }  # fmt: skip
     unknown = [
         command
@@ -192,8 +193,9 @@ def test_commands_train_and_then_evaluate(in_folder, capsys):
         for command in group:
             flags.read_config(_expand(command))
         added = [a for c in group for a in shlex.split(c.removeprefix("..."))]
-        other = f"--model_dir=runs/variant{number}"
-        _run_program([*_expand(tutorial), *added], *short, other)
+        # The evaluation would be traced as long as the training.
+        other = (f"--model_dir=runs/variant{number}", "--mode=train")
+        _run_program([*_expand(tutorial), *added], *short, *other)
 
 
 def test_commands_for_own_data_train(in_folder):
@@ -206,16 +208,6 @@ def test_commands_of_the_doctor_find_a_clean_set_clean(in_folder, capsys):
         drawn = () if "--dataset" in command else _DRAWN
         _run_program(_expand(command), *drawn, "--image_size=32")
         assert "Nothing" in capsys.readouterr().out
-
-
-def test_commands_of_the_benchmark_print_figures(in_folder, capsys):
-    for command in _commands_of("benchmark"):
-        _run_program(
-            _expand(command),
-            *(*_DRAWN, *_SHORT),
-            *("--benchmark_rounds=1", "--benchmark_secs=0.01"),
-        )
-        assert "Limited by" in capsys.readouterr().out
 
 
 def test_scripts_of_this_repository_run(in_folder, monkeypatch, capsys):
