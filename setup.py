@@ -15,29 +15,30 @@ setuptools.setup(
     packages=setuptools.find_packages(
         include=["trainer", "trainer.*", "data", "data.*", "models", "models.*"]
     ),
-    python_requires=">=3.10",
+    python_requires=">=3.11",
+    # The lowest versions are those of launch/constraints-lowest.txt, which tests run.
     install_requires=[
-        "absl-py>=2.0",
-        # tensorflow-datasets imports it on Python 3.11 and does not say so.
-        "importlib_resources",
-        "keras>=3.8",
-        "numpy>=1.26",
-        "pillow>=11.0,<14",
+        "absl-py>=2.1.0",
+        # tensorflow-datasets imports it and does not say so.
+        "importlib_resources>=6.4.0",
+        "keras>=3.10.0",
+        "numpy>=2.1.0",
+        "pillow>=11.0.0,<14",
         # TensorFlow 2.21 no longer brings it.
-        "tensorboard>=2.19",
-        "tensorflow>=2.19",
+        "tensorboard>=2.20.0",
+        "tensorflow>=2.20.0",
         "tensorflow-datasets>=4.9.7",
-        "tqdm>=4.60",
+        "tqdm>=4.66.0",
     ],
     extras_require={
         # What tests/benchmarks/against_torch.py compares with.
-        "benchmark": ["torch>=2.5,<3"],
-        "gpu": ["tensorflow[and-cuda]>=2.19"],
-        # Not on PyPI.
+        "benchmark": ["torch>=2.13.0,<3"],
+        "gpu": ["tensorflow[and-cuda]>=2.20.0"],
+        # Not on PyPI: pip clones the repository, so it needs git and a network.
         "examples": [
             "tensorflow-examples @ git+https://github.com/tensorflow/examples.git"
         ],
-        "test": ["pytest>=8", "pytest-xdist>=3", "ruff>=0.9"],
+        "test": ["pytest>=8.2.0", "pytest-xdist>=3.6.1", "ruff>=0.17.0"],
     },
     entry_points={"console_scripts": ["segloop = trainer.main:run"]},
 )

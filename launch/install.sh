@@ -4,22 +4,24 @@
 #
 #   bash launch/install.sh [EXTRAS]        e.g. bash launch/install.sh test,gpu
 #
-#   VENV    the environment's folder (default: .venv in the repository)
-#   PYTHON  the interpreter, 3.10 to 3.13 (default: python3)
+#   VENV         the environment's folder (default: .venv in the repository)
+#   PYTHON       the interpreter, 3.11 to 3.13 (default: python3)
+#   CONSTRAINTS  the file of versions (default: launch/constraints.txt)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 venv="${VENV:-.venv}"
 python="${PYTHON:-python3}"
+constraints="${CONSTRAINTS:-launch/constraints.txt}"
 extras="${1:-}"
 
-if ! "$python" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))'; then
-  echo "PYTHON=$python is $("$python" --version 2>&1); segloop needs Python 3.10 to 3.13." >&2
+if ! "$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))'; then
+  echo "PYTHON=$python is $("$python" --version 2>&1); segloop needs Python 3.11 to 3.13." >&2
   exit 2
 fi
 if [ ! -x "$venv/bin/python" ]; then
   "$python" -m venv "$venv"
 fi
 "$venv/bin/python" -m pip install --quiet --upgrade pip
-"$venv/bin/python" -m pip install --quiet --constraint launch/constraints.txt \
+"$venv/bin/python" -m pip install --quiet --constraint "$constraints" \
   --editable ".${extras:+[$extras]}"

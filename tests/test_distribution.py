@@ -1,5 +1,7 @@
 """Which devices a run uses, and what it says when they are not there."""
 
+import re
+
 import pytest
 import tensorflow as tf
 
@@ -109,13 +111,71 @@ def test_auto_precision_is_what_the_oldest_gpu_computes_fast(
     assert distribution.resolve_precision("auto") == policy
 
 
-def test_more_gpus_than_there_are_is_refused():
-    message = (
-        r"^--num_gpus=99, but TensorFlow sees \d+ GPUs on this host; use fewer, or "
-        r"install segloop\[gpu\]\.$"
-    )
+@pytest.fixture
+def gpu_files(monkeypatch, tmp_path):
+    """Lets files in a folder, below `dev` and `proc`, stand for GPUs."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    for name in ("dev", "proc"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setattr(distribution, "_DEVICE_FILES", f"{tmp_path}/dev/nvidia[0-9]*")
+    monkeypatch.setattr(distribution, "_DRIVER_FILES", f"{tmp_path}/proc/*")
+    return tmp_path
+
+
+@on_cpu_host
+def test_more_gpus_than_there_are_is_refused(gpu_files):
+    message = r"^--num_gpus=99: there is no GPU on this host, or use --num_gpus=0\.$"
     with pytest.raises(errors.ConfigError, match=message):
         distribution.create_strategy(config.RuntimeConfig(num_gpus=99))
+
+
+@on_cpu_host
+def test_no_gpu_on_the_host_is_no_warning(gpu_files, caplog):
+    (gpu_files / "dev" / "nvidiactl").touch()  # No device, but there with the driver.
+    with caplog.at_level("INFO"):
+        distribution.create_strategy(config.RuntimeConfig())
+    found = [r.levelname for r in caplog.records if r.name == "absl"]
+    assert found == ["INFO"]
+
+
+@on_cpu_host
+@pytest.mark.parametrize(
+    ("files", "has_cuda", "visible", "remedy"),
+    [
+        (("dev/nvidia0",), False, None, r"install tensorflow\[and-cuda\]"),
+        (("proc/0000:01",), True, None, "docker run --gpus=all"),
+        (("dev/nvidia0", "proc/0000:01"), True, "7", "CUDA_VISIBLE_DEVICES=7 names"),
+        (("dev/nvidia0", "proc/0000:01"), True, None, "pip install '.\\[gpu\\]'"),
+    ],
+)
+def test_gpus_that_tensorflow_does_not_see_are_a_warning_with_the_remedy(
+    gpu_files, caplog, monkeypatch, files, has_cuda, visible, remedy
+):
+    for name in files:
+        (gpu_files / name).touch()
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    monkeypatch.setattr(tf.test, "is_built_with_cuda", lambda: has_cuda)
+
+    distribution.create_strategy(config.RuntimeConfig())
+
+    (warning,) = [r.message for r in caplog.records if r.levelname == "WARNING"]
+    message = rf"sees none of the host's NVIDIA GPUs \(1\); .*{remedy}.*--num_gpus=0"
+    assert re.search(message, warning)
+    with pytest.raises(errors.ConfigError, match=f"^--num_gpus=2: .*{remedy}"):
+        distribution.create_strategy(config.RuntimeConfig(num_gpus=2))
+
+
+@on_cpu_host
+@pytest.mark.parametrize(("num_gpus", "visible"), [(0, None), (-1, ""), (-1, "-1")])
+def test_gpus_that_are_hidden_on_purpose_are_no_warning(
+    gpu_files, caplog, monkeypatch, num_gpus, visible
+):
+    (gpu_files / "dev" / "nvidia0").touch()
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    distribution.create_strategy(config.RuntimeConfig(num_gpus=num_gpus))
+    assert [r for r in caplog.records if r.levelname == "WARNING"] == []
 
 
 def test_virtual_devices_of_several_gpus_are_refused(monkeypatch):

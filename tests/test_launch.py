@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from trainer import config, flags
+from trainer import flags
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
 _SCRIPTS = sorted((_ROOT / "launch").glob("*.sh"))
@@ -53,21 +53,59 @@ def test_the_interpreter_is_checked_before_anything_is_made(tmp_path):
         check=False,
     )
     assert result.returncode == 2
-    assert "segloop needs Python 3.10 to 3.13" in result.stderr
+    assert "segloop needs Python 3.11 to 3.13" in result.stderr
     assert not (tmp_path / "v").exists()
 
 
-def test_readme_names_only_flags_that_exist():
-    known = set(config.fields_by_name()) | {"flagfile", "help", "logdir", "kills"}
-    named = set(re.findall(r"--(?:no)?([a-z_]+)", (_ROOT / "README.md").read_text()))
-    assert named <= known
+def _pins(name: str) -> dict[str, str]:
+    """Returns the versions of a file of constraints."""
+    text = (_ROOT / "launch" / name).read_text()
+    return dict(re.findall(r"^([\w-]+)==(\S+)$", text, re.MULTILINE))
+
+
+def _floors() -> dict[str, str]:
+    """Returns the lowest versions that setup.py allows."""
+    text = (_ROOT / "setup.py").read_text()
+    return dict(re.findall(r'"([\w-]+)(?:\[[\w-]+\])?>=([\w.]+)', text))
 
 
 def test_every_dependency_has_a_tested_version():
-    wanted = re.findall(r'"([\w-]+)>=', (_ROOT / "setup.py").read_text())
-    pinned = (_ROOT / "launch" / "constraints.txt").read_text()
-    for name in set(wanted) - {"pip"}:
-        assert re.search(rf"^{name}==", pinned, re.MULTILINE), name
+    assert len(_floors()) > 10
+    assert _floors().keys() <= _pins("constraints.txt").keys()
+
+
+def test_lowest_versions_are_those_that_tests_run_with():
+    assert _floors() == _pins("constraints-lowest.txt")
+
+
+def test_lowest_python_is_the_same_everywhere():
+    setup, install, readme, style = (
+        (_ROOT / name).read_text()
+        for name in ("setup.py", "launch/install.sh", "README.md", "pyproject.toml")
+    )
+    minor = re.search(r'python_requires=">=3\.(\d+)"', setup)[1]
+    assert f"(3, {minor}) <= sys.version_info" in install
+    assert f"Python 3.{minor} to 3.13" in install and f"3.{minor} to 3.13" in readme
+    assert f'target-version = "py3{minor}"' in style
+
+
+def test_readme_names_the_lowest_tensorflow():
+    named = re.search(
+        r"TensorFlow (\d+\.\d+) or newer", (_ROOT / "README.md").read_text()
+    )
+    assert _pins("constraints-lowest.txt")["tensorflow"].startswith(named[1])
+
+
+def test_a_cross_section_is_run_with_the_lowest_versions():
+    text = (_ROOT / "launch" / "test.sh").read_text()
+    assert "CONSTRAINTS=launch/constraints-lowest.txt" in text
+    assert "-m cross_section" in text
+    marked = sum(
+        path.read_text().count("pytest.mark.cross_section")
+        for path in (_ROOT / "tests").glob("test_*.py")
+        if path != pathlib.Path(__file__)
+    )
+    assert marked > 10
 
 
 _STAND_IN = """#!/usr/bin/env bash

@@ -126,6 +126,7 @@ def _final_weights(model_dir):
     return {name: reader.get_tensor(name) for name in names}
 
 
+@pytest.mark.cross_section
 def test_train_and_evaluate_end_to_end(run, capsys, caplog, monkeypatch):
     judged = []
 
@@ -196,6 +197,7 @@ def test_two_devices_give_the_losses_of_one(run, tmp_path):
                 )
 
 
+@pytest.mark.cross_section
 def test_evaluate_scores_a_checkpoint_on_the_whole_split(run, capsys):
     run("--train_steps=3")
     trained = capsys.readouterr().out
@@ -339,6 +341,7 @@ def test_a_model_dir_of_another_configuration_is_named(run):
         run("--train_steps=2", "--batch_size=4")
 
 
+@pytest.mark.cross_section
 def test_own_folder_trains_with_merged_classes_until_it_changes(run, tmp_path, capsys):
     random = np.random.default_rng(0)
     for stem in "abcdefghijklmnop":
@@ -423,6 +426,7 @@ def test_help_of_the_program_lists_flags_and_exit_codes_work():
     assert result.stderr.startswith("Error: --train_epochs=2 and --train_steps=2 both")
 
 
+@pytest.mark.cross_section
 @helpers.needs_pets
 @helpers.needs_weights
 def test_real_photos_with_the_tutorials_flagfile_for_a_few_steps(run, tmp_path):

@@ -1,15 +1,17 @@
 """Tests of the U-Net and its parts."""
 
+import importlib.util
 import sys
-import types
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from absl import flags as absl_flags
 
 from models import encoders, factory, layers, normalization, plain
 from tests import helpers
+from trainer import flags
 
 WEIGHTS = helpers.SHARED / "weights" / "mobilenet_v2_1.0_no_top.weights.h5"
 
@@ -70,34 +72,55 @@ def assert_weights_equal(encoder, application):
             np.testing.assert_array_equal(weight, expected)
 
 
+_STAND_IN = '''
+"""Stands in for the module of the `tensorflow_examples` package, flags included."""
+
+import tensorflow as tf
+from absl import flags
+
+flags.DEFINE_integer("buffer_size", 400, "Shuffle buffer size")
+flags.DEFINE_integer("batch_size", 1, "Batch Size")
+flags.DEFINE_integer("epochs", 1, "Number of epochs")
+flags.DEFINE_string("path", None, "Path to the data folder")
+flags.DEFINE_boolean("enable_function", True, "Enable Function?")
+
+
 def upsample(filters, size, norm_type="batchnorm", apply_dropout=False):
-    """Stands in for `pix2pix.upsample` of the `tensorflow_examples` package."""
     assert norm_type == "batchnorm" and not apply_dropout
-    return keras.Sequential(
-        [
-            keras.layers.Conv2DTranspose(
-                filters,
-                size,
-                strides=2,
-                padding="same",
-                kernel_initializer=keras.initializers.RandomNormal(0.0, 0.02),
-                use_bias=False,
-            ),
-            keras.layers.BatchNormalization(),
-            keras.layers.ReLU(),
-        ]
+    result = tf.keras.Sequential()
+    result.add(
+        tf.keras.layers.Conv2DTranspose(
+            filters,
+            size,
+            strides=2,
+            padding="same",
+            kernel_initializer=tf.random_normal_initializer(0.0, 0.02),
+            use_bias=False,
+        )
     )
+    result.add(tf.keras.layers.BatchNormalization())
+    result.add(tf.keras.layers.ReLU())
+    return result
+'''
 
 
 @pytest.fixture
-def tensorflow_examples(monkeypatch):
-    """Puts a stand-in for the package where `import` finds it."""
-    name = "tensorflow_examples"
-    for part in ("", ".models", ".models.pix2pix"):
-        monkeypatch.setitem(sys.modules, name + part, types.ModuleType(name + part))
-    module = types.ModuleType(f"{name}.models.pix2pix.pix2pix")
-    module.upsample = upsample
-    sys.modules[f"{name}.models.pix2pix"].pix2pix = module
+def pix2pix(tmp_path, monkeypatch):
+    """Returns the module of `tensorflow_examples`, or a stand-in if that is not there.
+
+    It is imported anew, and defines its flags, among which is a `batch_size`.
+    """
+    if importlib.util.find_spec("tensorflow_examples") is None:
+        folder = tmp_path / "tensorflow_examples" / "models" / "pix2pix"
+        folder.mkdir(parents=True)
+        (folder / "pix2pix.py").write_text(_STAND_IN)
+        monkeypatch.syspath_prepend(tmp_path)
+    flags_before = set(absl_flags.FLAGS)
+    yield importlib.import_module("tensorflow_examples.models.pix2pix.pix2pix")
+    for name in [n for n in sys.modules if n.startswith("tensorflow_examples")]:
+        del sys.modules[name]
+    for name in set(absl_flags.FLAGS) - flags_before:
+        delattr(absl_flags.FLAGS, name)
 
 
 def test_tutorials_setting_has_the_tutorials_parameters():
@@ -113,6 +136,7 @@ def test_tutorials_setting_has_the_tutorials_parameters():
     assert (model.count_params(), trainable) == (6_504_227, 4_660_323)
 
 
+@pytest.mark.cross_section
 @pytest.mark.parametrize("freeze", [True, False])
 def test_the_model_computes_what_keras_own_layers_do(freeze):
     keras.config.set_dtype_policy("float64")
@@ -230,7 +254,7 @@ def test_freezing_leaves_the_decoder_to_train():
 
 
 @pytest.mark.parametrize("synchronized", [True, False])
-def test_all_batch_norms_are_synchronized_or_none(synchronized, tensorflow_examples):
+def test_all_batch_norms_are_synchronized_or_none(synchronized, pix2pix):
     for decoder in factory.DECODERS:
         model = helpers.build_unet(
             decoder=decoder, synchronized_batch_norm=synchronized
@@ -403,8 +427,8 @@ def test_block_starts_with_a_narrow_normal_kernel_and_no_bias():
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_block_computes_what_that_of_tensorflow_examples_does(training):
-    block, reference = layers.UpsampleBlock(4), upsample(4, 3)
+def test_block_computes_what_that_of_tensorflow_examples_does(training, pix2pix):
+    block, reference = layers.UpsampleBlock(4), pix2pix.upsample(4, 3)
     features = np.random.default_rng(2).normal(size=(2, 3, 5, 6)).astype(np.float32)
     reference.build(features.shape)
     block.build([features.shape])
@@ -440,15 +464,60 @@ def test_decoder_of_a_missing_package_is_refused_with_the_way_to_get_it(monkeypa
 
     with pytest.raises(
         ImportError,
-        match=r"tensorflow_examples is not installed.*segloop\[examples\].*use pix2pix",
+        match=r"tensorflow_examples is not installed.*install '\.\[examples\]'.*pix2pix",
     ):
         helpers.build_unet(decoder="tensorflow_examples")
 
 
-def test_decoder_of_tensorflow_examples_has_the_same_parameters(tensorflow_examples):
+def test_a_package_that_cannot_be_imported_is_not_called_missing(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    folder = tmp_path / "tensorflow_examples" / "models" / "pix2pix"
+    folder.mkdir(parents=True)
+    (folder / "pix2pix.py").write_text("import a_module_that_is_not_there")
+
+    with pytest.raises(
+        ImportError, match=r"cannot be imported \(No module .*mend that"
+    ):
+        helpers.build_unet(decoder="tensorflow_examples")
+
+
+def test_a_block_of_another_keras_is_refused(pix2pix, monkeypatch):
+    monkeypatch.setattr(pix2pix, "upsample", lambda filters, size: object())
+
+    with pytest.raises(ImportError, match="another Keras.*TF_USE_LEGACY_KERAS"):
+        helpers.build_unet(decoder="tensorflow_examples")
+
+
+def test_decoder_of_tensorflow_examples_has_the_same_parameters(pix2pix):
     own = helpers.build_unet(decoder="pix2pix")
 
     other = helpers.build_unet(decoder="tensorflow_examples")
 
     assert other.count_params() == own.count_params()
     assert any(isinstance(layer, keras.Sequential) for layer in other.layers)
+
+
+@pytest.mark.parametrize("synchronized", [False, True])
+def test_decoder_of_tensorflow_examples_computes_what_ours_does(pix2pix, synchronized):
+    models = [
+        helpers.build_unet(decoder=name, synchronized_batch_norm=synchronized)
+        for name in ("pix2pix", "tensorflow_examples")
+    ]
+    models[1].set_weights(models[0].get_weights())
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (4, 32, 32, 3)).astype(np.float32)
+
+    own, other = (model(images, training=True) for model in models)
+
+    np.testing.assert_allclose(own, other, atol=5e-6)
+
+
+def test_flags_of_tensorflow_examples_do_not_meet_ours(request):
+    given = flags.read_config(
+        ["--model_dir=x", "--batch_size=7", "--decoder=tensorflow_examples"]
+    )
+
+    request.getfixturevalue("pix2pix")  # Its import defines a --batch_size, too.
+
+    assert absl_flags.FLAGS["batch_size"].default == 1
+    assert given.config.train.batch_size == 7

@@ -39,6 +39,7 @@ def _run(strategy, inputs):
     return [*joined, layer.moving_mean.numpy(), layer.moving_variance.numpy()]
 
 
+@pytest.mark.cross_section
 @pytest.mark.parametrize("replicas", [2, 4])
 def test_replicas_together_give_what_one_device_gives(replicas):
     inputs = np.random.default_rng(0).normal(3, 2, (8, 2, 3, 5)).astype(np.float32)
@@ -57,6 +58,7 @@ def test_a_large_mean_does_not_cancel_the_variance():
     np.testing.assert_allclose(variance, expected, rtol=1e-4)
 
 
+@pytest.mark.cross_section
 @pytest.mark.parametrize(
     ("dtype", "tolerance"),
     [("float64", 0), ("float32", 1e-5), ("mixed_bfloat16", 2e-2)],

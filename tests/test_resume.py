@@ -48,7 +48,10 @@ def _wait_for(condition, process, secs=120):
     "flags",
     [
         ("--virtual_devices=1",),
-        ("--virtual_devices=2", "--mixed_precision=float16"),
+        pytest.param(
+            ("--virtual_devices=2", "--mixed_precision=float16"),
+            marks=pytest.mark.cross_section,
+        ),
     ],
     ids=["one device", "two devices in float16"],
 )

@@ -89,6 +89,7 @@ def _keras_optimizer(name, beta_2=0.999):
     return keras.optimizers.Adam(0.01, beta_2=beta_2)
 
 
+@pytest.mark.cross_section
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 def test_five_steps_equal_model_fit_in_float64(optimizer):
     keras.config.set_floatx("float64")
@@ -183,6 +184,7 @@ def test_a_requested_stop_ends_the_loop_after_the_step():
     assert int(rig.global_step.numpy()) == 1
 
 
+@pytest.mark.cross_section
 def test_unet_trains_alike_on_two_replicas():
     examples = helpers.make_store()
     kwargs = {"build": helpers.build_unet, "learning_rate": 0.01, "flip": True}

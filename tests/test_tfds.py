@@ -78,6 +78,7 @@ def open_masks(folder, label_key, image_key="photo"):
     )
 
 
+@pytest.mark.cross_section
 @pytest.mark.parametrize("key", ["gray", "gray_of_three", "colored", "deep", "pixels"])
 def test_masks_of_every_kind_are_read(masks_dir, key):
     """The value 300 does not fit into 8 bits; there, it is 2."""

@@ -1,0 +1,318 @@
+"""What the README prints works as printed: its commands run, its flags are there.
+
+The commands are taken from the README itself, and shortened by flags that are appended:
+what is typed counts before flagfiles, and the last of two counts.
+"""
+
+import importlib
+import pathlib
+import re
+import shlex
+import sys
+
+import pytest
+
+from data.sources import synthetic
+from tests import test_doctor
+from tests.faults import processes
+from trainer import config, errors, flags, main, modes
+from trainer.settings import fields
+
+_ROOT = pathlib.Path(__file__).resolve().parents[1]
+_README = (_ROOT / "README.md").read_text("utf-8")
+_COMMANDS = ("python -m ", "bash ", "pip install ", "tensorboard ", "... --")
+_PROGRAM = "python -m trainer.main "
+
+_NOT_RUN = {
+    "bash launch/quickstart.sh": "installs packages; launch/test.sh trains with its "
+    "flagfile",
+    "bash launch/test.sh": "installs packages, and runs this test",
+    "bash launch/local.sh 2 --flagfile=...": "run by tests/test_cluster.py",
+    "... --mode=benchmark --against=fit": "run by tests/test_main.py",
+    "tensorboard --logdir=runs": "serves until it is stopped",
+    "pip install .": "needs a network; launch/install.sh does it",
+    "pip install '.[gpu]'": "needs a network and a GPU",
+    "pip install '.[benchmark]'": "downloads PyTorch",
+    "pip install '.[examples]'": "needs a network; see tests/test_models.py",
+    "python -m tests.benchmarks.against_torch": "needs PyTorch",
+    "python -m tests.benchmarks.startup --dataset=tfds:oxford_iiit_pet": "needs the "
+    "photos of Oxford-IIIT Pet",
+    "python -m tests.faults.run --kills=100": "takes an hour; tests/test_resume.py "
+    "kills a run",
+}
+"""Commands that no test runs, and why."""
+
+_SHORT = (
+    "--encoder_weights=encoder.weights.h5",
+    "--image_size=32",
+    "--encoder_alpha=0.35",
+    "--decoder_filters=8,8,8,8",
+    "--batch_size=8",
+)
+_SHORT_TRAINING = ("--train_epochs=0", "--train_steps=2", "--steps_per_loop=2")
+_DRAWN = ("--dataset=synthetic", "--train_split=", "--eval_split=")
+"""In place of photos that would have to be downloaded."""
+
+
+def _code_spans(text: str) -> list[str]:
+    """Returns the code in a text: the lines of its blocks, and what stands inline."""
+    parts = re.split(r"^```\n(.*?)^```\n", text, flags=re.M | re.S)
+    spans = []
+    for index, part in enumerate(parts):
+        if index % 2:
+            spans += part.replace("\\\n", " ").splitlines()
+        else:
+            spans += re.findall(r"`([^`]+)`", part)
+    return [" ".join(span.split()) for span in spans]
+
+
+def _find_commands() -> list[str]:
+    """Returns the command lines of the README, each once, in their order."""
+    spans = [span for span in _code_spans(_README) if span.startswith(_COMMANDS)]
+    # Without a flag, it is the program's name.
+    return list(dict.fromkeys(s for s in spans if s != _PROGRAM.strip()))
+
+
+def _expand(command: str) -> list[str]:
+    """Returns the arguments of a command of the program.
+
+    `...` stands for the tutorial's command, or for the program alone where it is said
+    which run is meant.
+    """
+    if command.startswith("... "):
+        first = next(c for c in _find_commands() if f"{_PROGRAM}--flagfile" in c)
+        is_complete = "--model_dir=" in command or "--flagfile=" in command
+        start = _PROGRAM if is_complete else first
+        command = f"{start} {command.removeprefix('... ')}"
+    return shlex.split(command.removeprefix(_PROGRAM))
+
+
+def _run_program(arguments: list[str], *shorteners: str) -> None:
+    """Runs a command of the program in this process; an error is the test's."""
+    resolved = flags.read_config([*arguments, *shorteners])
+    assert resolved.remarks == []
+    mode = modes.MODES[resolved.config.run.mode].module
+    importlib.import_module(mode).run(resolved.config)
+
+
+def _is_run(command: str, kind: str) -> bool:
+    return command not in _NOT_RUN and _kind(command) == kind
+
+
+def _kind(command: str) -> str:
+    """Tells which test runs a command."""
+    if command.startswith("python -m tests."):
+        return "script"
+    if "--help" in command:
+        return "help"
+    for mode in ("evaluate", "doctor"):
+        if f"--mode={mode}" in command:
+            return mode
+    return "own data" if "--dataset=folder" in command else "training"
+
+
+def _commands_of(kind: str) -> list[str]:
+    found = [command for command in _find_commands() if _is_run(command, kind)]
+    assert found, f"the README has no command of this kind any more: {kind}"
+    return found
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Returns a working folder like a clone's, with the data that commands name."""
+    folder = tmp_path_factory.mktemp("readme")
+    (folder / "launch").symlink_to(_ROOT / "launch")
+    processes.write_encoder_weights(folder / "encoder.weights.h5")
+    test_doctor.make_clean(folder / "DIR")
+    for number in range(6):
+        label = test_doctor.make_label(number, num_classes=2)
+        split = "train" if number < 4 else "val"
+        test_doctor.write(
+            folder / "photos",
+            f"{split}/{number}",
+            image=test_doctor.make_photo(number),
+            mask=label,
+        )
+    return folder
+
+
+@pytest.fixture
+def in_folder(folder, monkeypatch):
+    """Puts the test into the working folder, with few pictures to draw."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(synthetic, "NUM_EXAMPLES", {"train": 16, "test": 8})
+
+
+def test_every_command_is_run_or_listed_with_the_reason():
+    commands = _find_commands()
+    assert len(commands) > 20
+    assert set(_NOT_RUN) <= set(commands)
+    # Each other one is of a kind that a test below runs.
+    kinds = {_kind(command) for command in commands if command not in _NOT_RUN}
+    assert kinds == {
+        "script", "help", "evaluate", "doctor", "own data", "training",
+    }  # fmt: skip
+    unknown = [
+        command
+        for command in commands
+        if command not in _NOT_RUN
+        and not command.startswith((_PROGRAM, "... ", "python -m tests."))
+    ]
+    assert unknown == []
+
+
+def test_help_is_printed(capsys):
+    for command in _commands_of("help"):
+        assert main.main(_expand(command)) == 0
+    assert "--train_steps" in capsys.readouterr().out
+
+
+def _group_by_flags(commands: list[str]) -> list[list[str]]:
+    """Joins commands to as few runs as can be, no flag twice in one of them."""
+    groups = []
+    for command in commands:
+        names = set(re.findall(r"--(\w+)", command))
+        for group in groups:
+            if not names & {n for c in group for n in re.findall(r"--(\w+)", c)}:
+                group.append(command)
+                break
+        else:
+            groups.append([command])
+    return groups
+
+
+def test_commands_train_and_then_evaluate(in_folder, capsys):
+    tutorial, *variants = _commands_of("training")
+    short = (*_DRAWN, *_SHORT, *_SHORT_TRAINING)
+    _run_program(_expand(tutorial), *short)
+    for command in _commands_of("evaluate"):
+        capsys.readouterr()
+        _run_program(_expand(command))
+        assert "mean IoU" in capsys.readouterr().out
+    for number, group in enumerate(_group_by_flags(variants)):
+        for command in group:
+            flags.read_config(_expand(command))
+        added = [a for c in group for a in shlex.split(c.removeprefix("..."))]
+        # The evaluation would be traced as long as the training.
+        other = (f"--model_dir=runs/variant{number}", "--mode=train")
+        _run_program([*_expand(tutorial), *added], *short, *other)
+
+
+def test_commands_for_own_data_train(in_folder):
+    for command in _commands_of("own data"):
+        _run_program(_expand(command), *_SHORT, *_SHORT_TRAINING)
+
+
+def test_commands_of_the_doctor_find_a_clean_set_clean(in_folder, capsys):
+    for command in _commands_of("doctor"):
+        drawn = () if "--dataset" in command else _DRAWN
+        _run_program(_expand(command), *drawn, "--image_size=32")
+        assert "Nothing" in capsys.readouterr().out
+
+
+def test_scripts_of_this_repository_run(in_folder, monkeypatch, capsys):
+    short = ("--rounds=1", "--secs=0.05", "--batch_size=8", "--image_size=32")
+    for command in _commands_of("script"):
+        name, *arguments = shlex.split(command.removeprefix("python -m "))
+        monkeypatch.setattr(sys, "argv", [name, *arguments, *short])
+        assert importlib.import_module(name).main() == 0
+        assert capsys.readouterr().out
+
+
+def test_extras_are_those_of_setup_py():
+    extras = set(re.findall(r"pip install '\.\[(\w+)\]'", _README))
+    known = set(re.findall(r'^ +"(\w+)": \[', (_ROOT / "setup.py").read_text(), re.M))
+    assert extras and extras <= known
+
+
+def test_files_that_the_readme_names_are_there():
+    paths = re.findall(r"\b(?:launch|tests|trainer|data|models)/[\w/.-]*\w", _README)
+    missing = {p for p in paths if not (_ROOT / p).exists()}
+    # Folders of an own data set, as in `images/train/`.
+    assert missing == set()
+
+
+_OTHER_FLAGS = {"help", "flagfile", "logdir", "kills"}
+"""Flags of no setting: of absl, of TensorBoard, of the scripts in tests/."""
+
+
+def test_only_flags_that_exist_are_named():
+    known = {*config.fields_by_name()}
+    named = set(re.findall(r"--([a-z_]+)", _README))
+    unknown = {n for n in named if n not in known and n.removeprefix("no") not in known}
+    assert unknown == _OTHER_FLAGS
+
+
+def _flag_values() -> list[str]:
+    """Returns what stands as `--name=value` in the README, but for placeholders."""
+    found = re.findall(r"--(\w+)=('[^']+'|[\w/:.,*{}-]*\w)", _README)
+    return [
+        f"--{name}={value}"
+        for name, value in found
+        if name not in _OTHER_FLAGS and value not in ("N", "FILE")
+    ]
+
+
+@pytest.mark.parametrize("argument", sorted(set(_flag_values())))
+def test_values_are_allowed(argument):
+    (argument,) = shlex.split(argument)
+    ((name, value),) = flags.parse([argument]).typed.items()
+    field = config.fields_by_name()[name]
+    choices = field.metadata["choices"]
+    assert not choices or value in choices
+    for bound, is_within in (("minimum", float.__ge__), ("maximum", float.__le__)):
+        limit = field.metadata[bound]
+        if limit is not None:
+            values = value if isinstance(value, tuple) else (value,)
+            assert all(is_within(float(v), float(limit)) for v in values)
+
+
+def _rows_of_flags() -> list[tuple[str, str]]:
+    """Returns the rows of tables that are about one flag: its name, and the row."""
+    rows = [line for line in _README.splitlines() if line.startswith("|")]
+    firsts = [(re.match(r"\| `(?:\.\.\. )?--(\w+)[^`|]*`", row), row) for row in rows]
+    return [(match[1], row) for match, row in firsts if match]
+
+
+def test_words_beside_a_flag_with_choices_are_choices():
+    checked = 0
+    for name, row in _rows_of_flags():
+        choices = config.fields_by_name().get(name.removeprefix("no"), None)
+        choices = choices and choices.metadata["choices"]
+        for word in re.findall(r"`([a-z_0-9]+)`", row) if choices else ():
+            assert word in choices, row
+            checked += 1
+    assert checked >= 5
+
+
+def _claimed_defaults() -> list[tuple[str, str]]:
+    """Returns names of flags, and what the README says their defaults are."""
+    found = re.findall(r"`--(\w+)` \((\w+)\)", _README)
+    found += [(name, "true") for name in re.findall(
+        r"`--(\w+)`,\s+which\s+is\s+on\s+by\s+default", _README
+    )]  # fmt: skip
+    for name, row in _rows_of_flags():
+        found += [(name, value) for value in re.findall(r"default `(\w+)`", row)]
+        value = re.match(r"\| `(?:\.\.\. )?--\w+=([^`]*)`", row)
+        if value and "(the default)" in row:
+            found.append((name, value[1]))
+    return found
+
+
+def test_defaults_are_those_of_the_flags():
+    claimed = _claimed_defaults()
+    assert len(claimed) >= 4
+    for name, value in claimed:
+        default = config.fields_by_name()[name].default
+        assert fields.format_value(default) == value, name
+
+
+def test_exit_codes_are_those_of_the_errors():
+    rows = re.findall(r"^\| (\d+) \| ", _README, re.M)
+    codes = {0, 1, main._DATA_ERROR_EXIT_CODE}
+    codes |= {
+        kind.exit_code
+        for kind in vars(errors).values()
+        if isinstance(kind, type) and issubclass(kind, errors.RunError)
+    }
+    assert {int(code) for code in rows} == codes
