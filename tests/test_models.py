@@ -464,7 +464,7 @@ def test_decoder_of_a_missing_package_is_refused_with_the_way_to_get_it(monkeypa
 
     with pytest.raises(
         ImportError,
-        match=r"tensorflow_examples is not installed.*install '\.\[examples\]'.*pix2pix",
+        match=r"examples is not installed.*install '\.\[examples\]'.*pix2pix",
     ):
         helpers.build_unet(decoder="tensorflow_examples")
 
