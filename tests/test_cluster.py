@@ -151,6 +151,28 @@ def test_a_missing_worker_ends_the_start_with_its_address(folder):
     )
 
 
+@pytest.mark.parametrize(
+    ("own", "message"),
+    [
+        ("--seed=1", "--seed is 0 on worker 0, 1 on worker 1; start all workers with"),
+        ("--label_map={folder}/map.csv", "the classes is .*; give all workers the sam"),
+    ],
+)
+def test_workers_that_do_not_agree_all_end_and_name_the_setting(folder, own, message):
+    (folder / "map.csv").write_text("body,pet\nbackground,rest\nborder,rest\n")
+    model_dir = folder / f"agree-{own[2:7]}"
+    addresses = _addresses(2)
+    workers = [
+        processes.start(
+            folder, model_dir, *_FLAGS, *flags, TF_CONFIG=_config(addresses, index)
+        )
+        for index, flags in enumerate([(), (own.format(folder=folder),)])
+    ]
+    assert [processes.finish(w) for w in workers] == [errors.ConfigError.exit_code] * 2
+    log = processes.read_log(model_dir)
+    assert len(re.findall(f"Error: The workers do not agree: {message}", log)) == 2
+
+
 def test_local_sh_supervises_workers_through_a_death(folder):
     model_dir = folder / "local"
     flags = [f for f in (*processes.SMALL, *_FLAGS) if "distribution" not in f]

@@ -141,7 +141,7 @@ def _finish(process):
     return process.returncode, errors
 
 
-def test_a_worker_that_hangs_once_another_failed_is_killed_and_all_start_again(
+def test_a_worker_that_hangs_once_another_failed_is_killed(
     tmp_path,
 ):
     body = "[ $run = 1 ] || exit 0\n[ $index = 0 ] && exit 75\nkill -STOP $$\nsleep 60"
