@@ -160,7 +160,9 @@ class DataConfig(_Section):
     )
     train_split: str = _setting("", "Split to train on; empty: train.", identity=True)
     eval_split: str = _setting(
-        "", "Split to evaluate on; empty: the data set's validation or test split."
+        "",
+        "Split to evaluate on; all: every example; empty: the data set's validation or "
+        "test split.",
     )
     image_key: str = _setting("image", "TFDS feature that holds the image.")
     label_key: str = _setting("segmentation_mask", "TFDS feature that holds the mask.")
