@@ -54,9 +54,10 @@ def complete(
     if lines:
         # The last line of a run names the file.
         message = (
-            "There are masks that are no plain numbers. These two lines give each "
-            f"pixel the class of the nearest colour; run them in (a copy of) the "
-            f"folder --data_dir:\n{lines}\n{message}"
+            "There are masks that are no plain numbers. These two lines write PNG "
+            "masks that give each pixel the class of the nearest colour; run them in "
+            "(a copy of) the folder --data_dir, and take compressed masks away:\n"
+            f"{lines}\n{message}"
         )
     return schema.DataError(message, kind=error.kind)
 

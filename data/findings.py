@@ -257,8 +257,13 @@ def _append_conversion(message, kind, splits, num_classes) -> str:
         return message
     return (
         f"{message}; or give each pixel the class of the nearest colour: run in the "
-        f"folder --data_dir (of a copy)\n{lines}\n"
+        f"folder --data_dir (of a copy){_say_what_is_left(kind)}\n{lines}\n"
     )
+
+
+def _say_what_is_left(kind: str) -> str:
+    # Else there would be two masks of one name.
+    return ", then take the compressed masks away" if kind == "lossy_mask" else ""
 
 
 def count(items: Sequence, noun: str) -> str:

@@ -75,7 +75,8 @@ class DataConfig(fields.Section):
     )
     eval_split: str = fields.setting(
         "",
-        "Split to evaluate on; empty: the data set's validation or test split.",
+        "Split to evaluate on; all: every example; empty: the data set's validation or "
+        "test split.",
         describes_data=True,
         unused_by=("train",),
     )
