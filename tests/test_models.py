@@ -104,23 +104,39 @@ def upsample(filters, size, norm_type="batchnorm", apply_dropout=False):
 '''
 
 
+def _write_package(folder, code: str) -> None:
+    """Writes a package `tensorflow_examples` with one module."""
+    folder = folder / "tensorflow_examples"
+    for part in ("models", "pix2pix"):
+        folder.mkdir()
+        (folder / "__init__.py").touch()
+        folder = folder / part
+    folder.mkdir()
+    (folder / "__init__.py").touch()
+    (folder / "pix2pix.py").write_text(code)
+
+
 @pytest.fixture
-def pix2pix(tmp_path, monkeypatch):
+def forgetting():
+    """Forgets, after the test, the package that it imported and the flags of that."""
+    flags_before = set(absl_flags.FLAGS)
+    yield
+    for name in [n for n in sys.modules if n.startswith("tensorflow_examples")]:
+        del sys.modules[name]
+    for name in set(absl_flags.FLAGS) - flags_before:
+        delattr(absl_flags.FLAGS, name)
+
+
+@pytest.fixture
+def pix2pix(forgetting, tmp_path, monkeypatch):
     """Returns the module of `tensorflow_examples`, or a stand-in if that is not there.
 
     It is imported anew, and defines its flags, among which is a `batch_size`.
     """
     if importlib.util.find_spec("tensorflow_examples") is None:
-        folder = tmp_path / "tensorflow_examples" / "models" / "pix2pix"
-        folder.mkdir(parents=True)
-        (folder / "pix2pix.py").write_text(_STAND_IN)
+        _write_package(tmp_path, _STAND_IN)
         monkeypatch.syspath_prepend(tmp_path)
-    flags_before = set(absl_flags.FLAGS)
-    yield importlib.import_module("tensorflow_examples.models.pix2pix.pix2pix")
-    for name in [n for n in sys.modules if n.startswith("tensorflow_examples")]:
-        del sys.modules[name]
-    for name in set(absl_flags.FLAGS) - flags_before:
-        delattr(absl_flags.FLAGS, name)
+    return importlib.import_module("tensorflow_examples.models.pix2pix.pix2pix")
 
 
 def test_tutorials_setting_has_the_tutorials_parameters():
@@ -464,16 +480,16 @@ def test_decoder_of_a_missing_package_is_refused_with_the_way_to_get_it(monkeypa
 
     with pytest.raises(
         ImportError,
-        match=r"examples is not installed.*install '\.\[examples\]'.*pix2pix",
+        match=r"tensorflow_examples is not installed.*'\.\[examples\]'.*pix2pix",
     ):
         helpers.build_unet(decoder="tensorflow_examples")
 
 
-def test_a_package_that_cannot_be_imported_is_not_called_missing(tmp_path, monkeypatch):
+def test_a_package_that_cannot_be_imported_is_not_called_missing(
+    forgetting, tmp_path, monkeypatch
+):
+    _write_package(tmp_path, "import a_module_that_is_not_there")
     monkeypatch.syspath_prepend(tmp_path)
-    folder = tmp_path / "tensorflow_examples" / "models" / "pix2pix"
-    folder.mkdir(parents=True)
-    (folder / "pix2pix.py").write_text("import a_module_that_is_not_there")
 
     with pytest.raises(
         ImportError, match=r"cannot be imported \(No module .*mend that"
