@@ -176,6 +176,11 @@ def epoch_end(epoch: int, *, num_examples: int, global_batch_size: int) -> int:
     return -(-epoch * num_examples // global_batch_size)
 
 
+def epochs_done(step: int, *, num_examples: int, global_batch_size: int) -> int:
+    """Returns how many epochs have been seen whole after a number of steps."""
+    return step * global_batch_size // num_examples
+
+
 def step_ids(
     step: int, *, num_examples: int, global_batch_size: int, seed: int
 ) -> np.ndarray:

@@ -327,3 +327,12 @@ def test_batch_of_several_epochs_ends_them_all():
     ]
 
     assert ends == [0, 1, 1, 2, 2, 2]
+
+
+@pytest.mark.parametrize(("num_examples", "batch_size"), [(10, 4), (2, 5), (8, 8)])
+def test_epochs_done_counts_the_ends_of_epochs(num_examples, batch_size):
+    sizes = {"num_examples": num_examples, "global_batch_size": batch_size}
+    ends = [pipeline.epoch_end(epoch, **sizes) for epoch in range(1, 60)]
+    for step in range(20):
+        expected = sum(end <= step for end in ends)
+        assert pipeline.epochs_done(step, **sizes) == expected

@@ -137,10 +137,10 @@ class TrainSetup:
         """Devices that share each batch, on all hosts."""
         return self.strategy.num_replicas_in_sync
 
-    def epoch_end(self, epoch: int) -> int:
-        """Returns the first step count at which `epoch` epochs have been seen."""
-        return pipeline.epoch_end(
-            epoch,
+    def epochs_done(self, step: int) -> int:
+        """Returns how many epochs have been seen whole after a number of steps."""
+        return pipeline.epochs_done(
+            step,
             num_examples=len(self.examples),
             global_batch_size=self.config.train.batch_size,
         )

@@ -119,15 +119,18 @@ class Calendar:
         self._steps_per_loop = train.steps_per_loop
         self._log_steps = train.log_steps
         self._checkpoint_interval = train.checkpoint_interval
-        self._evaluations = {setup.num_steps}
-        epoch = train.epochs_between_evals
-        while (step := setup.epoch_end(epoch)) < setup.num_steps:
-            self._evaluations.add(step)
-            epoch += train.epochs_between_evals
+        self._epochs_between_evals = train.epochs_between_evals
+        self._epochs_done = setup.epochs_done
 
     def is_evaluation(self, step: int) -> bool:
         """Whether epochs enough have ended here, or the run."""
-        return step in self._evaluations
+        if step >= self._num_steps:
+            return step == self._num_steps
+        before, after = (
+            self._epochs_done(end) // self._epochs_between_evals
+            for end in (step - 1, step)
+        )
+        return after > before
 
     def is_evaluation_due(self, saved: checkpoint_folders.Metadata) -> bool:
         """Whether the newest checkpoint is at an evaluation that is still to make."""
