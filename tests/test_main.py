@@ -24,6 +24,7 @@ from trainer import (
     flags,
     main,
     modes,
+    run_lock,
     steps,
     verdicts,
 )
@@ -414,6 +415,49 @@ def test_a_run_whose_last_save_failed_is_not_done(run, monkeypatch):
     _fail_to_save_at(monkeypatch, 6)
     with pytest.raises(errors.CheckpointError, match="last checkpoint is of step 3"):
         run("--train_epochs=2")
+
+
+def test_a_second_training_is_refused_and_an_evaluation_is_not(run, capsys):
+    model_dir = run("--train_steps=1")
+    with run_lock.holding(model_dir, is_chief=True):
+        run("--mode=evaluate", "--train_steps=1")
+        with pytest.raises(errors.ConfigError, match="another run is training there"):
+            run("--train_steps=2")
+
+
+def test_changed_settings_are_said_when_a_run_goes_on(run, caplog):
+    model_dir = run("--train_steps=1")
+    caplog.clear()
+    with caplog.at_level("INFO"):
+        run("--train_steps=2", "--learning_rate=0.5")
+    said = [m for m in caplog.messages if " was " in m and "now" in m]
+    assert said == [
+        "--learning_rate was 0.001 and is 0.5 now.",
+        "--train_steps was 1 and is 2 now.",
+    ]
+    assert not (model_dir / run_lock.FILE_NAME).exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (schema.DataError("x"), 5),
+        (schema.DataError("x", kind="cache_dir"), errors.ConfigError.exit_code),
+        (schema.DataError("x", kind="cache_full"), errors.WriteError.exit_code),
+        (errors.LockLostError("x"), 3),
+        (OSError(28, "No space left on device"), errors.WriteError.exit_code),
+        (RuntimeError("file.x; No space left on device"), errors.WriteError.exit_code),
+        (OSError(13, "Permission denied"), 1),
+    ],
+)
+def test_errors_end_with_their_exit_code(error, code):
+    assert main._exit_code(error) == code
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a\rb", "a\u2028b", "a\udcffb", "a "])
+def test_what_a_flagfile_cannot_hold_is_refused(run, name):
+    with pytest.raises(errors.ConfigError, match="^--model_dir='a.*into a flagfile"):
+        run(model_dir=name)
 
 
 def test_help_of_the_program_lists_flags_and_exit_codes_work():
