@@ -139,7 +139,11 @@ def test_reading_again_names_the_first_bad_example(source):
     pathlib.Path(source.images[1]).unlink()
 
     for ids, message in {
-        (5, 4, 2): r"example 4 \(4.jpg\): the mask holds the values 7; .*=3\)\.$",
+        (
+            5,
+            4,
+            2,
+        ): r"example 4 \(4.jpg\): the mask holds the values 7; .*=3\); --mode=doctor",
         (5, 2, 4): r"example 2 \(2.jpg\): the image: it cannot be decoded \(.*\)\.$",
         (5, 1, 4): r"example 1: it cannot be read \(.*/1.jpg; No such file.*\)\.$",
     }.items():
