@@ -281,7 +281,7 @@ def test_all_batch_norms_are_synchronized_or_none(synchronized, pix2pix):
         assert {norm.synchronized for norm in norms} == {synchronized}
 
 
-def test_the_momentum_of_all_trained_batch_norms_can_be_limited(tensorflow_examples):
+def test_the_momentum_of_all_trained_batch_norms_can_be_limited(pix2pix):
     for decoder in factory.DECODERS:
         model = helpers.build_unet(decoder=decoder, freeze_encoder=True)
         encoder = model.get_layer("mobilenet_v2")

@@ -287,8 +287,10 @@ def test_reduced_precision_trains_like_float32(policy):
     examples = helpers.make_store()
     expected = helpers.Rig(examples).train(10)
     actual = helpers.Rig(examples, policy=policy).train(10)
-    np.testing.assert_allclose(actual, expected, rtol=0.05)
-    assert actual[-1] < 0.8 * actual[0]
+    # Later on, roundings have grown: CPUs without bfloat16 arithmetic round after
+    # each operation.
+    np.testing.assert_allclose(actual[:5], expected[:5], rtol=0.02)
+    assert actual[-1] < 0.5 * actual[0]
 
 
 def test_xla_gives_the_same_losses():

@@ -257,12 +257,13 @@ def test_preprocessed_trimaps_hold_all_three_classes():
 
 
 @helpers.needs_pets
-def test_without_offset_the_trimaps_are_refused_with_the_remedy():
+def test_without_offset_the_trimaps_are_refused():
     preprocessor = preprocessing.Preprocessor((64, 64), 3)
 
     with pytest.raises(
         schema.DataError,
-        match=r"4.0.0/train, example 0 \(Bengal_149.jpg\).*--label_offset=-1\?",
+        match=r"4.0.0/train, example 0 \(Bengal_149.jpg\): the mask holds the values "
+        "1, 2, 3; with --label_offset=0 .* --mode=doctor looks at all masks",
     ):
         store.open_store(open_pets(), preprocessor)
 

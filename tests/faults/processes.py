@@ -17,7 +17,6 @@ SMALL = (
     "--encoder_alpha=0.35",
     "--decoder_filters=8,8,8,8",
     "--batch_size=8",
-    "--cache=disk",
     "--summary_images=0",
 )
 """Flags of a run that takes some seconds."""
@@ -44,13 +43,16 @@ def start(
       *flags: besides `SMALL`.
       **environment: variables besides those of this process.
     """
+    cache = ["--cache=disk", f"--cache_dir={folder / 'cache'}"]
+    if any(flag.startswith("--cache=") for flag in flags):
+        cache = []
     command = [
         sys.executable,
         "-m",
         "trainer.main",
         *SMALL,
         f"--encoder_weights={folder / 'encoder.weights.h5'}",
-        f"--cache_dir={folder / 'cache'}",
+        *cache,
         f"--model_dir={model_dir}",
         *flags,
     ]
