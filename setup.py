@@ -27,7 +27,8 @@ setuptools.setup(
         # TensorFlow 2.21 no longer brings it.
         "tensorboard>=2.20.0",
         "tensorflow>=2.20.0",
-        "tensorflow-datasets>=4.9.7",
+        # Before 4.9.10, tensorflow-datasets fails on the newest protobuf.
+        "tensorflow-datasets>=4.9.10",
         "tqdm>=4.66.0",
     ],
     extras_require={
