@@ -19,6 +19,8 @@ from data import schema
 from trainer import errors, files, flags, memory, modes, signals, stall
 
 _DATA_ERROR_EXIT_CODE = 5
+_BROKEN_PIPE_EXIT_CODE = 128 + 13
+"""As the shell reports a process that SIGPIPE ended."""
 _EXIT_CODES_BY_KIND = {
     "cache_dir": errors.ConfigError.exit_code,
     "cache_full": errors.WriteError.exit_code,
@@ -38,10 +40,10 @@ def main(arguments: Sequence[str]) -> int:
     Returns:
       The exit code.
     """
-    if flags.is_help(arguments):
-        print(flags.format_help())
-        return 0
     try:
+        if flags.is_help(arguments):
+            print(flags.format_help(), flush=True)
+            return 0
         config, remarks = flags.read_config(arguments)
         for remark in remarks:
             logging.warning("%s", remark)
@@ -60,6 +62,9 @@ def main(arguments: Sequence[str]) -> int:
 
 def _end(error: Exception) -> typing.NoReturn:
     """Says why the run ends, and ends the process."""
+    if isinstance(error, BrokenPipeError):
+        # Whoever read the output, `head` for instance, has seen enough.
+        os._exit(_BROKEN_PIPE_EXIT_CODE)
     code = _exit_code(error)
     with contextlib.suppress(OSError):  # There may be no room for the log, either.
         if code == 1 and not isinstance(error, errors.RunError):
