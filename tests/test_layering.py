@@ -39,7 +39,6 @@ _LIGHT_MODULES = (
     "trainer/memory.py",
     "trainer/modes/__init__.py",
     "trainer/run_settings.py",
-    "trainer/files.py",
     "trainer/settings/__init__.py",
     *(
         f"trainer/settings/{path.name}"

@@ -105,17 +105,6 @@ def parse(arguments: Sequence[str]) -> Given:
     return Given(_parse_values(typed), from_files)
 
 
-def define_flags(flag_values: flags.FlagValues, module_name: str) -> None:
-    """Defines a flag for each setting.
-
-    Args:
-      flag_values: where to define them.
-      module_name: the module that they count to.
-    """
-    for _, field in config.setting_fields():
-        flags.DEFINE_flag(_make_flag(field), flag_values, module_name=module_name)
-
-
 def format_help() -> str:
     """Lists all flags, section by section."""
     lines = [
@@ -171,7 +160,8 @@ def _make_flag(field: dataclasses.Field) -> flags.Flag:
 def _parse_values(arguments: Sequence[str], where: str = "") -> dict[str, Any]:
     """Returns the settings that some arguments give, by name."""
     flag_values = flags.FlagValues()
-    define_flags(flag_values, "segloop")
+    for _, field in config.setting_fields():
+        flags.DEFINE_flag(_make_flag(field), flag_values, module_name="segloop")
     try:
         rest = flag_values(["segloop", *arguments])[1:]
     except flags.Error as error:
