@@ -57,13 +57,26 @@ def test_a_closed_terminal_is_no_error_of_what_is_still_written():
         "    print('still here', flush=True)\n"
         "    raise SystemExit(7)\n"
     )
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.chdir(processes.ROOT)
-        os.execv(sys.executable, [sys.executable, "-c", program])
-    assert os.read(terminal, 100).startswith(b"ready")
+    terminal, end = pty.openpty()
+    # The terminal controls no session, so that the one SIGHUP is the one sent below.
+    process = subprocess.Popen(
+        [sys.executable, "-c", program],
+        cwd=processes.ROOT,
+        stdout=end,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    os.close(end)
+    # An unbuffered Python writes the line and its end one after the other.
+    written = b""
+    while not written.endswith(b"\n"):
+        written += os.read(terminal, 100)
+    assert written.startswith(b"ready")
     os.close(terminal)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+    process.send_signal(signal.SIGHUP)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 7, said
 
 
 def _run_start(body, secs=1):
