@@ -23,7 +23,7 @@ def build_model(setup: experiment.TrainSetup, policy: str) -> keras.Model:
     try:
         model = plain.build_keras_unet(
             encoder=settings.encoder,
-            encoder_alpha=settings.encoder_alpha,
+            encoder_options=settings.encoder_options(),
             freeze_encoder=settings.freeze_encoder,
             decoder_filters=settings.decoder_filters,
             image_size=setup.config.data.image_size,
