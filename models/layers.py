@@ -62,4 +62,16 @@ class ReplicaDropout(keras.layers.Dropout):
             tf.cast(self.seed_generator.next(), tf.int32),
             context.replica_id_in_sync_group if context else 0,
         )
-        return tf.nn.experimental.stateless_dropout(inputs, self.rate, seed)
+        return tf.nn.experimental.stateless_dropout(
+            inputs, self.rate, seed, noise_shape=self._noise_shape_of(inputs)
+        )
+
+    def _noise_shape_of(self, inputs) -> list | None:
+        """Returns the shape of the mask; None, as large as the inputs."""
+        if self.noise_shape is None:
+            return None
+        sizes = keras.ops.shape(inputs)
+        return [
+            own if size is None else size
+            for size, own in zip(self.noise_shape, sizes, strict=True)
+        ]

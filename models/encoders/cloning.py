@@ -77,8 +77,10 @@ def clone_network(
                 config["momentum"] = bn_momentum
         elif kind is layers.ReplicaDropout:
             config["rate"] = dropout
-        pairs.append((layer, kind.from_config(config)))
-        return pairs[-1][1]
+        copy = kind.from_config(config)
+        if isinstance(copy, keras.Layer):  # And not a bare operation.
+            pairs.append((layer, copy))
+        return copy
 
     def call(layer: keras.layers.Layer, *args, **kwargs):
         outputs = layer(*args, **kwargs)

@@ -92,7 +92,7 @@ class DataConfig(fields.Section):
     image_size: tuple[int, ...] = fields.setting(
         (128,),
         "Height[,width] that images are resized to.",
-        minimum=MIN_SIDE,
+        minimum=8,
         identity=True,
         maximum=16384,
     )

@@ -73,8 +73,8 @@ class ModelConfig(fields.Section):
     )
     decoder_filters: tuple[int, ...] | None = fields.setting(
         None,
-        "Channels inside of the decoder. A U-Net takes a number for each block, deepest "
-        "first, fpn one for all; default: 512,256,128,64 and 128.",
+        "Channels inside of the decoder: those of a U-Net's blocks, deepest first, or "
+        "the one width of fpn; default: 512,256,128,64, or 128.",
         minimum=1,
         identity=True,
         shapes_model=True,
