@@ -54,12 +54,12 @@ _FIVE_STRIDES = (2, 4, 8, 16, 32)
 
 ENCODERS = {
     "mobilenet_v2": Encoder(
-        "the fastest on CPUs", strides=_FIVE_STRIDES, options=("alpha",)
+        "small and fast, 1.8 million parameters",
+        strides=_FIVE_STRIDES,
+        options=("alpha",),
     ),
-    "resnet50": Encoder("well known, heavy", strides=_FIVE_STRIDES),
-    "efficientnetv2_b0": Encoder(
-        "more accurate on ImageNet than either", strides=_FIVE_STRIDES
-    ),
+    "resnet50": Encoder("24 million", strides=_FIVE_STRIDES),
+    "efficientnetv2_b0": Encoder("5.7 million", strides=_FIVE_STRIDES),
 }
 
 DECODERS = {

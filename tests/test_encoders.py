@@ -61,7 +61,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module", autouse=True)
 def _make_each_network_once():
-    """Keeps Keras' networks: they are but read from, and take seconds to make."""
+    """Keeps Keras' networks, which take seconds to make: they are only read from."""
     made = {}
     make = applications.make_network
 
@@ -91,13 +91,18 @@ def build(folder):
     return build_from_file
 
 
+@pytest.fixture(scope="module", params=ENCODERS)
+def name(request):
+    """Returns the name of each encoder in turn, for all tests of it one after another."""
+    return request.param
+
+
 def test_what_settings_know_is_what_there_is():
     assert list(applications.APPLICATIONS) == ENCODERS
     for name, part in registry.ENCODERS.items():
         assert len(applications.APPLICATIONS[name].maps) == len(part.strides)
 
 
-@pytest.mark.parametrize("name", ENCODERS)
 def test_features_are_those_of_keras_own_network(name, build):
     network, preprocess = _reference(name)
     rows = applications.APPLICATIONS[name].maps
@@ -108,6 +113,11 @@ def test_features_are_those_of_keras_own_network(name, build):
 
     features = model(_make_images())
     assert strides == registry.ENCODERS[name].strides
+    own = applications.make_network(name, (None, None), options={})
+    # In one order: `--against=fit` hands the weights of one to the other.
+    assert [(layer.name, layer.count_params()) for layer in model.layers] == [
+        (layer.name, layer.count_params()) for layer in own.layers
+    ]
     for feature, other, stride in zip(features, expected, strides, strict=True):
         assert feature.shape[1:3] == (SIZE // stride, SIZE // stride)
         tolerance = 1e-4 * np.std(other)
@@ -115,7 +125,6 @@ def test_features_are_those_of_keras_own_network(name, build):
         np.testing.assert_allclose(feature, other, rtol=0, atol=tolerance)
 
 
-@pytest.mark.parametrize("name", ENCODERS)
 def test_an_odd_size_is_mirrored_up_to_a_multiple(name, build):
     model, strides = build(name)
     images = _make_images(1, 45, 70)
@@ -157,7 +166,6 @@ def _train_once(strategy, encoder, images):
     return gradients, [v.numpy() for v in model.non_trainable_variables]
 
 
-@pytest.mark.parametrize("name", ENCODERS)
 def test_two_replicas_train_as_one_from_the_same_checkpoint(name, build, tmp_path):
     keras.config.set_dtype_policy("float64")
     single = build(name)
@@ -167,6 +175,8 @@ def test_two_replicas_train_as_one_from_the_same_checkpoint(name, build, tmp_pat
         double = encoders.build_encoder(
             name, (SIZE, SIZE), weights="none", synchronized=True
         )
+        norms = _layers_of(double.model, normalization.BatchNormalization)
+        assert all(norm.synchronized for norm in norms)
         checkpoint = tf.train.Checkpoint(model=double.model)
         checkpoint.read(path).assert_consumed()
 
