@@ -68,8 +68,9 @@ class ImageScaling(keras.layers.Layer):
     def call(self, images):
         dtype = self.compute_dtype
         images = tf.cast(_pad(images, self._multiple), dtype)
-        images = images * tf.constant(self._scale, dtype)
-        images = images + tf.constant(self._offset, dtype)
+        # From float32 also for float64, which is how Keras' `Rescaling` takes them.
+        images = images * tf.cast(tf.constant(self._scale, tf.float32), dtype)
+        images = images + tf.cast(tf.constant(self._offset, tf.float32), dtype)
         return tf.reverse(images, [-1]) if self._reverses_channels else images
 
 

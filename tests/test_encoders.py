@@ -93,7 +93,7 @@ def build(folder):
 
 @pytest.fixture(scope="module", params=ENCODERS)
 def name(request):
-    """Returns the name of each encoder in turn, for all tests of it one after another."""
+    """Returns the name of each encoder in turn, all tests of one together."""
     return request.param
 
 
