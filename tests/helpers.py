@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 from data import augment, pipeline, resizing, schema, store
-from models import factory, normalization
+from models import factory, normalization, registry
 from trainer import ema, losses, metrics, optimization, schedules, steps
 
 SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared"
@@ -81,17 +81,27 @@ def relabel(examples: store.Store, where, label: int) -> store.Store:
     return dataclasses.replace(examples, labels=labels)
 
 
-def build_unet(*, size: int = 32, num_classes: int = 3, replicas: int = 1, **kwargs):
-    """Builds a U-Net small enough to train in a test."""
+def build_unet(
+    *,
+    size: int = 32,
+    num_classes: int = 3,
+    replicas: int = 1,
+    encoder_alpha: float = 0.35,
+    decoder_dropout: float = 0.0,
+    **kwargs,
+):
+    """Builds a model small enough to train in a test, by default a U-Net."""
+    decoder = registry.DECODERS[kwargs.get("decoder", "pix2pix")]
+    num_filters = len(decoder.default_filters((2, 4, 8, 16, 32)))
     settings = {
         "encoder": "mobilenet_v2",
-        "encoder_alpha": 0.35,
+        "encoder_options": {"alpha": encoder_alpha},
         "encoder_weights": "none",
         "encoder_bn_momentum": None,
         "freeze_encoder": False,
         "decoder": "pix2pix",
-        "decoder_filters": (16, 8, 8, 8),
-        "decoder_dropout": 0.0,
+        "decoder_filters": (16, 8, 8, 8)[:num_filters],
+        "decoder_options": {"dropout": decoder_dropout} if decoder_dropout else {},
         "image_size": (size, size),
         "num_classes": num_classes,
         "synchronized_batch_norm": replicas > 1,

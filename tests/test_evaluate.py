@@ -61,7 +61,7 @@ def _trained(tmp_path_factory):
         "--dataset=folder",
         f"--data_dir={root / 'data'}",
         f"--label_colors={root / 'a.csv'}",
-        "--image_size=32",
+        "--image_size=45,70",
         "--encoder_alpha=0.35",
         f"--encoder_weights={root / 'encoder.weights.h5'}",
         "--decoder_filters=16,8,8,8",

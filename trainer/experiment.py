@@ -369,13 +369,13 @@ def _build_model(
     try:
         model = factory.build_model(
             encoder=settings.encoder,
-            encoder_alpha=settings.encoder_alpha,
+            encoder_options=settings.encoder_options(),
             encoder_weights="none" if has_checkpoint else settings.encoder_weights,
             encoder_bn_momentum=settings.encoder_bn_momentum,
             freeze_encoder=settings.freeze_encoder,
             decoder=settings.decoder,
             decoder_filters=settings.decoder_filters,
-            decoder_dropout=settings.decoder_dropout,
+            decoder_options=settings.decoder_options(),
             image_size=config.data.image_size,
             num_classes=info.num_classes,
             synchronized_batch_norm=strategy.num_replicas_in_sync > 1,
@@ -387,7 +387,8 @@ def _build_model(
     except ImportError as error:
         raise errors.ConfigError(f"--decoder={settings.decoder}: {error}.") from error
     logging.info(
-        "U-Net with %s: %s parameters, %s of them trainable.",
+        "%s on %s: %s parameters, %s of them trainable.",
+        settings.decoder,
         settings.encoder,
         f"{model.count_params():,}",
         f"{sum(v.value.shape.num_elements() for v in model.trainable_variables):,}",
