@@ -15,6 +15,8 @@ from trainer.settings import fields
 from trainer.settings.augmentation import AugmentationConfig
 from trainer.settings.benchmark import BenchmarkConfig
 from trainer.settings.data import DataConfig
+from trainer.settings.evaluation import EvaluationConfig
+from trainer.settings.loss import LossConfig
 from trainer.settings.model import ModelConfig
 from trainer.settings.optimizer import OptimizerConfig
 from trainer.settings.run import RunConfig
@@ -35,8 +37,10 @@ class Config:
     data: DataConfig = DataConfig()
     augmentation: AugmentationConfig = AugmentationConfig()
     model: ModelConfig = ModelConfig()
+    loss: LossConfig = LossConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     train: TrainConfig = TrainConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
     runtime: RuntimeConfig = RuntimeConfig()
     benchmark: BenchmarkConfig = BenchmarkConfig()
 
