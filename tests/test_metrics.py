@@ -98,7 +98,9 @@ def test_counts_of_the_most_classes_keep_the_ignored_ones_apart():
     ],
 )
 def test_score_of_a_drawn_map(tag, expected):
-    assert confusion_lib.scores(np.array(_CONFUSION), _NAMES)[tag] == pytest.approx(expected)
+    assert confusion_lib.scores(np.array(_CONFUSION), _NAMES)[tag] == pytest.approx(
+        expected
+    )
 
 
 @pytest.mark.parametrize("tag", ["iou/road", "dice/road"])

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from data import pipeline, store
 from tests import helpers
-from trainer.losses import cross_entropy, registry, term, weighted_sum
+from trainer.losses import cross_entropy, term, weighted_sum
 from trainer.metrics import confusion as confusion_lib
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import importlib
 import math
-from typing import TYPE_CHECKING
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from trainer.losses import weighted_sum
