@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from tests import helpers
-from trainer import checkpointing, errors
+from trainer import checkpoint_folders, checkpointing, errors
 
 _IDENTITY = {"seed": 0, "batch_size": 8}
 
@@ -219,6 +219,13 @@ def test_another_process_than_the_chief_writes_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def _restore_model(model, model_dir, which):
+    """Restores weights as an evaluation does; returns the step."""
+    paths = checkpoint_folders.find(str(model_dir), which)
+    path = checkpointing.restore_model(model, None, paths)
+    return checkpoint_folders.step_of(path)
+
+
 def test_weights_alone_are_restored_from_last_best_or_a_path(tmp_path):
     rig = helpers.Rig(helpers.make_store())
     checkpointer = _make(rig, tmp_path)
@@ -231,20 +238,22 @@ def test_weights_alone_are_restored_from_last_best_or_a_path(tmp_path):
     fresh = helpers.build_tiny()
     second = str(tmp_path / "checkpoints" / "step-00000002")
     for which, step in (("last", 3), ("best", 1), (second, 2)):
-        assert checkpointing.restore_model(fresh, None, str(tmp_path), which) == step
+        assert _restore_model(fresh, tmp_path, which) == step
         np.testing.assert_array_equal(fresh.get_weights()[0], kernels[step])
 
 
 def test_no_checkpoint_to_evaluate_is_an_error(tmp_path):
     with pytest.raises(errors.CheckpointError, match="holds no checkpoint; train"):
-        checkpointing.restore_model(helpers.build_tiny(), None, str(tmp_path), "last")
+        _restore_model(helpers.build_tiny(), tmp_path, "last")
 
 
 def test_weights_of_another_model_do_not_fit(tmp_path):
     _train_and_save(tmp_path, 1)
     other = helpers.build_tiny(num_classes=5)
-    with pytest.raises(errors.CheckpointError, match="cannot be restored into this"):
-        checkpointing.restore_model(other, None, str(tmp_path), "last")
+    with pytest.raises(
+        errors.CheckpointError, match="step-00000001 cannot be restored"
+    ):
+        _restore_model(other, tmp_path, "last")
 
 
 def _edit_metadata(path, **changes):
@@ -272,7 +281,7 @@ def test_evaluation_passes_over_damaged_metadata(tmp_path, caplog):
     _edit_metadata(tmp_path / "checkpoints" / "step-00000002", identity=...)
     model = helpers.build_tiny()
     for which in ("last", "best"):
-        assert checkpointing.restore_model(model, None, str(tmp_path), which) == 1
+        assert _restore_model(model, tmp_path, which) == 1
     assert "step-00000002: it cannot be read (metadata.json" in caplog.text
 
 
@@ -282,7 +291,7 @@ def test_variables_of_another_step_are_damage(tmp_path):
     for path in (folder / "step-00000001").glob("state*"):
         (folder / "step-00000003" / path.name).write_bytes(path.read_bytes())
     model = helpers.build_tiny()
-    assert checkpointing.restore_model(model, None, str(tmp_path), "last") == 2
+    assert _restore_model(model, tmp_path, "last") == 2
     assert _make(rig, tmp_path).restore()
     assert int(rig.global_step.numpy()) == 2
     assert "step-00000003.damaged-1" in _names(tmp_path)
@@ -302,7 +311,7 @@ def test_without_the_best_checkpoint_the_newest_is_taken(tmp_path, damage, caplo
     else:
         _truncate(best / "state.index")
     model = helpers.build_tiny()
-    assert checkpointing.restore_model(model, None, str(tmp_path), "best") == 3
+    assert _restore_model(model, tmp_path, "best") == 3
     assert {"gone": "is gone", "damaged": "Skipping"}[damage] in caplog.text
 
 
@@ -311,7 +320,7 @@ def test_folders_with_characters_of_patterns_are_read(tmp_path):
     rig, _ = _train_and_save(tmp_path / name, 2)
     assert _make(rig, tmp_path / name).restore()
     model = helpers.build_tiny()
-    assert checkpointing.restore_model(model, None, str(tmp_path / name), "last") == 2
+    assert _restore_model(model, tmp_path / name, "last") == 2
 
 
 def test_files_in_the_place_of_folders_are_out_of_the_way(tmp_path):
