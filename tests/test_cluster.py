@@ -104,7 +104,8 @@ def test_two_workers_train_by_the_dice_of_both(folder):
         assert processes.finish(process) == 0, processes.read_log(two)[-500:]
     points, expected = processes.read_points(two), processes.read_points(one)
     for point, other in zip(points, expected, strict=True):
-        assert point == pytest.approx(other, rel=1e-4)
+        assert point.pop("split") == other.pop("split") == "train"
+        assert point == pytest.approx(other, rel=1e-3, abs=1e-3)
         assert point["loss/dice"] > 0.1
     weights = processes.read_state(two)
     for name, value in processes.read_state(one).items():
