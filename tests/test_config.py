@@ -76,7 +76,9 @@ _UNUSUAL = {
     "max_to_keep": 2,
     "ema_decay": 0.99,
     "moving_average_warmup": False,
+    "loss": "ce+0.5*dice",
     "class_weights": ("0.5", "1", "4"),
+    "metrics": ("boundary_iou",),
     "stall_timeout": 8,
     "summary_images": 0,
     "distribution_strategy": "one_device",
@@ -262,6 +264,28 @@ def test_number_that_is_not_finite_is_rejected(name, value):
                 ("1", ""),
             )
         ),
+        ({"loss": ""}, r"^--loss=: '' is no loss; use one of ce, dice, or a weighted"),
+        ({"loss": "ce+focal"}, r"^--loss=ce\+focal: 'focal' is no loss; use one of ce"),
+        ({"loss": "ce+2*ce"}, r"^--loss=ce\+2\*ce: ce is there twice; give it one"),
+        *(
+            (
+                {"loss": f"ce+{weight}*dice"},
+                rf"^--loss=.*: '{weight}' is no weight of dice; use a number above 0",
+            )
+            for weight in ("0", "-1", "nan", "inf", "half", "")
+        ),
+        *(
+            (
+                {"mode": "benchmark", "against": "fit", **values},
+                "^--against=fit: .* leave --loss and --class_weights out",
+            )
+            for values in ({"loss": "dice"}, {"class_weights": ("balanced",)})
+        ),
+        (
+            {"metrics": ("iou",)},
+            r"^--metrics=iou: 'iou' is no metric; use boundary_iou\.$",
+        ),
+        ({"metrics": ("boundary_iou",) * 2}, r"^--metrics=.*: boundary_iou is there t"),
         (
             {"label_colors": "voc"},
             "^--label_colors=voc: .* only with --dataset=folder or tfds",
