@@ -94,15 +94,22 @@ class DepthwiseConv2D(_Foldable, keras.layers.DepthwiseConv2D):
 
     _has_padding = False
 
+    def can_fold_padding(self, layer: ZeroPadding2D) -> bool:
+        """Tells whether `layer` pads even sizes as TensorFlow does by itself."""
+        settings = (self.kernel_size, self.strides, self.padding, layer.padding)
+        return settings == ((3, 3), (2, 2), "valid", ((0, 1), (0, 1)))
+
     def fold_padding(self, layer: ZeroPadding2D) -> None:
         """Takes over what `layer`, which nothing else may follow, does.
 
         Raises:
-          ValueError: if it is not what TensorFlow pads even sizes by itself.
+          ValueError: if `can_fold_padding` says no.
         """
-        settings = (self.kernel_size, self.strides, self.padding, layer.padding)
-        if settings != ((3, 3), (2, 2), "valid", ((0, 1), (0, 1))):
-            raise ValueError(f"{self.name} cannot take over {layer.name}: {settings}")
+        if not self.can_fold_padding(layer):
+            raise ValueError(
+                f"{self.name} cannot take over {layer.name}: kernel {self.kernel_size},"
+                f" strides {self.strides}, {self.padding} padding, {layer.padding}"
+            )
         layer.is_folded = True
         self._has_padding = True
 

@@ -1,81 +1,49 @@
-"""Layers of the decoder."""
+"""Layers that several parts of the models share."""
 
 import keras
 import tensorflow as tf
 
-from models import convolutions, normalization
 
+class Resize(keras.layers.Layer):
+    """Enlarges feature maps by a whole number, bilinearly.
 
-class UpsampleBlock(keras.layers.Layer):
-    """Doubles height and width: transposed convolution, batch norm, ReLU.
-
-    The block of pix2pix's generator (Isola et al., CVPR 2017, arXiv:1611.07004) as
-    the TensorFlow examples define it: no bias, initial weights from N(0, 0.02).
-
-    The input is a list of feature maps, [batch, height, width, any], taken as joined
-    along their channels; the output is [batch, 2 * height, 2 * width, filters].
+    Keras' `UpSampling2D` fails where height and width are not known beforehand. It
+    computes in float32, which all devices have kernels and gradients for.
     """
 
-    def __init__(
-        self,
-        filters: int,
-        *,
-        dropout: float = 0.0,
-        synchronized: bool = False,
-        **kwargs,
-    ):
-        """Makes a block.
+    def __init__(self, factor: int, **kwargs):
+        """Makes the layer.
 
         Args:
-          filters: channels of the output.
-          dropout: share of the features that a training step sets to 0, as pix2pix
-            does before the ReLU.
-          synchronized: whether batch norm takes its statistics over all replicas,
-            so that they do not depend on how many there are.
+          factor: how many times as high and wide the output is.
           **kwargs: of `keras.layers.Layer`.
         """
         super().__init__(**kwargs)
-        self._filters = filters
-        self._dropout_rate = dropout
-        self._synchronized = synchronized
-        self._conv = convolutions.Conv2DTranspose(
-            filters,
-            kernel_size=3,
-            strides=2,
-            padding="same",
-            use_bias=False,
-            kernel_initializer=keras.initializers.RandomNormal(stddev=0.02),
-            name="conv",
+        self.factor = factor
+
+    def call(self, inputs):
+        height, width = keras.ops.shape(inputs)[1:3]  # Numbers where known.
+        outputs = tf.image.resize(
+            tf.cast(inputs, tf.float32), [height * self.factor, width * self.factor]
         )
-        self._norm = normalization.BatchNormalization(
-            synchronized=synchronized, name="norm"
-        )
-        self._conv.fold(self._norm)
-        self._dropout = ReplicaDropout(dropout, name="dropout") if dropout else None
+        return tf.cast(outputs, inputs.dtype)
 
-    def build(self, input_shape):
-        self._conv.build(input_shape)
-        self._norm.build(self._conv.compute_output_shape(input_shape))
-        self.built = True
 
-    def call(self, inputs, training=None):
-        features = self._conv(inputs, training=training)
-        features = self._norm(features, training=training)
-        if self._dropout:
-            features = self._dropout(features, training=training)
-        return keras.ops.relu(features)
+class Crop(keras.layers.Layer):
+    """Cuts logits to the size of the images: the part at the top and left.
 
-    def compute_output_shape(self, input_shape):
-        return self._conv.compute_output_shape(input_shape)
+    The input is a pair, [batch, at least height, at least width, classes] and
+    [batch, height, width, channels].
+    """
 
-    def get_config(self):
-        config = super().get_config()
-        config.update(
-            filters=self._filters,
-            dropout=self._dropout_rate,
-            synchronized=self._synchronized,
-        )
-        return config
+    def __init__(self, **kwargs):
+        """Makes the layer; the arguments are those of `keras.layers.Layer`."""
+        super().__init__(autocast=False, **kwargs)  # Logits stay float32.
+
+    def call(self, inputs):
+        logits, images = inputs
+        height, width = keras.ops.shape(images)[1:3]
+        return logits[:, :height, :width]
 
 
 class ReplicaDropout(keras.layers.Dropout):
@@ -94,4 +62,16 @@ class ReplicaDropout(keras.layers.Dropout):
             tf.cast(self.seed_generator.next(), tf.int32),
             context.replica_id_in_sync_group if context else 0,
         )
-        return tf.nn.experimental.stateless_dropout(inputs, self.rate, seed)
+        return tf.nn.experimental.stateless_dropout(
+            inputs, self.rate, seed, noise_shape=self._noise_shape_of(inputs)
+        )
+
+    def _noise_shape_of(self, inputs) -> list | None:
+        """Returns the shape of the mask; None, as large as the inputs."""
+        if self.noise_shape is None:
+            return None
+        sizes = keras.ops.shape(inputs)
+        return [
+            own if size is None else size
+            for size, own in zip(self.noise_shape, sizes, strict=True)
+        ]

@@ -1,16 +1,18 @@
-"""The same U-Net of Keras' own layers: what the faster layers are held against."""
+"""The tutorial's U-Net of Keras' own layers: what faster ones are held against."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import keras
 
-from models import encoders
+from models import layers, registry
+from models.encoders import applications
 
 
 def build_keras_unet(
     *,
     encoder: str,
-    encoder_alpha: float,
+    encoder_options: Mapping[str, Any],
     freeze_encoder: bool,
     decoder_filters: Sequence[int],
     image_size: tuple[int, int],
@@ -18,42 +20,43 @@ def build_keras_unet(
 ) -> keras.Model:
     """Builds the U-Net as the TensorFlow tutorial does, for benchmarks and tests.
 
-    Its weights are in the order of those of `factory.build_model`, which can be given
-    to `set_weights`; they start random.
+    Its weights are in the order of those of `factory.build_model` with the decoder
+    `pix2pix`, which can be given to `set_weights`; they start random.
 
     Args:
-      encoder: a key of `encoders.ENCODERS`.
-      encoder_alpha: its width multiplier.
+      encoder: a key of `registry.ENCODERS`.
+      encoder_options: what it takes.
       freeze_encoder: whether the encoder stays as it is.
       decoder_filters: channels of the upsampling blocks, deepest first.
-      image_size: height and width, multiples of 32.
+      image_size: height and width.
       num_classes: channels of the logits.
 
     Returns:
       A model like that of `factory.build_model`, which see.
     """
-    kind = encoders.ENCODERS[encoder]
-    application = kind.application(
-        input_shape=(*image_size, 3),
-        alpha=encoder_alpha,
-        include_top=False,
-        weights=None,
-    )
-    outputs = [application.get_layer(name).output for name in kind.features]
-    encoder_model = keras.Model(application.inputs, outputs)
-    encoder_model.trainable = not freeze_encoder
+    network = applications.make_network(encoder, image_size, options=encoder_options)
+    for layer in network.layers:
+        if isinstance(layer, keras.layers.Dropout):
+            layer.rate = 0.0  # Of drop-connect; see `cloning.clone_network`.
+    network.trainable = not freeze_encoder
     images = keras.Input((*image_size, 3))
-    *skips, features = encoder_model(kind.make_rescaling()(images))
-    for filters, skip in zip(decoder_filters, reversed(skips), strict=True):
+    strides = registry.ENCODERS[encoder].strides
+    skips = dict(zip(strides, network(images), strict=True))
+    stride = max(strides)
+    features = skips[stride]
+    for filters in decoder_filters:
+        stride //= 2
         features = keras.layers.Conv2DTranspose(
             filters, 3, strides=2, padding="same", use_bias=False
         )(features)
         features = keras.layers.BatchNormalization()(features)
         features = keras.layers.ReLU()(features)
-        features = keras.layers.Concatenate()([features, skip])
+        if stride in skips:
+            features = keras.layers.Concatenate()([features, skips[stride]])
     logits = keras.layers.Conv2DTranspose(num_classes, 3, strides=2, padding="same")(
         features
     )
-    return keras.Model(
-        images, keras.layers.Activation("linear", dtype="float32")(logits)
-    )
+    logits = keras.layers.Activation("linear", dtype="float32")(logits)
+    if logits.shape[1:3] != tuple(image_size):
+        logits = layers.Crop()([logits, images])
+    return keras.Model(images, logits)

@@ -8,6 +8,8 @@ import keras  # noqa: E402
 import pytest  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
+from tests.stand_ins import forgetting, pix2pix  # noqa: E402, F401
+
 # Stand-ins for four GPUs; must come before anything touches a device.
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0],

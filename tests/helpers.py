@@ -3,15 +3,19 @@
 import dataclasses
 import functools
 import pathlib
+from collections.abc import Sequence
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from data import augment, pipeline, resizing, schema, store
-from models import factory, normalization
-from trainer import ema, losses, metrics, optimization, schedules, steps
+from data import augment, pipeline, schema, store
+from models import factory, normalization, registry
+from trainer import ema, experiment, optimization, schedules, steps
+from trainer.losses import registry as loss_registry
+from trainer.losses import weighted_sum
+from trainer.metrics import confusion
 
 SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared"
 
@@ -81,17 +85,27 @@ def relabel(examples: store.Store, where, label: int) -> store.Store:
     return dataclasses.replace(examples, labels=labels)
 
 
-def build_unet(*, size: int = 32, num_classes: int = 3, replicas: int = 1, **kwargs):
-    """Builds a U-Net small enough to train in a test."""
+def build_unet(
+    *,
+    size: int = 32,
+    num_classes: int = 3,
+    replicas: int = 1,
+    encoder_alpha: float = 0.35,
+    decoder_dropout: float = 0.0,
+    **kwargs,
+):
+    """Builds a model small enough to train in a test, by default a U-Net."""
+    decoder = registry.DECODERS[kwargs.get("decoder", "pix2pix")]
+    num_filters = len(decoder.default_filters((2, 4, 8, 16, 32)))
     settings = {
         "encoder": "mobilenet_v2",
-        "encoder_alpha": 0.35,
+        "encoder_options": {"alpha": encoder_alpha},
         "encoder_weights": "none",
         "encoder_bn_momentum": None,
         "freeze_encoder": False,
         "decoder": "pix2pix",
-        "decoder_filters": (16, 8, 8, 8),
-        "decoder_dropout": 0.0,
+        "decoder_filters": (16, 8, 8, 8)[:num_filters],
+        "decoder_options": {"dropout": decoder_dropout} if decoder_dropout else {},
         "image_size": (size, size),
         "num_classes": num_classes,
         "synchronized_batch_norm": replicas > 1,
@@ -122,21 +136,21 @@ def make_strategy(replicas: int) -> tf.distribute.Strategy:
 def make_eval_loop(
     strategy: tf.distribute.Strategy,
     examples: pipeline.Examples,
-    resize: str = "stretch",
-) -> tuple[keras.Model, steps.EvalLoop]:
+    **kwargs,
+) -> tuple[keras.Model, steps.EvalLoop, confusion.ConfusionMatrix]:
     """Makes a tiny model of three classes, always the same, and what scores it."""
     keras.utils.set_random_seed(0)
     with strategy.scope():
         model = build_tiny()
-        loop = steps.EvalLoop(
-            strategy,
-            fetch=examples.fetch,
-            model=model,
-            loss=losses.cross_entropy,
-            num_classes=3,
-            restore_size=functools.partial(resizing.restore_size, method=resize),
-        )
-    return model, loop
+    settings = {"loss": "ce", "metrics": (), "resize": "stretch"}
+    loop, counts = experiment.make_eval_loop(
+        strategy,
+        examples=examples,
+        model=model,
+        class_names=("a", "b", "c"),
+        **{**settings, **kwargs},
+    )
+    return model, loop, counts
 
 
 def evaluation_batches(
@@ -171,13 +185,17 @@ class Rig:
         policy: str = "float32",
         ema_decay: float = 0.0,
         average_warmup: bool = True,
-        loss=losses.cross_entropy,
+        loss: str | weighted_sum.WeightedSum = "ce",
+        class_weights: Sequence[float] | None = None,
         **kwargs,
     ):
         keras.utils.set_random_seed(seed)
         keras.config.set_dtype_policy(policy)
         self.strategy = make_strategy(replicas)
         self.examples, self.batch_size, self.seed = examples, batch_size, seed
+        if isinstance(loss, str):
+            loss = loss_registry.make(loss, 3, class_weights)
+        self.loss = loss
         schedule = schedules.WarmupSchedule(
             learning_rate, decay="constant", num_steps=1000
         )
@@ -188,7 +206,7 @@ class Rig:
             self.loss_scale = optimization.LossScale(
                 is_dynamic=policy == "mixed_float16", growth_interval=3
             )
-            self.confusion = metrics.ConfusionMatrix(3)
+            self.confusion = confusion.ConfusionMatrix(("a", "b", "c"))
             self.ema = ema.ExponentialMovingAverage(self.model, ema_decay)
         self.global_step = tf.Variable(0, trainable=False, dtype=tf.int64)
         self.stop_requested = tf.Variable(False, trainable=False)
@@ -233,8 +251,7 @@ class Rig:
         results = []
         for _ in range(0, num_steps, steps_per_loop):
             self.result = self.loop.run(iterator, tf.constant(steps_per_loop))
-            count = max(float(self.result.count), 1.0)
-            results.append(float(self.result.total) / count)
+            results.append(self.loss.scores(self.result.sums.numpy())["loss"])
         return results
 
     def weights(self) -> list[np.ndarray]:

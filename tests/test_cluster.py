@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -49,11 +50,11 @@ def _config(addresses, index):
     return json.dumps({"cluster": {"worker": addresses}, "task": task})
 
 
-def _start_two(folder, model_dir, *flags):
+def _start_two(folder, model_dir, *flags, common=_FLAGS):
     addresses = _addresses(2)
     return [
         processes.start(
-            folder, model_dir, *_FLAGS, *flags, TF_CONFIG=_config(addresses, index)
+            folder, model_dir, *common, *flags, TF_CONFIG=_config(addresses, index)
         )
         for index in range(2)
     ]
@@ -85,6 +86,32 @@ def test_two_workers_train_as_one_process_and_decode_half_each(folder):
     assert len(re.findall("Decoded 20 of synthetic/validation", log)) == 4
     # One of the two writes.
     assert log.count("Watch the curves") == 1
+
+
+def test_two_workers_train_by_the_dice_of_both(folder):
+    # The border, of which each picture has another share, is ignored.
+    (folder / "border.csv").write_text("body,body\nbackground,rest\nborder,ignore\n")
+    flags = [
+        *(flag for flag in _FLAGS if not re.search("eval|cache|startup", flag)),
+        "--mode=train",
+        "--train_steps=4",
+        "--loss=ce+0.5*dice",
+        f"--label_map={folder / 'border.csv'}",
+    ]
+    one, two = folder / "dice-one", folder / "dice-two"
+    workers = _start_two(folder, two, common=flags)
+    alone = processes.start(folder, one, *(f for f in flags if "distribution" not in f))
+    for process in (*workers, alone):
+        assert processes.finish(process) == 0, processes.read_log(two)[-500:]
+    points, expected = processes.read_points(two), processes.read_points(one)
+    for point, other in zip(points, expected, strict=True):
+        assert point.pop("split") == other.pop("split") == "train"
+        assert point == pytest.approx(other, rel=1e-3, abs=1e-3)
+        assert point["loss/dice"] > 0.1
+    weights = processes.read_state(two)
+    for name, value in processes.read_state(one).items():
+        if value.dtype.kind == "f":
+            np.testing.assert_allclose(weights[name], value, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("victim", [0, 1])

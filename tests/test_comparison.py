@@ -3,10 +3,12 @@
 import types
 
 import numpy as np
+import pytest
 
 from data import pipeline
 from tests import helpers
-from trainer import comparison
+from trainer import comparison, errors
+from trainer import config as config_lib
 
 
 def _make_datasets(num_examples, batch_size):
@@ -50,3 +52,23 @@ def test_keras_evaluates_each_example_once():
 def test_the_end_of_keras_iterators_waits_for_no_tuner():
     _, *datasets = _make_datasets(num_examples=6, batch_size=4)
     assert [d.options().autotune.enabled for d in datasets] == [False, False]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"decoder": "fpn"}, "^--decoder=fpn: --against=fit .* use --decoder=pix2pix"),
+        ({"decoder_dropout": 0.5}, "^--decoder_dropout=0.5: .* without dropout; leave"),
+    ],
+)
+def test_what_keras_twin_does_not_have_is_refused(settings, message):
+    config = config_lib.from_dict({"model_dir": "x", **settings})
+    with pytest.raises(errors.ConfigError, match=message):
+        comparison.check(config)
+
+
+@pytest.mark.parametrize("encoder", ["mobilenet_v2", "resnet50", "efficientnetv2_b0"])
+@pytest.mark.parametrize("decoder", ["pix2pix", "tensorflow_examples"])
+def test_what_keras_twin_has_is_compared(encoder, decoder):
+    settings = {"model_dir": "x", "encoder": encoder, "decoder": decoder}
+    comparison.check(config_lib.from_dict(settings))

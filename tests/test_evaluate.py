@@ -11,6 +11,7 @@ import tensorflow as tf
 from PIL import Image
 
 from data import schema
+from tests.faults import processes
 from trainer import checkpoint_folders, checkpointing, errors, flags, main, modes
 
 _COLORS = {"bg": (0, 0, 0), "road": (255, 0, 0), "car": (0, 255, 0)}
@@ -61,13 +62,15 @@ def _trained(tmp_path_factory):
         "--dataset=folder",
         f"--data_dir={root / 'data'}",
         f"--label_colors={root / 'a.csv'}",
-        "--image_size=32",
+        "--image_size=45,70",
         "--encoder_alpha=0.35",
         f"--encoder_weights={root / 'encoder.weights.h5'}",
         "--decoder_filters=16,8,8,8",
         "--batch_size=4",
         "--learning_rate=0.01",
         "--train_epochs=4",
+        "--loss=ce+0.5*dice",
+        "--metrics=boundary_iou",
         "--num_gpus=0",
     )
     (root / "encoder.weights.h5").unlink()
@@ -91,15 +94,31 @@ def test_a_moved_folder_alone_gives_the_scores_of_the_training(copy, capsys):
     _run("--mode=evaluate", f"--model_dir={copy}")
 
     (line,) = _lines(copy)
-    for tag in ("loss", "pixel_accuracy", "mean_iou", "iou/road"):
+    tags = ["loss", "loss/ce", "loss/dice", "pixel_accuracy", "mean_iou", "iou/road"]
+    for tag in (*tags, "mean_boundary_iou", "boundary_iou/road"):
         assert line["scores"][tag] == pytest.approx(point[tag], rel=1e-5), tag
     assert (line["step"], line["checkpoint"]) == (8, "step-00000008")
     assert (line["dataset"], line["split"]) == ("folder", "data/val")
     assert line["num_examples"] == 5 and len(line["fingerprint"]) == 16
     assert (copy / line["picture"]).read_bytes()[:4] == b"\x89PNG"
-    assert "IoU road" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "IoU road" in out and "mean boundary IoU  0." in out
     # Nothing of the run itself has changed.
     assert {p: p.read_bytes() for p in before} == before
+
+
+def test_each_term_and_metric_has_a_curve_of_its_own(trained):
+    tags = {
+        split: {t for s, t, _ in processes.read_events(trained) if s == split}
+        for split in ("train", "eval")
+    }
+    for split in ("train", "eval"):
+        assert {"loss", "loss/ce", "loss/dice", "mean_iou"} <= tags[split]
+    assert {"mean_boundary_iou", "boundary_iou/car"} <= tags["eval"]
+    for line in (trained / "metrics.jsonl").read_text().splitlines():
+        point = json.loads(line)
+        expected = point["loss/ce"] + 0.5 * point["loss/dice"]
+        assert point["loss"] == pytest.approx(expected, rel=1e-6)
 
 
 def test_the_saved_flagfile_does_not_turn_an_evaluation_into_a_training(trained):

@@ -5,7 +5,8 @@ import pytest
 import tensorflow as tf
 
 from tests import helpers
-from trainer import metrics
+from trainer.metrics import confusion as confusion_lib
+from trainer.metrics import predictions
 
 _IGNORED = 255
 _NAMES = ("sky", "tree", "road")
@@ -43,7 +44,7 @@ def _logits(predicted: np.ndarray, num_classes: int = 3) -> tf.Tensor:
 
 
 def test_counts_of_a_drawn_map():
-    counts = metrics.count_confusions(_TRUTH[None], _logits(_PREDICTED)[None], 3)
+    counts = confusion_lib.count_confusions(_TRUTH[None], _logits(_PREDICTED)[None], 3)
     np.testing.assert_array_equal(counts, _CONFUSION)
 
 
@@ -56,7 +57,7 @@ def test_counts_equal_a_loop_over_pixels():
     for index in np.ndindex(labels.shape):
         if labels[index] != _IGNORED:
             expected[labels[index], np.argmax(logits[index])] += 1
-    counts = metrics.count_confusions(labels, tf.constant(logits), 5)
+    counts = confusion_lib.count_confusions(labels, tf.constant(logits), 5)
     np.testing.assert_array_equal(counts, expected)
 
 
@@ -66,7 +67,7 @@ def test_the_first_of_the_largest_logits_wins(num_classes):
     random = np.random.default_rng(0)
     # Of three values, so that many are equal.
     logits = random.integers(-1, 2, (2, 5, 4, num_classes)).astype(np.float32)
-    actual = metrics.most_likely_class(tf.constant(logits))
+    actual = predictions.most_likely_class(tf.constant(logits))
     assert actual.dtype == tf.int32
     np.testing.assert_array_equal(actual, np.argmax(logits, -1))
 
@@ -74,7 +75,7 @@ def test_the_first_of_the_largest_logits_wins(num_classes):
 def test_counts_of_the_most_classes_keep_the_ignored_ones_apart():
     labels = np.array([[[0, 253, 254, _IGNORED]]], np.uint8)
     logits = _logits(np.array([[[0, 254, 254, 254]]]), 255)
-    counts = metrics.count_confusions(labels, logits, 255).numpy()
+    counts = confusion_lib.count_confusions(labels, logits, 255).numpy()
     cells = {tuple(map(int, cell)) for cell in np.argwhere(counts)}
     assert cells == {(0, 0), (253, 254), (254, 254)}
 
@@ -97,13 +98,15 @@ def test_counts_of_the_most_classes_keep_the_ignored_ones_apart():
     ],
 )
 def test_score_of_a_drawn_map(tag, expected):
-    assert metrics.scores(np.array(_CONFUSION), _NAMES)[tag] == pytest.approx(expected)
+    assert confusion_lib.scores(np.array(_CONFUSION), _NAMES)[tag] == pytest.approx(
+        expected
+    )
 
 
 @pytest.mark.parametrize("tag", ["iou/road", "dice/road"])
 def test_absent_class_has_no_score(tag):
     confusion = np.array([[5, 1, 0], [1, 3, 0], [0, 0, 0]])
-    assert np.isnan(metrics.scores(confusion, _NAMES)[tag])
+    assert np.isnan(confusion_lib.scores(confusion, _NAMES)[tag])
 
 
 @pytest.mark.parametrize(
@@ -113,47 +116,47 @@ def test_absent_class_has_no_score(tag):
 )
 def test_absent_class_is_left_out_of_the_mean(tag, expected):
     confusion = np.array([[5, 1, 0], [1, 3, 0], [0, 0, 0]])
-    assert metrics.scores(confusion, _NAMES)[tag] == pytest.approx(expected)
+    assert confusion_lib.scores(confusion, _NAMES)[tag] == pytest.approx(expected)
 
 
 def test_class_that_is_only_predicted_counts_as_zero():
     # Three pixels of sky taken for road: IoU of sky 5 / 8, of road 0 / 3.
     confusion = np.array([[5, 0, 3], [0, 0, 0], [0, 0, 0]])
-    scores = metrics.scores(confusion, _NAMES)
+    scores = confusion_lib.scores(confusion, _NAMES)
     assert scores["mean_iou"] == pytest.approx((5 / 8 + 0) / 2)
 
 
 def test_no_pixel_at_all_has_no_score():
-    scores = metrics.scores(np.zeros((3, 3), np.int64), _NAMES)
+    scores = confusion_lib.scores(np.zeros((3, 3), np.int64), _NAMES)
     assert all(np.isnan(value) for value in scores.values())
 
 
 def test_names_must_be_as_many_as_classes():
     with pytest.raises(ValueError, match="argument 2 is longer"):
-        metrics.scores(np.array(_CONFUSION), ("sky", "tree"))
+        confusion_lib.scores(np.array(_CONFUSION), ("sky", "tree"))
 
 
 def test_updates_add_up():
-    confusion = metrics.ConfusionMatrix(3)
+    confusion = confusion_lib.ConfusionMatrix(_NAMES)
     confusion.update(_TRUTH[None], _logits(_PREDICTED)[None])
     confusion.update(_TRUTH[None, :1], _logits(_PREDICTED)[None, :1])
     # The first row once more: three skies right, one taken for tree.
-    np.testing.assert_array_equal(confusion.result(), [[8, 2, 0], [1, 3, 0], [0, 1, 4]])
+    np.testing.assert_array_equal(confusion.counts(), [[8, 2, 0], [1, 3, 0], [0, 1, 4]])
 
 
 def test_counting_goes_on_past_two_to_the_24th_pixel():
-    confusion = metrics.ConfusionMatrix(3)
+    confusion = confusion_lib.ConfusionMatrix(_NAMES)
     start = 2**24
     confusion._counts.assign(np.diag([start] * 3))
     confusion.update(_TRUTH[None], _logits(_PREDICTED)[None])
     # In float32, 2^24 + 5 would be 2^24 + 4.
-    np.testing.assert_array_equal(np.diag(confusion.result()) - start, [5, 3, 4])
+    np.testing.assert_array_equal(np.diag(confusion.counts()) - start, [5, 3, 4])
 
 
 def test_replicas_are_summed_and_reset_together():
     strategy = helpers.make_strategy(2)
     with strategy.scope():
-        confusion = metrics.ConfusionMatrix(3)
+        confusion = confusion_lib.ConfusionMatrix(_NAMES)
 
     @tf.function
     def update(labels, predicted):
@@ -171,8 +174,8 @@ def test_replicas_are_summed_and_reset_together():
         )
 
     update(halves(_TRUTH), halves(_PREDICTED))
-    np.testing.assert_array_equal(confusion.result(), _CONFUSION)
+    np.testing.assert_array_equal(confusion.counts(), _CONFUSION)
     confusion.reset()
-    np.testing.assert_array_equal(confusion.result(), np.zeros((3, 3)))
+    np.testing.assert_array_equal(confusion.counts(), np.zeros((3, 3)))
     update(halves(_TRUTH), halves(_PREDICTED))
-    np.testing.assert_array_equal(confusion.result(), _CONFUSION)
+    np.testing.assert_array_equal(confusion.counts(), _CONFUSION)

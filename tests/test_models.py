@@ -1,6 +1,5 @@
 """Tests of the U-Net and its parts."""
 
-import importlib.util
 import sys
 
 import keras
@@ -9,8 +8,11 @@ import pytest
 import tensorflow as tf
 from absl import flags as absl_flags
 
-from models import encoders, factory, layers, normalization, plain
+from models import encoders, normalization, plain, registry
+from models.decoders import pix2pix as pix2pix_lib
+from models.encoders import applications
 from tests import helpers
+from tests.stand_ins import write_package
 from trainer import flags
 
 WEIGHTS = helpers.SHARED / "weights" / "mobilenet_v2_1.0_no_top.weights.h5"
@@ -33,8 +35,8 @@ def make_images(size=32, num_images=2):
 
 def build_small_encoder(size=32, weights="none"):
     return encoders.build_encoder(
-        "mobilenet_v2", (size, size), alpha=0.35, weights=weights
-    )
+        "mobilenet_v2", (size, size), weights=weights, options={"alpha": 0.35}
+    ).model
 
 
 def build_small_application(**kwargs):
@@ -43,12 +45,12 @@ def build_small_application(**kwargs):
 
 
 @pytest.fixture
-def applications(monkeypatch):
-    """Replaces Keras' network in `ENCODERS` by what a test gives."""
+def replace_application(monkeypatch):
+    """Replaces the function that makes Keras' network by what a test gives."""
 
     def replace(function):
-        kind = encoders.ENCODERS["mobilenet_v2"]._replace(application=function)
-        monkeypatch.setitem(encoders.ENCODERS, "mobilenet_v2", kind)
+        row = applications.APPLICATIONS["mobilenet_v2"]._replace(make=function)
+        monkeypatch.setitem(applications.APPLICATIONS, "mobilenet_v2", row)
 
     return replace
 
@@ -72,73 +74,6 @@ def assert_weights_equal(encoder, application):
             np.testing.assert_array_equal(weight, expected)
 
 
-_STAND_IN = '''
-"""Stands in for the module of the `tensorflow_examples` package, flags included."""
-
-import tensorflow as tf
-from absl import flags
-
-flags.DEFINE_integer("buffer_size", 400, "Shuffle buffer size")
-flags.DEFINE_integer("batch_size", 1, "Batch Size")
-flags.DEFINE_integer("epochs", 1, "Number of epochs")
-flags.DEFINE_string("path", None, "Path to the data folder")
-flags.DEFINE_boolean("enable_function", True, "Enable Function?")
-
-
-def upsample(filters, size, norm_type="batchnorm", apply_dropout=False):
-    assert norm_type == "batchnorm" and not apply_dropout
-    result = tf.keras.Sequential()
-    result.add(
-        tf.keras.layers.Conv2DTranspose(
-            filters,
-            size,
-            strides=2,
-            padding="same",
-            kernel_initializer=tf.random_normal_initializer(0.0, 0.02),
-            use_bias=False,
-        )
-    )
-    result.add(tf.keras.layers.BatchNormalization())
-    result.add(tf.keras.layers.ReLU())
-    return result
-'''
-
-
-def _write_package(folder, code: str) -> None:
-    """Writes a package `tensorflow_examples` with one module."""
-    folder = folder / "tensorflow_examples"
-    for part in ("models", "pix2pix"):
-        folder.mkdir()
-        (folder / "__init__.py").touch()
-        folder = folder / part
-    folder.mkdir()
-    (folder / "__init__.py").touch()
-    (folder / "pix2pix.py").write_text(code)
-
-
-@pytest.fixture
-def forgetting():
-    """Forgets, after the test, the package that it imported and the flags of that."""
-    flags_before = set(absl_flags.FLAGS)
-    yield
-    for name in [n for n in sys.modules if n.startswith("tensorflow_examples")]:
-        del sys.modules[name]
-    for name in set(absl_flags.FLAGS) - flags_before:
-        delattr(absl_flags.FLAGS, name)
-
-
-@pytest.fixture
-def pix2pix(forgetting, tmp_path, monkeypatch):
-    """Returns the module of `tensorflow_examples`, or a stand-in if that is not there.
-
-    It is imported anew, and defines its flags, among which is a `batch_size`.
-    """
-    if importlib.util.find_spec("tensorflow_examples") is None:
-        _write_package(tmp_path, _STAND_IN)
-        monkeypatch.syspath_prepend(tmp_path)
-    return importlib.import_module("tensorflow_examples.models.pix2pix.pix2pix")
-
-
 def test_tutorials_setting_has_the_tutorials_parameters():
     model = helpers.build_unet(
         size=128,
@@ -159,7 +94,7 @@ def test_the_model_computes_what_keras_own_layers_do(freeze):
     model = helpers.build_unet(freeze_encoder=freeze)
     reference = plain.build_keras_unet(
         encoder="mobilenet_v2",
-        encoder_alpha=0.35,
+        encoder_options={"alpha": 0.35},
         freeze_encoder=freeze,
         decoder_filters=(16, 8, 8, 8),
         image_size=(32, 32),
@@ -213,8 +148,8 @@ def test_features_are_those_of_keras_for_inputs_from_minus_1_to_1():
 @pytest.mark.parametrize("alpha", [0.35, 0.5, 0.56, 0.75, 1.0, 1.4])
 def test_layers_are_those_of_keras(alpha):
     encoder = encoders.build_encoder(
-        "mobilenet_v2", (64, 96), alpha=alpha, weights="none"
-    )
+        "mobilenet_v2", (64, 96), weights="none", options={"alpha": alpha}
+    ).model
     application = build_small_application(input_shape=(64, 96, 3), alpha=alpha)
     expected = keras.Model(
         application.inputs, [application.get_layer(name).output for name in FEATURES]
@@ -238,6 +173,42 @@ def test_logits_have_the_size_of_the_image():
     model = helpers.build_unet(num_classes=5, image_size=(32, 64))
 
     assert model.output_shape == (None, 32, 64, 5)
+
+
+@pytest.mark.parametrize("decoder", ["pix2pix", "fpn"])
+def test_logits_of_an_odd_size_are_those_of_the_mirrored_image(decoder):
+    keras.utils.set_random_seed(0)
+    odd = helpers.build_unet(image_size=(45, 70), num_classes=5, decoder=decoder)
+    even = helpers.build_unet(image_size=(64, 96), num_classes=5, decoder=decoder)
+    even.set_weights(odd.get_weights())
+    images = np.random.default_rng(1).integers(0, 256, (2, 45, 70, 3), np.uint8)
+    mirrored = np.pad(images, [(0, 0), (0, 19), (0, 26), (0, 0)], mode="reflect")
+
+    for training in (False, True):
+        logits = odd(images, training=training)
+        assert logits.shape == (2, 45, 70, 5)
+        expected = even(mirrored, training=training)[:, :45, :70]
+        np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_checkpoint_serves_all_sizes(tmp_path):
+    """Its keys are those of the runs before there were other encoders."""
+    model = helpers.build_unet(size=32)
+    path = tf.train.Checkpoint(model=model).write(str(tmp_path / "model"))
+    for size in ((45, 70), (None, None)):
+        other = helpers.build_unet(image_size=size)
+        tf.train.Checkpoint(model=other).read(path).assert_consumed()
+    np.testing.assert_allclose(  # The last one takes any size.
+        other(make_images()), model(make_images()), rtol=1e-4, atol=1e-5
+    )
+    keys = [key for key, _ in tf.train.list_variables(path)]
+    value = "/.ATTRIBUTES/VARIABLE_VALUE"
+    assert f"model/_operations/1/_operations/2/_kernel{value}" in keys  # Conv1.
+    for index in range(2, 6):
+        assert f"model/_operations/{index}/_conv/kernel{value}" in keys
+    assert f"model/_operations/6/bias{value}" in keys
+    # 51 convolutions, 50 norms, 4 blocks, kernel and bias of the logits, the graph.
+    assert len(keys) == 51 + 50 * 4 + 4 * 5 + 2 + 1
 
 
 def test_frozen_encoder_does_not_notice_training():
@@ -271,18 +242,19 @@ def test_freezing_leaves_the_decoder_to_train():
 
 @pytest.mark.parametrize("synchronized", [True, False])
 def test_all_batch_norms_are_synchronized_or_none(synchronized, pix2pix):
-    for decoder in factory.DECODERS:
+    for decoder in registry.DECODERS:
         model = helpers.build_unet(
             decoder=decoder, synchronized_batch_norm=synchronized
         )
 
         norms = find_batch_norms(model)
-        assert len(norms) == 50 + 4
+        # One a block; of fpn, one for each doubling to stride 4, and one there.
+        assert len(norms) == 50 + (3 + 2 + 1 + 1 if decoder == "fpn" else 4)
         assert {norm.synchronized for norm in norms} == {synchronized}
 
 
 def test_the_momentum_of_all_trained_batch_norms_can_be_limited(pix2pix):
-    for decoder in factory.DECODERS:
+    for decoder in registry.DECODERS:
         model = helpers.build_unet(decoder=decoder, freeze_encoder=True)
         encoder = model.get_layer("mobilenet_v2")
         frozen = {id(norm) for norm in find_batch_norms(encoder)}
@@ -293,7 +265,8 @@ def test_the_momentum_of_all_trained_batch_norms_can_be_limited(pix2pix):
                 if id(norm) not in frozen
             ]
             assert {norm.momentum for norm in find_batch_norms(encoder)} == {0.999}
-        assert limited == [0.25] * 4
+        assert set(limited) == {0.25}
+        assert len(limited) == (7 if decoder == "fpn" else 4)
         assert {norm.momentum for norm in find_batch_norms(model)} == {0.999, 0.99}
 
 
@@ -305,8 +278,8 @@ def test_momentum_is_that_of_keras_unless_given(momentum, expected):
     assert {norm.momentum for norm in norms} == {expected}
 
 
-def test_number_of_filters_must_be_that_of_the_skips():
-    with pytest.raises(ValueError, match=r"zip\(\) argument 2"):
+def test_number_of_filters_must_be_that_of_the_blocks():
+    with pytest.raises(ValueError, match="3 filters for 4 blocks from stride 32 to 2"):
         helpers.build_unet(decoder_filters=(16, 8, 8))
 
 
@@ -322,9 +295,8 @@ def test_images_are_scaled_in_float32_under_a_half_precision_policy():
     keras.config.set_dtype_policy("mixed_bfloat16")
     model = helpers.build_unet()
     encoder = model.get_layer("mobilenet_v2")
-    (rescale,) = [x for x in encoder.layers if isinstance(x, keras.layers.Rescaling)]
 
-    assert rescale.compute_dtype == "float32"
+    assert encoder.get_layer("scaling").compute_dtype == "float32"
 
 
 def test_weights_file_that_is_not_there_is_refused(tmp_path):
@@ -385,14 +357,14 @@ def test_weights_file_of_older_keras_is_loaded(tmp_path):
 
 def test_alpha_without_imagenet_weights_is_refused():
     with pytest.raises(encoders.WeightsError, match="alpha"):
-        encoders.build_encoder("mobilenet_v2", (96, 96), alpha=0.4, weights="imagenet")
+        encoders.build_encoder("mobilenet_v2", (96, 96), options={"alpha": 0.4})
 
 
-def test_failed_download_of_imagenet_weights_is_explained(applications):
+def test_failed_download_of_imagenet_weights_is_explained(replace_application):
     def fail(**kwargs):
         raise Exception("URL fetch failure")
 
-    applications(fail)
+    replace_application(fail)
 
     with pytest.raises(
         encoders.WeightsError,
@@ -403,7 +375,7 @@ def test_failed_download_of_imagenet_weights_is_explained(applications):
 
 @pytest.mark.parametrize("size, expected", [(96, (96, 96, 3)), (64, None)])
 def test_imagenet_weights_are_those_of_the_image_size_if_there_are_any(
-    applications, size, expected
+    replace_application, size, expected
 ):
     calls, made = [], []
 
@@ -412,7 +384,7 @@ def test_imagenet_weights_are_those_of_the_image_size_if_there_are_any(
         made.append(keras.applications.MobileNetV2(**{**kwargs, "weights": None}))
         return made[-1]
 
-    applications(record)
+    replace_application(record)
     encoder = build_small_encoder(size=size, weights="imagenet")
 
     assert [(c["weights"], c["input_shape"]) for c in calls] == [("imagenet", expected)]
@@ -421,7 +393,9 @@ def test_imagenet_weights_are_those_of_the_image_size_if_there_are_any(
 
 @helpers.needs_weights
 def test_shared_weights_are_loaded():
-    encoder = encoders.build_encoder("mobilenet_v2", (32, 32), weights=str(WEIGHTS))
+    encoder = encoders.build_encoder(
+        "mobilenet_v2", (32, 32), weights=str(WEIGHTS)
+    ).model
 
     application = keras.applications.MobileNetV2(include_top=False, weights=None)
     application.load_weights(WEIGHTS)
@@ -430,7 +404,7 @@ def test_shared_weights_are_loaded():
 
 def test_block_starts_with_a_narrow_normal_kernel_and_no_bias():
     keras.utils.set_random_seed(0)
-    block = layers.UpsampleBlock(64)
+    block = pix2pix_lib.UpsampleBlock(64)
     block.build([(None, 4, 4, 64)])
 
     kernel, scale, offset, mean, variance = block.get_weights()
@@ -444,7 +418,7 @@ def test_block_starts_with_a_narrow_normal_kernel_and_no_bias():
 
 @pytest.mark.parametrize("training", [True, False])
 def test_block_computes_what_that_of_tensorflow_examples_does(training, pix2pix):
-    block, reference = layers.UpsampleBlock(4), pix2pix.upsample(4, 3)
+    block, reference = pix2pix_lib.UpsampleBlock(4), pix2pix.upsample(4, 3)
     features = np.random.default_rng(2).normal(size=(2, 3, 5, 6)).astype(np.float32)
     reference.build(features.shape)
     block.build([features.shape])
@@ -462,9 +436,9 @@ def test_block_computes_what_that_of_tensorflow_examples_does(training, pix2pix)
 
 
 def test_block_can_be_made_again_from_its_config():
-    block = layers.UpsampleBlock(4, synchronized=True, name="up")
+    block = pix2pix_lib.UpsampleBlock(4, synchronized=True, name="up")
 
-    again = layers.UpsampleBlock.from_config(block.get_config())
+    again = pix2pix_lib.UpsampleBlock.from_config(block.get_config())
 
     assert again.get_config() == block.get_config()
     assert tuple(again.compute_output_shape([(2, 3, 5, 4), (2, 3, 5, 2)])) == (
@@ -488,7 +462,7 @@ def test_decoder_of_a_missing_package_is_refused_with_the_way_to_get_it(monkeypa
 def test_a_package_that_cannot_be_imported_is_not_called_missing(
     forgetting, tmp_path, monkeypatch
 ):
-    _write_package(tmp_path, "import a_module_that_is_not_there")
+    write_package(tmp_path, "import a_module_that_is_not_there")
     monkeypatch.syspath_prepend(tmp_path)
 
     with pytest.raises(

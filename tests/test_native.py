@@ -9,7 +9,8 @@ import tensorflow as tf
 
 from data import bad_examples, native, pipeline, preprocessing, resizing, store
 from tests import helpers
-from trainer import losses, metrics
+from trainer.losses import cross_entropy
+from trainer.metrics import confusion as confusion_lib
 
 
 @pytest.fixture
@@ -58,21 +59,20 @@ def test_scores_are_those_of_interpolated_logits(source, resize, replicas):
     examples = open_native(source, resize)
     strategy = helpers.make_strategy(replicas)
     restore_size = functools.partial(resizing.restore_size, method=resize)
-    model, loop = helpers.make_eval_loop(strategy, examples, resize)
+    model, loop, confusion = helpers.make_eval_loop(strategy, examples, resize=resize)
     iterator = helpers.evaluation_batches(strategy, examples, 4)
     loop.score(iterator, 3)
-    loss, confusion = loop.result()
 
-    expected, total, count = np.zeros((3, 3), np.int64), 0.0, 0.0
+    term = cross_entropy.CrossEntropy(3)
+    expected, sums = np.zeros((3, 3), np.int64), 0.0
     for index, label in enumerate(read_labels(source)):
         logits = model(examples.examples.images[index : index + 1], training=False)
         logits = restore_size(logits[0], tf.constant(label.shape))[tf.newaxis]
-        expected += metrics.count_confusions(label[np.newaxis], logits, 3)
-        part = losses.cross_entropy(logits, label[np.newaxis])
-        total, count = total + part[0], count + part[1]
-    np.testing.assert_array_equal(confusion, expected)
-    assert confusion.sum() == sum(label.size for label in read_labels(source))
-    np.testing.assert_allclose(loss, total / count, rtol=1e-5)
+        expected += confusion_lib.count_confusions(label[np.newaxis], logits, 3)
+        sums += term.sums(logits, label[np.newaxis])
+    np.testing.assert_array_equal(confusion.counts(), expected)
+    assert expected.numpy().sum() == sum(label.size for label in read_labels(source))
+    np.testing.assert_allclose(loop.result()["loss"], term.number(sums), rtol=1e-5)
 
 
 def test_a_replaced_example_has_nothing_to_score(source):

@@ -246,7 +246,7 @@ def _train_short(**kwargs):
     rig.train(39, steps_per_loop=39)
     rig.confusion.reset()
     rig.train(1)
-    confusion = rig.confusion.result()
+    confusion = rig.confusion.counts()
     with rig.ema.applied():
         averaged = evaluate()
     return np.trace(confusion) / confusion.sum(), evaluate(), averaged

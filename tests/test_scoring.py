@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from trainer import metrics, scoring
+from trainer import scoring
+from trainer.metrics import confusion as confusion_lib
 
 _NAMES = ("sky", "tree", "car")
 
@@ -14,8 +15,9 @@ def _keep_globals():
 
 
 def _table(confusion) -> list[str]:
-    values = metrics.scores(np.array(confusion), _NAMES)
-    return scoring.format_table(values, _NAMES).splitlines()
+    values = confusion_lib.scores(np.array(confusion), _NAMES)
+    metrics = [confusion_lib.ConfusionMatrix(_NAMES)]
+    return scoring.format_table(values, metrics).splitlines()
 
 
 def test_classes_that_are_all_there_need_no_remark():

@@ -9,7 +9,13 @@ import tensorflow as tf
 
 from data import pipeline, store
 from tests import helpers
-from trainer import losses, metrics
+from trainer.losses import cross_entropy, term, weighted_sum
+from trainer.metrics import confusion as confusion_lib
+
+
+def _only(loss_term: term.Term) -> weighted_sum.WeightedSum:
+    """Makes a loss of one term."""
+    return weighted_sum.WeightedSum({"ce": weighted_sum.Weighted(1.0, loss_term)})
 
 
 def _assert_close(actual, expected, rtol):
@@ -133,15 +139,15 @@ def test_replicas_train_as_one_device(replicas, optimizer):
     several = helpers.Rig(examples, replicas=replicas, **kwargs)
     np.testing.assert_allclose(several.train(6), one.train(6), rtol=2e-5)
     _assert_close(several.weights(), one.weights(), 2e-3)
-    np.testing.assert_array_equal(several.confusion.result(), one.confusion.result())
+    np.testing.assert_array_equal(several.confusion.counts(), one.confusion.counts())
 
 
 def test_replicas_train_as_one_device_with_class_weights():
     # Class 2, the heaviest, is in the upper rows of some examples only.
     examples = helpers.relabel(helpers.make_store(), np.s_[::3, :20], 2)
-    loss = functools.partial(losses.cross_entropy, class_weights=(0.01, 0.1, 5.0))
-    one = helpers.Rig(examples, loss=loss)
-    several = helpers.Rig(examples, loss=loss, replicas=2)
+    weights = (0.01, 0.1, 5.0)
+    one = helpers.Rig(examples, class_weights=weights)
+    several = helpers.Rig(examples, class_weights=weights, replicas=2)
     unweighted = helpers.Rig(examples)
     np.testing.assert_allclose(several.train(6), one.train(6), rtol=2e-5)
     _assert_close(several.weights(), one.weights(), 2e-3)
@@ -165,14 +171,15 @@ def test_replicas_train_as_one_device_in_reduced_precision(replicas, policy):
 def test_a_mean_of_means_would_not_train_as_one_device():
     """The control of the test above: each replica divides by its own count."""
 
-    def mean_of_means(logits, labels):
-        total, count = losses.cross_entropy(logits, labels)
-        return total / tf.maximum(count, 1), tf.ones_like(count)
+    class MeanOfMeans(cross_entropy.CrossEntropy):
+        def sums(self, logits, labels):
+            return tf.stack([self.number(super().sums(logits, labels)), 1])
 
     examples = helpers.make_store(ignored=0.3)
     examples = helpers.relabel(examples, np.s_[::3, :20], 255)
-    one = helpers.Rig(examples, loss=mean_of_means).train(6)
-    two = helpers.Rig(examples, loss=mean_of_means, replicas=2).train(6)
+    loss = _only(MeanOfMeans(3))
+    one = helpers.Rig(examples, loss=loss).train(6)
+    two = helpers.Rig(examples, loss=loss, replicas=2).train(6)
     assert np.abs(np.array(one) - two).max() > 1e-3
 
 
@@ -225,15 +232,16 @@ def test_gradients_are_clipped_by_their_global_norm_after_the_sum_over_replicas(
 def _loss_that_overflows_on(example_value):
     """A loss whose gradient is infinite where an image row holds a marked label."""
 
-    def loss(logits, labels):
-        total, count = losses.cross_entropy(logits, labels)
-        marked = tf.reduce_any(labels == example_value)
-        # Finite itself; its gradient overflows.
-        logit = tf.reduce_mean(logits)
-        spike = tf.where(marked, logit * 1e38, 0.0)
-        return total + spike - tf.stop_gradient(spike), count
+    class Spiked(cross_entropy.CrossEntropy):
+        def sums(self, logits, labels):
+            marked = tf.reduce_any(labels == example_value)
+            # Finite itself; its gradient overflows.
+            logit = tf.reduce_mean(logits)
+            spike = tf.where(marked, logit * 1e38, 0.0)
+            total = tf.stack([spike - tf.stop_gradient(spike), 0])
+            return super().sums(logits, labels) + total
 
-    return loss
+    return _only(Spiked(3))
 
 
 def _spiked_store():
@@ -346,18 +354,18 @@ def test_frozen_encoder_does_not_move():
 def test_evaluation_counts_every_example_once(replicas, batch_size):
     examples = helpers.make_store(num_examples=13, ignored=0.1)
     strategy = helpers.make_strategy(replicas)
-    model, loop = helpers.make_eval_loop(strategy, examples)
+    model, loop, confusion = helpers.make_eval_loop(strategy, examples)
     iterator = helpers.evaluation_batches(strategy, examples, batch_size)
     loop.score(iterator, pipeline.num_eval_batches(13, batch_size))
-    loss, confusion = loop.result()
     logits = model(examples.images.astype(np.float32))
-    total, count = losses.cross_entropy(logits, tf.constant(examples.labels))
-    expected = metrics.count_confusions(tf.constant(examples.labels), logits, 3)
-    np.testing.assert_array_equal(confusion, expected)
-    assert confusion.sum() == (examples.labels != 255).sum()
-    np.testing.assert_allclose(loss, total / count, rtol=1e-5)
+    total, count = cross_entropy.CrossEntropy(3).sums(logits, examples.labels)
+    expected = confusion_lib.count_confusions(examples.labels, logits, 3)
+    np.testing.assert_array_equal(confusion.counts(), expected)
+    assert confusion.counts().sum() == (examples.labels != 255).sum()
+    np.testing.assert_allclose(loop.result()["loss"], total / count, rtol=1e-5)
     loop.reset()
-    assert loop.result()[1].sum() == 0
+    assert confusion.counts().sum() == 0
+    assert loop.result()["loss"] == 0
 
 
 def test_batch_of_ignored_pixels_has_no_gradient():

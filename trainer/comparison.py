@@ -7,7 +7,30 @@ import tensorflow as tf
 
 from data import pipeline, schema
 from models import plain
-from trainer import experiment
+from trainer import config as config_lib
+from trainer import errors, experiment
+
+_MIRRORED_DECODERS = ("pix2pix", "tensorflow_examples")
+"""The decoders that `plain.build_keras_unet` has: the two are the same network."""
+
+
+def check(config: config_lib.Config) -> None:
+    """Checks that there is something to compare a run with.
+
+    Raises:
+      errors.ConfigError: if Keras' twin of the model would be another model.
+    """
+    settings = config.model
+    if settings.decoder not in _MIRRORED_DECODERS:
+        raise errors.ConfigError(
+            f"--decoder={settings.decoder}: --against=fit compares with a U-Net of "
+            "Keras' own layers; use --decoder=pix2pix, or leave --against out."
+        )
+    if settings.decoder_dropout:
+        raise errors.ConfigError(
+            f"--decoder_dropout={settings.decoder_dropout}: --against=fit compares "
+            "with a U-Net without dropout; leave one of the two out."
+        )
 
 
 def build_model(setup: experiment.TrainSetup, policy: str) -> keras.Model:
@@ -23,7 +46,7 @@ def build_model(setup: experiment.TrainSetup, policy: str) -> keras.Model:
     try:
         model = plain.build_keras_unet(
             encoder=settings.encoder,
-            encoder_alpha=settings.encoder_alpha,
+            encoder_options=settings.encoder_options(),
             freeze_encoder=settings.freeze_encoder,
             decoder_filters=settings.decoder_filters,
             image_size=setup.config.data.image_size,

@@ -15,6 +15,8 @@ from trainer.settings import fields
 from trainer.settings.augmentation import AugmentationConfig
 from trainer.settings.benchmark import BenchmarkConfig
 from trainer.settings.data import DataConfig
+from trainer.settings.evaluation import EvaluationConfig
+from trainer.settings.loss import LossConfig
 from trainer.settings.model import ModelConfig
 from trainer.settings.optimizer import OptimizerConfig
 from trainer.settings.run import RunConfig
@@ -35,8 +37,10 @@ class Config:
     data: DataConfig = DataConfig()
     augmentation: AugmentationConfig = AugmentationConfig()
     model: ModelConfig = ModelConfig()
+    loss: LossConfig = LossConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     train: TrainConfig = TrainConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
     runtime: RuntimeConfig = RuntimeConfig()
     benchmark: BenchmarkConfig = BenchmarkConfig()
 
@@ -54,6 +58,7 @@ class Config:
             if condition := fields.unmet_condition(field, values):
                 fields.reject(field.name, value, condition)
         self._check_devices()
+        self._check_comparison()
 
     def _check_devices(self) -> None:
         strategy, num_gpus = self.runtime.distribution_strategy, self.runtime.num_gpus
@@ -69,6 +74,15 @@ class Config:
                 num_gpus,
                 "--distribution_strategy=multi_worker_mirrored uses all GPUs that a "
                 "worker sees; set CUDA_VISIBLE_DEVICES for each worker instead",
+            )
+
+    def _check_comparison(self) -> None:
+        if self.benchmark.against == "fit" and self.loss != LossConfig():
+            fields.reject(
+                "against",
+                "fit",
+                "model.fit is timed with cross-entropy without weights; leave --loss "
+                "and --class_weights out",
             )
 
     def as_dict(self) -> dict[str, Any]:

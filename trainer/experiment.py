@@ -7,7 +7,7 @@ plain objects that know no flag.
 import concurrent.futures
 import dataclasses
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import keras
 import numpy as np
@@ -21,14 +21,16 @@ from trainer import (
     distribution,
     errors,
     inputs,
-    losses,
-    metrics,
     optimization,
     schedules,
     steps,
 )
 from trainer import config as config_lib
 from trainer import ema as ema_lib
+from trainer.losses import registry as loss_registry
+from trainer.losses import weighted_sum
+from trainer.metrics import confusion as confusion_lib
+from trainer.metrics import registry as metric_registry
 from trainer.settings import fields
 
 
@@ -43,6 +45,7 @@ class EvalSetup:
       examples: the split to evaluate on.
       model: from images to logits.
       eval_loop: scores batches.
+      confusion: that of the metrics of `eval_loop` that is always there.
       ema: moving averages to evaluate in place of the weights, or None.
     """
 
@@ -52,6 +55,7 @@ class EvalSetup:
     examples: pipeline.Examples
     model: keras.Model
     eval_loop: steps.EvalLoop
+    confusion: confusion_lib.ConfusionMatrix
     ema: ema_lib.ExponentialMovingAverage | None
 
     @property
@@ -110,6 +114,7 @@ class TrainSetup:
       examples: the split to train on.
       model: from images to logits.
       optimizer: built.
+      loss: what is minimized.
       loss_scale: of float16.
       global_step: int64 variable on the host, steps done.
       ema: moving averages of the weights, or None.
@@ -125,10 +130,11 @@ class TrainSetup:
     examples: pipeline.Examples
     model: keras.Model
     optimizer: keras.Optimizer
+    loss: weighted_sum.WeightedSum
     loss_scale: optimization.LossScale
     global_step: tf.Variable
     ema: ema_lib.ExponentialMovingAverage | None
-    confusion: metrics.ConfusionMatrix
+    confusion: confusion_lib.ConfusionMatrix
     train_loop: steps.TrainLoop
     num_steps: int
 
@@ -273,19 +279,20 @@ def prepare_training(
         is_float16 = model.dtype_policy.name == "mixed_float16"
         loss_scale = optimization.LossScale(is_dynamic=is_float16)
         ema = _make_ema(config, model)
-        confusion = metrics.ConfusionMatrix(info.num_classes)
+        confusion = confusion_lib.ConfusionMatrix(info.class_names)
     with tf.device("/CPU:0"):  # Another thread reads it while the devices work.
         global_step = tf.Variable(
             0, trainable=False, dtype=tf.int64, name="global_step"
         )
-    # Only for the device's copies must their end be waited for.
+    loss = _make_loss(config, info, opening)
+    # Of the examples on the devices, `fetch` is known once they are there.
     is_on_device = config.data.cache == "device"
     train_loop = steps.TrainLoop(
         strategy,
         fetch=opening.result().fetch if is_on_device else pipeline.take_whole,
         model=model,
         optimizer=optimizer,
-        loss=_make_loss(config, info, opening),
+        loss=loss,
         augment=inputs.make_augment(config),
         confusion=confusion,
         loss_scale=loss_scale,
@@ -313,6 +320,7 @@ def prepare_training(
         examples=examples,
         model=model,
         optimizer=optimizer,
+        loss=loss,
         loss_scale=loss_scale,
         global_step=global_step,
         ema=ema,
@@ -369,13 +377,13 @@ def _build_model(
     try:
         model = factory.build_model(
             encoder=settings.encoder,
-            encoder_alpha=settings.encoder_alpha,
+            encoder_options=settings.encoder_options(),
             encoder_weights="none" if has_checkpoint else settings.encoder_weights,
             encoder_bn_momentum=settings.encoder_bn_momentum,
             freeze_encoder=settings.freeze_encoder,
             decoder=settings.decoder,
             decoder_filters=settings.decoder_filters,
-            decoder_dropout=settings.decoder_dropout,
+            decoder_options=settings.decoder_options(),
             image_size=config.data.image_size,
             num_classes=info.num_classes,
             synchronized_batch_norm=strategy.num_replicas_in_sync > 1,
@@ -387,7 +395,8 @@ def _build_model(
     except ImportError as error:
         raise errors.ConfigError(f"--decoder={settings.decoder}: {error}.") from error
     logging.info(
-        "U-Net with %s: %s parameters, %s of them trainable.",
+        "%s on %s: %s parameters, %s of them trainable.",
+        settings.decoder,
         settings.encoder,
         f"{model.count_params():,}",
         f"{sum(v.value.shape.num_elements() for v in model.trainable_variables):,}",
@@ -429,7 +438,7 @@ def _make_loss(
     config: config_lib.Config,
     info: schema.DatasetInfo,
     opening: concurrent.futures.Future,
-):
+) -> weighted_sum.WeightedSum:
     """Returns the loss of training, its class weights worked out.
 
     Args:
@@ -437,9 +446,9 @@ def _make_loss(
       info: the classes.
       opening: gives the examples, which are waited for if their labels count.
     """
-    given = config.train.class_weights
+    given = config.loss.class_weights
     if not given:
-        return losses.cross_entropy
+        return loss_registry.make(config.loss.loss, info.num_classes)
     if given[0] in balance.METHODS:
         counts = balance.count_labels(opening.result())[: info.num_classes]
         weights = balance.class_weights(counts, given[0])
@@ -455,7 +464,7 @@ def _make_loss(
     named = zip(info.class_names, weights, strict=True)
     text = ", ".join(f"{name} {weight:.4g}" for name, weight in named)
     logging.info("Class weights: %s.", text)
-    return functools.partial(losses.cross_entropy, class_weights=weights)
+    return loss_registry.make(config.loss.loss, info.num_classes, weights)
 
 
 def _make_ema(
@@ -466,18 +475,23 @@ def _make_ema(
     return ema_lib.ExponentialMovingAverage(model, config.train.ema_decay)
 
 
-def _make_eval_setup(config, strategy, info, examples, model, ema) -> EvalSetup:
-    with strategy.scope():
-        eval_loop = steps.EvalLoop(
-            strategy,
-            fetch=examples.fetch,
-            model=model,
-            loss=losses.cross_entropy,
-            num_classes=info.num_classes,
-            restore_size=functools.partial(
-                resizing.restore_size, method=config.data.resize
-            ),
-        )
+def _make_eval_setup(
+    config: config_lib.Config,
+    strategy: tf.distribute.Strategy,
+    info: schema.DatasetInfo,
+    examples: pipeline.Examples,
+    model: keras.Model,
+    ema: ema_lib.ExponentialMovingAverage | None,
+) -> EvalSetup:
+    eval_loop, confusion = make_eval_loop(
+        strategy,
+        examples=examples,
+        model=model,
+        class_names=info.class_names,
+        loss=config.loss.loss,
+        metrics=config.evaluation.metrics,
+        resize=config.data.resize,
+    )
     return EvalSetup(
         config=config,
         strategy=strategy,
@@ -485,5 +499,44 @@ def _make_eval_setup(config, strategy, info, examples, model, ema) -> EvalSetup:
         examples=examples,
         model=model,
         eval_loop=eval_loop,
+        confusion=confusion,
         ema=ema,
     )
+
+
+def make_eval_loop(
+    strategy: tf.distribute.Strategy,
+    *,
+    examples: pipeline.Examples,
+    model: keras.Model,
+    class_names: Sequence[str],
+    loss: str,
+    metrics: Sequence[str],
+    resize: str,
+) -> tuple[steps.EvalLoop, confusion_lib.ConfusionMatrix]:
+    """Makes what scores a model.
+
+    Args:
+      strategy: on whose replicas to run.
+      examples: the split to evaluate on.
+      model: from images to logits.
+      class_names: the name of each class.
+      loss: as `trainer.losses.registry` reads it; without class weights, which belong
+        to the training split.
+      metrics: names of metrics besides the confusion matrix.
+      resize: how the examples were brought to one size.
+
+    Returns:
+      The loop, and the confusion matrix among its metrics.
+    """
+    with strategy.scope():
+        confusion = confusion_lib.ConfusionMatrix(class_names)
+        loop = steps.EvalLoop(
+            strategy,
+            fetch=examples.fetch,
+            model=model,
+            loss=loss_registry.make(loss, len(class_names)),
+            metrics=[confusion, *metric_registry.make(metrics, class_names)],
+            restore_size=functools.partial(resizing.restore_size, method=resize),
+        )
+    return loop, confusion

@@ -332,7 +332,7 @@ def _check_classes(
             kind=diagnosis.kind,
         )
     counts = counts[: info.num_classes]
-    if not config.train.class_weights and (
+    if not config.loss.class_weights and (
         imbalance := class_findings.describe_imbalance(counts, info.class_names)
     ):
         logging.warning("%s: %s.", examples.name, imbalance)

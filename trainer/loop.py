@@ -12,8 +12,6 @@ evaluates, no step is lost; it starts again with the evaluation.
 """
 
 import time
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -24,13 +22,14 @@ from trainer import (
     checkpointing,
     errors,
     experiment,
-    metrics,
     preemption,
     progress,
     scoring,
+    steps,
     summaries,
     verdicts,
 )
+from trainer import window as window_lib
 
 BEST_SCORE = "mean_iou"
 """The score by which the best checkpoint is chosen."""
@@ -60,7 +59,8 @@ def run(
     calendar = Calendar(setup)
     iterator = setup.make_iterator(step)
     bar = progress.Progress(start_step=step, num_steps=setup.num_steps)
-    window = _Window(setup, checkpointer.saved.window)
+    window = window_lib.Window(setup.loss, setup.confusion, checkpointer.saved.window)
+    clock = _Clock()
     watch = verdicts.Watch(
         setup.info.class_names,
         num_steps=setup.num_steps,
@@ -69,22 +69,27 @@ def run(
 
     def evaluate() -> None:
         evaluation = _evaluate(setup.evaluation, step, checkpointer, writer, bar)
-        for verdict in watch.judge(step, window.recent_confusion(), evaluation):
+        for verdict in watch.judge(step, window.recent_counts(), evaluation):
             bar.say("Warning at step %d: %s", step, verdict)
 
     try:
         if calendar.is_evaluation_due(checkpointer.saved):
             evaluate()
         while step < setup.num_steps:
-            window.train(iterator, calendar.next_stop(step) - step)
-            bar.advance(int(setup.global_step.numpy()) - step)
-            step = int(setup.global_step.numpy())
+            started = time.perf_counter()
+            result = _train(setup, iterator, calendar.next_stop(step) - step)
+            num_steps = int(setup.global_step.numpy()) - step
+            clock.add(num_steps, time.perf_counter() - started)
+            window.add(result)
+            bar.advance(num_steps)
+            step += num_steps
+            is_stopped = bool(result.is_stopped)
             if calendar.is_report(step):
-                _report(setup, window, writer, bar)
-            if window.is_stopped or calendar.is_save(step):
+                _report(setup, window, clock, float(result.gradient_norm), writer, bar)
+            if is_stopped or calendar.is_save(step):
                 writer.flush()
                 checkpointer.save(window.state())
-            if window.is_stopped:
+            if is_stopped:
                 raise errors.Stopped(
                     f"Stopped on request at step {checkpointer.saved.step}, saved; the "
                     "same command goes on from there."
@@ -159,111 +164,52 @@ class Calendar:
         return last
 
 
-class _Window:
-    """The steps since the last report: sums, of which a report takes the means.
+class _Clock:
+    """How long the steps since the last report took."""
 
-    The sums go into each checkpoint, so that the points of a resumed run are those of
-    a run that was never stopped.
-    """
-
-    def __init__(self, setup: experiment.TrainSetup, state: Mapping[str, Any] | None):
-        """Begins a window, or goes on with one that a checkpoint kept."""
-        self._setup = setup
+    def __init__(self):
+        """Starts with no step."""
         self._is_warm = False
-        self.is_stopped = False
-        self._last_confusion = None
-        self.reset()
-        if state:
-            self._total, self._count = state["total"], state["count"]
-            self._confusion_before = np.array(state["confusion"], np.int64)
-
-    def close(self) -> None:
-        """Ends the window with a report, and begins a new one."""
-        self._last_confusion = self.confusion()
         self.reset()
 
     def reset(self) -> None:
         """Forgets the steps so far."""
-        self._total, self._count = 0.0, 0.0
-        self._timed_steps, self._timed_secs = 0, 0.0
-        self.gradient_norm = 0.0
-        num_classes = self._setup.info.num_classes
-        self._confusion_before = np.zeros((num_classes, num_classes), np.int64)
-        self._setup.confusion.reset()
+        self._steps, self._secs = 0, 0.0
 
-    def state(self) -> dict[str, Any]:
-        """Returns the sums, for a checkpoint's metadata."""
-        return {
-            "total": self._total,
-            "count": self._count,
-            "confusion": self.confusion().tolist(),
-        }
-
-    @property
-    def loss(self) -> float:
-        """Mean over the valid pixels of the steps in the window, weighted or not."""
-        return self._total / (self._count or 1)
+    def add(self, num_steps: int, secs: float) -> None:
+        """Adds the steps of one call; the first of a process traces and compiles."""
+        if self._is_warm:
+            self._steps += num_steps
+            self._secs += secs
+        self._is_warm = True
 
     @property
     def step_secs(self) -> float | None:
         """Mean duration of a step; None while all there is was tracing."""
-        return self._timed_secs / self._timed_steps if self._timed_steps else None
-
-    def confusion(self) -> np.ndarray:
-        """Returns the confusion matrix, int64 [classes, classes], of the window."""
-        return self._confusion_before + self._setup.confusion.result()
-
-    def recent_confusion(self) -> np.ndarray:
-        """Returns the confusion matrix of this window, or of a larger last one.
-
-        A window that has just begun says little of how training goes.
-        """
-        present, last = self.confusion(), self._last_confusion
-        return present if last is None or last.sum() < present.sum() else last
-
-    def train(self, iterator, num_steps: int) -> None:
-        """Trains, and checks that loss and gradients are finite."""
-        started = time.perf_counter()
-        first_step = int(self._setup.global_step.numpy())
-        try:
-            result = self._setup.train_loop.run(iterator, tf.constant(num_steps))
-        except store.READ_ERRORS:
-            self._setup.read_again(first_step + num_steps)
-            raise
-        total = float(result.total)  # Waits for the device.
-        if not bool(result.is_finite):
-            raise errors.NonFiniteError(_describe_non_finite(self._setup, result))
-        if self._is_warm:
-            self._timed_secs += time.perf_counter() - started
-            self._timed_steps += int(self._setup.global_step.numpy()) - first_step
-        self._is_warm = True  # The first call of a process traces and compiles.
-        self._total += total
-        self._count += float(result.count)
-        self.gradient_norm = float(result.gradient_norm)
-        self.is_stopped = bool(result.is_stopped)
+        return self._secs / self._steps if self._steps else None
 
 
-def is_window(value: Any, *, num_classes: int) -> bool:
-    """Whether a value from JSON can be the sums that a checkpoint keeps.
+def _train(setup: experiment.TrainSetup, iterator, num_steps: int) -> steps.TrainResult:
+    """Trains for some steps, and waits for their end.
 
-    Args:
-      value: anything that JSON can hold.
-      num_classes: of the data set.
+    Raises:
+      errors.NonFiniteError: if loss or gradients are not finite.
+      schema.DataError: if an example cannot be read.
     """
+    first_step = int(setup.global_step.numpy())
     try:
-        sums = np.array([value["total"], value["count"]])
-        confusion = np.array(value["confusion"])
-    except (KeyError, TypeError, ValueError):
-        return False
-    return (
-        sums.shape == (2,)
-        and sums.dtype.kind in "if"
-        and confusion.shape == (num_classes, num_classes)
-        and confusion.dtype.kind == "i"
-    )
+        result = setup.train_loop.run(iterator, tf.constant(num_steps))
+    except store.READ_ERRORS:
+        setup.read_again(first_step + num_steps)
+        raise
+    if not bool(result.is_finite):
+        raise errors.NonFiniteError(_describe_non_finite(setup, result))
+    return result
 
 
-def _describe_non_finite(setup: experiment.TrainSetup, result) -> str:
+def _describe_non_finite(
+    setup: experiment.TrainSetup, result: steps.TrainResult
+) -> str:
     """Names the step and its examples: the data are a function of the step alone."""
     step = int(setup.global_step.numpy())
     names = ", ".join(setup.examples.names[index] for index in setup.step_ids(step))
@@ -277,29 +223,32 @@ def _describe_non_finite(setup: experiment.TrainSetup, result) -> str:
 
 def _report(
     setup: experiment.TrainSetup,
-    window: _Window,
+    window: window_lib.Window,
+    clock: _Clock,
+    gradient_norm: float,
     writer: summaries.SummaryWriter,
     bar: progress.Progress,
 ) -> None:
     """Shows and writes the means of the window, and begins a new one."""
     step = int(setup.global_step.numpy())
     values = {
-        "loss": window.loss,
-        **metrics.scores(window.confusion(), setup.info.class_names),
+        **window.scores(),
         "learning_rate": float(setup.optimizer.learning_rate),
-        "gradient_norm": window.gradient_norm,
+        "gradient_norm": gradient_norm,
         "loss_scale": float(setup.loss_scale.scale.numpy()),
     }
-    if window.step_secs is not None:
-        values["images_per_sec"] = setup.config.train.batch_size / window.step_secs
+    step_secs = clock.step_secs
+    if step_secs is not None:
+        values["images_per_sec"] = setup.config.train.batch_size / step_secs
     writer.write_scalars("train", step, values)
     bar.report(
         step,
-        loss=window.loss,
-        step_secs=window.step_secs,
+        loss=values["loss"],
+        step_secs=step_secs,
         images_per_sec=values.get("images_per_sec"),
     )
     window.close()
+    clock.reset()
 
 
 def _evaluate(
@@ -330,5 +279,4 @@ def _evaluate(
         " (best)" if is_best else "",
         scores["images_per_sec"],
     )
-    _, confusion = setup.eval_loop.result()
-    return confusion
+    return setup.confusion.counts()

@@ -3,12 +3,14 @@
 import contextlib
 import pathlib
 import time
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
 
 from data import store
-from trainer import experiment, metrics, pictures
+from trainer import experiment, pictures
+from trainer.metrics import metric as metric_lib
 
 _REPORT_EXAMPLES = 6
 """Rows of the picture that ends a run."""
@@ -20,7 +22,8 @@ def evaluate(setup: experiment.EvalSetup) -> dict[str, float]:
     Where the run keeps moving averages of the weights, those are the model.
 
     Returns:
-      `loss`, `images_per_sec` and what `metrics.scores` gives, by name.
+      By name: `loss` and that of each term, the results of all metrics, and
+      `images_per_sec`.
     """
     with _model_to_score(setup):
         return _evaluate(setup)
@@ -42,10 +45,8 @@ def _evaluate(setup: experiment.EvalSetup) -> dict[str, float]:
         except store.READ_ERRORS:
             setup.read_again(first, first + count)
             raise
-    loss, confusion = setup.eval_loop.result()
     return {
-        "loss": loss,
-        **metrics.scores(confusion, setup.info.class_names),
+        **setup.eval_loop.result(),
         "images_per_sec": len(setup.examples) / (time.perf_counter() - started),
     }
 
@@ -73,21 +74,27 @@ def write_picture(setup: experiment.EvalSetup, path: pathlib.Path) -> None:
     pictures.write_png(path, draw_examples(setup, _REPORT_EXAMPLES))
 
 
-def format_table(values: dict[str, float], class_names: tuple[str, ...]) -> str:
+def format_table(
+    values: Mapping[str, float], metrics: Sequence[metric_lib.Metric]
+) -> str:
     """Lays out scores for people.
 
     Args:
-      values: of `evaluate`; what is missing shows as "absent".
-      class_names: the name of each class.
+      values: of `evaluate`; what a metric has no number for shows as "absent", and a
+        metric that was not measured is left out.
+      metrics: those to show.
     """
-    titles = {"pixel_accuracy": "pixel accuracy", "mean_iou": "mean IoU"}
-    titles |= {f"iou/{name}": f"IoU {name}" for name in class_names}
-    width = max(map(len, titles.values()))
-    remarks = _remark_on_classes(values, class_names)
-    lines = []
-    for tag, title in titles.items():
-        remark = f"  ({remarks[tag]})" if tag in remarks else ""
-        lines.append(f"{title:<{width}}  {_format(values.get(tag))}{remark}")
+    metrics = [m for m in metrics if not values.keys().isdisjoint(m.titles)]
+    rows = [
+        (title, values.get(tag), metric.remarks(values).get(tag))
+        for metric in metrics
+        for tag, title in metric.titles.items()
+    ]
+    width = max((len(title) for title, _, _ in rows), default=0)
+    lines = [
+        f"{title:<{width}}  {_format(value)}" + (f"  ({remark})" if remark else "")
+        for title, value, remark in rows
+    ]
     for title, tag in (
         ("training", "train_images_per_sec"),
         ("evaluation", "images_per_sec"),
@@ -97,26 +104,5 @@ def format_table(values: dict[str, float], class_names: tuple[str, ...]) -> str:
     return "\n".join(lines)
 
 
-def _remark_on_classes(
-    values: dict[str, float], class_names: tuple[str, ...]
-) -> dict[str, str]:
-    """Says by tag which classes have no pixel in the masks, and what that means."""
-    remarks, num_counted = {}, 0
-    for name in class_names:
-        if _is_absent(values.get(f"iou/{name}")):
-            remarks[f"iou/{name}"] = "neither in the masks nor predicted"
-            continue
-        num_counted += 1
-        if _is_absent(values.get(f"recall/{name}")):
-            remarks[f"iou/{name}"] = "predicted, but not in the masks"
-    if remarks:
-        remarks["mean_iou"] = f"of {num_counted} of the {len(class_names)} classes"
-    return remarks
-
-
-def _is_absent(value: float | None) -> bool:
-    return value is None or np.isnan(value)
-
-
 def _format(value: float | None) -> str:
-    return "absent" if _is_absent(value) else f"{value:.4f}"
+    return "absent" if metric_lib.is_missing(value) else f"{value:.4f}"

@@ -2,8 +2,10 @@
 
 The order of a training step, on every number of replicas the same:
 
-    gradients of the scaled sum of the losses on each replica
-    -> sum over replicas -> over (global count of valid pixels * loss scale)
+    sums of the loss terms on each replica -> their sum over replicas, if the gradient
+    depends on it (see `trainer.losses.weighted_sum`)
+    -> scaled gradients of the sums on each replica
+    -> sum over replicas -> over what the gradients are a mean of, and the loss scale
     -> finite? -> clip by the global norm -> optimizer update.
 
 Keras clips and checks before the sum over replicas, so it does neither here, and its
@@ -11,23 +13,24 @@ own sum is switched off in `trainer.optimization`.
 """
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from trainer import ema as ema_lib
-from trainer import measuring, metrics, optimization
+from trainer import optimization
+from trainer.losses import weighted_sum
+from trainer.metrics import confusion as confusion_lib
+from trainer.metrics import metric, predictions
 
 
 class TrainResult(NamedTuple):
-    """What a loop of training steps leaves for the host; all scalars.
+    """What a loop of training steps leaves for the host; scalars but for the sums.
 
     Attributes:
-      total: float64, sum of the losses of all valid pixels of all steps.
-      count: float64, number of those pixels, or the sum of their weights.
+      sums: float64 [num_sums], those of the loss over all steps.
       gradient_norm: float32, of the last step, before clipping.
       is_stopped: bool; True if the loop ended early because a stop was requested.
       is_finite: bool; False if the loop stopped before the update of a step with a
@@ -35,8 +38,7 @@ class TrainResult(NamedTuple):
         that step.
     """
 
-    total: tf.Tensor
-    count: tf.Tensor
+    sums: tf.Tensor
     gradient_norm: tf.Tensor
     is_stopped: tf.Tensor
     is_finite: tf.Tensor
@@ -52,9 +54,9 @@ class TrainLoop:
         fetch: Callable,
         model: keras.Model,
         optimizer: keras.Optimizer,
-        loss: Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]],
+        loss: weighted_sum.WeightedSum,
         augment: Callable,
-        confusion: metrics.ConfusionMatrix,
+        confusion: confusion_lib.ConfusionMatrix,
         loss_scale: optimization.LossScale,
         global_step: tf.Variable,
         stop_requested: tf.Variable,
@@ -71,7 +73,7 @@ class TrainLoop:
           fetch: completes a replica's batch; see `data.pipeline.Examples`.
           model: from images to logits.
           optimizer: a built optimizer that neither clips nor accumulates.
-          loss: of logits and labels, gives (total, count); see `trainer.losses`.
+          loss: what to minimize.
           augment: of images, labels and counters, gives images and labels; see
             `data.augment`.
           confusion: counts the pixels of the training batches.
@@ -132,7 +134,7 @@ class TrainLoop:
             is_update = tf.math.is_finite(step["norm"])
             # float16 may overflow now and then: its update is skipped.
             is_allowed = is_update | self._loss_scale.can_shrink()
-            is_finite = tf.math.is_finite(step["total"]) & is_allowed
+            is_finite = tf.reduce_all(tf.math.is_finite(step["sums"])) & is_allowed
             tf.cond(
                 is_finite & is_update,
                 lambda: self._strategy.run(self._replica_update, (gradients, limit)),
@@ -141,16 +143,14 @@ class TrainLoop:
             self._loss_scale.update(is_update)
             self._global_step.assign_add(tf.cast(is_finite, tf.int64))
             return steps_done + 1, TrainResult(
-                total=result.total + step["total"],
-                count=result.count + step["count"],
+                sums=result.sums + step["sums"],
                 gradient_norm=step["norm"],
                 is_stopped=step["stops"] > 0,
                 is_finite=is_finite,
             )
 
         nothing = TrainResult(
-            total=tf.zeros([], tf.float64),
-            count=tf.zeros([], tf.float64),
+            sums=tf.zeros([self._loss.num_sums], tf.float64),
             gradient_norm=tf.zeros([]),
             is_stopped=tf.constant(False),
             is_finite=tf.constant(True),
@@ -169,26 +169,24 @@ class TrainLoop:
     # There is nothing to convert in it, and to find that out takes AutoGraph a second.
     @tf.autograph.experimental.do_not_convert
     def _replica_gradients(self, batch):
-        """Returns the gradients of the global mean loss, the same on every replica."""
+        """Returns the gradients of the global loss, the same on every replica."""
         batch = self._fetch(batch)
         images, labels = self._augment(batch["image"], batch["label"], batch["counter"])
-        # Over the pixels of the batch, valid or not, so that float16 gradients are of
-        # the same size for every batch; the valid ones are known after the sum only.
-        num_pixels = labels.shape.num_elements() * self._strategy.num_replicas_in_sync
-        scale = self._loss_scale.scale.read_value() / num_pixels
-        backpropagate = self._backpropagate
+        scale = self._loss_scale.scale.read_value()
+        if self._loss.is_mean:
+            # Over the pixels of the batch, valid or not, so that float16 gradients are
+            # of the same size for every batch; the valid ones are known after the sum.
+            num_replicas = self._strategy.num_replicas_in_sync
+            scale /= labels.shape.num_elements() * num_replicas
+        backpropagate = self.backpropagate
         if self._enable_xla:
             # A function of its own for each graph: it captures tensors of that graph.
             backpropagate = tf.function(backpropagate, jit_compile=True)
-        gradients, total, count, logits = backpropagate(images, labels, scale)
+        gradients, sums, logits = backpropagate(images, labels, scale)
         self._confusion.update(labels, logits)
         stops = tf.cast(self._stop_requested.read_value(), tf.float32)
-        context = tf.distribute.get_replica_context()
-        *gradients, total, count, stops = context.all_reduce(
-            tf.distribute.ReduceOp.SUM, [*gradients, total, count, stops]
-        )
-        # Of a batch without a valid pixel, total and gradients are zero.
-        divisor = tf.where(count > 0, count, 1) * tf.cast(scale, count.dtype)
+        *gradients, sums, stops = _all_reduce([*gradients, sums, stops])
+        divisor = self._loss.divisor(sums) * tf.cast(scale, sums.dtype)
         gradients = [g / tf.cast(divisor, g.dtype) for g in gradients]
         norm = tf.linalg.global_norm(gradients)
         if self._global_clipnorm:
@@ -196,8 +194,7 @@ class TrainLoop:
                 gradients, self._global_clipnorm, use_norm=norm
             )
         step = {
-            "total": tf.cast(total, tf.float64),
-            "count": tf.cast(count, tf.float64),
+            "sums": tf.cast(sums, tf.float64),
             "norm": tf.cast(norm, tf.float32),
             "stops": stops,
         }
@@ -209,32 +206,35 @@ class TrainLoop:
         if self._ema:
             self._ema.update(limit)
 
-    def _backpropagate(self, images, labels, scale):
-        """Returns the gradients of the scaled total loss; needs no other replica."""
+    def backpropagate(
+        self, images: tf.Tensor, labels: tf.Tensor, scale: tf.Tensor | float
+    ) -> tuple[list[tf.Tensor], tf.Tensor, tf.Tensor]:
+        """Runs the model forward and backward on the rows of a replica.
+
+        Args:
+          images: [rows, height, width, channels].
+          labels: uint8 [rows, height, width].
+          scale: factor on the gradients.
+
+        Returns:
+          The gradients of the variables; their sum over replicas is `scale` times that
+          of the loss, times `loss.divisor`. The sums of the loss on these rows, and the
+          logits.
+        """
         variables = [variable.value for variable in self._variables]
         # Left to itself, the tape also watches the variables of a frozen encoder: a
         # third of the graph, pruned only once it is traced.
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(variables)
             logits = self._model(images, training=True)
-            total, count = self._loss(logits, labels)
-            scaled = total * tf.cast(scale, total.dtype)
-        gradients = tape.gradient(scaled, variables)
-        return gradients, total, count, logits
-
-    def count_work(self, rows: int, image_size: tuple[int, int]) -> measuring.Work:
-        """Counts what forward and backward pass of a step compute, on all replicas.
-
-        Args:
-          rows: of the batch, on each replica.
-          image_size: height and width.
-        """
-        work = measuring.count_work(
-            lambda images, labels: self._backpropagate(images, labels, 1.0)[:2],
-            tf.TensorSpec([rows, *image_size, 3], tf.uint8),
-            tf.TensorSpec([rows, *image_size], tf.uint8),
-        )
-        return work._replace(flops=work.flops * self._strategy.num_replicas_in_sync)
+            sums = self._loss.sums(logits, labels)
+        sums_of_all = sums
+        # XLA, which compiles no collective, has one replica, whose sums are all.
+        if not self._loss.is_mean and self._strategy.num_replicas_in_sync > 1:
+            (sums_of_all,) = _all_reduce([sums])
+        upstream = self._loss.derivative(sums_of_all) * tf.cast(scale, sums.dtype)
+        gradients = tape.gradient(sums, variables, output_gradients=upstream)
+        return gradients, sums, logits
 
 
 class EvalLoop:
@@ -246,8 +246,8 @@ class EvalLoop:
         *,
         fetch: Callable,
         model: keras.Model,
-        loss: Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]],
-        num_classes: int,
+        loss: weighted_sum.WeightedSum,
+        metrics: Sequence[metric.Metric],
         restore_size: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
     ):
         """Makes a loop; call it in the strategy's scope.
@@ -259,12 +259,13 @@ class EvalLoop:
           strategy: on whose replicas to run.
           fetch: completes a replica's batch; see `data.pipeline.Examples`.
           model: from images to logits.
-          loss: of logits and labels, gives (total, count); see `trainer.losses`.
-          num_classes: channels of the logits.
+          loss: whose numbers are scores, too.
+          metrics: what to score the logits with.
           restore_size: from an example's logits and native size to logits of that size;
             see `data.resizing`.
 
         Attributes:
+          metrics: as given.
           num_calls: grows with each call of `score`, to be watched.
         """
         self._strategy = strategy
@@ -272,20 +273,21 @@ class EvalLoop:
         self._model = model
         self._loss = loss
         self._restore_size = restore_size
-        self._confusion = metrics.ConfusionMatrix(num_classes)
+        self.metrics = tuple(metrics)
         self.num_calls = 0
-        self._totals = tf.Variable(  # Loss total and pixel count.
-            tf.zeros([2], tf.float64),
+        self._sums = tf.Variable(
+            tf.zeros([loss.num_sums], tf.float64),
             trainable=False,
             synchronization=tf.VariableSynchronization.ON_READ,
             aggregation=tf.VariableAggregation.SUM,
-            name="loss_totals",
+            name="loss_sums",
         )
 
     def reset(self) -> None:
         """Forgets what was scored."""
-        self._confusion.reset()
-        self._totals.assign(tf.zeros([2], tf.float64))
+        for scored in self.metrics:
+            scored.reset()
+        self._sums.assign(tf.zeros([self._loss.num_sums], tf.float64))
 
     def score(self, iterator, num_batches: int) -> None:
         """Scores some batches in one call of the device.
@@ -297,34 +299,46 @@ class EvalLoop:
         self._run(iterator, tf.constant(num_batches))
         self.num_calls += 1
 
-    @tf.function
+    @tf.function(autograph=False)
     def _run(self, iterator, num_batches: tf.Tensor) -> None:
-        for _ in tf.range(num_batches):
-            self._strategy.run(self._replica_scores, (next(iterator),))
+        _repeat(
+            num_batches,
+            lambda _: self._strategy.run(self._replica_scores, (next(iterator),)),
+        )
 
-    def result(self) -> tuple[float, np.ndarray]:
-        """Returns the mean loss, and the confusion matrix, int64 [classes, classes]."""
-        total, count = self._totals.read_value().numpy()
-        return total / (count or 1), self._confusion.result()
+    def result(self) -> dict[str, float]:
+        """Returns `loss` and `loss/NAME` of each term, and the scores of the metrics.
 
-    def _replica_scores(self, batch):
+        All workers of a cluster must call it.
+        """
+        values = self._loss.scores(self._sums.read_value().numpy())
+        for scored in self.metrics:
+            values |= scored.result()
+        return values
+
+    @tf.autograph.experimental.do_not_convert
+    def _replica_scores(self, batch) -> None:
         batch = self._fetch(batch)
         logits = self._model(batch["image"], training=False)
         if "native_label" not in batch:
             self._score_logits(logits, batch["label"])
             return
         sizes = batch["native_size"]
-        for row in tf.range(tf.shape(sizes)[0]):  # One at a time, as photos are large.
+
+        def score_row(row: tf.Tensor) -> None:
             label = batch["native_label"][row, : sizes[row, 0], : sizes[row, 1]]
             native_logits = self._restore_size(logits[row], sizes[row])
             self._score_logits(native_logits[tf.newaxis], label[tf.newaxis])
 
-    def _score_logits(self, logits, labels) -> None:
-        total, count = self._loss(logits, labels)
-        self._confusion.update(labels, logits)
-        self._totals.assign_add(tf.cast(tf.stack([total, count]), tf.float64))
+        _repeat(tf.shape(sizes)[0], score_row)  # One at a time, as photos are large.
 
-    @tf.function
+    def _score_logits(self, logits: tf.Tensor, labels: tf.Tensor) -> None:
+        sums = self._loss.sums(logits, labels)
+        self._sums.assign_add(tf.cast(sums, tf.float64))
+        for scored in self.metrics:
+            scored.update(labels, logits)
+
+    @tf.function(autograph=False)
     def predict(self, images: tf.Tensor) -> tf.Tensor:
         """Predicts on one device.
 
@@ -335,4 +349,20 @@ class EvalLoop:
           uint8 [batch, height, width], the class of each pixel.
         """
         logits = self._model(images, training=False)
-        return tf.cast(metrics.most_likely_class(logits), tf.uint8)
+        return tf.cast(predictions.most_likely_class(logits), tf.uint8)
+
+
+def _all_reduce(tensors: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+    """Sums each tensor over all replicas; call it in replica context."""
+    context = tf.distribute.get_replica_context()
+    return context.all_reduce(tf.distribute.ReduceOp.SUM, list(tensors))
+
+
+def _repeat(count: tf.Tensor, run: Callable[[tf.Tensor], None]) -> None:
+    """Calls a function of the numbers from 0 on, one after the other, on the device."""
+
+    def step(index: tf.Tensor) -> tuple[tf.Tensor]:
+        run(index)
+        return (index + 1,)
+
+    tf.while_loop(lambda index: index < count, step, (0,))

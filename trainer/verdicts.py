@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from trainer import metrics
+from trainer.metrics import confusion
 
 _EARLY_SHARE = 0.25
 """The share of a run in which scores may still be anything."""
@@ -147,7 +147,7 @@ def describe_single_class(
     )
 
 
-def _class_ious(confusion: np.ndarray, class_names: Sequence[str]) -> np.ndarray:
+def _class_ious(matrix: np.ndarray, class_names: Sequence[str]) -> np.ndarray:
     """Returns the IoU of each class, float [classes]; NaN for one that is nowhere."""
-    scores = metrics.scores(confusion, class_names)
+    scores = confusion.scores(matrix, class_names)
     return np.array([scores[f"iou/{name}"] for name in class_names])

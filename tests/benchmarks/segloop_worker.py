@@ -19,7 +19,7 @@ def main() -> None:
 
     def train(num_steps: int) -> None:
         result = setup.train_loop.run(iterator, tf.constant(num_steps))
-        loss = float(result.total) / float(result.count)  # Waits for the device.
+        loss = setup.loss.scores(result.sums.numpy())["loss"]  # Waits for the device.
         print(f"loss {loss:.4f}", file=sys.stderr)
 
     description = {

@@ -41,11 +41,13 @@ def run(config: config_lib.Config) -> None:
             f"--against={config.benchmark.against} compares on one device; use "
             "--distribution_strategy=one_device."
         )
+    if config.benchmark.against == "fit":
+        comparison.check(config)
     setup = experiment.prepare_training(
         config, strategy, preemption.StopRequest().variable
     )
     iterator = setup.make_iterator(0)
-    setup.train_loop.run(iterator, tf.constant(1)).total.numpy()
+    setup.train_loop.run(iterator, tf.constant(1)).sums.numpy()
     start_secs = time.perf_counter() - trainer.STARTED
     figures = _measure(setup, iterator, start_secs)
     print(format_report(figures))
@@ -79,7 +81,7 @@ def _measure(setup: experiment.TrainSetup, iterator, start_secs: float) -> dict:
     )
     peak = max(flops / timings[name].best for name, (_, flops) in calibrations.items())
     rows = batch_size // num_replicas
-    step = setup.train_loop.count_work(rows, config.data.image_size)
+    step = _count_work(setup, rows)
     images = {name: batch_size for name in contenders if name not in calibrations}
     images.update({n: len(setup.evaluation.examples) for n in images if "eval" in n})
     device = setup.strategy.extended.worker_devices[0].rpartition("device:")[2]
@@ -111,6 +113,22 @@ def _measure(setup: experiment.TrainSetup, iterator, start_secs: float) -> dict:
     }
 
 
+def _count_work(setup: experiment.TrainSetup, rows: int) -> measuring.Work:
+    """Counts what forward and backward pass of a step compute, on all replicas.
+
+    Args:
+      setup: of the run.
+      rows: of the batch, on each replica.
+    """
+    size = setup.config.data.image_size
+    work = measuring.count_work(
+        lambda images, labels: setup.train_loop.backpropagate(images, labels, 1.0)[:2],
+        tf.TensorSpec([rows, *size, 3], tf.uint8),
+        tf.TensorSpec([rows, *size], tf.uint8),
+    )
+    return work._replace(flops=work.flops * setup.num_replicas)
+
+
 def _make_taker(setup: experiment.TrainSetup):
     """Returns a function that takes batches to the devices and does nothing."""
 
@@ -135,7 +153,7 @@ def _make_trainer(setup: experiment.TrainSetup, iterator):
     def train(steps: int) -> None:
         for first in range(0, steps, steps_per_loop):
             count = min(steps_per_loop, steps - first)
-            setup.train_loop.run(iterator, tf.constant(count)).total.numpy()
+            setup.train_loop.run(iterator, tf.constant(count)).sums.numpy()
 
     return train
 

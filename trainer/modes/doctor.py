@@ -89,7 +89,7 @@ def _judge(config, setup, sources, splits) -> Iterator[findings.Finding]:
                 info=setup.info,
                 convention=setup.convention,
                 all_values=frozenset().union(*(s.value_counts for s in splits)),
-                is_weighted=bool(config.train.class_weights),
+                is_weighted=bool(config.loss.class_weights),
             )
     yield from image_findings.judge(
         splits,

@@ -38,7 +38,7 @@ def run(config: config_lib.Config) -> None:
     if cluster.worker_index(setup.strategy) > 0:
         return
     print(f"{path.name} of {model_dir} on {setup.examples.name}:\n")
-    print(scoring.format_table(scores, setup.info.class_names))
+    print(scoring.format_table(scores, setup.eval_loop.metrics))
     picture = evaluations.record(setup, scores, path)
     print(f"\nPhotos, truths, predictions: {picture}")
     print(f"All scores:                  {model_dir}/evaluations.jsonl")

@@ -21,6 +21,7 @@ from trainer import (
     scoring,
     stall,
     summaries,
+    window,
 )
 from trainer import config as config_lib
 
@@ -76,7 +77,9 @@ def _run_with(
         legacy=config_lib.legacy_values(),
         max_to_keep=config.train.max_to_keep,
         is_chief=is_chief,
-        is_window=functools.partial(loop.is_window, num_classes=setup.info.num_classes),
+        is_window=functools.partial(
+            window.is_state, loss=setup.loss, num_classes=setup.info.num_classes
+        ),
         check_lock=lock.check,
     )
     is_resumed = checkpointer.restore()
@@ -151,7 +154,7 @@ def _print_report(config: config_lib.Config, setup: experiment.TrainSetup) -> No
         speed = summaries.read_last_point(config.run.model_dir, "train") or {}
         if "images_per_sec" in speed:
             values["train_images_per_sec"] = speed["images_per_sec"]
-        print(scoring.format_table(values, setup.info.class_names))
+        print(scoring.format_table(values, setup.evaluation.eval_loop.metrics))
         picture = pathlib.Path(config.run.model_dir) / "predictions.png"
         scoring.write_picture(setup.evaluation, picture)
         print(f"\nPhotos, truths, predictions: {picture}")

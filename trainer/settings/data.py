@@ -6,9 +6,6 @@ import os
 from data import schema
 from trainer.settings import fields
 
-ENCODER_STRIDE = 32
-"""The deepest features have 1/32 of the input's height and width."""
-
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig(fields.Section):
@@ -94,8 +91,8 @@ class DataConfig(fields.Section):
     )
     image_size: tuple[int, ...] = fields.setting(
         (128,),
-        "Height[,width] that images are resized to; multiples of 32.",
-        minimum=ENCODER_STRIDE,
+        "Height[,width] that images are resized to.",
+        minimum=8,
         identity=True,
         maximum=16384,
     )
@@ -191,16 +188,6 @@ class DataConfig(fields.Section):
             fields.reject("image_size", self.image_size, "give HEIGHT or HEIGHT,WIDTH")
         if len(self.image_size) == 1:
             object.__setattr__(self, "image_size", self.image_size * 2)
-        for side in self.image_size:
-            if side % ENCODER_STRIDE:
-                low = side - side % ENCODER_STRIDE
-                fields.reject(
-                    "image_size",
-                    self.image_size,
-                    f"the encoder halves the image five times, so each side must be "
-                    f"a multiple of {ENCODER_STRIDE}; use {low} or "
-                    f"{low + ENCODER_STRIDE} for {side}",
-                )
         if self.class_names is not None:
             self._check_class_names(self.class_names)
 

@@ -1,19 +1,30 @@
 """The network."""
 
 import dataclasses
+from collections.abc import Mapping
 
+from models import registry
 from trainer import errors
 from trainer.settings import fields
 
 
+def _describe(parts: Mapping[str, registry.Encoder | registry.Decoder]) -> str:
+    """Returns what `--help` says of the parts of a registry."""
+    return "; ".join(f"{name}: {part.about}" for name, part in parts.items())
+
+
 @dataclasses.dataclass(frozen=True)
 class ModelConfig(fields.Section):
-    """The U-Net."""
+    """Encoder and decoder.
+
+    What the registry names as an option of a part is a setting here, `encoder_OPTION`
+    or `decoder_OPTION`, that has a meaning only with the parts that take it.
+    """
 
     encoder: str = fields.setting(
         "mobilenet_v2",
-        "The encoder.",
-        choices=("mobilenet_v2",),
+        f"The encoder. {_describe(registry.ENCODERS)}.",
+        choices=tuple(registry.ENCODERS),
         identity=True,
         shapes_model=True,
         unused_by=("doctor",),
@@ -26,7 +37,7 @@ class ModelConfig(fields.Section):
         maximum=4.0,
         identity=True,
         shapes_model=True,
-        only_with={"encoder": ("mobilenet_v2",)},
+        only_with={"encoder": registry.encoders_with("alpha")},
         unused_by=("doctor",),
     )
     encoder_weights: str = fields.setting(
@@ -54,43 +65,67 @@ class ModelConfig(fields.Section):
     )
     decoder: str = fields.setting(
         "pix2pix",
-        "pix2pix: this package's upsampling block; tensorflow_examples: the original "
-        "block, if that package is installed.",
-        choices=("pix2pix", "tensorflow_examples"),
+        f"The decoder. {_describe(registry.DECODERS)}.",
+        choices=tuple(registry.DECODERS),
         identity=True,
         shapes_model=True,
         unused_by=("doctor",),
     )
-    decoder_filters: tuple[int, ...] = fields.setting(
-        (512, 256, 128, 64),
-        "Channels of the four upsampling blocks, deepest first.",
+    decoder_filters: tuple[int, ...] | None = fields.setting(
+        None,
+        "Channels inside of the decoder: those of a U-Net's blocks, deepest first, or "
+        "the one width of fpn; default: 512,256,128,64, or 128.",
         minimum=1,
         identity=True,
         shapes_model=True,
         maximum=8192,
         unused_by=("doctor",),
     )
-
     decoder_dropout: float = fields.setting(
         0.0,
         "Share of each upsampling block's features that a training step drops.",
         minimum=0.0,
         maximum=0.95,
         identity=True,
-        only_with={"decoder": ("pix2pix",)},
+        only_with={"decoder": registry.decoders_with("dropout")},
         unused_by=("evaluate", "doctor"),
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if len(self.decoder_filters) != 4:
-            fields.reject(
-                "decoder_filters",
-                self.decoder_filters,
-                "give 4 numbers, one for each upsampling block",
-            )
+        self._resolve_filters()
         if self.freeze_encoder and self.encoder_weights == "none":
             raise errors.ConfigError(
                 "--freeze_encoder with --encoder_weights=none would keep a random "
                 "encoder for good; use --nofreeze_encoder, or weights."
             )
+
+    def _resolve_filters(self) -> None:
+        """Fills in the default of `decoder_filters`, or checks what was given."""
+        default = registry.DECODERS[self.decoder].default_filters(
+            registry.ENCODERS[self.encoder].strides
+        )
+        if self.decoder_filters is None:
+            object.__setattr__(self, "decoder_filters", default)
+        elif len(self.decoder_filters) != len(default):
+            fields.reject(
+                "decoder_filters",
+                self.decoder_filters,
+                f"--decoder={self.decoder} on --encoder={self.encoder} takes "
+                f"{_count(len(default))}, such as "
+                f"--decoder_filters={fields.format_value(default)}",
+            )
+
+    def encoder_options(self) -> dict[str, object]:
+        """Returns what the encoder takes of these settings, by the registry's names."""
+        names = registry.ENCODERS[self.encoder].options
+        return {name: getattr(self, f"encoder_{name}") for name in names}
+
+    def decoder_options(self) -> dict[str, object]:
+        """Returns what the decoder takes of these settings, by the registry's names."""
+        names = registry.DECODERS[self.decoder].options
+        return {name: getattr(self, f"decoder_{name}") for name in names}
+
+
+def _count(number: int) -> str:
+    return "1 number" if number == 1 else f"{number} numbers"

@@ -1,7 +1,6 @@
 """How long to train, and what happens how often."""
 
 import dataclasses
-import math
 
 from trainer import errors
 from trainer.settings import fields
@@ -92,13 +91,6 @@ class TrainConfig(fields.Section):
         legacy=False,
         unused_by=("evaluate", "doctor"),
     )
-    class_weights: tuple[str, ...] = fields.setting(
-        (),
-        "Weights of the classes in the training loss: balanced (inverse of their "
-        "pixels in the training split), inverse_sqrt (of the square root of these), or "
-        "one number for each class; empty: all the same.",
-        unused_by=("evaluate",),
-    )
     summary_images: int = fields.setting(
         4,
         "Evaluation examples shown as pictures in TensorBoard.",
@@ -122,19 +114,3 @@ class TrainConfig(fields.Section):
                     "one of them, at least 1."
                 )
             object.__setattr__(self, "train_epochs", DEFAULT_TRAIN_EPOCHS)
-        self._check_class_weights()
-
-    def _check_class_weights(self) -> None:
-        if self.class_weights in ((), ("balanced",), ("inverse_sqrt",)):
-            return
-        try:
-            numbers = [float(item) for item in self.class_weights]
-        except ValueError:
-            numbers = []
-        is_usable = all(math.isfinite(n) and n >= 0 for n in numbers) and any(numbers)
-        if not is_usable:
-            fields.reject(
-                "class_weights",
-                self.class_weights,
-                "use balanced, inverse_sqrt, or numbers from 0 on that are not all 0",
-            )

@@ -1,0 +1,112 @@
+"""The U-Net of TensorFlow's segmentation tutorial."""
+
+from collections.abc import Sequence
+
+import keras
+
+from models import convolutions, layers, normalization
+from models.decoders import unet
+
+
+def decode(
+    features: Sequence[keras.KerasTensor],
+    strides: Sequence[int],
+    num_classes: int,
+    *,
+    filters: Sequence[int],
+    dropout: float = 0.0,
+    synchronized: bool = False,
+) -> keras.KerasTensor:
+    """Decodes by the upsampling blocks of pix2pix; see `unet.decode`.
+
+    Args:
+      features: maps of any strides.
+      strides: of the maps.
+      num_classes: channels of the logits.
+      filters: output channels of each block, deepest first.
+      dropout: share of a block's features that a training step drops.
+      synchronized: whether batch norm takes its statistics over all replicas.
+    """
+    return unet.decode(
+        features,
+        strides,
+        num_classes,
+        filters=filters,
+        make_block=lambda number: UpsampleBlock(
+            number, dropout=dropout, synchronized=synchronized
+        ),
+    )
+
+
+class UpsampleBlock(keras.layers.Layer):
+    """Doubles height and width: transposed convolution, batch norm, ReLU.
+
+    The block of pix2pix's generator (Isola et al., CVPR 2017, arXiv:1611.07004) as
+    the TensorFlow examples define it: no bias, initial weights from N(0, 0.02).
+
+    The input is a list of feature maps, [batch, height, width, any], taken as joined
+    along their channels; the output is [batch, 2 * height, 2 * width, filters].
+    """
+
+    def __init__(
+        self,
+        filters: int,
+        *,
+        dropout: float = 0.0,
+        synchronized: bool = False,
+        **kwargs,
+    ):
+        """Makes a block.
+
+        Args:
+          filters: channels of the output.
+          dropout: share of the features that a training step sets to 0, as pix2pix
+            does before the ReLU.
+          synchronized: whether batch norm takes its statistics over all replicas,
+            so that they do not depend on how many there are.
+          **kwargs: of `keras.layers.Layer`.
+        """
+        super().__init__(**kwargs)
+        self._filters = filters
+        self._dropout_rate = dropout
+        self._synchronized = synchronized
+        self._conv = convolutions.Conv2DTranspose(
+            filters,
+            kernel_size=3,
+            strides=2,
+            padding="same",
+            use_bias=False,
+            kernel_initializer=keras.initializers.RandomNormal(stddev=0.02),
+            name="conv",
+        )
+        self._norm = normalization.BatchNormalization(
+            synchronized=synchronized, name="norm"
+        )
+        self._conv.fold(self._norm)
+        self._dropout = (
+            layers.ReplicaDropout(dropout, name="dropout") if dropout else None
+        )
+
+    def build(self, input_shape):
+        self._conv.build(input_shape)
+        self._norm.build(self._conv.compute_output_shape(input_shape))
+        self.built = True
+
+    def call(self, inputs, training=None):
+        features = self._conv(inputs, training=training)
+        features = self._norm(features, training=training)
+        if self._dropout:
+            features = self._dropout(features, training=training)
+        return keras.ops.relu(features)
+
+    def compute_output_shape(self, input_shape):
+        return self._conv.compute_output_shape(input_shape)
+
+    def get_config(self):
+        config = super().get_config()
+        config.update(
+            filters=self._filters,
+            dropout=self._dropout_rate,
+            synchronized=self._synchronized,
+        )
+        return config

@@ -1,0 +1,189 @@
+"""Copies of Keras' networks, of this package's layers."""
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import keras
+
+from models import convolutions, layers, normalization, scaling
+
+_KINDS = {
+    keras.layers.BatchNormalization: normalization.BatchNormalization,
+    keras.layers.Conv2D: convolutions.Conv2D,
+    keras.layers.DepthwiseConv2D: convolutions.DepthwiseConv2D,
+    keras.layers.Dropout: layers.ReplicaDropout,
+    keras.layers.ZeroPadding2D: convolutions.ZeroPadding2D,
+}
+"""The layers of Keras that this package has its own of."""
+
+Pairs = Sequence[tuple[keras.layers.Layer, keras.layers.Layer]]
+
+
+class Clone(NamedTuple):
+    """A copy of a network.
+
+    Attributes:
+      model: the copy, its weights random.
+      pairs: each layer of the network, nested ones too, and its copy.
+    """
+
+    model: keras.Model
+    pairs: Pairs
+
+
+class _Call(NamedTuple):
+    """The call of a layer in a graph."""
+
+    layer: keras.layers.Layer
+    inputs: list[keras.KerasTensor]
+    outputs: list[keras.KerasTensor]
+
+
+def clone_network(
+    network: keras.Model,
+    images: keras.KerasTensor,
+    image_scaling: scaling.ImageScaling,
+    *,
+    bn_momentum: float | None = None,
+    synchronized: bool = False,
+    dropout: float = 0.0,
+) -> Clone:
+    """Copies a network with this package's layers in place of Keras'.
+
+    What they compute is the same, up to rounding, but for dropout. In inference mode
+    each batch norm is part of the convolution before it, where nothing else reads that.
+
+    Args:
+      network: of one input, its first layer a `scaling.ImageScaling`.
+      images: the input of the copy.
+      image_scaling: the copy's first layer.
+      bn_momentum: how much of the moving statistics a training step keeps; None: as
+        much as the network does.
+      synchronized: whether a step's statistics are those of all replicas together.
+      dropout: the rate of all dropout, drop-connect included. It stays 0 as long as
+        masks depend on the number of replicas: results would, too.
+    """
+    pairs: list[tuple[keras.layers.Layer, keras.layers.Layer]] = []
+    calls: list[_Call] = []
+
+    def make(layer: keras.layers.Layer) -> keras.layers.Layer:
+        if isinstance(layer, scaling.ImageScaling):
+            return image_scaling
+        kind, config = _translate(layer)
+        if kind is normalization.BatchNormalization:
+            config["synchronized"] = synchronized
+            if bn_momentum is not None:
+                config["momentum"] = bn_momentum
+        elif kind is layers.ReplicaDropout:
+            config["rate"] = dropout
+        copy = kind.from_config(config)
+        if isinstance(copy, keras.Layer):  # And not a bare operation.
+            pairs.append((layer, copy))
+        return copy
+
+    def call(layer: keras.layers.Layer, *args, **kwargs):
+        outputs = layer(*args, **kwargs)
+        tensors = [
+            value
+            for value in keras.tree.flatten((args, kwargs))
+            if isinstance(value, keras.KerasTensor)
+        ]
+        calls.append(_Call(layer, tensors, keras.tree.flatten(outputs)))
+        return outputs
+
+    model = keras.models.clone_model(
+        network,
+        input_tensors=images,
+        clone_function=make,
+        call_function=call,
+        recursive=True,
+    )
+    _fold(calls, model.outputs)
+    return Clone(model, pairs)
+
+
+def copy_weights(pairs: Pairs, colours: Sequence[int]) -> None:
+    """Copies the weights of a network's layers to their copies.
+
+    Args:
+      pairs: layers and their copies. A depthwise convolution may be the copy of a
+        grouped one; the first one may have another number of input channels.
+      colours: where the network's first layer has red, green and blue.
+
+    Raises:
+      ValueError: if layers do not fit each other.
+    """
+    for layer, copy in pairs:
+        if not copy.weights:
+            continue
+        values = []
+        for value, weight in zip(layer.get_weights(), copy.weights, strict=True):
+            if value.size == weight.shape.num_elements():
+                value = value.reshape(weight.shape)
+            elif value.ndim == 4 and value.shape[2] == 3:
+                value = scaling.adapt_kernel(value, weight.shape[2], colours)
+            values.append(value)
+        copy.set_weights(values)
+
+
+def _translate(
+    layer: keras.layers.Layer,
+) -> tuple[type[keras.layers.Layer], dict]:
+    """Returns the kind of a layer's copy, and its settings."""
+    kind, config = type(layer), layer.get_config()
+    is_depthwise = (
+        kind is keras.layers.Conv2D
+        and layer.groups > 1
+        and layer.kernel.shape[2] == 1  # As many groups as channels.
+    )
+    if not is_depthwise:
+        return _KINDS.get(kind, kind), config
+    # Keras sends grouped convolutions through XLA, which fails on two CPU replicas.
+    config["depth_multiplier"] = config.pop("filters") // config.pop("groups")
+    for part in ("initializer", "regularizer", "constraint"):
+        config[f"depthwise_{part}"] = config.pop(f"kernel_{part}")
+    return convolutions.DepthwiseConv2D, config
+
+
+def _fold(calls: Sequence[_Call], outputs: Sequence[keras.KerasTensor]) -> None:
+    """Lets convolutions do the work of batch norms and paddings beside them.
+
+    Only where the layers are called once, and nothing else reads what is between them.
+    """
+    num_calls = Counter(id(call.layer) for call in calls)
+    makers = {id(tensor): call.layer for call in calls for tensor in call.outputs}
+    readers: dict[int, list] = defaultdict(list)
+    for call in calls:
+        for tensor in call.inputs:
+            readers[id(tensor)].append(call.layer)
+    for tensor in outputs:
+        readers[id(tensor)].append(None)
+
+    for call in calls:
+        if len(call.inputs) != 1 or num_calls[id(call.layer)] != 1:
+            continue
+        (tensor,) = call.inputs
+        before = makers.get(id(tensor))
+        if num_calls[id(before)] == 1 and len(readers[id(tensor)]) == 1:
+            for fold in (_fold_norm, _fold_padding):
+                fold(before, call.layer)
+
+
+def _fold_norm(before: keras.layers.Layer, layer: keras.layers.Layer) -> None:
+    if (
+        isinstance(before, convolutions.Conv2D | convolutions.DepthwiseConv2D)
+        and isinstance(layer, normalization.BatchNormalization)
+        and before.activation in (None, keras.activations.linear)
+    ):
+        before.fold(layer)
+
+
+def _fold_padding(before: keras.layers.Layer, layer: keras.layers.Layer) -> None:
+    if (
+        isinstance(before, convolutions.ZeroPadding2D)
+        and isinstance(layer, convolutions.DepthwiseConv2D)
+        and layer.can_fold_padding(before)
+        and not any(side and side % 2 for side in before.input.shape[1:3])
+    ):
+        layer.fold_padding(before)

@@ -1,0 +1,99 @@
+"""The encoders and decoders that there are, and what settings must know of them.
+
+Nothing heavy is imported here: `--help` and a rejected flag answer at once. The parts
+themselves are in `models.encoders` and `models.decoders`, by the same names.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+
+class Encoder(NamedTuple):
+    """What is known of an encoder before it is built.
+
+    Attributes:
+      about: what `--help` says of it.
+      strides: of its feature maps, powers of 2, finest first.
+      options: names of what its builder takes besides; `--encoder_NAME` sets each.
+    """
+
+    about: str
+    strides: tuple[int, ...]
+    options: tuple[str, ...] = ()
+
+
+class Decoder(NamedTuple):
+    """What is known of a decoder before it is built.
+
+    Attributes:
+      about: what `--help` says of it.
+      default_filters: from the strides of an encoder to the numbers of channels that
+        it has by default; it takes as many.
+      options: names of what its builder takes besides the number of channels;
+        `--decoder_NAME` sets each.
+    """
+
+    about: str
+    default_filters: Callable[[Sequence[int]], tuple[int, ...]]
+    options: tuple[str, ...] = ()
+
+
+def _double_with_depth(strides: Sequence[int]) -> tuple[int, ...]:
+    """Returns 64 for the block that ends at stride 2, twice as much for each deeper."""
+    num_blocks = max(strides).bit_length() - 2  # From stride 32 to 2: 4 blocks.
+    return tuple(64 << index for index in reversed(range(num_blocks)))
+
+
+def _same_at_all_levels(strides: Sequence[int]) -> tuple[int, ...]:
+    """Returns the width of semantic FPN, which is one number."""
+    del strides
+    return (128,)
+
+
+_FIVE_STRIDES = (2, 4, 8, 16, 32)
+
+ENCODERS = {
+    "mobilenet_v2": Encoder(
+        "small and fast, 1.8 million parameters",
+        strides=_FIVE_STRIDES,
+        options=("alpha",),
+    ),
+    "resnet50": Encoder("24 million", strides=_FIVE_STRIDES),
+    "efficientnetv2_b0": Encoder("5.7 million", strides=_FIVE_STRIDES),
+}
+
+DECODERS = {
+    "pix2pix": Decoder(
+        "the U-Net of TensorFlow's tutorial",
+        default_filters=_double_with_depth,
+        options=("dropout",),
+    ),
+    "tensorflow_examples": Decoder(
+        "the same with the original block, if that package is installed",
+        default_filters=_double_with_depth,
+    ),
+    "fpn": Decoder("semantic FPN, lighter", default_filters=_same_at_all_levels),
+}
+
+
+def encoders_with(option: str) -> tuple[str, ...]:
+    """Returns the names of the encoders that take an option."""
+    return tuple(name for name, part in ENCODERS.items() if option in part.options)
+
+
+def decoders_with(option: str) -> tuple[str, ...]:
+    """Returns the names of the decoders that take an option."""
+    return tuple(name for name, part in DECODERS.items() if option in part.options)
+
+
+def check_options(name: str, given: Iterable[str], taken: Sequence[str]) -> None:
+    """Checks that a part takes all options that it is given.
+
+    Raises:
+      ValueError: if it does not.
+    """
+    if unknown := sorted(set(given) - set(taken)):
+        raise ValueError(
+            f"{name} does not take {', '.join(unknown)}; it takes "
+            f"{', '.join(taken) or 'no options'}"
+        )

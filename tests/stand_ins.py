@@ -1,0 +1,76 @@
+"""Stands in for the package `tensorflow_examples`, where that is not installed.
+
+`test_models` has the tests with the real one; it is on GitHub only.
+"""
+
+import importlib.util
+import sys
+
+import pytest
+from absl import flags as absl_flags
+
+_STAND_IN = '''
+"""Stands in for the module of the `tensorflow_examples` package, flags included."""
+
+import tensorflow as tf
+from absl import flags
+
+flags.DEFINE_integer("buffer_size", 400, "Shuffle buffer size")
+flags.DEFINE_integer("batch_size", 1, "Batch Size")
+flags.DEFINE_integer("epochs", 1, "Number of epochs")
+flags.DEFINE_string("path", None, "Path to the data folder")
+flags.DEFINE_boolean("enable_function", True, "Enable Function?")
+
+
+def upsample(filters, size, norm_type="batchnorm", apply_dropout=False):
+    assert norm_type == "batchnorm" and not apply_dropout
+    result = tf.keras.Sequential()
+    result.add(
+        tf.keras.layers.Conv2DTranspose(
+            filters,
+            size,
+            strides=2,
+            padding="same",
+            kernel_initializer=tf.random_normal_initializer(0.0, 0.02),
+            use_bias=False,
+        )
+    )
+    result.add(tf.keras.layers.BatchNormalization())
+    result.add(tf.keras.layers.ReLU())
+    return result
+'''
+
+
+def write_package(folder, code: str) -> None:
+    """Writes a package `tensorflow_examples` with one module."""
+    folder = folder / "tensorflow_examples"
+    for part in ("models", "pix2pix"):
+        folder.mkdir()
+        (folder / "__init__.py").touch()
+        folder = folder / part
+    folder.mkdir()
+    (folder / "__init__.py").touch()
+    (folder / "pix2pix.py").write_text(code)
+
+
+@pytest.fixture
+def forgetting():
+    """Forgets, after the test, the package that it imported and the flags of that."""
+    flags_before = set(absl_flags.FLAGS)
+    yield
+    for name in [n for n in sys.modules if n.startswith("tensorflow_examples")]:
+        del sys.modules[name]
+    for name in set(absl_flags.FLAGS) - flags_before:
+        delattr(absl_flags.FLAGS, name)
+
+
+@pytest.fixture
+def pix2pix(forgetting, tmp_path, monkeypatch):
+    """Returns the module of `tensorflow_examples`, or a stand-in if that is not there.
+
+    It is imported anew, and defines its flags, among which is a `batch_size`.
+    """
+    if importlib.util.find_spec("tensorflow_examples") is None:
+        write_package(tmp_path, _STAND_IN)
+        monkeypatch.syspath_prepend(tmp_path)
+    return importlib.import_module("tensorflow_examples.models.pix2pix.pix2pix")

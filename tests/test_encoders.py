@@ -1,0 +1,365 @@
+"""Every encoder computes what Keras' own network does, on any number of replicas."""
+
+import functools
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from models import convolutions, encoders, layers, normalization, registry, scaling
+from models.encoders import applications, cloning
+from tests import helpers
+
+ENCODERS = list(registry.ENCODERS)
+SIZE = 32
+
+
+def _draw_weights(model):
+    """Gives all layers weights, statistics, scales and shifts that are no special case.
+
+    Kernels keep their initial values, which keep the signal's size.
+    """
+    random = np.random.default_rng(5)
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            count = layer.gamma.shape
+            layer.set_weights(
+                [
+                    random.uniform(0.7, 1.3, count),
+                    random.normal(0, 0.3, count),
+                    random.normal(0, 0.3, count),
+                    random.uniform(0.7, 1.3, count),
+                ]
+            )
+        elif getattr(layer, "bias", None) is not None:
+            kernel, bias = layer.get_weights()
+            layer.set_weights([kernel, random.normal(0, 0.3, bias.shape)])
+
+
+def _make_images(num_images=4, height=SIZE, width=SIZE, channels=3):
+    shape = (num_images, height, width, channels)
+    return np.random.default_rng(1).integers(0, 256, shape).astype(np.float32)
+
+
+@functools.cache
+def _reference(name):
+    """Returns Keras' network, as its documentation has it, and `preprocess_input`."""
+    keras.utils.set_random_seed(0)
+    keras.config.set_dtype_policy("float64")  # As all encoders here; see below.
+    make = applications.APPLICATIONS[name].make
+    network = make(include_top=False, weights=None, input_shape=(SIZE, SIZE, 3))
+    _draw_weights(network)
+    return network, sys.modules[make.__module__].preprocess_input
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("weights")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _make_each_network_once():
+    """Keeps Keras' networks, which take seconds to make: they are only read from."""
+    made = {}
+    make = applications.make_network
+
+    def make_once(name, image_size, *, weights=None, options):
+        if name not in made or weights:
+            made[name] = make(name, image_size, weights=weights, options=options)
+        return made[name]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(applications, "make_network", make_once)
+        yield
+
+
+@pytest.fixture(scope="module")
+def build(folder):
+    """Returns a function that builds an encoder for any size, of a file of weights.
+
+    In float64: gradients through fifty batch norms of few pixels magnify rounding.
+    """
+
+    @functools.cache
+    def build_from_file(name):
+        path = folder / f"{name}.weights.h5"
+        _reference(name)[0].save_weights(path)
+        return encoders.build_encoder(name, (None, None), weights=str(path))
+
+    return build_from_file
+
+
+@pytest.fixture(scope="module", params=ENCODERS)
+def name(request):
+    """Returns the name of each encoder in turn, all tests of one together."""
+    return request.param
+
+
+def test_what_settings_know_is_what_there_is():
+    assert list(applications.APPLICATIONS) == ENCODERS
+    for name, part in registry.ENCODERS.items():
+        assert len(applications.APPLICATIONS[name].maps) == len(part.strides)
+
+
+def test_features_are_those_of_keras_own_network(name, build):
+    network, preprocess = _reference(name)
+    rows = applications.APPLICATIONS[name].maps
+    outputs = [applications.find_map(network, layer) for layer in rows]
+    expected = keras.Model(network.input, outputs)(preprocess(_make_images()))
+
+    model, strides = build(name)
+
+    features = model(_make_images())
+    assert strides == registry.ENCODERS[name].strides
+    own = applications.make_network(name, (None, None), options={})
+    # In one order: `--against=fit` hands the weights of one to the other.
+    assert [(layer.name, layer.count_params()) for layer in model.layers] == [
+        (layer.name, layer.count_params()) for layer in own.layers
+    ]
+    for feature, other, stride in zip(features, expected, strides, strict=True):
+        assert feature.shape[1:3] == (SIZE // stride, SIZE // stride)
+        tolerance = 1e-4 * np.std(other)
+        assert tolerance > 0
+        np.testing.assert_allclose(feature, other, rtol=0, atol=tolerance)
+
+
+def test_an_odd_size_is_mirrored_up_to_a_multiple(name, build):
+    model, strides = build(name)
+    images = _make_images(1, 45, 70)
+    multiple = max(strides)
+    margins = [(-size) % multiple for size in (45, 70)]
+    padded = np.pad(
+        images, [(0, 0), (0, margins[0]), (0, margins[1]), (0, 0)], mode="reflect"
+    )
+
+    for feature, expected in zip(model(images), model(padded), strict=True):
+        np.testing.assert_array_equal(feature, expected)
+
+
+def _train_once(strategy, encoder, images):
+    """Returns the gradients of a batch, summed over replicas, and moved statistics."""
+    model = encoder.model
+    random = np.random.default_rng(2)
+    upstream = [
+        random.normal(size=(len(images), *(SIZE // s for _ in "hw"), 1))
+        for s in encoder.strides
+    ]
+
+    def step(batch):
+        rows, *weights = batch
+        with tf.GradientTape() as tape:
+            features = model(rows, training=True)
+            total = sum(
+                tf.reduce_sum(f * tf.cast(w, f.dtype)) / w.shape[1]
+                for f, w in zip(features, weights, strict=True)
+            )
+        return tape.gradient(total, [v.value for v in model.trainable_variables])
+
+    dataset = tf.data.Dataset.from_tensor_slices((images, *upstream))
+    (batch,) = strategy.experimental_distribute_dataset(dataset.batch(len(images)))
+    gradients = [
+        strategy.reduce("SUM", gradient, axis=None)
+        for gradient in strategy.run(step, (batch,))
+    ]
+    return gradients, [v.numpy() for v in model.non_trainable_variables]
+
+
+def test_two_replicas_train_as_one_from_the_same_checkpoint(name, build, tmp_path):
+    keras.config.set_dtype_policy("float64")
+    single = build(name)
+    path = tf.train.Checkpoint(model=single.model).write(str(tmp_path / "model"))
+    strategy = helpers.make_strategy(2)
+    with strategy.scope():
+        double = encoders.build_encoder(
+            name, (SIZE, SIZE), weights="none", synchronized=True
+        )
+        norms = _layers_of(double.model, normalization.BatchNormalization)
+        assert all(norm.synchronized for norm in norms)
+        checkpoint = tf.train.Checkpoint(model=double.model)
+        checkpoint.read(path).assert_consumed()
+
+    expected = _train_once(helpers.make_strategy(1), single, _make_images())
+    actual = _train_once(strategy, double, _make_images())
+
+    for kind, others in zip(actual, expected, strict=True):
+        assert len(kind) > 50
+        for value, other in zip(kind, others, strict=True):
+            # Some gradients are sums that come to nothing, but for rounding.
+            tolerance = 1e-8 * np.abs(other).max() + 1e-8
+            np.testing.assert_allclose(value, other, rtol=0, atol=tolerance)
+
+
+def _small_network(body, channels=3, size=8):
+    """Makes a Keras network behind the scaling of images, and its copy."""
+    images = keras.Input((size, size, channels))
+    make = functools.partial(
+        scaling.make_image_scaling, scaling.Scaling((127.5,), (1 / 127.5,)), multiple=2
+    )
+    network = keras.Model(images, body(make(num_channels=channels)(images)))
+    _draw_weights(network)
+
+    def clone(num_channels=channels, **kwargs):
+        return cloning.clone_network(
+            network,
+            keras.Input((size, size, num_channels)),
+            make(num_channels=num_channels),
+            **kwargs,
+        )
+
+    return network, clone
+
+
+def _assert_copy_is_equal(network, copy):
+    cloning.copy_weights(copy.pairs, (0, 1, 2))
+    images = _make_images(2, 8, 8)
+    actual, expected = (
+        keras.tree.flatten(model(images)) for model in (copy.model, network)
+    )
+    for value, other in zip(actual, expected, strict=True):
+        assert np.std(other) > 0
+        np.testing.assert_allclose(value, other, rtol=1e-4, atol=1e-5)
+
+
+def _layers_of(model, kind):
+    return [layer for layer in model._flatten_layers() if isinstance(layer, kind)]
+
+
+@pytest.mark.parametrize("multiplier", [1, 2])
+def test_a_convolution_of_a_group_a_channel_becomes_a_depthwise_one(multiplier):
+    def body(features):
+        features = keras.layers.Conv2D(4, 1)(features)
+        return keras.layers.Conv2D(
+            4 * multiplier, 3, strides=2, groups=4, name="grouped"
+        )(features)
+
+    network, clone = _small_network(body)
+    copy = clone()
+
+    assert isinstance(copy.model.get_layer("grouped"), convolutions.DepthwiseConv2D)
+    _assert_copy_is_equal(network, copy)
+
+
+def test_nested_networks_and_bare_operations_are_copied():
+    def body(features):
+        block = keras.Sequential([keras.layers.Conv2D(4, 1), keras.layers.ReLU()])
+        inner = keras.Input((None, None, 4))
+        norm = keras.layers.BatchNormalization()(keras.layers.Conv2D(3, 3)(inner))
+        return keras.Model(inner, norm)(block(features) * 0.5 + 1.0)
+
+    network, clone = _small_network(body)
+    copy = clone(synchronized=True, bn_momentum=0.5)
+
+    _assert_copy_is_equal(network, copy)
+    (norm,) = _layers_of(copy.model, normalization.BatchNormalization)
+    assert (norm.synchronized, norm.momentum, norm.is_folded) == (True, 0.5, True)
+    assert len(_layers_of(copy.model, convolutions.Conv2D)) == 2
+    originals = {id(layer) for layer in network._flatten_layers()}
+    assert not originals & {id(layer) for layer in copy.model._flatten_layers()}
+
+
+_CONV = functools.partial(keras.layers.Conv2D, 3, 1)
+_NORM = functools.partial(keras.layers.BatchNormalization, name="norm")
+
+
+def _norm_twice(features):
+    shared, convolution = _NORM(), _CONV()
+    return shared(convolution(shared(convolution(features))))
+
+
+def _with_skip(features):
+    features = _CONV()(features)
+    return keras.layers.Add()([_NORM()(features), features])
+
+
+@pytest.mark.parametrize(
+    ("body", "is_folded"),
+    [
+        (lambda x: _NORM()(_CONV()(x)), True),
+        (lambda x: _NORM()(keras.layers.DepthwiseConv2D(3)(x)), True),
+        (lambda x: _NORM()(_CONV(activation="relu")(x)), False),
+        (lambda x: _NORM()(keras.layers.ReLU()(_CONV()(x))), False),
+        (_with_skip, False),
+        (lambda x: [y := _CONV()(x), _NORM()(y)], False),  # Itself a feature map.
+        (_norm_twice, False),
+    ],
+)
+def test_a_norm_is_folded_where_nothing_else_reads_the_convolution(body, is_folded):
+    network, clone = _small_network(body)
+    copy = clone()
+
+    _assert_copy_is_equal(network, copy)
+    assert copy.model.get_layer("norm").is_folded == is_folded
+
+
+@pytest.mark.parametrize(("size", "is_folded"), [(8, True), (6, False)])
+def test_padding_is_folded_where_the_size_is_even(size, is_folded):
+    def body(features):
+        if size == 6:
+            features = keras.layers.Cropping2D(((0, 3), (0, 3)))(features)
+        features = keras.layers.ZeroPadding2D(((0, 1), (0, 1)), name="pad")(features)
+        return keras.layers.DepthwiseConv2D(3, strides=2)(features)
+
+    network, clone = _small_network(body)
+    copy = clone()
+
+    assert copy.model.get_layer("pad").is_folded == is_folded
+    _assert_copy_is_equal(network, copy)
+
+
+def test_dropout_of_a_network_has_the_rate_that_is_asked_for():
+    def body(features):
+        drop = keras.layers.Dropout(0.5, noise_shape=(None, 1, 1, 1), name="drop")
+        return drop(features)
+
+    _, clone = _small_network(body)
+    images = _make_images(64, 8, 8) + 1.0
+    scaled = images / 127.5 - 1
+
+    kept = clone().model(images, training=True)
+    np.testing.assert_allclose(kept, scaled, atol=1e-5)
+    model = clone(dropout=0.75).model
+    assert isinstance(model.get_layer("drop"), layers.ReplicaDropout)
+    ratios = np.array(model(images, training=True) / scaled).reshape(64, -1)
+    # A row is dropped as a whole, or all of it is 1 / (1 - 0.75) times as large.
+    assert set(np.unique(np.round(np.median(ratios, axis=1), 3))) == {0.0, 4.0}
+    same = np.repeat(np.median(ratios, axis=1, keepdims=True), 192, axis=1)
+    np.testing.assert_allclose(ratios, same, atol=1e-2)
+
+
+def test_one_channel_is_taken_as_grey_and_more_as_colours_in_turn():
+    network, clone = _small_network(lambda x: _CONV(name="first")(x))
+    kernel, bias = network.get_layer("first").get_weights()
+    for channels in (1, 2, 4):
+        copy = clone(num_channels=channels)
+        cloning.copy_weights(copy.pairs, (2, 1, 0))  # The network's first is blue.
+
+        adapted, same = copy.model.get_layer("first").get_weights()
+
+        if channels == 1:
+            expected = kernel.sum(axis=2, keepdims=True)
+        else:
+            expected = kernel[:, :, [2, 1, 0, 2][:channels]] * 3 / channels
+        np.testing.assert_allclose(adapted, expected, rtol=1e-6)
+        np.testing.assert_array_equal(same, bias)
+
+
+def test_an_encoder_of_four_channels_is_built_of_a_file_for_three(build, folder):
+    name = "mobilenet_v2"
+    build(name)
+    path = str(folder / f"{name}.weights.h5")
+
+    four = encoders.build_encoder(name, (SIZE, SIZE), num_channels=4, weights=path)
+
+    assert four.model.input_shape == (None, SIZE, SIZE, 4)
+    first = four.model.get_layer("Conv1").kernel
+    original = _reference(name)[0].get_layer("Conv1").kernel
+    np.testing.assert_allclose(
+        first, original.numpy()[:, :, [0, 1, 2, 0]] * 0.75, rtol=1e-6
+    )
+
+
+def test_options_that_an_encoder_does_not_take_are_refused():
+    with pytest.raises(ValueError, match="resnet50 does not take alpha; it takes no o"):
+        encoders.build_encoder("resnet50", (32, 32), options={"alpha": 0.5})

@@ -1,0 +1,68 @@
+"""What a loss term is: sums that add up, and the number that is made of them."""
+
+import abc
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+
+class Term(abc.ABC):
+    """A loss as a function of sums over pixels or images.
+
+    Nobody divides before the sums of all replicas are there: a mean of the replicas'
+    means, or of their Dice coefficients, is another number than that of the whole
+    batch.
+
+    Attributes:
+      num_classes: channels of the logits.
+      class_weights: one factor for each class; None: all are 1.
+    """
+
+    def __init__(self, num_classes: int, class_weights: Sequence[float] | None = None):
+        """Makes a term; see the attributes."""
+        self.num_classes = num_classes
+        self.class_weights = class_weights
+
+    @property
+    @abc.abstractmethod
+    def num_sums(self) -> int:
+        """How many sums there are."""
+
+    @abc.abstractmethod
+    def sums(self, logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+        """Returns the sums of a part of the batch, without the ignored pixels.
+
+        Args:
+          logits: [rows, height, width, classes], float32 or wider.
+          labels: uint8 [rows, height, width], classes or `schema.IGNORE_LABEL`.
+
+        Returns:
+          [num_sums], of the logits' dtype. Those of two parts add up to those of both.
+        """
+
+    @abc.abstractmethod
+    def number(self, sums: tf.Tensor) -> tf.Tensor:
+        """Makes the loss of the sums of all parts.
+
+        Args:
+          sums: float32 or float64 [num_sums].
+
+        Returns:
+          A scalar of the same dtype; 0 if no pixel is valid.
+        """
+
+
+class Mean(Term):
+    """A term that is a total over a count, of pixels or of images.
+
+    Its sums are the total and the count. The count, or sum of weights, must not depend
+    on the logits.
+    """
+
+    num_sums = 2
+    """The total, and the count."""
+
+    def number(self, sums: tf.Tensor) -> tf.Tensor:
+        """Divides the total by the count."""
+        total, count = tf.unstack(sums)
+        return tf.math.divide_no_nan(total, count)

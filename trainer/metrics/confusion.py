@@ -1,0 +1,126 @@
+"""Segmentation scores from one confusion matrix.
+
+The device counts pixels; ratios are taken once, on the host, of the summed counts.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from trainer.losses import pixels
+from trainer.metrics import metric, predictions
+
+
+class ConfusionMatrix(metric.Metric):
+    """Counts of pixels by true class (row) and predicted class (column)."""
+
+    def __init__(self, class_names: Sequence[str]):
+        """Makes a matrix of zeros, int64 [num_classes, num_classes]."""
+        super().__init__(class_names, [len(class_names), len(class_names)])
+
+    def update(self, labels: tf.Tensor, logits: tf.Tensor) -> None:
+        """Counts a batch; see `Metric.update`."""
+        self._counts.assign_add(count_confusions(labels, logits, self.num_classes))
+
+    def result(self) -> dict[str, float]:
+        """Returns what `scores` makes of the counts."""
+        return scores(self.counts(), self.class_names)
+
+    @property
+    def titles(self) -> dict[str, str]:
+        """Titles of the accuracy, the mean IoU and the IoU of each class."""
+        titles = {"pixel_accuracy": "pixel accuracy", "mean_iou": "mean IoU"}
+        return titles | {f"iou/{name}": f"IoU {name}" for name in self.class_names}
+
+    def remarks(self, values: Mapping[str, float]) -> dict[str, str]:
+        """Says which classes have no pixel in the masks, and what that means."""
+        remarks, num_counted = {}, 0
+        for name in self.class_names:
+            if metric.is_missing(values.get(f"iou/{name}")):
+                remarks[f"iou/{name}"] = "neither in the masks nor predicted"
+                continue
+            num_counted += 1
+            if metric.is_missing(values.get(f"recall/{name}")):
+                remarks[f"iou/{name}"] = "predicted, but not in the masks"
+        if remarks:
+            remarks["mean_iou"] = f"of {num_counted} of the {self.num_classes} classes"
+        return remarks
+
+
+def count_confusions(
+    labels: tf.Tensor, logits: tf.Tensor, num_classes: int
+) -> tf.Tensor:
+    """Counts the valid pixels of a batch by true and predicted class.
+
+    Args:
+      labels: uint8 [batch, height, width].
+      logits: [batch, height, width, num_classes].
+      num_classes: how many classes there are.
+
+    Returns:
+      int64 [num_classes, num_classes]: rows are true, columns predicted classes.
+    """
+    predicted = predictions.most_likely_class(logits)
+    cells = tf.cast(labels, tf.int32) * num_classes + predicted
+    num_cells = num_classes * num_classes
+    counts = count_cells(cells, num_cells, where=pixels.is_valid(labels))
+    return tf.reshape(counts, [num_classes, num_classes])
+
+
+def count_cells(cells: tf.Tensor, num_cells: int, *, where: tf.Tensor) -> tf.Tensor:
+    """Counts how often each number is there.
+
+    Args:
+      cells: int32, in 0..num_cells-1 where it counts.
+      num_cells: how many numbers there are.
+      where: bool of the same shape, what counts.
+
+    Returns:
+      int64 [num_cells].
+    """
+    # What does not count goes to one more bin, which is cut off.
+    cells = tf.where(where, cells, num_cells)
+    # `tf.math.bincount` looks for the largest value first.
+    counts = tf.raw_ops.DenseBincount(
+        input=tf.reshape(cells, [-1]),
+        size=num_cells + 1,
+        weights=tf.zeros([0], tf.int64),
+        binary_output=False,
+    )
+    return counts[:num_cells]
+
+
+def scores(confusion: np.ndarray, class_names: Sequence[str]) -> dict[str, float]:
+    """Takes the ratios of a confusion matrix.
+
+    With t, p and n the true, predicted and correct pixels of a class: IoU is
+    n / (t + p - n), Dice 2n / (t + p) and recall n / t. A class that is neither in
+    truth nor in prediction has NaN for all and is left out of the means; one that is
+    in predictions alone has an IoU and a Dice of 0, which count, and no recall.
+
+    Args:
+      confusion: counts [classes, classes]: rows are true, columns predicted classes.
+      class_names: the name of each class.
+
+    Returns:
+      `pixel_accuracy`, `mean_iou`, `mean_dice`, and `iou/NAME`, `dice/NAME` and
+      `recall/NAME` of each class, all in 0..1.
+    """
+    confusion = np.asarray(confusion, np.float64)
+    correct = np.diagonal(confusion)
+    sizes = confusion.sum(axis=0) + confusion.sum(axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        iou = correct / (sizes - correct)
+        dice = 2 * correct / sizes
+        recall = correct / confusion.sum(axis=1)
+        accuracy = correct.sum() / confusion.sum()
+    named = {
+        "pixel_accuracy": accuracy,
+        "mean_iou": metric.mean_of_present(iou),
+        "mean_dice": metric.mean_of_present(dice),
+    }
+    for tag, values in (("iou", iou), ("dice", dice), ("recall", recall)):
+        for name, value in zip(class_names, values, strict=True):
+            named[f"{tag}/{name}"] = value
+    return {name: float(value) for name, value in named.items()}

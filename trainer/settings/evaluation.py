@@ -1,0 +1,30 @@
+"""What evaluation measures."""
+
+import dataclasses
+
+from trainer.metrics import registry
+from trainer.settings import fields
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationConfig(fields.Section):
+    """What evaluation measures."""
+
+    metrics: tuple[str, ...] = fields.setting(
+        (),
+        "Scores of the evaluation besides those of the confusion matrix, which cost "
+        f"time: {', '.join(registry.METRICS)}.",
+        unused_by=("train", "doctor"),
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in self.metrics:
+            if name not in registry.METRICS:
+                fields.reject(
+                    "metrics",
+                    self.metrics,
+                    f"{name!r} is no metric; use {', '.join(registry.METRICS)}",
+                )
+            if self.metrics.count(name) > 1:
+                fields.reject("metrics", self.metrics, f"{name} is there twice")
