@@ -10,6 +10,9 @@ IGNORE_LABEL = 255
 """The label of a pixel that neither loss nor metrics may see, everywhere past
 preprocessing. `--ignore_label` names the value that stands for it in the raw masks."""
 
+FILL_VALUE = 128
+"""Mid-grey, the colour of what lies outside the image."""
+
 MAX_CLASSES = 255
 """Labels are stored as uint8 and 255 is taken by `IGNORE_LABEL`."""
 
@@ -39,7 +42,7 @@ class DatasetInfo:
       label_map: pairs of a raw mask value and its class or `IGNORE_LABEL`, in place of
         `label_offset`; empty if there is no such map.
       label_colors: pairs of a colour in the masks and its raw value, where masks hold
-        colours; see `data.palettes`.
+        colours; see `data.files.palettes`.
     """
 
     class_names: tuple[str, ...]

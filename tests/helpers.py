@@ -10,12 +10,18 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from data import augment, pipeline, schema, store
-from models import factory, normalization, registry
-from trainer import ema, experiment, optimization, schedules, steps
+from data import pipeline, schema
+from data.augmentation import augment
+from data.stores import store
+from models import factory, registry
+from models.fast import normalization
+from trainer.assembly import experiment
 from trainer.losses import registry as loss_registry
 from trainer.losses import weighted_sum
 from trainer.metrics import confusion
+from trainer.optimizing import ema, optimization, schedules
+from trainer.steps import evaluation as evaluation_steps
+from trainer.steps import training as training_steps
 
 SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared"
 
@@ -137,7 +143,7 @@ def make_eval_loop(
     strategy: tf.distribute.Strategy,
     examples: pipeline.Examples,
     **kwargs,
-) -> tuple[keras.Model, steps.EvalLoop, confusion.ConfusionMatrix]:
+) -> tuple[keras.Model, evaluation_steps.EvalLoop, confusion.ConfusionMatrix]:
     """Makes a tiny model of three classes, always the same, and what scores it."""
     keras.utils.set_random_seed(0)
     with strategy.scope():
@@ -169,7 +175,7 @@ def evaluation_batches(
 
 
 class Rig:
-    """A training loop with all its parts, made as `trainer.experiment` makes it."""
+    """A training loop with all its parts."""
 
     def __init__(
         self,
@@ -213,7 +219,7 @@ class Rig:
         flipper = augment.RandomAugment(
             global_batch_size=batch_size, seed=seed, flip=True
         )
-        self.loop = steps.TrainLoop(
+        self.loop = training_steps.TrainLoop(
             self.strategy,
             fetch=examples.fetch,
             model=self.model,

@@ -8,7 +8,7 @@ import pytest
 from data import schema, sources
 from data.sources import synthetic
 from tests import helpers, test_doctor, test_folder
-from trainer import inputs
+from trainer.assembly import inputs
 
 find, write, paths_of = test_folder.find, test_folder.write, test_folder.paths_of
 

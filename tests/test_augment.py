@@ -5,8 +5,9 @@ import pytest
 import tensorflow as tf
 from tensorflow.python.framework import kernels
 
-from data import augment, color, resampling
-from trainer import config, inputs
+from data.augmentation import augment, color, resampling
+from trainer.assembly import inputs
+from trainer.settings import config
 
 ROWS = 8
 ALL = {

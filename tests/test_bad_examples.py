@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from data import bad_examples, pipeline, preprocessing, schema, store, streaming
+from data import pipeline, schema
+from data.preparing import bad_examples, preprocessing
+from data.stores import store, streaming
 from tests import helpers
 
 PREPROCESSOR = preprocessing.Preprocessor((32, 32), 3)

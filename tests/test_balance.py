@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from data import balance, device_store
+from data.preparing import balance
+from data.stores import device_store
 from tests import helpers
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from data import blends
+from data.doctor import blends
 
 
 def test_pixels_in_no_square_of_four_are_counted():

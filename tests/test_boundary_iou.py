@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from data import resizing
+from data.preparing import resizing
 from tests import helpers, test_native
 from trainer.metrics import boundary_iou, confusion, registry
 

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from data import device_store, pipeline, preprocessing, store, streaming
+from data import pipeline
+from data.preparing import preprocessing
+from data.stores import device_store, store, streaming
 from tests import helpers
 
 KINDS = ("memory", "disk", "device", "none")

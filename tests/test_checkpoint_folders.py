@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from trainer import checkpoint_folders
+from trainer.run_folder import checkpoint_folders
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,8 @@ import pytest
 import tensorflow as tf
 
 from tests import helpers
-from trainer import checkpoint_folders, checkpointing, errors
+from trainer import errors
+from trainer.run_folder import checkpoint_folders, checkpointing
 
 _IDENTITY = {"seed": 0, "batch_size": 8}
 

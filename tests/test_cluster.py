@@ -14,7 +14,8 @@ import pytest
 import tensorflow as tf
 
 from tests.faults import processes
-from trainer import cluster, errors
+from trainer import errors
+from trainer.distributing import cluster
 
 _FLAGS = (
     "--distribution_strategy=multi_worker_mirrored",

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from data import color
+from data.augmentation import color
 
 # Luma: 0.299 * 100 + 0.587 * 50 + 0.114 * 200 = 29.9 + 29.35 + 22.8 = 82.05, and
 # 0.299 * 20 + 0.587 * 40 + 0.114 * 60 = 5.98 + 23.48 + 6.84 = 36.3; mean 59.175.

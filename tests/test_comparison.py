@@ -7,8 +7,9 @@ import pytest
 
 from data import pipeline
 from tests import helpers
-from trainer import comparison, errors
-from trainer import config as config_lib
+from trainer import errors
+from trainer.benchmarking import comparison
+from trainer.settings import config as config_lib
 
 
 def _make_datasets(num_examples, batch_size):

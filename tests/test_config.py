@@ -5,8 +5,8 @@ import json
 
 import pytest
 
-from trainer import config, errors, flags
-from trainer.settings import fields
+from trainer import errors, flags
+from trainer.settings import config, fields
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data import conversions, file_traits, images
+from data.doctor import conversions
+from data.files import file_traits, images
 from tests import test_doctor
 
 COLORS = {

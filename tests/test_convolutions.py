@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from models import convolutions, normalization
-from trainer import measuring
+from models.fast import convolutions, normalization
+from trainer.benchmarking import measuring
 
 
 def _random(shape, seed=0):

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from models import decoders, layers, normalization, registry
+from models import decoders, layers, registry
+from models.fast import normalization
 from tests import helpers
 
 SIZE = 64

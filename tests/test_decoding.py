@@ -7,7 +7,8 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from data import decoding, images, masks, schema
+from data import schema
+from data.files import decoding, images, masks
 from tests import test_masks
 
 PIXELS = np.random.default_rng(5).integers(0, 256, (6, 9, 3), np.uint8)

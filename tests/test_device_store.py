@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from data import device_store, schema
+from data import schema
+from data.stores import device_store
 from tests import helpers
 
 

@@ -5,7 +5,9 @@ import re
 import pytest
 import tensorflow as tf
 
-from trainer import config, distribution, errors
+from trainer import errors
+from trainer.distributing import distribution
+from trainer.settings import config
 
 _HAS_GPU = bool(tf.config.list_physical_devices("GPU"))
 on_cpu_host = pytest.mark.skipif(_HAS_GPU, reason="says what a host without GPU does")

@@ -12,10 +12,13 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from data import augment, palettes, schema
+from data import schema
+from data.augmentation import augment
+from data.files import palettes
 from data.sources import synthetic
 from tests import helpers, test_masks
-from trainer import errors, flags, inputs
+from trainer import errors, flags
+from trainer.assembly import inputs
 from trainer.modes import doctor
 
 _HEIGHT, _WIDTH = 40, 48

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from data import edges
+from data.doctor import edges
 
 
 def make_pair(seed, contrast):

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from models import convolutions, encoders, layers, normalization, registry, scaling
+from models import encoders, layers, registry, scaling
 from models.encoders import applications, cloning
+from models.fast import convolutions, normalization
 from tests import helpers
 
 ENCODERS = list(registry.ENCODERS)

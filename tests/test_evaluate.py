@@ -12,7 +12,8 @@ from PIL import Image
 
 from data import schema
 from tests.faults import processes
-from trainer import checkpoint_folders, checkpointing, errors, flags, main, modes
+from trainer import errors, flags, main, modes
+from trainer.run_folder import checkpoint_folders, checkpointing
 
 _COLORS = {"bg": (0, 0, 0), "road": (255, 0, 0), "car": (0, 255, 0)}
 

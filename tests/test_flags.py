@@ -8,7 +8,8 @@ import sys
 import pytest
 from absl import flags as absl_flags
 
-from trainer import config, errors, flags
+from trainer import errors, flags
+from trainer.settings import config
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 

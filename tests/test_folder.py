@@ -9,8 +9,10 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from data import preprocessing, schema, sources, store
+from data import schema, sources
+from data.preparing import preprocessing
 from data.sources import folder, globs, layouts, tfds
+from data.stores import store
 from tests import helpers
 
 PREPROCESSOR = preprocessing.Preprocessor((32, 32), 3)

@@ -5,7 +5,8 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from data import images, schema
+from data import schema
+from data.files import images
 from tests import test_masks
 
 PIXELS = np.random.default_rng(5).integers(0, 256, (6, 9, 3), np.uint8)

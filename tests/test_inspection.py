@@ -9,16 +9,16 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from data import (
+from data import schema
+from data.doctor import (
     class_findings,
     conventions,
     findings,
     image_findings,
     inspection,
-    mask_values,
-    preprocessing,
-    schema,
 )
+from data.files import mask_values
+from data.preparing import preprocessing
 from tests import helpers, test_store
 
 PREPROCESSOR = preprocessing.Preprocessor((32, 32), 3)

@@ -4,7 +4,9 @@ import json
 
 import pytest
 
-from data import label_files, labels, palettes, preprocessing, schema
+from data import schema
+from data.files import label_files, labels, palettes
+from data.preparing import preprocessing
 
 PETS = schema.DatasetInfo(
     ("pet", "background", "border"), -1, ((1, 1, 1), (2, 2, 2), (3, 3, 3))

@@ -14,20 +14,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from data import schema, sources, store
+from data import schema, sources
 from data.sources import synthetic
+from data.stores import store
 from tests import helpers
-from trainer import (
-    checkpoint_folders,
-    checkpointing,
-    errors,
-    flags,
-    main,
-    modes,
-    run_lock,
-    steps,
-    verdicts,
-)
+from trainer import errors, flags, main, modes, verdicts
+from trainer.run_folder import checkpoint_folders, checkpointing, run_lock
+from trainer.steps import training as training_steps
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
 _SMALL = (
@@ -98,7 +91,7 @@ def test_garbage_is_collected_again_after_the_import(name):
 
 def test_step_is_traced_while_examples_are_decoded(run, monkeypatch):
     is_prepared = threading.Event()
-    prepare, open_store = steps.TrainLoop.prepare, store.open_store
+    prepare, open_store = training_steps.TrainLoop.prepare, store.open_store
 
     def prepare_and_tell(*args):
         prepare(*args)
@@ -108,7 +101,7 @@ def test_step_is_traced_while_examples_are_decoded(run, monkeypatch):
         assert is_prepared.wait(timeout=60)
         return open_store(*args, **kwargs)
 
-    monkeypatch.setattr(steps.TrainLoop, "prepare", prepare_and_tell)
+    monkeypatch.setattr(training_steps.TrainLoop, "prepare", prepare_and_tell)
     monkeypatch.setattr(store, "open_store", wait_and_open)
     model_dir = run("--mode=train", "--train_steps=2", "--train_epochs=0")
     assert _points(model_dir, "train")[-1]["step"] == 2

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from data import mask_values, palettes
+from data.files import mask_values, palettes
 
 
 def convention(num_classes=3, **kwargs):

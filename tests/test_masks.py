@@ -9,7 +9,8 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from data import label_files, masks, palettes, schema
+from data import schema
+from data.files import label_files, masks, palettes
 
 # Neighbours differ, rows and columns too, and no value is the mean of two others.
 LABEL = np.array([[0, 1, 3], [3, 0, 1], [1, 1, 0], [0, 3, 3]], np.uint8)

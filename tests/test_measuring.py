@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from tests import helpers
-from trainer import measuring
+from trainer.benchmarking import measuring
 from trainer.losses import cross_entropy
 from trainer.modes import benchmark
 

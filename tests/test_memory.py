@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from trainer import config, errors, memory
+from trainer import errors
+from trainer.running import memory
+from trainer.settings import config
 
 
 def _raise_inside(error, **settings):

@@ -6,7 +6,8 @@ import tempfile
 
 import pytest
 
-from trainer import errors, model_dir
+from trainer import errors
+from trainer.run_folder import model_dir
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):

@@ -8,12 +8,14 @@ import pytest
 import tensorflow as tf
 from absl import flags as absl_flags
 
-from models import encoders, normalization, plain, registry
+from models import encoders, registry
 from models.decoders import pix2pix as pix2pix_lib
 from models.encoders import applications
+from models.fast import normalization
 from tests import helpers
 from tests.stand_ins import write_package
 from trainer import flags
+from trainer.benchmarking import plain
 
 WEIGHTS = helpers.SHARED / "weights" / "mobilenet_v2_1.0_no_top.weights.h5"
 

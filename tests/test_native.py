@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from data import bad_examples, native, pipeline, preprocessing, resizing, store
+from data import pipeline
+from data.preparing import bad_examples, native, preprocessing, resizing
+from data.stores import store
 from tests import helpers
 from trainer.losses import cross_entropy
 from trainer.metrics import confusion as confusion_lib

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from data import pipeline
-from models import normalization
+from models.fast import normalization
 from tests import helpers
 
 

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from tests import helpers
-from trainer import optimization, schedules
+from trainer.optimizing import optimization, schedules
 
 
 def _constant(rate: float) -> schedules.WarmupSchedule:

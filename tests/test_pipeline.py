@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from data import pipeline, store
+from data import pipeline
+from data.stores import store
 
 GOLDEN_IDS = [[2, 0, 1, 4, 8, 5, 6, 3, 7, 9], [5, 3, 7, 8, 2, 6, 4, 1, 9, 0]]
 """Two epochs of 10 examples with seed 3, as TensorFlow 2.21 shuffles them."""

@@ -15,8 +15,8 @@ import pytest
 from data.sources import synthetic
 from tests import test_doctor
 from tests.faults import processes
-from trainer import config, errors, flags, main, modes
-from trainer.settings import fields
+from trainer import errors, flags, main, modes
+from trainer.settings import config, fields
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 _README = (_ROOT / "README.md").read_text("utf-8")

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from data import resampling, schema
+from data import schema
+from data.augmentation import resampling
 
 HEIGHT, WIDTH = 5, 8
 
@@ -178,7 +179,7 @@ def test_labels_painted_into_the_image_stay_where_the_image_is(factor, is_mirror
 
     is_outside = new_label == schema.IGNORE_LABEL
     assert is_outside.any() == (factor < 1)
-    np.testing.assert_array_equal(new_image[is_outside], resampling.FILL_VALUE)
+    np.testing.assert_array_equal(new_image[is_outside], schema.FILL_VALUE)
     distances = new_image[..., :2] - np.stack([new_label % 10, new_label // 10], -1)
     assert np.abs(distances[~is_outside]).max() <= 0.5 + 1e-5
 

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from data import resampling, resizing, schema
+from data import schema
+from data.preparing import resizing
 
-GRAY, IGNORED = resampling.FILL_VALUE, schema.IGNORE_LABEL
+GRAY, IGNORED = schema.FILL_VALUE, schema.IGNORE_LABEL
 
 
 def make_pair(height, width):

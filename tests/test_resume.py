@@ -171,7 +171,7 @@ def test_a_stall_ends_the_run_with_stacks_and_advice(folder, tmp_path):
 
 
 def test_progress_keeps_the_watch_quiet():
-    from trainer import stall
+    from trainer.running import stall
 
     ticks = iter(range(10**6))
     with stall.watching(0.2, lambda: next(ticks), devices=[]):

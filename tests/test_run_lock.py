@@ -9,9 +9,10 @@ import threading
 
 import pytest
 
-from data import file_locks
+from data.stores import file_locks
 from tests.faults import processes
-from trainer import errors, run_lock
+from trainer import errors
+from trainer.run_folder import run_lock
 
 
 @pytest.fixture(autouse=True)

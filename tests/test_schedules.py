@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from trainer import schedules
+from trainer.optimizing import schedules
 
 # Peak 0.8 in each row.
 _TABLE = [

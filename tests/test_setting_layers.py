@@ -2,8 +2,8 @@
 
 import pytest
 
-from trainer import config, errors
-from trainer.settings import layers
+from trainer import errors
+from trainer.settings import config, layers
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,8 @@ import threading
 import pytest
 
 from tests.faults import processes
-from trainer import errors, signals
+from trainer import errors
+from trainer.running import signals
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from data import pipeline, store
+from data import pipeline
+from data.stores import store
 from tests import helpers
 from trainer.losses import cross_entropy, term, weighted_sum
 from trainer.metrics import confusion as confusion_lib

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from data import preprocessing, schema, store
+from data import schema
+from data.preparing import preprocessing
+from data.stores import store
 from tests import helpers
 
 PREPROCESSOR = preprocessing.Preprocessor((4, 4), num_classes=3)

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from data import pipeline, preprocessing, schema, store, streaming
+from data import pipeline, schema
+from data.preparing import preprocessing
+from data.stores import store, streaming
 from tests import helpers
 
 PREPROCESSOR = preprocessing.Preprocessor((8, 8), num_classes=3)

@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from trainer import errors, summaries
+from trainer import errors
+from trainer.run_folder import summaries
 
 
 def _write(folder: pathlib.Path, points, *, split: str = "train") -> None:

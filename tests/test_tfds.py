@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import tensorflow_datasets
 
-from data import preprocessing, schema, store, streaming
+from data import schema
+from data.preparing import preprocessing
 from data.sources import tfds
+from data.stores import store, streaming
 from tests import helpers
 
 DATA_DIR = str(helpers.SHARED / "tfds")

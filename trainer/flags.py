@@ -1,4 +1,4 @@
-"""Command-line flags: one for each setting of `trainer.config`.
+"""Command-line flags: one for each setting of `trainer.settings.config`.
 
 They live in `FlagValues` of their own: packages that this one imports define flags of
 theirs in `absl.flags.FLAGS`, `tensorflow_examples` even a `batch_size`. Flagfiles are
@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 
 from absl import flags
 
-from trainer import config, errors, run_settings
-from trainer.settings import fields, layers
+from trainer import errors
+from trainer.run_folder import run_settings
+from trainer.settings import config, fields, layers
 
 _HELP_FLAGS = ("--help", "-help", "--helpfull", "--helpshort", "-h", "-?")
 _FLAGFILE = "flagfile"

@@ -16,20 +16,13 @@ import time
 import numpy as np
 import tensorflow as tf
 
-from data import store
-from trainer import (
-    checkpoint_folders,
-    checkpointing,
-    errors,
-    experiment,
-    preemption,
-    progress,
-    scoring,
-    steps,
-    summaries,
-    verdicts,
-)
+from data.stores import store
+from trainer import errors, scoring, verdicts
 from trainer import window as window_lib
+from trainer.assembly import experiment
+from trainer.run_folder import checkpoint_folders, checkpointing, summaries
+from trainer.running import preemption, progress
+from trainer.steps import training as training_steps
 
 BEST_SCORE = "mean_iou"
 """The score by which the best checkpoint is chosen."""
@@ -189,7 +182,9 @@ class _Clock:
         return self._secs / self._steps if self._steps else None
 
 
-def _train(setup: experiment.TrainSetup, iterator, num_steps: int) -> steps.TrainResult:
+def _train(
+    setup: experiment.TrainSetup, iterator, num_steps: int
+) -> training_steps.TrainResult:
     """Trains for some steps, and waits for their end.
 
     Raises:
@@ -208,7 +203,7 @@ def _train(setup: experiment.TrainSetup, iterator, num_steps: int) -> steps.Trai
 
 
 def _describe_non_finite(
-    setup: experiment.TrainSetup, result: steps.TrainResult
+    setup: experiment.TrainSetup, result: training_steps.TrainResult
 ) -> str:
     """Names the step and its examples: the data are a function of the step alone."""
     step = int(setup.global_step.numpy())

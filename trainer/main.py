@@ -16,7 +16,8 @@ from collections.abc import Sequence
 from absl import app, logging
 
 from data import schema
-from trainer import errors, files, flags, memory, modes, signals, stall
+from trainer import errors, files, flags, modes
+from trainer.running import memory, signals, stall
 
 _DATA_ERROR_EXIT_CODE = 5
 _BROKEN_PIPE_EXIT_CODE = 128 + 13

@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 
-from data import store
-from trainer import experiment, pictures
+from data.stores import store
+from trainer import pictures
+from trainer.assembly import experiment
 from trainer.metrics import metric as metric_lib
 
 _REPORT_EXAMPLES = 6

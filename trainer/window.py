@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from trainer import steps
 from trainer.losses import weighted_sum
 from trainer.metrics import confusion as confusion_lib
+from trainer.steps import training
 
 
 class Window:
@@ -48,7 +48,7 @@ class Window:
         self._last = self.counts()
         self._reset()
 
-    def add(self, result: steps.TrainResult) -> None:
+    def add(self, result: training.TrainResult) -> None:
         """Adds the loss of steps; `confusion` has counted their pixels by itself."""
         self._sums += result.sums.numpy()
 

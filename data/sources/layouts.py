@@ -5,7 +5,8 @@ import hashlib
 import os
 from collections.abc import Iterable
 
-from data import images, palettes, schema
+from data import schema
+from data.files import images, palettes
 from data.sources import globs, list_files, listing, naming, tfds
 
 ALL = "all"

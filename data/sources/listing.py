@@ -8,7 +8,7 @@ import re
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from data import images
+from data.files import images
 
 _NUM_NAMED = 5
 

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import keras
 
-from models import convolutions, layers, normalization
+from models import layers
+from models.fast import convolutions, normalization
 
 _FINEST_STRIDE = 4
 """Finer maps are left out, as in both papers: they cost most and say least."""

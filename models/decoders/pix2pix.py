@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 import keras
 
-from models import convolutions, layers, normalization
+from models import layers
 from models.decoders import unet
+from models.fast import convolutions, normalization
 
 
 def decode(

@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 
 import keras
 
-from models import normalization
 from models.decoders import unet
+from models.fast import normalization
 
 
 def decode(

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import keras
 
-from models import convolutions
+from models.fast import convolutions
 
 
 def decode(

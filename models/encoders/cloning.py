@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import keras
 
-from models import convolutions, layers, normalization, scaling
+from models import layers, scaling
+from models.fast import convolutions, normalization
 
 _KINDS = {
     keras.layers.BatchNormalization: normalization.BatchNormalization,

@@ -7,7 +7,8 @@ it takes 1.6 s, and is given a `.weights.h5` file without either.
 
 import keras
 
-from models import convolutions, normalization, scaling
+from models import scaling
+from models.fast import convolutions, normalization
 
 _STEM_FILTERS = 32
 

@@ -24,9 +24,9 @@ import tempfile
 from collections.abc import Mapping
 
 from tests.benchmarks import encoder_weights, report, turns
-from trainer import config as config_lib
 from trainer import errors
 from trainer import flags as flags_lib
+from trainer.settings import config as config_lib
 
 _WARMUP_ROUNDS = 2
 _PRECISIONS = ("float32", "bfloat16")

@@ -12,9 +12,11 @@ import sys
 
 import tensorflow as tf
 
-from data import pipeline, preprocessing, sources, store
+from data import pipeline, sources
+from data.preparing import preprocessing
+from data.stores import store
 from tests.benchmarks import fit_tutorial, report
-from trainer import measuring
+from trainer.benchmarking import measuring
 
 _SEGLOOP, _TUTORIAL = "segloop", "tutorial"
 

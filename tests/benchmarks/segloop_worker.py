@@ -5,7 +5,9 @@ import sys
 import tensorflow as tf
 
 from tests.benchmarks import turns
-from trainer import experiment, flags, preemption
+from trainer import flags
+from trainer.assembly import experiment
+from trainer.running import preemption
 
 
 def main() -> None:

@@ -21,9 +21,9 @@ import time
 from collections.abc import Sequence
 
 from tests.benchmarks import encoder_weights, report, turns
-from trainer import config as config_lib
 from trainer import errors
 from trainer import flags as flags_lib
+from trainer.settings import config as config_lib
 
 _SEGLOOP, _FIT = "segloop", "model.fit"
 _MARKS = {_SEGLOOP: "Step 1/1: loss", _FIT: "The first step is done."}

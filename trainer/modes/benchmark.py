@@ -6,17 +6,12 @@ import time
 import tensorflow as tf
 
 import trainer
-from trainer import (
-    comparison,
-    errors,
-    experiment,
-    files,
-    measuring,
-    model_dir,
-    preemption,
-    scoring,
-)
-from trainer import config as config_lib
+from trainer import errors, files, scoring
+from trainer.assembly import experiment
+from trainer.benchmarking import comparison, measuring
+from trainer.run_folder import model_dir
+from trainer.running import preemption
+from trainer.settings import config as config_lib
 
 _LAUNCH_SECS = 5e-6
 """What it takes to start an op, about, on CPUs and GPUs alike."""

@@ -9,9 +9,12 @@ import numpy as np
 import tensorflow as tf
 import tqdm
 
-from data import class_findings, findings, image_findings, inspection, schema
-from trainer import config as config_lib
-from trainer import errors, files, inputs, model_dir, pictures
+from data import schema
+from data.doctor import class_findings, findings, image_findings, inspection
+from trainer import errors, files, pictures
+from trainer.assembly import inputs
+from trainer.run_folder import model_dir
+from trainer.settings import config as config_lib
 
 _NUM_PICTURES = 12
 _NUM_NAMED = 3

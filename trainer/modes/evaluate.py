@@ -2,15 +2,11 @@
 
 from absl import logging
 
-from trainer import (
-    checkpoint_folders,
-    checkpointing,
-    cluster,
-    evaluations,
-    experiment,
-    scoring,
-)
-from trainer import config as config_lib
+from trainer import scoring
+from trainer.assembly import experiment
+from trainer.distributing import cluster
+from trainer.run_folder import checkpoint_folders, checkpointing, evaluations
+from trainer.settings import config as config_lib
 from trainer.settings import layers
 
 

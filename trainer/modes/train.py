@@ -6,24 +6,19 @@ import pathlib
 import tensorflow as tf
 from absl import logging
 
-from trainer import (
+from trainer import errors, loop, scoring, window
+from trainer.assembly import experiment
+from trainer.distributing import cluster
+from trainer.run_folder import (
     checkpoint_folders,
     checkpointing,
-    cluster,
-    errors,
-    experiment,
-    loop,
-    memory,
     model_dir,
-    preemption,
     run_lock,
     run_settings,
-    scoring,
-    stall,
     summaries,
-    window,
 )
-from trainer import config as config_lib
+from trainer.running import memory, preemption, stall
+from trainer.settings import config as config_lib
 
 
 def run(config: config_lib.Config) -> None:

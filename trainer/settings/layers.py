@@ -9,8 +9,8 @@ typed. Only what somebody typed is refused for it.
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from trainer import config as config_lib
 from trainer import errors, modes
+from trainer.settings import config as config_lib
 from trainer.settings import fields
 
 

@@ -1,0 +1,131 @@
+"""What training says of a data set as a whole, where it would not read it otherwise."""
+
+import time
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from data import schema
+from data.doctor import conventions, findings, inspection
+from data.files import file_traits, mask_values
+from data.preparing import preprocessing
+
+_MOST_SECONDS = 20.0
+"""For all masks of a data set, once it is clear that the run cannot start."""
+_NUM_LOOKED_AT = 32
+"""Files of a split whose headers are read at the start of every run."""
+
+
+KINDS = mask_values.KINDS | {"lossy_mask", "interpolated_mask"}
+"""Of errors that say more once all masks are looked at."""
+
+
+def complete(
+    error: schema.DataError,
+    sources: Sequence[schema.Source],
+    preprocessor: preprocessing.Preprocessor,
+) -> schema.DataError:
+    """Adds to an error about masks what mends all of them, as the doctor says it.
+
+    Args:
+      error: of a kind in `KINDS`.
+      sources: the splits of the run, that to train on first.
+      preprocessor: how examples become arrays.
+
+    Returns:
+      The error to be raised; the same if that takes too long, or nothing is known.
+    """
+    splits = _survey(sources, preprocessor)
+    if splits is None:
+        return error
+    message = str(error).removesuffix(".").removesuffix(f"; {mask_values.SEE_DOCTOR}")
+    kind, remedy = _find_remedy(error.kind, splits, preprocessor)
+    if remedy:
+        end = "" if remedy.endswith("?") else "."
+        message += f". By all {sum(map(len, sources))} masks: {remedy}{end}"
+    else:
+        message = str(error)
+    lines = findings.write_conversion(kind, splits, preprocessor.num_classes)
+    if lines:
+        # The last line of a run names the file.
+        message = (
+            "There are masks that are no plain numbers. These two lines write PNG "
+            "masks that give each pixel the class of the nearest colour; run them in "
+            "(a copy of) the folder --data_dir, and take compressed masks away:\n"
+            f"{lines}\n{message}"
+        )
+    return schema.DataError(message, kind=error.kind)
+
+
+def look_at_files(
+    source: schema.RandomAccessSource, preprocessor: preprocessing.Preprocessor
+) -> Iterator[str]:
+    """Yields warnings by a few files from all over a split.
+
+    Args:
+      source: whose examples are files.
+      preprocessor: how they become arrays.
+    """
+    ids = np.linspace(0, len(source) - 1, min(_NUM_LOOKED_AT, len(source)))
+    glances = [
+        inspection.glance(source, index, preprocessor)
+        for index in ids.round().astype(int).tolist()
+    ]
+    facts = [fact for fact in glances if fact]
+    found = [fact.traits for fact in facts]
+    see = f"(of {len(found)} looked at; --mode=doctor looks at all)"
+    for dropped in ("an alpha channel", "a further band"):
+        if num_images := sum(one.dropped == dropped for one in found):
+            yield f"{file_traits.describe_dropped(dropped, num_images)} {see}"
+    ranges = [one.greatest_16_bit for one in found if one.greatest_16_bit is not None]
+    if ranges and (message := file_traits.describe_range(len(ranges), max(ranges))):
+        yield f"{message} {see}"
+    if num_turned := sum(one.orientation != 1 for one in found):
+        yield f"{file_traits.describe_turns(num_turned)} {see}"
+    if not preprocessor.label_colors and (mixed := conventions.find_palettes(facts)):
+        index, colors = min(mixed.items())
+        yield (
+            f"the palettes of the masks do not agree: index {index} is "
+            f"{' and '.join(map(str, colors))}; they are read by index {see}"
+        )
+    if not any(fact.kind for fact in facts) and (
+        mixed := conventions.find_mixed(facts, preprocessor.convention)
+    ):
+        yield f"{mixed[0].sentence} {see}"
+
+
+def _survey(sources, preprocessor) -> list[inspection.Split] | None:
+    """Looks at all masks; returns None if there is not the time."""
+    stop = time.monotonic() + _MOST_SECONDS
+    splits = []
+    for source in sources:
+        facts = []
+        for fact in inspection.walk(source, preprocessor, masks_only=True):
+            facts.append(fact)
+            if time.monotonic() > stop:
+                return None
+        is_training = source is sources[0]
+        splits.append(
+            inspection.summarize(
+                source.name, facts, preprocessor, is_training=is_training
+            )
+        )
+    return splits
+
+
+def _find_remedy(kind, splits, preprocessor) -> tuple[str, str]:
+    """Returns the kind of what is wrong with all masks, and what mends it."""
+    convention = preprocessor.convention
+    for finding in findings.judge_values(splits, preprocessor, convention):
+        if finding.kind == "mixed_conventions":
+            return finding.kind, finding.message
+    diagnosis = findings.diagnose_values(splits, preprocessor, convention)
+    if kind in ("one_class", "binary_mask") and diagnosis is None:
+        diagnosis = mask_values.diagnose_classes(
+            splits[0].class_pixels,
+            convention,
+            class_names=tuple(f"class {i}" for i in range(preprocessor.num_classes)),
+            has_label_colors=bool(preprocessor.label_colors),
+            all_values=frozenset().union(*(split.value_counts for split in splits)),
+        )
+    return (diagnosis.kind, diagnosis.remedy) if diagnosis else (kind, "")

@@ -1,0 +1,269 @@
+"""What is wrong with a data set, judged by the facts of its examples."""
+
+import collections
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+
+from data.doctor import blends, conventions, conversions, inspection
+from data.files import mask_values, masks, palettes
+from data.preparing import preprocessing
+from data.sources import listing
+
+_REMEDIES = {
+    "damaged_file": "get it again, or take the pair away",
+    "no_image_file": "put an image in its place, or take the pair away",
+    "unreadable_file": "see that it is there and yours to read, or take the pair away",
+    "too_large": "cut it into tiles, or take the pair away",
+}
+"""What to do where the message of an error leaves it open."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """Something that is wrong, or looks wrong.
+
+    Attributes:
+      kind: a short code, that of the error if training would raise one.
+      severity: `error` if training would end with it, else `warning`.
+      split: the name of the split, or of several.
+      message: what it is and what mends it.
+      files: those concerned; empty if all are.
+    """
+
+    kind: str
+    severity: str
+    split: str
+    message: str
+    files: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Selection:
+    """Examples of one split or more.
+
+    Attributes:
+      split: the names of the splits that they are of.
+      facts: of them.
+    """
+
+    split: str
+    facts: tuple[inspection.Facts, ...]
+
+    def __bool__(self) -> bool:
+        return bool(self.facts)
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Their names."""
+        return tuple(fact.label for fact in self.facts)
+
+
+def select(
+    splits: Sequence[inspection.Split], is_wanted: Callable[[inspection.Facts], bool]
+) -> Selection:
+    """Selects examples of some splits."""
+    found = {
+        split.name: [fact for fact in split.examples if is_wanted(fact)]
+        for split in splits
+    }
+    names = [name for name, facts in found.items() if facts]
+    return Selection(", ".join(names), tuple(sum(found.values(), [])))
+
+
+def merge(found: Sequence[Finding]) -> list[Finding]:
+    """Joins findings that say the same of several splits: each is there once."""
+    groups = collections.defaultdict(list)
+    for finding in found:
+        groups[finding.kind, finding.severity, finding.message].append(finding)
+    return [
+        dataclasses.replace(
+            same[0],
+            split=", ".join(dict.fromkeys(finding.split for finding in same)),
+            files=tuple(dict.fromkeys(f for finding in same for f in finding.files)),
+        )
+        for same in groups.values()
+    ]
+
+
+def judge_problems(
+    split: str, problems: tuple[listing.Problem, ...]
+) -> Iterator[Finding]:
+    """Yields a finding for each problem of names and places."""
+    for problem in problems:
+        message = f"{problem.sentence}; {problem.remedy}"
+        files = tuple(map(listing.printable, problem.files))
+        yield Finding(problem.kind, "error", split, message, files)
+
+
+def judge_errors(
+    splits: Sequence[inspection.Split], num_classes: int | None
+) -> Iterator[Finding]:
+    """Yields the errors of examples that cannot be decoded, one for each kind."""
+    bad = select(splits, lambda fact: fact.kind and not _is_decoded(fact))
+    for kind in dict.fromkeys(fact.kind for fact in bad.facts):
+        found = select(splits, lambda f, k=kind: f.kind == k and not _is_decoded(f))
+        message = found.facts[0].message
+        if kind == "coloured_mask":
+            message = _describe_colors(found) or message
+        message = _append_conversion(message, kind, splits, num_classes)
+        if kind in _REMEDIES:
+            message = f"{message}; {_REMEDIES[kind]}"
+        if len(found.facts) > 1:
+            message = f"{len(found.facts)} examples, for instance: {message}"
+        yield Finding(kind, "error", found.split, message, found.files)
+
+
+def judge_values(
+    splits: Sequence[inspection.Split],
+    preprocessor: preprocessing.Preprocessor | None,
+    convention: mask_values.Convention,
+) -> Iterator[Finding]:
+    """Yields what is wrong with mask values, by those of all splits.
+
+    Args:
+      splits: the facts.
+      preprocessor: as in `inspection.walk`.
+      convention: what the settings say of mask values.
+    """
+    bad = select(splits, _has_bad_values)
+    severity = "error" if bad or preprocessor is None else "warning"
+    facts = [fact for split in splits for fact in split.examples]
+    if mixed := conventions.find_mixed(facts, convention):
+        diagnosis, groups = mixed
+        names = ", ".join(split.name for split in splits)
+        files = tuple(
+            f"{fact.label}: {', '.join(map(str, sorted(fact.values)))}"
+            for group in groups
+            for fact in group.facts
+        )
+        yield Finding(diagnosis.kind, severity, names, str(diagnosis), files)
+    elif diagnosis := diagnose_values(splits, preprocessor, convention):
+        names = bad.split or ", ".join(split.name for split in splits)
+        message = _append_conversion(
+            str(diagnosis), diagnosis.kind, splits, convention.num_classes
+        )
+        yield Finding(diagnosis.kind, "error", names, message, bad.files)
+
+
+def diagnose_values(
+    splits: Sequence[inspection.Split],
+    preprocessor: preprocessing.Preprocessor | None,
+    convention: mask_values.Convention,
+) -> mask_values.Diagnosis | None:
+    """Says what is wrong with the values of all masks, if some have no class."""
+    whole, bad = collections.Counter(), collections.Counter()
+    for split in splits:
+        whole.update(split.value_counts)
+        whole.subtract(split.photo_counts)
+        bad.update(split.bad_counts)
+    whole = +whole
+    settings = {
+        "subject": "the masks hold",
+        "all_values": whole.keys(),
+        "solid": sum_neighbours(splits, "values").find_solid(),
+    }
+    if preprocessor is None:
+        return mask_values.diagnose(whole, whole.keys(), convention, **settings)
+    if not any(_has_bad_values(fact) for split in splits for fact in split.examples):
+        return None
+    diagnosis = preprocessor.diagnose(whole, **settings)
+    if diagnosis is None or diagnosis.kind == "values_out_of_range":
+        # What befell a few masks of many shows in these few alone.
+        return preprocessor.diagnose(bad, **settings)
+    return diagnosis
+
+
+def _is_decoded(fact: inspection.Facts) -> bool:
+    """Tells whether all that is wrong with an example is the values of its mask."""
+    return fact.size is not None and fact.kind in mask_values.KINDS
+
+
+def _has_bad_values(fact: inspection.Facts) -> bool:
+    return bool(fact.kind) and _is_decoded(fact)
+
+
+def _describe_colors(found: Selection) -> str:
+    """Names the palettes that have the colours of all masks, if there are."""
+    known = palettes.find_by_colors(set().union(*(fact.colors for fact in found.facts)))
+    if not known:
+        return ""
+    names = " or ".join(f"--label_colors={name}" for name in known)
+    return (
+        f"the masks are coloured, in the colours of {' or '.join(known)}; say {names}"
+    )
+
+
+def write_conversion(
+    kind: str, splits: Sequence[inspection.Split], num_classes: int | None
+) -> str:
+    """Writes a program that makes plain masks of compressed or blended ones.
+
+    Args:
+      kind: of the error that training would end with.
+      splits: the facts of all masks.
+      num_classes: how many classes there are; None if that is not known.
+
+    Returns:
+      See `conversions.write_lines`; nothing if the colours of the classes do not show.
+    """
+    if kind == "lossy_mask":
+        cells = sum((split.cells for split in splits), collections.Counter())
+        levels = conversions.find_levels(cells, num_classes)
+        found = select(splits, lambda fact: fact.kind == kind)
+    elif kind == "interpolated_mask":
+        levels, found = _find_solid_levels(splits)
+        levels = levels if len(levels) == (num_classes or len(levels)) else []
+    else:
+        return ""
+    files = [fact.files[1] for fact in found.facts if fact.files[1:]]
+    return conversions.write_lines(levels, files) if files and levels else ""
+
+
+def _find_solid_levels(splits) -> tuple[list[tuple[int, ...]], Selection]:
+    """Returns the colours, or else the values, that fill areas, and the masks."""
+    for place, is_decoded in (("colours", False), ("values", True)):
+        neighbours = sum_neighbours(splits, place)
+        if solid := neighbours.find_solid():
+            levels = [(value,) for value in solid]
+            if place == "colours":
+                levels = [masks.decode_color(code) for code in solid]
+            return levels, select(
+                splits,
+                lambda fact, d=is_decoded: (
+                    fact.kind and bool(fact.size) == d and (d or fact.colors)
+                ),
+            )
+    return [], Selection("", ())
+
+
+def sum_neighbours(splits: Sequence[inspection.Split], place: str) -> blends.Neighbours:
+    """Sums up the neighbours of all splits; `place` as in `inspection.Split`."""
+    total = blends.Neighbours()
+    for split in splits:
+        total.update(split.neighbours[place])
+    return total
+
+
+def _append_conversion(message, kind, splits, num_classes) -> str:
+    lines = write_conversion(kind, splits, num_classes)
+    if not lines:
+        return message
+    return (
+        f"{message}; or give each pixel the class of the nearest colour: run in the "
+        f"folder --data_dir (of a copy){_say_what_is_left(kind)}\n{lines}\n"
+    )
+
+
+def _say_what_is_left(kind: str) -> str:
+    # Else there would be two masks of one name.
+    return ", then take the compressed masks away" if kind == "lossy_mask" else ""
+
+
+def count(items: Sequence, noun: str) -> str:
+    """Returns e.g. `1 image` or `1,200 images`."""
+    return f"{len(items):,} {noun}{'s' if len(items) > 1 else ''}"
+
+
+def are(items: Sequence) -> str:
+    """Returns the verb for some items."""
+    return "are" if len(items) > 1 else "is"

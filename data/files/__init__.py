@@ -1,0 +1,1 @@
+"""Files of images and masks, and what their values mean."""

@@ -1,0 +1,267 @@
+"""Image files: what their headers say, and their pixels as RGB."""
+
+import dataclasses
+import functools
+import io
+import struct
+from typing import TYPE_CHECKING
+
+import numpy as np
+import tensorflow as tf
+
+from data import schema
+from data.files import tiff
+
+if TYPE_CHECKING:
+    import PIL.Image
+
+FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF")
+SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff"}
+)
+"""Endings, in lower case, of the files that folders are searched for."""
+
+MAX_PIXELS = 100_000_000
+"""A header that announces more is a mistake, or an attack on the memory."""
+
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+"""The first 8 bytes of a PNG file."""
+
+_HEAD_SIZE = 32
+
+_EXIF_PATTERN = rb"\C*(Exif\x00\x00|eXIf)\C*"
+r"""Any bytes (`\C` of RE2) around what EXIF notes begin with in JPEG and PNG files."""
+
+_ORIENTATION = 0x0112
+"""The tag of EXIF and TIFF."""
+
+_INVERSE_TURN = {6: 8, 8: 6}
+"""Every other orientation is undone by itself."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Header:
+    """What the first bytes of an image file say.
+
+    Attributes:
+      format: one of `FORMATS`.
+      mode: Pillow's name of the pixel format, e.g. `RGB`, `P` or `I;16`.
+      size: height and width as stored.
+      orientation: how viewers turn it, 1 (not at all) to 8; see EXIF 2.32, 4.6.4.
+    """
+
+    format: str
+    mode: str
+    size: tuple[int, int]
+    orientation: int = 1
+
+    @property
+    def shown_size(self) -> tuple[int, int]:
+        """Height and width as viewers show it."""
+        return self.size[::-1] if self.orientation >= 5 else self.size
+
+
+def open_image(encoded: bytes) -> "PIL.Image.Image":
+    """Reads the header of an image file; Pillow decodes the pixels when asked to.
+
+    Raises:
+      schema.DataError: if it is of no known format, damaged, or larger than
+        `MAX_PIXELS`.
+    """
+    from PIL import Image
+
+    limit = f"more than the {MAX_PIXELS // 10**6} megapixels allowed"
+    try:
+        image = Image.open(io.BytesIO(encoded), formats=FORMATS)
+    except Image.DecompressionBombError as error:
+        raise schema.DataError(
+            f"its header announces {limit} ({error})", kind="too_large"
+        ) from error
+    except Exception as error:  # A damaged header shows as many kinds of error.
+        if found := tiff.describe(encoded):
+            raise schema.DataError(
+                f"it is {found}, which is not supported yet; images are gray or RGB of "
+                "8 or 16 bits: write the bands to use as such a file",
+                kind="unsupported_bands",
+            ) from error
+        raise schema.DataError(
+            f"it is no {', '.join(FORMATS[:-1])} or {FORMATS[-1]} file, or its header "
+            f"is damaged ({len(encoded)} bytes, {encoded[:8]!r} first)",
+            kind="no_image_file",
+        ) from error
+    if image.width * image.height > MAX_PIXELS:
+        raise schema.DataError(
+            f"its header announces {image.height}x{image.width} pixels, {limit}",
+            kind="too_large",
+        )
+    return image
+
+
+def read_header(encoded: bytes) -> Header:
+    """Reads the header of an image file.
+
+    Raises:
+      schema.DataError: as `open_image`.
+    """
+    image = open_image(encoded)
+    orientation = _read_orientation(image)
+    size = (image.height, image.width)
+    if image.format == "TIFF" and orientation >= 5:  # Pillow gives the size as shown.
+        size = size[::-1]
+    # A JPEG file of several pictures, as phones write it: the first one is the photo.
+    format = "JPEG" if image.format == "MPO" else image.format
+    return Header(format, image.mode, size, orientation)
+
+
+def decode(encoded: bytes) -> np.ndarray:
+    """Decodes an image file of any kind to RGB, without turning it.
+
+    JPEG and PNG are decoded by TensorFlow as in a graph, the others by Pillow: the
+    first picture of several, 16 bits cut to the upper 8, transparency ignored.
+
+    Returns:
+      uint8 [height, width, 3].
+
+    Raises:
+      schema.DataError: if that is not possible.
+    """
+    header = read_header(encoded)
+    if header.format in ("JPEG", "PNG"):
+        return _decode_by_tensorflow(decode_in_graph, encoded)
+    if header.mode.startswith("I"):
+        values = load_pixels(open_image(encoded)).astype(np.int64)
+        if values.min() < 0 or values.max() > 65535:
+            raise schema.DataError(
+                f"its values reach from {values.min()} to {values.max()}; store images "
+                "with 8 or 16 bits",
+                kind="image_format",
+            )
+        return np.repeat((values >> 8).astype(np.uint8)[..., np.newaxis], 3, axis=-1)
+    if header.mode == "F":
+        raise schema.DataError(
+            "its pixels are floats; store images with 8 or 16 bits", kind="image_format"
+        )
+    return load_pixels(open_image(encoded), "RGB")
+
+
+def decode_gray_png(encoded: bytes) -> np.ndarray:
+    """Decodes a PNG file of 8-bit gray to uint8 [height, width], as in a graph.
+
+    Raises:
+      schema.DataError: if the file is damaged.
+    """
+    decode_png = functools.partial(tf.io.decode_png, channels=1)
+    return _decode_by_tensorflow(decode_png, encoded)[..., 0]
+
+
+def _decode_by_tensorflow(function, encoded: bytes) -> np.ndarray:
+    try:
+        return function(tf.constant(encoded)).numpy()
+    except tf.errors.InvalidArgumentError as error:
+        reason = error.message.partition("} ")[2] or error.message
+        reason = reason.splitlines()[0].partition(" [Op:")[0]
+        raise schema.DataError(
+            f"it cannot be decoded ({reason})", kind="damaged_file"
+        ) from error
+
+
+def is_plain(encoded: tf.Tensor) -> tf.Tensor:
+    """Tells, in a graph, whether `decode_in_graph` decodes a file as `decode` does.
+
+    That is, of a JPEG or PNG file that has no EXIF notes, by which it may have to be
+    turned, and at most `MAX_PIXELS`.
+
+    Returns:
+      bool scalar; of a file that begins like JPEG and goes on otherwise, it may be an
+      `InvalidArgumentError`.
+    """
+    head = read_head(encoded)
+    is_jpeg = tf.strings.substr(encoded, 0, 3) == b"\xff\xd8\xff"
+    height, width = tf.cond(
+        is_jpeg,
+        lambda: tf.unstack(tf.cast(tf.io.extract_jpeg_shape(encoded)[:2], tf.int64)),
+        lambda: [_read_big_endian(head[20:24]), _read_big_endian(head[16:20])],
+    )
+    has_exif = tf.strings.regex_full_match(encoded, _EXIF_PATTERN)
+    is_known = is_jpeg | is_png(encoded)
+    return is_known & (height * width <= MAX_PIXELS) & ~has_exif
+
+
+def is_png(encoded: tf.Tensor) -> tf.Tensor:
+    """Tells, in a graph, whether a file begins like PNG."""
+    return tf.strings.substr(encoded, 0, 8) == PNG_SIGNATURE
+
+
+def read_head(encoded: tf.Tensor) -> tf.Tensor:
+    """Returns the first bytes of a file, uint8 [32]; zeros if it is shorter."""
+    return tf.io.decode_raw(
+        tf.strings.substr(encoded, 0, _HEAD_SIZE), tf.uint8, fixed_length=_HEAD_SIZE
+    )
+
+
+def _read_big_endian(number: tf.Tensor) -> tf.Tensor:
+    """Returns the number, int64, that four bytes spell."""
+    places = np.array([1 << 24, 1 << 16, 1 << 8, 1], np.int64)
+    return tf.reduce_sum(tf.cast(number, tf.int64) * places)
+
+
+def decode_in_graph(encoded: tf.Tensor) -> tf.Tensor:
+    """Decodes a JPEG or PNG file to uint8 [height, width, 3], in a graph or not."""
+    decoded = tf.io.decode_image(encoded, channels=3, expand_animations=False)
+    return tf.ensure_shape(decoded, [None, None, 3])
+
+
+def load_pixels(image: "PIL.Image.Image", mode: str | None = None) -> np.ndarray:
+    """Decodes the pixels of an opened image, as they are stored.
+
+    Args:
+      image: of `open_image`, its pixels not yet loaded.
+      mode: what Pillow shall convert them to; None for no conversion.
+
+    Raises:
+      schema.DataError: if the file is damaged.
+    """
+    turned_by = _read_orientation(image) if image.format == "TIFF" else 1
+    try:
+        pixels = np.asarray(image.convert(mode) if mode else image)
+    except Exception as error:  # A damaged file shows as many kinds of error.
+        raise schema.DataError(
+            f"it cannot be decoded ({error})", kind="damaged_file"
+        ) from error
+    # Pillow turns TIFF files, and only these, as it loads them.
+    return turn_back(pixels, turned_by)
+
+
+def turn(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Turns and mirrors pixels, [height, width, ...], as viewers do."""
+    if orientation >= 5:
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(pixels)
+
+
+def turn_back(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Undoes `turn`."""
+    return turn(pixels, _INVERSE_TURN.get(orientation, orientation))
+
+
+def _read_orientation(image: "PIL.Image.Image") -> int:
+    """Returns the orientation of an opened image, 1 if it has none that is valid."""
+    from PIL import Image
+
+    if image.format == "TIFF":
+        orientation = image.tag_v2.get(_ORIENTATION, 1)
+    else:
+        exif = Image.Exif()
+        # Not `image.getexif()`: for a PNG file it decodes all pixels.
+        if not (encoded := image.info.get("exif")):
+            return 1
+        try:
+            exif.load(encoded)
+        except (OSError, SyntaxError, ValueError, struct.error):
+            return 1  # Viewers show a photo with damaged notes, too.
+        orientation = exif.get(_ORIENTATION, 1)
+    return orientation if orientation in range(1, 9) else 1

@@ -1,0 +1,1 @@
+"""Where the prepared examples of a split lie."""

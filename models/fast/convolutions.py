@@ -1,0 +1,263 @@
+"""Convolutions that do less than Keras' own, for the same result.
+
+Each is the Keras layer of that name with the same variables; what they leave out:
+
+- All: the batch norm that follows, in inference mode: it is a factor and a shift for
+  each channel, which the kernel and a bias can hold.
+- `DepthwiseConv2D`: a copy of its input with a margin, where it pads by itself.
+- `Conv2DTranspose`: to join its inputs, and with that the gradients of what nobody
+  trains, such as the feature maps of a frozen encoder. Of small maps, the kernel's
+  gradient is a product of matrices. A few channels come as four pixels at once.
+- All: rounding. Under a mixed policy the kernel is cast with the batch norm in it.
+"""
+
+import keras
+import tensorflow as tf
+
+from models.fast import normalization
+
+_FEW_POSITIONS = 8 * 8
+"""Up to so many in a feature map, products of matrices compute kernel gradients. In
+larger maps they take as long as TensorFlow's op, and far more memory."""
+
+_FEW_CHANNELS = 4
+"""Up to so many, four neighbouring pixels have as many channels as CPUs compute at
+once."""
+
+
+class _Foldable:
+    """A convolution that can take the batch norm that follows it into its kernel.
+
+    A subclass has `_convolve`, and `_align`, which reshapes what there is for each
+    output channel, [channels], to be multiplied with the kernel.
+    """
+
+    _is_folded = None
+    _scale_and_shift = None
+
+    def add_weight(self, *args, **kwargs):
+        # Else a kernel would be rounded to 16 bits before batch norm is in, and again.
+        return super().add_weight(*args, **{**kwargs, "autocast": False})
+
+    def fold(self, norm: normalization.BatchNormalization) -> None:
+        """Takes over what `norm`, which nothing else may feed or follow, does.
+
+        The variables stay those of `norm`, and are folded in anew at each call, so a
+        checkpoint is the same as without.
+        """
+        norm.is_folded = True
+        # Its methods: Keras would take the layer itself for a part of this one.
+        self._is_folded = norm.is_inference
+        self._scale_and_shift = norm.scale_and_shift
+
+    def call(self, inputs, training=None):
+        kernel, bias = self.kernel, self.bias
+        if self._is_folded and self._is_folded(training):
+            scale, shift = self._scale_and_shift()
+            kernel *= self._align(scale)
+            bias = shift if bias is None else shift + bias * scale
+        dtype = keras.tree.flatten(inputs)[0].dtype
+        outputs = self._convolve(inputs, tf.cast(kernel, dtype))
+        if bias is not None:
+            outputs = tf.nn.bias_add(outputs, tf.cast(bias, dtype))
+        return outputs if self.activation is None else self.activation(outputs)
+
+
+class Conv2D(_Foldable, keras.layers.Conv2D):
+    """Keras' convolution, which can take in the batch norm that follows."""
+
+    def _align(self, scale):
+        return scale
+
+    def _convolve(self, inputs, kernel):
+        return self.convolution_op(inputs, kernel)
+
+
+class ZeroPadding2D(keras.layers.ZeroPadding2D):
+    """Keras' padding, which a convolution can take over.
+
+    Attributes:
+      is_folded: whether the convolution that follows does the work.
+    """
+
+    is_folded = False
+
+    def call(self, inputs):
+        return inputs if self.is_folded else super().call(inputs)
+
+
+class DepthwiseConv2D(_Foldable, keras.layers.DepthwiseConv2D):
+    """Keras' depthwise convolution, which can take in its neighbours.
+
+    They are the batch norm that follows it, and the padding before it.
+    """
+
+    _has_padding = False
+
+    def can_fold_padding(self, layer: ZeroPadding2D) -> bool:
+        """Tells whether `layer` pads even sizes as TensorFlow does by itself."""
+        settings = (self.kernel_size, self.strides, self.padding, layer.padding)
+        return settings == ((3, 3), (2, 2), "valid", ((0, 1), (0, 1)))
+
+    def fold_padding(self, layer: ZeroPadding2D) -> None:
+        """Takes over what `layer`, which nothing else may follow, does.
+
+        Raises:
+          ValueError: if `can_fold_padding` says no.
+        """
+        if not self.can_fold_padding(layer):
+            raise ValueError(
+                f"{self.name} cannot take over {layer.name}: kernel {self.kernel_size},"
+                f" strides {self.strides}, {self.padding} padding, {layer.padding}"
+            )
+        layer.is_folded = True
+        self._has_padding = True
+
+    def _align(self, scale):
+        return tf.reshape(scale, self.kernel.shape[-2:])
+
+    def _convolve(self, inputs, kernel):
+        return keras.ops.depthwise_conv(
+            inputs,
+            kernel,
+            strides=self.strides,
+            padding="same" if self._has_padding else self.padding,
+            data_format=self.data_format,
+            dilation_rate=self.dilation_rate,
+        )
+
+
+class Conv2DTranspose(_Foldable, keras.layers.Conv2DTranspose):
+    """Keras' transposed convolution, of several feature maps as of one.
+
+    The input is a list of feature maps, float [batch, height, width, any], taken as
+    joined along their channels.
+
+    Each is convolved by itself, with its part of the kernel, and the results are added
+    up. Joined, they would be one more copy of all of them, which stays until the
+    backward pass: a quarter of the memory of a step. And the gradient would be that of
+    all channels, though a frozen encoder's are not asked for: 15 % of the arithmetic.
+    """
+
+    # Keras' own asks for one tensor.
+    input_spec = property(lambda self: None, lambda self, value: None)
+
+    def build(self, input_shape):
+        super().build(_joined(input_shape))
+
+    def _align(self, scale):
+        return scale[:, tf.newaxis]
+
+    def _convolve(self, inputs, kernel):
+        sizes = [features.shape[-1] for features in inputs]
+        kernels = tf.split(kernel, sizes, axis=-1)
+        return tf.add_n(
+            [
+                _conv2d_transpose(self.strides, kernel, features)
+                for kernel, features in zip(kernels, inputs, strict=True)
+            ]
+        )
+
+    def compute_output_shape(self, input_shape):
+        return super().compute_output_shape(_joined(input_shape))
+
+
+def _joined(shapes) -> tuple[int | None, ...]:
+    """Returns the shape of feature maps joined along their channels."""
+    return (*shapes[0][:-1], sum(shape[-1] for shape in shapes))
+
+
+def _conv2d_transpose(
+    strides: tuple[int, int], kernel: tf.Tensor, inputs: tf.Tensor
+) -> tf.Tensor:
+    """Convolves like `tf.nn.conv2d_transpose`, padded as to keep all of the result.
+
+    Args:
+      strides: vertical and horizontal.
+      kernel: [height, width, output channels, input channels].
+      inputs: [batch, height, width, input channels].
+
+    Returns:
+      [batch, height * strides[0], width * strides[1], output channels].
+    """
+    is_doubling = (*kernel.shape[:2], *strides) == (3, 3, 2, 2)
+    is_thin = kernel.shape[2] <= _FEW_CHANNELS
+
+    @tf.custom_gradient
+    def convolve(kernel, inputs):
+        def gradient(upstream):
+            return (
+                _kernel_gradient(upstream, inputs, kernel.shape, strides),
+                tf.nn.conv2d(upstream, kernel, strides, "SAME"),
+            )
+
+        if is_doubling and is_thin:
+            return _double_to_few_channels(kernel, inputs), gradient
+        batch, height, width, _ = keras.ops.shape(inputs)  # Numbers where known.
+        shape = [batch, height * strides[0], width * strides[1], kernel.shape[2]]
+        return tf.nn.conv2d_transpose(inputs, kernel, shape, strides), gradient
+
+    return convolve(kernel, inputs)
+
+
+def _double_to_few_channels(kernel: tf.Tensor, inputs: tf.Tensor) -> tf.Tensor:
+    """Convolves with strides of 2 and a 3x3 kernel, by a convolution without strides.
+
+    Its channels are those of four neighbouring pixels of the result (sub-pixel
+    convolution; Shi et al., CVPR 2016, arXiv:1609.05158). Nearly half of its kernel
+    is zero, but CPUs compute 16 channels as fast as 3: it takes 0.57 of the time.
+
+    Args:
+      kernel: [3, 3, output channels, input channels].
+      inputs: [batch, height, width, input channels].
+
+    Returns:
+      [batch, height * 2, width * 2, output channels].
+    """
+    corners = tf.pad(kernel, [[0, 1], [0, 1], [0, 0], [0, 0]])
+    pixels = tf.nn.space_to_depth(tf.transpose(corners, [3, 0, 1, 2]), 2)
+    # A pixel lies before its input times the first of the kernel, after the last.
+    pixels = tf.transpose(tf.reverse(pixels, [1, 2]), [1, 2, 0, 3])
+    margins = [[0, 0], [1, 0], [1, 0], [0, 0]]
+    return tf.nn.depth_to_space(tf.nn.conv2d(inputs, pixels, 1, margins), 2)
+
+
+def _kernel_gradient(
+    upstream: tf.Tensor,
+    inputs: tf.Tensor,
+    kernel_shape: tf.TensorShape,
+    strides: tuple[int, int],
+) -> tf.Tensor:
+    """Returns the gradient of a transposed convolution to its kernel.
+
+    In small feature maps of many channels, one product of matrices does in half the
+    time what TensorFlow's own op does, which on CPUs shares out the positions.
+
+    Args:
+      upstream: [batch, height * strides[0], width * strides[1], output channels].
+      inputs: [batch, height, width, input channels].
+      kernel_shape: [kernel height, kernel width, output channels, input channels].
+      strides: vertical and horizontal.
+    """
+    height, width = inputs.shape[1:3]
+    if None in (height, width) or height * width > _FEW_POSITIONS:
+        return tf.raw_ops.Conv2DBackpropFilter(
+            input=upstream,
+            filter_sizes=kernel_shape,
+            out_backprop=inputs,
+            strides=[1, *strides, 1],
+            padding="SAME",
+        )
+    patches = tf.image.extract_patches(
+        upstream,
+        sizes=[1, *kernel_shape[:2], 1],
+        strides=[1, *strides, 1],
+        rates=[1, 1, 1, 1],
+        padding="SAME",
+    )
+    product = tf.matmul(
+        tf.reshape(patches, [-1, patches.shape[-1]]),
+        tf.reshape(inputs, [-1, inputs.shape[-1]]),
+        transpose_a=True,
+    )
+    return tf.reshape(product, kernel_shape)

@@ -1,0 +1,1 @@
+"""Settings in, plain objects out: where trainer, data and models meet."""

@@ -1,0 +1,1 @@
+"""What `--mode=benchmark` measures, and what it compares with."""

@@ -1,0 +1,119 @@
+"""Optimizers, and the loss scale of float16.
+
+Clipping and the check for finite gradients are in `trainer.steps.training`, after the
+sum over replicas: Keras does both before it, replica by replica.
+"""
+
+import keras
+import tensorflow as tf
+
+from trainer import keras_private
+
+
+def build_optimizer(
+    name: str,
+    learning_rate: keras.optimizers.schedules.LearningRateSchedule,
+    *,
+    momentum: float = 0.9,
+    weight_decay: float = 0.0,
+) -> keras.Optimizer:
+    """Builds an optimizer.
+
+    Args:
+      name: `adam` (Kingma & Ba, ICLR 2015), `adamw` (Loshchilov & Hutter, ICLR 2019)
+        or `sgd`.
+      learning_rate: a schedule.
+      momentum: of sgd.
+      weight_decay: decoupled; of adamw and sgd. Batch-norm scales, shifts and biases
+        are left out.
+    """
+    optimizer = {
+        "adam": lambda: Adam(learning_rate),
+        "adamw": lambda: AdamW(learning_rate, weight_decay=weight_decay),
+        "sgd": lambda: keras.optimizers.SGD(
+            learning_rate, momentum=momentum, weight_decay=weight_decay or None
+        ),
+    }[name]()
+    if optimizer.weight_decay:
+        optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
+    keras_private.take_gradients_as_they_are(optimizer)
+    return optimizer
+
+
+class _OneOpUpdate:
+    """Adam's update of a variable as one op of TensorFlow's.
+
+    Keras makes 35 ops of it, for each of up to 180 variables: a third of the graph of a
+    step, to be traced, optimized and, on a GPU, launched one by one.
+    """
+
+    def update_step(self, gradient, variable, learning_rate):
+        momentum, velocity = keras_private.adam_slots(self, variable)
+        dtype = variable.dtype
+        step = tf.cast(self.iterations + 1, dtype)
+        tf.raw_ops.ResourceApplyAdam(
+            var=variable.handle,
+            m=momentum.handle,
+            v=velocity.handle,
+            beta1_power=keras.ops.cast(self.beta_1, dtype.name) ** step,
+            beta2_power=keras.ops.cast(self.beta_2, dtype.name) ** step,
+            lr=tf.cast(learning_rate, dtype),
+            beta1=tf.constant(self.beta_1, dtype),
+            beta2=tf.constant(self.beta_2, dtype),
+            epsilon=tf.constant(self.epsilon, dtype),
+            grad=gradient,
+        )
+
+
+class Adam(_OneOpUpdate, keras.optimizers.Adam):
+    """Keras' Adam, updated by one op for each variable."""
+
+
+class AdamW(_OneOpUpdate, keras.optimizers.AdamW):
+    """Keras' AdamW, updated by one op for each variable."""
+
+
+class LossScale(tf.Module):
+    """A factor on the loss that keeps float16 gradients from vanishing.
+
+    It doubles after `growth_interval` finite steps in a row and halves at each step
+    whose gradients overflow (Micikevicius et al., ICLR 2018, arXiv:1710.03740). The
+    caller says once for all replicas whether a step was finite. Keras' own
+    `LossScaleOptimizer` asks replica 0 alone.
+    """
+
+    def __init__(self, *, is_dynamic: bool, growth_interval: int = 2000):
+        """Makes a scale; call it in the scope of the strategy.
+
+        Args:
+          is_dynamic: True for float16; False for a scale of 1 for ever.
+          growth_interval: finite steps before the scale doubles.
+        """
+        super().__init__(name="loss_scale")
+        self.is_dynamic = is_dynamic
+        self._growth_interval = growth_interval
+        self.scale = tf.Variable(
+            2.0**15 if is_dynamic else 1.0, trainable=False, name="scale"
+        )
+        self.finite_steps = tf.Variable(
+            0, trainable=False, dtype=tf.int64, name="finite_steps"
+        )
+
+    def can_shrink(self) -> tf.Tensor:
+        """Tells, bool scalar, whether a smaller scale could mend an overflow."""
+        return self.scale > 1.0
+
+    def update(self, is_finite: tf.Tensor) -> None:
+        """Moves the scale on by a step; call it in cross-replica context.
+
+        Args:
+          is_finite: bool scalar, whether the step's gradients are finite.
+        """
+        if not self.is_dynamic:
+            return
+        steps = tf.where(is_finite, self.finite_steps + 1, tf.zeros([], tf.int64))
+        is_grown = steps >= self._growth_interval
+        scale = tf.where(is_finite, self.scale, tf.maximum(self.scale / 2, 1.0))
+        # float32's largest power of two; past it the scale itself would overflow.
+        self.scale.assign(tf.minimum(tf.where(is_grown, scale * 2, scale), 2.0**127))
+        self.finite_steps.assign(tf.where(is_grown, tf.zeros([], tf.int64), steps))

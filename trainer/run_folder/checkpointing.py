@@ -1,0 +1,312 @@
+"""Checkpoints: folders that are whole or not there.
+
+    MODEL_DIR/checkpoints/step-00000375/
+        state.index, state.data-...   what `tf.train.Checkpoint` wrote
+        metadata.json                 step, best score, identity of the run
+
+A checkpoint is written under a temporary name, synced to disk and renamed. One in which
+the name of the folder, the metadata and the restored step differ is damaged, as is one
+that cannot be read; the next older one then serves.
+"""
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import tensorflow as tf
+from absl import logging
+
+from trainer import errors, files
+from trainer.run_folder import checkpoint_folders
+from trainer.run_folder import model_dir as model_dir_lib
+
+_MAX_FAILED_SAVES = 3
+"""So many saves in a row may fail, on a full disk for instance, before a run ends."""
+
+
+class Checkpointer:
+    """Writes and restores the checkpoints of a model dir."""
+
+    def __init__(
+        self,
+        model_dir: str,
+        *,
+        state: Mapping[str, Any],
+        identity: Mapping[str, Any],
+        max_to_keep: int,
+        legacy: Mapping[str, Any] | None = None,
+        is_chief: bool = True,
+        is_window: Callable[[Any], bool] = lambda window: True,
+        check_lock: Callable[[], None] = lambda: None,
+    ):
+        """Makes a checkpointer; touches no file.
+
+        Args:
+          model_dir: the folder of the run.
+          state: what a checkpoint holds, by name: objects that `tf.train.Checkpoint`
+            tracks, their variables all built, `global_step` among them. None of them
+            may hold a variable that is summed when it is read: only the chief saves.
+          identity: values, as JSON gives them back, in which a checkpoint must agree
+            with this run to be restored.
+          legacy: what a checkpoint counts as that knows nothing of a value.
+          max_to_keep: newest checkpoints to keep, besides the best one.
+          is_chief: whether this process writes.
+          is_window: whether metadata hold a window that the run can go on with.
+          check_lock: called before anything is written; raises an error if the folder
+            is no longer this run's.
+        """
+        self._folder = pathlib.Path(model_dir) / "checkpoints"
+        self._checkpoint = tf.train.Checkpoint(**state)
+        self._global_step = state["global_step"]
+        self._max_to_keep = max_to_keep
+        self._legacy = legacy or {}
+        self._is_chief = is_chief
+        self._is_window = is_window
+        self._check_lock = check_lock
+        self._failed_saves = 0
+        self.saved = checkpoint_folders.Metadata(step=0, identity=dict(identity))
+        self.is_saving = False
+        self.is_noted = True  # Whether the newest checkpoint knows its evaluation.
+
+    @property
+    def has_unsaved_work(self) -> bool:
+        """Whether a process that ended now would lose a step, or half a save."""
+        return self.is_saving or int(self._global_step.numpy()) > self.saved.step
+
+    def save(self, window: Mapping[str, Any] | None = None) -> None:
+        """Writes the present state, then removes what is no longer to be kept.
+
+        A save that fails leaves the older checkpoints as they are.
+
+        Args:
+          window: goes into the metadata.
+
+        Raises:
+          errors.CheckpointError: after several failures in a row.
+          errors.LockLostError: if another run has taken the folder over.
+        """
+        self._check_lock()
+        metadata = dataclasses.replace(
+            self.saved,
+            step=int(self._global_step.numpy()),
+            is_evaluated=False,
+            window=window,
+        )
+        self.is_saving = True
+        try:
+            if self._is_chief:
+                self._write(metadata)
+            self._failed_saves = 0
+            self.saved, self.is_noted = metadata, True
+        except (OSError, tf.errors.OpError) as error:
+            self._on_failure(f"The checkpoint of step {metadata.step}", error)
+        finally:
+            self.is_saving = False
+        if self._is_chief:
+            self._prune()
+
+    def mark_evaluated(self, step: int, score: float) -> bool:
+        """Notes in the newest checkpoint that its evaluation is made and written.
+
+        Where the save of this step failed, nothing is noted: there is no checkpoint to
+        call the best, and a resumed run comes by here again. Where the note itself
+        fails, the next save makes up for it; after the last one, the run is not done.
+
+        Args:
+          step: that was evaluated.
+          score: of the model at this step; higher is better.
+
+        Returns:
+          Whether the score is the best so far.
+
+        Raises:
+          errors.CheckpointError: after several failures in a row.
+          errors.LockLostError: if another run has taken the folder over.
+        """
+        self._check_lock()
+        if self.saved.step != step:
+            return False
+        best = self.saved.best_score
+        is_best = best is None or score > best
+        self.saved.is_evaluated = True
+        if is_best:
+            self.saved.best_step, self.saved.best_score = self.saved.step, score
+        folder = checkpoint_folders.path_of(self._folder, self.saved.step)
+        if self._is_chief and folder.is_dir():
+            try:
+                checkpoint_folders.write_metadata(folder, self.saved)
+                self._failed_saves, self.is_noted = 0, True
+            except OSError as error:
+                self.is_noted = False
+                self._on_failure(f"The score of step {step}", error)
+        return is_best
+
+    def restore(self) -> bool:
+        """Restores the newest checkpoint that can be read.
+
+        What a killed save left is removed; a damaged checkpoint is renamed, to be out
+        of the way of the run's own saves.
+
+        Returns:
+          Whether there was one; False means a fresh start.
+
+        Raises:
+          errors.CheckpointError: if the checkpoint is of another run, or if there
+            are checkpoints and none can be read.
+        """
+        if self._is_chief:
+            checkpoint_folders.remove_partial(self._folder)
+        paths = checkpoint_folders.list_checkpoints(self._folder)
+        damaged = []
+        for path in reversed(paths):
+            try:
+                metadata = checkpoint_folders.read_metadata(path)
+                self._check_identity(metadata)
+                self._read(path, metadata)
+            except errors.CheckpointError:
+                raise
+            except Exception as error:  # Damage shows as many kinds of error.
+                logging.warning("Skipping %s: it cannot be read (%s).", path, error)
+                damaged.append(path)
+                continue
+            self.saved = metadata
+            for bad in damaged if self._is_chief else ():
+                files.set_aside(bad)
+            logging.info("Restored %s.", path)
+            return True
+        if paths:
+            raise errors.CheckpointError(
+                f"{self._folder} holds {len(paths)} checkpoints, but none can be read; "
+                "the run does not start over by itself. Move the folder away to do so."
+            )
+        return False
+
+    def _read(self, path: pathlib.Path, metadata: checkpoint_folders.Metadata) -> None:
+        """Restores all variables.
+
+        Raises:
+          ValueError: if metadata and variables do not belong together.
+        """
+        if metadata.window is not None and not self._is_window(metadata.window):
+            raise ValueError("metadata.json: window is not one of this run")
+        with model_dir_lib.readable_by_tensorflow(path) as readable:
+            self._checkpoint.read(str(readable / "state")).assert_consumed()
+        _check_step(metadata, self._global_step)
+
+    def _write(self, metadata: checkpoint_folders.Metadata) -> None:
+        final = checkpoint_folders.path_of(self._folder, metadata.step)
+        if checkpoint_folders.is_checkpoint(final):
+            return  # This very state; what is damaged was set aside before.
+        if os.path.lexists(final):
+            files.set_aside(final)
+        partial = checkpoint_folders.partial_of(final)
+        checkpoint_folders.remove(partial)
+        try:
+            partial.mkdir(parents=True)
+            self._checkpoint.write(str(partial / "state"))
+            checkpoint_folders.write_metadata(partial, metadata)
+            # Without a sync, a power cut can leave renamed but empty files.
+            for path in [*partial.iterdir(), partial]:
+                _sync(path)
+            self._check_lock()  # To write a large checkpoint may take minutes.
+            partial.rename(final)
+        except Exception:
+            checkpoint_folders.remove(partial)  # It may hold the last free space.
+            raise
+        _sync(self._folder)
+
+    def _on_failure(self, what: str, error: Exception) -> None:
+        self._failed_saves += 1
+        message = f"{what} could not be written ({error})"
+        if self._failed_saves >= _MAX_FAILED_SAVES:
+            raise errors.CheckpointError(
+                f"{message}, nor could the {self._failed_saves - 1} before it; make "
+                f"room in {self._folder} and start again from step {self.saved.step}."
+            ) from error
+        kept = self.saved.step
+        logging.warning("%s; the checkpoint of step %d is kept.", message, kept)
+
+    def _check_identity(self, metadata: checkpoint_folders.Metadata) -> None:
+        identity = {**self._legacy, **metadata.identity}
+        differences = [
+            f"{name} was {identity.get(name)!r} and is {value!r}"
+            for name, value in self.saved.identity.items()
+            if identity.get(name) != value
+        ]
+        if differences:
+            raise errors.CheckpointError(
+                f"{self._folder.parent} holds a run with other settings: "
+                f"{'; '.join(differences)}. Use another --model_dir, or the settings "
+                "of that run."
+            )
+
+    def _prune(self) -> None:
+        paths = checkpoint_folders.list_checkpoints(self._folder)
+        for path in paths[: -self._max_to_keep]:
+            if checkpoint_folders.step_of(path) != self.saved.best_step:
+                checkpoint_folders.remove(path)
+
+
+def restore_model(
+    model: tf.Module, ema: tf.Module | None, paths: Sequence[pathlib.Path]
+) -> pathlib.Path:
+    """Restores the weights alone, for evaluation.
+
+    Of damaged checkpoints the next one serves, with a warning.
+
+    Args:
+      model: the built model.
+      ema: moving averages to restore as well, or None.
+      paths: checkpoints that will do; see `checkpoint_folders.find`.
+
+    Returns:
+      The path of the checkpoint restored.
+
+    Raises:
+      errors.CheckpointError: if none can be read, or none fits the model.
+    """
+    failures = []
+    for path in paths:
+        try:
+            _read_weights(path, model, ema)
+        except Exception as error:  # Damage shows as many kinds of error.
+            logging.warning("Skipping %s: it cannot be read (%s).", path, error)
+            failures.append(error)
+            continue
+        logging.info("Restored the weights of %s.", path)
+        return path
+    raise errors.CheckpointError(
+        f"{paths[0]} cannot be restored ({failures[0]})"
+        + (f", nor can the {len(paths) - 1} others." if paths[1:] else ".")
+    ) from failures[0]
+
+
+def _read_weights(path: pathlib.Path, model: tf.Module, ema: tf.Module | None) -> None:
+    metadata = checkpoint_folders.read_metadata(path)
+    global_step = tf.Variable(-1, dtype=tf.int64, trainable=False)
+    state = {"model": model, "global_step": global_step}
+    state |= {"ema": ema} if ema else {}
+    with model_dir_lib.readable_by_tensorflow(path) as readable:
+        status = tf.train.Checkpoint(**state).read(str(readable / "state"))
+        status.expect_partial().assert_existing_objects_matched()
+    _check_step(metadata, global_step)
+
+
+def _check_step(
+    metadata: checkpoint_folders.Metadata, global_step: tf.Variable
+) -> None:
+    step = int(global_step.numpy())
+    if step != metadata.step:
+        raise ValueError(
+            f"its variables are of step {step}, its metadata of step {metadata.step}"
+        )
+
+
+def _sync(path: pathlib.Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

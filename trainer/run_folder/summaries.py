@@ -1,0 +1,209 @@
+"""What a run writes to be watched: TensorBoard events and a file of JSON lines.
+
+MODEL_DIR/train and MODEL_DIR/eval hold the events of the two splits, so that
+TensorBoard draws both curves of a score in one chart; MODEL_DIR/metrics.jsonl holds
+the scalars again, one line for each point, for programs.
+"""
+
+import contextlib
+import json
+import math
+import pathlib
+from collections.abc import Callable, Iterator, Mapping
+
+import numpy as np
+import tensorflow as tf
+from absl import logging
+
+from trainer import files
+from trainer.run_folder import event_files
+
+_METRICS = "metrics.jsonl"
+_FOREIGN = "metrics.foreign"
+"""Where lines go that somebody else wrote into the file of metrics."""
+
+
+class SummaryWriter:
+    """Writes scalars, text and pictures of a run, from the host.
+
+    A point that cannot be written, on a full disk for instance, is lost with a warning:
+    curves are not worth a run.
+    """
+
+    def __init__(
+        self,
+        model_dir: str,
+        *,
+        is_chief: bool = True,
+        check_lock: Callable[[], None] = lambda: None,
+    ):
+        """Makes a writer; files are opened with the first point.
+
+        Args:
+          model_dir: the folder of the run.
+          is_chief: whether this process writes; the others only go through the motions.
+          check_lock: called before anything is written; raises an error if the folder
+            is no longer this run's.
+        """
+        self._is_chief = is_chief
+        self._folder = pathlib.Path(model_dir)
+        self._check_lock = check_lock
+        self._writers = {}
+        self._older_files = {}
+        self._has_warned = False
+
+    def write_scalars(self, split: str, step: int, values: Mapping[str, float]) -> None:
+        """Writes one point of each curve.
+
+        Args:
+          split: `train` or `eval`.
+          step: steps done.
+          values: the points by tag; those that are not finite (the IoU of an absent
+            class) are left out.
+        """
+        if not self._is_chief:
+            return
+        self._check_lock()
+        values = {tag: v for tag, v in values.items() if math.isfinite(v)}
+        with self._losing_points(split), self._writer(split).as_default(step=step):
+            for tag, value in values.items():
+                tf.summary.scalar(tag, value)
+        line = json.dumps({"step": step, "split": split, **values})
+        with self._losing_points():
+            files.append_line(self._folder / _METRICS, line)
+
+    def write_text(self, split: str, step: int, tag: str, text: str) -> None:
+        """Writes a text in Markdown."""
+        if not self._is_chief:
+            return
+        self._check_lock()
+        with self._losing_points(split), self._writer(split).as_default(step=step):
+            tf.summary.text(tag, text)
+
+    def write_image(self, split: str, step: int, tag: str, image: np.ndarray) -> None:
+        """Writes a picture, uint8 [height, width, 3]."""
+        if not self._is_chief:
+            return
+        self._check_lock()
+        with self._losing_points(split), self._writer(split).as_default(step=step):
+            tf.summary.image(tag, image[np.newaxis])
+
+    def flush(self) -> None:
+        """Hands all points to the operating system; a killed process loses none."""
+        for split, writer in list(self._writers.items()):
+            with self._losing_points(split):
+                writer.flush()
+
+    def close(self) -> None:
+        """Flushes and closes the files."""
+        self.flush()
+        for writer in self._writers.values():
+            writer.close()
+        self._writers = {}
+
+    @contextlib.contextmanager
+    def _losing_points(self, split: str | None = None) -> Iterator[None]:
+        """Turns errors of the files into one warning.
+
+        Args:
+          split: whose event file is written, if any.
+        """
+        try:
+            yield
+        except (OSError, tf.errors.OpError) as error:
+            if not self._has_warned:
+                logging.warning(
+                    "Points of the curves in %s cannot be written and are lost; "
+                    "training goes on (%s).",
+                    self._folder,
+                    error,
+                )
+            self._has_warned = True
+            if split:
+                self._give_up_file(split)
+
+    def _writer(self, split: str) -> tf.summary.SummaryWriter:
+        if split not in self._writers:
+            folder = self._folder / split
+            self._older_files[split] = set(folder.glob(event_files.PATTERN))
+            self._writers[split] = tf.summary.create_file_writer(str(folder))
+        return self._writers[split]
+
+    def _give_up_file(self, split: str) -> None:
+        """Leaves the event file that failed, cut to whole records, for a new one."""
+        writer = self._writers.pop(split, None)
+        with contextlib.suppress(OSError, tf.errors.OpError):
+            if writer:
+                writer.close()
+        del writer  # It holds the file open.
+        found = set((self._folder / split).glob(event_files.PATTERN))
+        for path in found - self._older_files[split]:
+            with contextlib.suppress(OSError):
+                event_files.cut_half_record(path)
+
+
+def drop_points_after(model_dir: str, last_steps: Mapping[str, int]) -> None:
+    """Removes the points that a resumed run writes again.
+
+    Args:
+      model_dir: the folder of the run, in which no writer is open.
+      last_steps: the last step to keep of each split.
+
+    Raises:
+      errors.WriteError: if a file cannot be changed.
+    """
+    folder = pathlib.Path(model_dir)
+    _drop_lines(folder / _METRICS, last_steps)
+    for split, step in last_steps.items():
+        for path in sorted((folder / split).glob(event_files.PATTERN)):
+            if path.is_file():
+                event_files.drop_after(path, step)
+
+
+def _drop_lines(metrics: pathlib.Path, last_steps: Mapping[str, int]) -> None:
+    """Keeps the points up to a step; lines that are no points go elsewhere."""
+    lines = _read_lines(metrics)
+    kept, foreign = [], []
+    for number, line in enumerate(lines, start=1):
+        point = _parse_point(line)
+        if point and point["step"] <= last_steps.get(point["split"], math.inf):
+            # Of a killed process's last line, the end alone may be missing.
+            kept.append(line.rstrip(b"\n") + b"\n")
+        elif not point and (number < len(lines) or line.endswith(b"\n")):
+            foreign.append(line)  # Else it is a line that a killed process began.
+    if foreign:
+        path = metrics.with_name(_FOREIGN)
+        logging.warning(
+            "%s holds %d lines that are no points of a run; they are moved to %s.",
+            metrics,
+            len(foreign),
+            path,
+        )
+        for line in foreign:
+            files.append_line(path, line.decode(errors="replace").rstrip("\n"))
+    if kept != lines:
+        files.write_bytes(metrics, b"".join(kept))
+
+
+def read_last_point(model_dir: str, split: str) -> dict[str, float] | None:
+    """Reads the newest point of `metrics.jsonl`, None if there is none."""
+    lines = _read_lines(pathlib.Path(model_dir) / _METRICS)
+    points = (_parse_point(line) for line in reversed(lines))
+    return next((p for p in points if p and p["split"] == split), None)
+
+
+def _read_lines(metrics: pathlib.Path) -> list[bytes]:
+    if not metrics.is_file():
+        return []
+    with metrics.open("rb") as file:
+        return file.readlines()
+
+
+def _parse_point(line: bytes) -> dict | None:
+    """Returns the point of a line, None if it holds anything else."""
+    try:
+        point = json.loads(line)
+        is_point = type(point["step"]) is int and isinstance(point["split"], str)
+    except (ValueError, TypeError, KeyError, IndexError):
+        return None
+    return point if is_point else None

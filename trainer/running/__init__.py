@@ -1,0 +1,1 @@
+"""A running process: its progress, its signals, its end."""

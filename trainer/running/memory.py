@@ -1,0 +1,73 @@
+"""Out of memory, said in one sentence."""
+
+import contextlib
+from collections.abc import Iterator
+
+from trainer import errors
+from trainer.settings import config as config_lib
+from trainer.settings import fields
+
+_SIGNS = (
+    "oom when allocating",
+    "out of memory",
+    "failed to allocate memory",
+    "failed to allocate request",
+    "cuda_error_out_of_memory",
+    "cudnn_status_alloc_failed",
+    "cublas_status_alloc_failed",
+    # Of an allocation that fails inside a copy to a GPU, TensorFlow says no more.
+    "dst tensor is not initialized",
+)
+"""What TensorFlow, XLA and CUDA say of an allocation that failed. A full disk is a
+`ResourceExhaustedError`, too, and says none of it."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tells whether an error says that a device or the host has no memory left."""
+    if isinstance(error, MemoryError):
+        return True
+    import tensorflow as tf  # Where the error comes from, it is loaded.
+
+    text = str(error).lower()
+    return isinstance(
+        error, tf.errors.ResourceExhaustedError | tf.errors.InternalError
+    ) and any(sign in text for sign in _SIGNS)
+
+
+@contextlib.contextmanager
+def explaining_shortage(config: config_lib.Config) -> Iterator[None]:
+    """Turns errors of allocation inside the context into one that names the remedy.
+
+    Args:
+      config: all settings.
+
+    Raises:
+      errors.OutOfMemoryError: in place of such an error.
+    """
+    try:
+        yield
+    except errors.RunError:
+        raise
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        raise errors.OutOfMemoryError(_describe(error, config)) from error
+
+
+def _describe(error: BaseException, config: config_lib.Config) -> str:
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    told = [line for line in lines if any(s in line.lower() for s in _SIGNS)]
+    reason = (told or lines or ["nothing more is known"])[0]
+    # Names of nodes and of ops say nothing to the user.
+    reason = reason.rpartition("}} ")[2].partition(" [Op:")[0].strip().rstrip(".")
+    place = "The host" if isinstance(error, MemoryError) else "A device"
+    size = fields.format_value(config.data.image_size)
+    precision = config.runtime.mixed_precision
+    advice = f"lower --batch_size={config.train.batch_size} or --image_size={size}"
+    if precision in ("auto", "float32"):
+        advice += ", or compute in 16 bits with --mixed_precision=bfloat16"
+    else:
+        advice += f" (--mixed_precision={precision} saves memory already)"
+    if isinstance(error, MemoryError) and config.data.cache == "memory":
+        advice += ", or keep the decoded examples elsewhere with --cache=disk or none"
+    return f"{place} has no memory left ({reason}): {advice}."

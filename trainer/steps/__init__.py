@@ -1,0 +1,1 @@
+"""The mathematics of a step, run on the devices of a strategy."""

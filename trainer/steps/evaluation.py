@@ -1,0 +1,134 @@
+"""The mathematics of an evaluation: from batches to scores."""
+
+from collections.abc import Callable, Sequence
+
+import keras
+import tensorflow as tf
+
+from trainer.losses import weighted_sum
+from trainer.metrics import metric, predictions
+
+
+class EvalLoop:
+    """Scores a model on the devices of a strategy."""
+
+    def __init__(
+        self,
+        strategy: tf.distribute.Strategy,
+        *,
+        fetch: Callable,
+        model: keras.Model,
+        loss: weighted_sum.WeightedSum,
+        metrics: Sequence[metric.Metric],
+        restore_size: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
+    ):
+        """Makes a loop; call it in the strategy's scope.
+
+        Batches with `native_label` and `native_size` (see `data.preparing.native`) are
+        scored at those sizes.
+
+        Args:
+          strategy: on whose replicas to run.
+          fetch: completes a replica's batch; see `data.pipeline.Examples`.
+          model: from images to logits.
+          loss: whose numbers are scores, too.
+          metrics: what to score the logits with.
+          restore_size: from an example's logits and native size to logits of that size;
+            see `data.preparing.resizing`.
+
+        Attributes:
+          metrics: as given.
+          num_calls: grows with each call of `score`, to be watched.
+        """
+        self._strategy = strategy
+        self._fetch = fetch
+        self._model = model
+        self._loss = loss
+        self._restore_size = restore_size
+        self.metrics = tuple(metrics)
+        self.num_calls = 0
+        self._sums = tf.Variable(
+            tf.zeros([loss.num_sums], tf.float64),
+            trainable=False,
+            synchronization=tf.VariableSynchronization.ON_READ,
+            aggregation=tf.VariableAggregation.SUM,
+            name="loss_sums",
+        )
+
+    def reset(self) -> None:
+        """Forgets what was scored."""
+        for scored in self.metrics:
+            scored.reset()
+        self._sums.assign(tf.zeros([self._loss.num_sums], tf.float64))
+
+    def score(self, iterator, num_batches: int) -> None:
+        """Scores some batches in one call of the device.
+
+        Args:
+          iterator: of the distributed evaluation data.
+          num_batches: how many.
+        """
+        self._run(iterator, tf.constant(num_batches))
+        self.num_calls += 1
+
+    @tf.function(autograph=False)
+    def _run(self, iterator, num_batches: tf.Tensor) -> None:
+        _repeat(
+            num_batches,
+            lambda _: self._strategy.run(self._replica_scores, (next(iterator),)),
+        )
+
+    def result(self) -> dict[str, float]:
+        """Returns `loss` and `loss/NAME` of each term, and the scores of the metrics.
+
+        All workers of a cluster must call it.
+        """
+        values = self._loss.scores(self._sums.read_value().numpy())
+        for scored in self.metrics:
+            values |= scored.result()
+        return values
+
+    @tf.autograph.experimental.do_not_convert
+    def _replica_scores(self, batch) -> None:
+        batch = self._fetch(batch)
+        logits = self._model(batch["image"], training=False)
+        if "native_label" not in batch:
+            self._score_logits(logits, batch["label"])
+            return
+        sizes = batch["native_size"]
+
+        def score_row(row: tf.Tensor) -> None:
+            label = batch["native_label"][row, : sizes[row, 0], : sizes[row, 1]]
+            native_logits = self._restore_size(logits[row], sizes[row])
+            self._score_logits(native_logits[tf.newaxis], label[tf.newaxis])
+
+        _repeat(tf.shape(sizes)[0], score_row)  # One at a time, as photos are large.
+
+    def _score_logits(self, logits: tf.Tensor, labels: tf.Tensor) -> None:
+        sums = self._loss.sums(logits, labels)
+        self._sums.assign_add(tf.cast(sums, tf.float64))
+        for scored in self.metrics:
+            scored.update(labels, logits)
+
+    @tf.function(autograph=False)
+    def predict(self, images: tf.Tensor) -> tf.Tensor:
+        """Predicts on one device.
+
+        Args:
+          images: uint8 [batch, height, width, 3].
+
+        Returns:
+          uint8 [batch, height, width], the class of each pixel.
+        """
+        logits = self._model(images, training=False)
+        return tf.cast(predictions.most_likely_class(logits), tf.uint8)
+
+
+def _repeat(count: tf.Tensor, run: Callable[[tf.Tensor], None]) -> None:
+    """Calls a function of the numbers from 0 on, one after the other, on the device."""
+
+    def step(index: tf.Tensor) -> tuple[tf.Tensor]:
+        run(index)
+        return (index + 1,)
+
+    tf.while_loop(lambda index: index < count, step, (0,))
