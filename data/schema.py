@@ -13,6 +13,9 @@ preprocessing. `--ignore_label` names the value that stands for it in the raw ma
 FILL_VALUE = 128
 """Mid-grey, the colour of what lies outside the image."""
 
+ALL_SPLITS = "all"
+"""The split of all examples, of any data set."""
+
 MAX_CLASSES = 255
 """Labels are stored as uint8 and 255 is taken by `IGNORE_LABEL`."""
 

@@ -5,8 +5,8 @@ import re
 import numpy as np
 import pytest
 
-from data import schema, sources
-from data.sources import synthetic
+from data import schema
+from data.sources import registry, synthetic
 from tests import helpers, test_doctor, test_folder
 from trainer.assembly import inputs
 
@@ -105,13 +105,17 @@ def test_evaluating_a_divided_folder_takes_no_fraction_amiss(tmp_path):
     assert len(found.pairs) == 1
 
 
+def _ask_for_all(**kwargs) -> registry.SplitRequest:
+    return registry.SplitRequest(
+        split="all", is_training=False, image_size=(32, 32), **kwargs
+    )
+
+
 def test_drawn_splits_come_one_after_the_other(monkeypatch):
     monkeypatch.setattr(
         synthetic, "NUM_EXAMPLES", {"train": 3, "test": 2, "validation": 1}
     )
-    source = sources.open_source(
-        "synthetic", split="all", is_training=False, image_size=(32, 32)
-    )
+    source = registry.open_source("synthetic", _ask_for_all())
 
     images = [example["image"] for example in source.examples().as_numpy_iterator()]
 
@@ -124,12 +128,8 @@ def test_drawn_splits_come_one_after_the_other(monkeypatch):
 
 @helpers.needs_pets
 def test_tfds_has_it_in_its_own_language():
-    source = sources.open_source(
-        "tfds:oxford_iiit_pet",
-        split="all",
-        is_training=False,
-        image_size=(32, 32),
-        data_dir=str(helpers.SHARED / "tfds"),
+    source = registry.open_source(
+        "tfds:oxford_iiit_pet", _ask_for_all(data_dir=str(helpers.SHARED / "tfds"))
     )
 
     assert len(source) == 300 + 298

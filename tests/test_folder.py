@@ -9,9 +9,9 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from data import schema, sources
+from data import schema
 from data.preparing import preprocessing
-from data.sources import folder, globs, layouts, tfds
+from data.sources import folder, globs, layouts, registry, tfds
 from data.stores import store
 from tests import helpers
 
@@ -583,7 +583,8 @@ def _root(tmp_path):
 
 def open_source(root, **kwargs):
     kwargs = {"split": "", "is_training": True, "image_size": (32, 32), **kwargs}
-    return sources.open_source("folder", data_dir=str(root), **kwargs)
+    request = registry.SplitRequest(data_dir=str(root), **kwargs)
+    return registry.open_source("folder", request)
 
 
 def test_source_gives_files_as_they_are(root):

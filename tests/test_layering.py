@@ -23,6 +23,8 @@ _ALLOWED_EDGES = {
     "trainer/benchmarking": {"trainer", "data", "models"},
     # The names of the parts that --encoder and --decoder choose from.
     "trainer/settings/model.py": {"trainer", "models.registry"},
+    # The kinds of data sets that --dataset chooses from.
+    "trainer/settings/data.py": {"trainer", "data.schema", "data.sources.registry"},
     # Settings are data: of the rest of the project they know the classes' limits.
     "trainer/errors.py": set(),
     "trainer/losses": {"trainer", "data"},
@@ -58,6 +60,8 @@ _LIGHT_MODULES = (
     "trainer/running/stall.py",
     "data/__init__.py",
     "data/schema.py",
+    "data/sources/__init__.py",
+    "data/sources/registry.py",
     "models/__init__.py",
     "models/registry.py",
 )

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from data import schema, sources
-from data.sources import synthetic
+from data import schema
+from data.sources import registry, synthetic
 from data.stores import store
 from tests import helpers
 from trainer import errors, flags, main, modes, verdicts
@@ -258,10 +258,10 @@ def test_a_damaged_file_is_named_when_its_batch_is_due(
         (tmp_path / role).mkdir()
         files[role] = helpers.FileSource(tmp_path / role, num_examples=16)
 
-    def open_source(*args, is_training, **kwargs):
-        return files["train" if is_training else "eval"]
+    def open_source(dataset, request):
+        return files["train" if request.is_training else "eval"]
 
-    monkeypatch.setattr(sources, "open_source", open_source)
+    monkeypatch.setattr(registry, "open_source", open_source)
     damaged = pathlib.Path(files[split].images[9])
     damaged.write_bytes(damaged.read_bytes()[:-200])
     message = (

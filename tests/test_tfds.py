@@ -9,7 +9,7 @@ import tensorflow_datasets
 
 from data import schema
 from data.preparing import preprocessing
-from data.sources import tfds
+from data.sources import registry, tfds
 from data.stores import store, streaming
 from tests import helpers
 
@@ -281,12 +281,19 @@ def test_streaming_is_refused_with_the_remedy():
         streaming.StreamingStore(open_pets(), preprocessor)
 
 
+def _open_role(is_training):
+    request = registry.SplitRequest(
+        split="", is_training=is_training, image_size=(64, 64), data_dir=DATA_DIR
+    )
+    return registry.open_source("tfds:oxford_iiit_pet", request)
+
+
 @helpers.needs_pets
 @pytest.mark.parametrize("is_training, split", [(True, "train"), (False, "test")])
 def test_each_role_has_a_split(is_training, split):
-    default = tfds.default_split("oxford_iiit_pet", DATA_DIR, is_training=is_training)
+    source = _open_role(is_training)
 
-    assert default == split
+    assert source.name == f"oxford_iiit_pet/4.0.0/{split}"
 
 
 @helpers.needs_pets
@@ -306,7 +313,7 @@ def test_missing_role_is_refused_with_the_splits_there_are(
     )
 
     with pytest.raises(schema.DataError, match=message):
-        tfds.default_split("oxford_iiit_pet", DATA_DIR, is_training=is_training)
+        _open_role(is_training)
 
 
 @helpers.needs_pets

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from absl import logging
 
 from data import schema
-from data.sources import layouts, listing
+from data.sources import layouts, listing, registry
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -117,6 +117,20 @@ class FolderSource:
         ids = tf.data.Dataset.range(start, max(start, stop))
         load = tf.autograph.experimental.do_not_convert(self.load)
         return ids.map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+
+
+def open_split(request: registry.SplitRequest) -> FolderSource:
+    """Opens a split; see `registry`."""
+    return FolderSource(
+        request.data_dir,
+        request.split,
+        is_training=request.is_training,
+        image_pattern=request.image_pattern,
+        mask_pattern=request.mask_pattern,
+        train_fraction=request.train_fraction,
+        seed=request.seed,
+        allow_problems=request.allow_problems,
+    )
 
 
 def make_fingerprint(folder: listing.Folder, pairs: tuple[listing.Pair, ...]) -> str:

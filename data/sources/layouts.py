@@ -9,9 +9,6 @@ from data import schema
 from data.files import images, palettes
 from data.sources import globs, list_files, listing, naming, tfds
 
-ALL = "all"
-"""The split of every pair, unless a folder has one of that name itself."""
-
 SPLITS = ("train", "trainval", "val", "validation", "test")
 """Splits that are looked for; one of another name has to be asked for."""
 
@@ -137,9 +134,9 @@ def find_split(
         is_divided, info = layout != UNDIVIDED, layout.info
         folder = listing.Folder(data_dir)
         parts = [_find_in_layout(folder, layout, name) for name in names]
-    name = split if split == ALL else names[0]
+    name = split if split == schema.ALL_SPLITS else names[0]
     pairs, problems = parts[0] if len(parts) == 1 else _join(parts)
-    if not is_divided and split != ALL:
+    if not is_divided and split != schema.ALL_SPLITS:
         name, is_train = _choose_side(data_dir, split, is_training, train_fraction)
         chosen = [
             pair
@@ -168,19 +165,19 @@ def _choose_layout(
 ) -> tuple[Layout, list[str]]:
     """Returns the layout of a folder, and the first of some splits that it has.
 
-    Of the split `ALL`, which is in few folders, it returns all splits there are.
+    Where `schema.ALL_SPLITS` is no folder, all splits that there are make it up.
     """
     for layout in LAYOUTS:
         splits = [name for name in SPLITS if layout.has(data_dir, name)]
         for name in candidates:
             if layout.has(data_dir, name):
                 return layout, [name]
-        if splits and candidates == [ALL]:
+        if splits and candidates == [schema.ALL_SPLITS]:
             return layout, splits
         if splits:
             raise schema.DataError(
                 f"--data_dir={data_dir} has no split {' or '.join(candidates)}; it has "
-                f"{', '.join(splits)}. Name one, or `{ALL}`, with "
+                f"{', '.join(splits)}. Name one, or `{schema.ALL_SPLITS}`, with "
                 f"--{_split_flag(is_training)}."
             )
     if UNDIVIDED.has(data_dir, ""):
@@ -199,13 +196,13 @@ def _find_by_patterns(
 ) -> tuple[list[str], listing.Folder, list[Part]]:
     """Returns the first of some splits that the patterns have files of, and these.
 
-    Of the split `ALL`, which is in few folders, it returns all splits there are.
+    Where `schema.ALL_SPLITS` is no folder, all splits that there are make it up.
     """
     names = candidates
     if "{split}" not in patterns[0]:
         names = candidates[:1]
-    elif candidates == [ALL]:
-        names = [ALL, *SPLITS]
+    elif candidates == [schema.ALL_SPLITS]:
+        names = [schema.ALL_SPLITS, *SPLITS]
     found, first_error = {}, None
     for name in names:
         try:
@@ -215,7 +212,7 @@ def _find_by_patterns(
             first_error = first_error or error
             continue
         found[name] = tuple(part)
-        if names[0] == name or candidates != [ALL]:
+        if names[0] == name or candidates != [schema.ALL_SPLITS]:
             break
     if not found:
         raise first_error
@@ -349,15 +346,16 @@ def _choose_side(
         raise schema.DataError(
             f"--data_dir={data_dir} is not divided into splits; give --train_fraction, "
             "e.g. --train_fraction=0.8 to train on about 80% and evaluate on the rest, "
-            f"or --{_split_flag(is_training)}={ALL} to {purpose} all of it.",
+            f"or --{_split_flag(is_training)}={schema.ALL_SPLITS} to {purpose} all of "
+            "it.",
             kind="undivided",
         )
     name = split or ("train" if is_training else "validation")
     if name not in ("train", "val", "validation", "test"):
         raise schema.DataError(
             f"--train_fraction={train_fraction} divides {data_dir} into train and "
-            f"validation; there is no split {name}. Name one of these, or `{ALL}`, "
-            f"with --{_split_flag(is_training)}."
+            f"validation; there is no split {name}. Name one of these, or "
+            f"`{schema.ALL_SPLITS}`, with --{_split_flag(is_training)}."
         )
     return name, name == "train"
 

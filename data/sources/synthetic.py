@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from data import schema
-from data.sources import figures
+from data.sources import figures, registry
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -21,9 +21,6 @@ VERSION = 1
 """To be raised with every change that alters a pixel: part of the fingerprint."""
 
 NUM_EXAMPLES = {"train": 1000, "test": 200, "validation": 40}
-
-ALL = "all"
-"""The split of all examples of these, one split after the other."""
 
 BODY, BACKGROUND, BORDER = range(3)
 
@@ -79,7 +76,7 @@ class SyntheticSource:
         Raises:
           schema.DataError: there is no such split.
         """
-        splits = list(NUM_EXAMPLES) if split == ALL else [split]
+        splits = list(NUM_EXAMPLES) if split == schema.ALL_SPLITS else [split]
         for part in splits:
             _split_index(part)
         self.name = f"synthetic/{split}"
@@ -141,6 +138,12 @@ class SyntheticSource:
         raise IndexError(index)
 
 
+def open_split(request: registry.SplitRequest) -> SyntheticSource:
+    """Opens a split; see `registry`."""
+    split = request.split or ("train" if request.is_training else "test")
+    return SyntheticSource(split, size=min(request.image_size))
+
+
 def draw_example(
     seed: int, split: str, id: int, size: int = 128
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -175,7 +178,7 @@ def draw_example(
 
 def _split_index(split):
     if split not in NUM_EXAMPLES:
-        known = ", ".join([*NUM_EXAMPLES, ALL])
+        known = ", ".join([*NUM_EXAMPLES, schema.ALL_SPLITS])
         raise schema.DataError(f"no split {split!r} of synthetic; known: {known}")
     return list(NUM_EXAMPLES).index(split)
 

@@ -7,6 +7,7 @@ import numpy as np
 from absl import logging
 
 from data import schema
+from data.sources import registry
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -154,20 +155,31 @@ def _check_feature(info, flag: str, key: str) -> None:
         )
 
 
-def default_split(name: str, data_dir: str, *, is_training: bool) -> str:
+def open_split(request: registry.SplitRequest) -> TfdsSource:
+    """Opens a split; see `registry`."""
+    return TfdsSource(
+        request.name,
+        request.split or _default_split(request),
+        data_dir=request.data_dir,
+        image_key=request.image_key,
+        label_key=request.label_key,
+    )
+
+
+def _default_split(request: registry.SplitRequest) -> str:
     """Returns the split to train on, or the first one to evaluate on.
 
     Raises:
       schema.DataError: if the data set is not there, or has no split of that role.
     """
-    splits = _open_builder(name, data_dir).info.splits
-    wanted = ("train",) if is_training else _EVAL_SPLITS
+    splits = _open_builder(request.name, request.data_dir).info.splits
+    wanted = ("train",) if request.is_training else _EVAL_SPLITS
     for split in wanted:
         if split in splits:
             return split
-    flag = "train_split" if is_training else "eval_split"
+    flag = "train_split" if request.is_training else "eval_split"
     raise schema.DataError(
-        f"tfds:{name} has no split named {' or '.join(wanted)}; name one of "
+        f"tfds:{request.name} has no split named {' or '.join(wanted)}; name one of "
         f"{', '.join(splits)} with --{flag}."
     )
 

@@ -12,8 +12,9 @@ import sys
 
 import tensorflow as tf
 
-from data import pipeline, sources
+from data import pipeline
 from data.preparing import preprocessing
+from data.sources import registry
 from data.stores import store
 from tests.benchmarks import fit_tutorial, report
 from trainer.benchmarking import measuring
@@ -44,13 +45,13 @@ def main() -> int:
 def _measure(arguments: argparse.Namespace) -> dict:
     """Times both; returns the settings and the figures."""
     size = arguments.image_size
-    source = sources.open_source(
-        arguments.dataset,
+    request = registry.SplitRequest(
         split="train",
         is_training=True,
         image_size=(size, size),
         data_dir=arguments.data_dir,
     )
+    source = registry.open_source(arguments.dataset, request)
     preprocessor = preprocessing.Preprocessor(
         (size, size), source.info.num_classes, source.info.label_offset
     )

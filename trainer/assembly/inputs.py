@@ -9,11 +9,12 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from data import pipeline, schema, sources
+from data import pipeline, schema
 from data.augmentation import augment
 from data.doctor import advice, class_findings
 from data.files import labels, mask_values
 from data.preparing import bad_examples, balance, native, preprocessing
+from data.sources import folder, registry
 from data.stores import device_store, store, streaming
 from trainer.distributing import cluster
 from trainer.settings import config as config_lib
@@ -33,8 +34,7 @@ def open_source(
       schema.DataError: if the data set or the split is not there.
     """
     data = config.data
-    return sources.open_source(
-        data.dataset,
+    request = registry.SplitRequest(
         split=data.train_split if is_training else data.eval_split,
         is_training=is_training,
         image_size=data.image_size,
@@ -47,6 +47,7 @@ def open_source(
         seed=config.run.seed,
         allow_problems=allow_problems,
     )
+    return registry.open_source(data.dataset, request)
 
 
 def resolve_info(
@@ -213,7 +214,7 @@ def _open_for_inspection(config: config_lib.Config):
     except schema.DataError as error:
         if error.kind != "undivided":
             raise
-        data = dataclasses.replace(config.data, train_split=sources.ALL)
+        data = dataclasses.replace(config.data, train_split=schema.ALL_SPLITS)
         config = dataclasses.replace(config, data=data)
         train = open_source(config, is_training=True, allow_problems=True)
         return train, None, ((train.name, error),)
@@ -238,7 +239,7 @@ def _open_examples(
         replaces=config.data.on_bad_example == "replace",
         maximum=config.data.max_bad_examples,
     )
-    if isinstance(source, sources.FolderSource):
+    if isinstance(source, folder.FolderSource):
         for warning in advice.look_at_files(source, preprocessor):
             logging.warning("%s: %s.", source.name, warning)
     try:

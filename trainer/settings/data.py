@@ -4,6 +4,7 @@ import dataclasses
 import os
 
 from data import schema
+from data.sources import registry
 from trainer.settings import fields
 
 
@@ -13,8 +14,7 @@ class DataConfig(fields.Section):
 
     dataset: str = fields.setting(
         "synthetic",
-        "synthetic; folder: the images and masks in --data_dir; or "
-        "tfds:NAME[/CONFIG][:VERSION], e.g. tfds:oxford_iiit_pet.",
+        f"The data set. {registry.describe()}.",
         identity=True,
         describes_data=True,
     )
@@ -178,11 +178,10 @@ class DataConfig(fields.Section):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        kind, _, name = self.dataset.partition(":")
-        if self.dataset not in ("synthetic", "folder") and not (
-            kind == "tfds" and name
-        ):
-            fields.reject("dataset", self.dataset, "use synthetic, folder or tfds:NAME")
+        try:
+            registry.parse(self.dataset)
+        except ValueError as error:
+            fields.reject("dataset", self.dataset, str(error))
         self._check_folder()
         if len(self.image_size) not in (1, 2):
             fields.reject("image_size", self.image_size, "give HEIGHT or HEIGHT,WIDTH")
