@@ -5,7 +5,7 @@ from typing import Any
 
 import keras
 
-from models import decoders, encoders, layers, registry
+from models import encoders, layers, registry
 
 
 def build_model(
@@ -61,7 +61,7 @@ def build_model(
     )
     encoder_model.trainable = not freeze_encoder
     images = keras.Input(encoder_model.input_shape[1:], name="image")
-    logits = decoders.DECODERS[decoder](
+    logits = registry.load_decoder(decoder)(
         encoder_model(images),
         strides,
         num_classes,

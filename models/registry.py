@@ -1,9 +1,10 @@
 """The encoders and decoders that there are, and what settings must know of them.
 
-Nothing heavy is imported here: `--help` and a rejected flag answer at once. The parts
-themselves are in `models.encoders` and `models.decoders`, by the same names.
+Nothing heavy is imported here: `--help` and a rejected flag answer at once. The
+encoders themselves are the rows of `models.encoders.applications`, by the same names.
 """
 
+import importlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
@@ -26,6 +27,7 @@ class Decoder(NamedTuple):
     """What is known of a decoder before it is built.
 
     Attributes:
+      module: what to import when a model is built; see `models.decoders`.
       about: what `--help` says of it.
       default_filters: from the strides of an encoder to the numbers of channels that
         it has by default; it takes as many.
@@ -33,6 +35,7 @@ class Decoder(NamedTuple):
         `--decoder_NAME` sets each.
     """
 
+    module: str
     about: str
     default_filters: Callable[[Sequence[int]], tuple[int, ...]]
     options: tuple[str, ...] = ()
@@ -64,15 +67,21 @@ ENCODERS = {
 
 DECODERS = {
     "pix2pix": Decoder(
+        "models.decoders.pix2pix",
         "the U-Net of TensorFlow's tutorial",
         default_filters=_double_with_depth,
         options=("dropout",),
     ),
     "tensorflow_examples": Decoder(
+        "models.decoders.tensorflow_examples",
         "the same with the original block, if that package is installed",
         default_filters=_double_with_depth,
     ),
-    "fpn": Decoder("semantic FPN, lighter", default_filters=_same_at_all_levels),
+    "fpn": Decoder(
+        "models.decoders.fpn",
+        "semantic FPN, lighter",
+        default_filters=_same_at_all_levels,
+    ),
 }
 
 
@@ -84,6 +93,11 @@ def encoders_with(option: str) -> tuple[str, ...]:
 def decoders_with(option: str) -> tuple[str, ...]:
     """Returns the names of the decoders that take an option."""
     return tuple(name for name, part in DECODERS.items() if option in part.options)
+
+
+def load_decoder(name: str) -> Callable:
+    """Returns the function that a decoder is; see `models.decoders`."""
+    return importlib.import_module(DECODERS[name].module).decode
 
 
 def check_options(name: str, given: Iterable[str], taken: Sequence[str]) -> None:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from models import decoders, layers, registry
+from models import layers, registry
 from models.fast import normalization
 from tests import helpers
 
@@ -31,7 +31,7 @@ def _build(decoder, strides, synchronized=False, is_known=True):
     features = [keras.Input((size, size, 3)) for size in sizes]
     count = len(registry.DECODERS[decoder].default_filters(strides))
     filters = (8, 6, 4, 4)[:count]
-    logits = decoders.DECODERS[decoder](
+    logits = registry.load_decoder(decoder)(
         features, strides, 4, filters=filters, synchronized=synchronized
     )
     return keras.Model(features, logits)
@@ -43,10 +43,6 @@ def _draw_features(strides, num_rows=4):
         random.normal(size=(num_rows, SIZE // s, SIZE // s, 3)).astype(np.float32)
         for s in strides
     ]
-
-
-def test_what_settings_know_is_what_there_is():
-    assert list(decoders.DECODERS) == list(registry.DECODERS)
 
 
 @pytest.mark.parametrize("strides", PYRAMIDS.values(), ids=PYRAMIDS)
@@ -122,7 +118,7 @@ def test_another_number_of_filters_is_refused(decoder, strides):
     default = registry.DECODERS[decoder].default_filters(strides)
     maps = [keras.Input((4, 4, 3)) for _ in strides]
     with pytest.raises(ValueError, match=f"{len(default) + 1} filters for "):
-        decoders.DECODERS[decoder](maps, strides, 4, filters=(*default, 8))
+        registry.load_decoder(decoder)(maps, strides, 4, filters=(*default, 8))
 
 
 def test_default_filters_grow_with_the_depth_of_a_unet():
