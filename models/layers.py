@@ -1,7 +1,11 @@
 """Layers that several parts of the models share."""
 
+from collections.abc import Sequence
+
 import keras
 import tensorflow as tf
+
+from models import randomness
 
 
 class Resize(keras.layers.Layer):
@@ -46,32 +50,55 @@ class Crop(keras.layers.Layer):
         return logits[:, :height, :width]
 
 
-class ReplicaDropout(keras.layers.Dropout):
-    """Dropout (Srivastava et al., JMLR 2014) with another mask on every replica.
+class RowDropout(keras.layers.Layer):
+    """Dropout (Srivastava et al., JMLR 2014), the same on any number of replicas.
 
-    Keras' own draws the same mask on all of them. The state of its seed is a variable
-    of the model that `tf.train.Checkpoint(model=...)` passes over; the trainer saves it
-    by itself.
+    The mask of a row depends on seed, step, `stream` and the row's place in the global
+    batch alone; see `models.randomness`. Keras' own draws the same mask on all replicas
+    and keeps a state. A frozen layer drops nothing, as a frozen encoder runs in
+    inference mode.
+
+    With a noise shape of (None, 1, 1, 1) it drops whole rows: in front of the sum of a
+    residual block that is stochastic depth (Huang et al., ECCV 2016, arXiv:1603.09382).
     """
 
-    def call(self, inputs, training=False):
-        if not training or self.rate == 0:
-            return inputs
-        context = tf.distribute.get_replica_context()
-        seed = tf.random.experimental.stateless_fold_in(
-            tf.cast(self.seed_generator.next(), tf.int32),
-            context.replica_id_in_sync_group if context else 0,
-        )
-        return tf.nn.experimental.stateless_dropout(
-            inputs, self.rate, seed, noise_shape=self._noise_shape_of(inputs)
-        )
+    def __init__(
+        self,
+        rate: float,
+        *,
+        stream: str,
+        noise_shape: Sequence[int | None] | None = None,
+        **kwargs,
+    ):
+        """Makes the layer.
 
-    def _noise_shape_of(self, inputs) -> list | None:
-        """Returns the shape of the mask; None, as large as the inputs."""
-        if self.noise_shape is None:
-            return None
-        sizes = keras.ops.shape(inputs)
-        return [
-            own if size is None else size
-            for size, own in zip(self.noise_shape, sizes, strict=True)
-        ]
+        Args:
+          rate: share of the inputs that a training step sets to 0; what is left is
+            scaled by 1 / (1 - rate). From 0 on, below 1.
+          stream: a name that no other layer of the model has.
+          noise_shape: shape of the mask, None where it is as the inputs'; the first
+            one is that of the rows. None: all as the inputs'.
+          **kwargs: of `keras.layers.Layer`.
+        """
+        super().__init__(**kwargs)
+        self.rate = rate
+        self.stream = stream
+        self.noise_shape = noise_shape
+
+    def call(self, inputs, training=False):
+        if not training or not self.trainable or self.rate == 0:
+            return inputs
+        num_rows, *sizes = keras.ops.shape(inputs)  # Numbers where known.
+        if self.noise_shape is not None:
+            sizes = [
+                own if size is None else size
+                for size, own in zip(self.noise_shape[1:], sizes, strict=True)
+            ]
+        draws = randomness.uniform(num_rows, sizes, stream=self.stream)
+        scaled = inputs * tf.cast(1 / (1 - self.rate), inputs.dtype)
+        return tf.where(draws >= self.rate, scaled, tf.zeros([], inputs.dtype))
+
+    def get_config(self):
+        config = super().get_config()
+        config.update(rate=self.rate, stream=self.stream, noise_shape=self.noise_shape)
+        return config

@@ -62,7 +62,9 @@ ENCODERS = {
         options=("alpha",),
     ),
     "resnet50": Encoder("24 million", strides=_FIVE_STRIDES),
-    "efficientnetv2_b0": Encoder("5.7 million", strides=_FIVE_STRIDES),
+    "efficientnetv2_b0": Encoder(
+        "5.7 million", strides=_FIVE_STRIDES, options=("drop_connect",)
+    ),
 }
 
 DECODERS = {

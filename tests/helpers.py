@@ -13,7 +13,7 @@ import tensorflow as tf
 from data import pipeline, schema
 from data.augmentation import augment
 from data.stores import store
-from models import factory, registry
+from models import factory, randomness, registry
 from models.fast import normalization
 from trainer.assembly import experiment
 from trainer.losses import registry as loss_registry
@@ -231,6 +231,9 @@ class Rig:
             global_step=self.global_step,
             stop_requested=self.stop_requested,
             ema=self.ema if ema_decay else None,
+            key_by_row=functools.partial(
+                randomness.keyed_by_row, global_batch_size=batch_size, seed=seed
+            ),
             limit_momentum=functools.partial(normalization.limited_momentum, self.model)
             if average_warmup
             else None,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from models import encoders, layers, registry, scaling
+from models import encoders, layers, randomness, registry, scaling
 from models.encoders import applications, cloning
 from models.fast import convolutions, normalization
 from tests import helpers
@@ -149,8 +149,9 @@ def _train_once(strategy, encoder, images):
     ]
 
     def step(batch):
-        rows, *weights = batch
-        with tf.GradientTape() as tape:
+        counters, rows, *weights = batch
+        keyed = randomness.keyed_by_row(counters, global_batch_size=len(images), seed=0)
+        with keyed, tf.GradientTape() as tape:
             features = model(rows, training=True)
             total = sum(
                 tf.reduce_sum(f * tf.cast(w, f.dtype)) / w.shape[1]
@@ -158,7 +159,8 @@ def _train_once(strategy, encoder, images):
             )
         return tape.gradient(total, [v.value for v in model.trainable_variables])
 
-    dataset = tf.data.Dataset.from_tensor_slices((images, *upstream))
+    counters = np.arange(len(images), dtype=np.int64)
+    dataset = tf.data.Dataset.from_tensor_slices((counters, images, *upstream))
     (batch,) = strategy.experimental_distribute_dataset(dataset.batch(len(images)))
     gradients = [
         strategy.reduce("SUM", gradient, axis=None)
@@ -309,24 +311,34 @@ def test_padding_is_folded_where_the_size_is_even(size, is_folded):
     _assert_copy_is_equal(network, copy)
 
 
-def test_dropout_of_a_network_has_the_rate_that_is_asked_for():
+def test_dropout_of_a_network_has_its_rate_times_a_factor():
     def body(features):
         drop = keras.layers.Dropout(0.5, noise_shape=(None, 1, 1, 1), name="drop")
-        return drop(features)
+        return keras.layers.Dropout(0.25, name="other")(drop(features))
 
     _, clone = _small_network(body)
-    images = _make_images(64, 8, 8) + 1.0
-    scaled = images / 127.5 - 1
+    model = clone(dropout_factor=1.5).model
 
-    kept = clone().model(images, training=True)
-    np.testing.assert_allclose(kept, scaled, atol=1e-5)
-    model = clone(dropout=0.75).model
-    assert isinstance(model.get_layer("drop"), layers.ReplicaDropout)
-    ratios = np.array(model(images, training=True) / scaled).reshape(64, -1)
-    # A row is dropped as a whole, or all of it is 1 / (1 - 0.75) times as large.
-    assert set(np.unique(np.round(np.median(ratios, axis=1), 3))) == {0.0, 4.0}
-    same = np.repeat(np.median(ratios, axis=1, keepdims=True), 192, axis=1)
-    np.testing.assert_allclose(ratios, same, atol=1e-2)
+    drop, other = _layers_of(model, layers.RowDropout)
+    assert (drop.name, drop.rate, drop.noise_shape) == ("drop", 0.75, (None, 1, 1, 1))
+    assert (other.name, other.rate, other.noise_shape) == ("other", 0.375, None)
+    assert drop.stream != other.stream
+
+
+def test_drop_connect_is_that_of_keras_unless_it_is_given():
+    rates = {}
+    for given in ({}, {"drop_connect": 0.1}, {"drop_connect": 0.0}):
+        model, _ = encoders.build_encoder(
+            "efficientnetv2_b0", (None, None), weights="none", options=given
+        )
+        drops = _layers_of(model, layers.RowDropout)
+        rates[given.get("drop_connect")] = [drop.rate for drop in drops]
+        assert {drop.noise_shape for drop in drops} == {(None, 1, 1, 1)}
+    own = applications.make_network("efficientnetv2_b0", (None, None), options={})
+    assert rates[None] == [d.rate for d in _layers_of(own, keras.layers.Dropout)]
+    assert len(rates[None]) > 10 and 0.19 < max(rates[None]) <= 0.2
+    np.testing.assert_allclose(rates[0.1], np.divide(rates[None], 2))
+    assert not any(rates[0.0])
 
 
 def test_one_channel_is_taken_as_grey_and_more_as_colours_in_turn():

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from data import pipeline
 from data.stores import store
+from models import layers
 from tests import helpers
 from trainer.losses import cross_entropy, term, weighted_sum
 from trainer.metrics import confusion as confusion_lib
@@ -195,10 +196,35 @@ def test_a_requested_stop_ends_the_loop_after_the_step():
 @pytest.mark.cross_section
 def test_unet_trains_alike_on_two_replicas():
     examples = helpers.make_store()
-    kwargs = {"build": helpers.build_unet, "learning_rate": 0.01, "flip": True}
+    build = functools.partial(helpers.build_unet, decoder_dropout=0.3)
+    kwargs = {"build": build, "learning_rate": 0.01, "flip": True}
     one = helpers.Rig(examples, **kwargs)
     two = helpers.Rig(examples, replicas=2, **kwargs)
     np.testing.assert_allclose(two.train(4), one.train(4), rtol=1e-3)
+
+
+def _build_dropping(replicas):
+    """Builds a model that drops pixels, and whole images."""
+    images = keras.Input((None, None, 3))
+    features = keras.layers.Rescaling(1 / 127.5, -1)(images)
+    features = keras.layers.Conv2D(8, 3, padding="same")(features)
+    features = layers.RowDropout(0.5, stream="pixels")(features)
+    deep = keras.layers.Conv2D(8, 3, padding="same", activation="relu")(features)
+    rows = (None, 1, 1, 1)
+    deep = layers.RowDropout(0.5, stream="images", noise_shape=rows)(deep)
+    features = keras.layers.Add()([features, deep])
+    return keras.Model(images, keras.layers.Conv2D(3, 1)(features))
+
+
+@pytest.mark.parametrize("replicas", [2, 4])
+def test_dropout_is_the_same_on_any_number_of_replicas(replicas):
+    examples = helpers.make_store()
+    one = helpers.Rig(examples, build=_build_dropping)
+    several = helpers.Rig(examples, build=_build_dropping, replicas=replicas)
+    one.train(3)
+    several.train(3)
+    for value, other in zip(several.weights(), one.weights(), strict=True):
+        np.testing.assert_allclose(value, other, rtol=1e-4, atol=1e-6)
 
 
 def test_steps_per_loop_changes_nothing():

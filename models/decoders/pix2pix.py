@@ -33,8 +33,11 @@ def decode(
         strides,
         num_classes,
         filters=filters,
-        make_block=lambda number: UpsampleBlock(
-            number, dropout=dropout, synchronized=synchronized
+        make_block=lambda index, channels: UpsampleBlock(
+            channels,
+            dropout=dropout,
+            dropout_stream=f"upsample_{index}",
+            synchronized=synchronized,
         ),
     )
 
@@ -54,6 +57,7 @@ class UpsampleBlock(keras.layers.Layer):
         filters: int,
         *,
         dropout: float = 0.0,
+        dropout_stream: str = "upsample",
         synchronized: bool = False,
         **kwargs,
     ):
@@ -63,13 +67,13 @@ class UpsampleBlock(keras.layers.Layer):
           filters: channels of the output.
           dropout: share of the features that a training step sets to 0, as pix2pix
             does before the ReLU.
+          dropout_stream: a name that no other block of the model has.
           synchronized: whether batch norm takes its statistics over all replicas,
             so that they do not depend on how many there are.
           **kwargs: of `keras.layers.Layer`.
         """
         super().__init__(**kwargs)
         self._filters = filters
-        self._dropout_rate = dropout
         self._synchronized = synchronized
         self._conv = convolutions.Conv2DTranspose(
             filters,
@@ -84,8 +88,8 @@ class UpsampleBlock(keras.layers.Layer):
             synchronized=synchronized, name="norm"
         )
         self._conv.fold(self._norm)
-        self._dropout = (
-            layers.ReplicaDropout(dropout, name="dropout") if dropout else None
+        self._dropout = layers.RowDropout(
+            dropout, stream=dropout_stream, name="dropout"
         )
 
     def build(self, input_shape):
@@ -96,8 +100,7 @@ class UpsampleBlock(keras.layers.Layer):
     def call(self, inputs, training=None):
         features = self._conv(inputs, training=training)
         features = self._norm(features, training=training)
-        if self._dropout:
-            features = self._dropout(features, training=training)
+        features = self._dropout(features, training=training)
         return keras.ops.relu(features)
 
     def compute_output_shape(self, input_shape):
@@ -107,7 +110,8 @@ class UpsampleBlock(keras.layers.Layer):
         config = super().get_config()
         config.update(
             filters=self._filters,
-            dropout=self._dropout_rate,
+            dropout=self._dropout.rate,
+            dropout_stream=self._dropout.stream,
             synchronized=self._synchronized,
         )
         return config

@@ -30,8 +30,9 @@ def decode(
     """
     upsample = _import_upsample()
 
-    def make_block(number: int) -> Callable:
-        block = upsample(number, 3)
+    def make_block(index: int, channels: int) -> Callable:
+        del index
+        block = upsample(channels, 3)
         if not isinstance(block, keras.Sequential):
             raise ImportError(
                 "tensorflow_examples makes its block with another Keras than that of "

@@ -13,7 +13,7 @@ def decode(
     num_classes: int,
     *,
     filters: Sequence[int],
-    make_block: Callable[[int], Callable],
+    make_block: Callable[[int, int], Callable],
 ) -> keras.KerasTensor:
     """Decodes as a U-Net does (Ronneberger et al., MICCAI 2015, arXiv:1505.04597).
 
@@ -26,8 +26,9 @@ def decode(
       strides: of the maps, powers of 2 and at least 2.
       num_classes: channels of the logits.
       filters: output channels of each block, deepest first.
-      make_block: makes the layer that doubles height and width, of its output
-        channels; it takes a list of feature maps, to be joined along their channels.
+      make_block: makes the layer that doubles height and width, of its number, from 0
+        on, and its output channels; it takes a list of feature maps, to be joined along
+        their channels.
 
     Returns:
       Logits, [batch, height, width, num_classes].
@@ -42,9 +43,10 @@ def decode(
             f"{len(filters)} filters for {num_blocks} blocks from stride {stride} to 2"
         )
     joined = _at_stride(stride, features, strides)
-    for number in filters:
+    for index, channels in enumerate(filters):
         stride //= 2
-        joined = [make_block(number)(joined), *_at_stride(stride, features, strides)]
+        deeper = make_block(index, channels)(joined)
+        joined = [deeper, *_at_stride(stride, features, strides)]
     return convolutions.Conv2DTranspose(
         num_classes, kernel_size=3, strides=2, padding="same", name="logits"
     )(joined)

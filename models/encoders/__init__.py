@@ -65,6 +65,10 @@ def build_encoder(
         application.scaling, num_channels=num_channels, multiple=max(strides)
     )
     norms = {"bn_momentum": bn_momentum, "synchronized": synchronized}
+    dropout_factor = 1.0
+    if application.drop_connect:  # Keras' builders do not take it.
+        rate = options.pop("drop_connect", application.drop_connect)
+        dropout_factor = rate / application.drop_connect
     make = functools.partial(
         applications.make_network, name, image_size, options=options
     )
@@ -80,7 +84,9 @@ def build_encoder(
     else:
         is_random = weights == "none"
         network = make() if is_random else weights_lib.read_into(make, weights)
-        model, pairs = cloning.clone_network(network, images, image_scaling, **norms)
+        model, pairs = cloning.clone_network(
+            network, images, image_scaling, dropout_factor=dropout_factor, **norms
+        )
         if is_random:
             return Encoder(model, strides)
     cloning.copy_weights(pairs, application.scaling.colours)

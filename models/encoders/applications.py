@@ -32,6 +32,8 @@ class Application(NamedTuple):
         networks, so name the convolution or the norm before it.
       scaling: how its weights want the images.
       settings: further arguments of `make`.
+      drop_connect: the rate of stochastic depth that `make` gives its last residual
+        block, and the others less; None: it has none.
       weight_sizes: image sizes for which Keras has ImageNet weights of their own.
       build: makes the encoder where that is faster than cloning the network: a function
         like `mobilenet_v2.build_mobilenet_v2`, of layers with the network's names.
@@ -41,6 +43,7 @@ class Application(NamedTuple):
     maps: tuple[str, ...]
     scaling: scaling.Scaling
     settings: Mapping[str, Any] = {}
+    drop_connect: float | None = None
     weight_sizes: tuple[int, ...] = ()
     build: Callable[..., keras.Model] | None = None
 
@@ -83,6 +86,7 @@ APPLICATIONS = {
         ),
         scaling=_IMAGENET,
         settings={"include_preprocessing": False},
+        drop_connect=0.2,
     ),
 }
 """By the names of `registry.ENCODERS`."""

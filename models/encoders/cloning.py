@@ -13,7 +13,7 @@ _KINDS = {
     keras.layers.BatchNormalization: normalization.BatchNormalization,
     keras.layers.Conv2D: convolutions.Conv2D,
     keras.layers.DepthwiseConv2D: convolutions.DepthwiseConv2D,
-    keras.layers.Dropout: layers.ReplicaDropout,
+    keras.layers.Dropout: layers.RowDropout,
     keras.layers.ZeroPadding2D: convolutions.ZeroPadding2D,
 }
 """The layers of Keras that this package has its own of."""
@@ -48,12 +48,13 @@ def clone_network(
     *,
     bn_momentum: float | None = None,
     synchronized: bool = False,
-    dropout: float = 0.0,
+    dropout_factor: float = 1.0,
 ) -> Clone:
     """Copies a network with this package's layers in place of Keras'.
 
-    What they compute is the same, up to rounding, but for dropout. In inference mode
-    each batch norm is part of the convolution before it, where nothing else reads that.
+    What they compute is the same, up to rounding; only dropout draws other masks. In
+    inference mode each batch norm is part of the convolution before it, where nothing
+    else reads that.
 
     Args:
       network: of one input, its first layer a `scaling.ImageScaling`.
@@ -62,8 +63,7 @@ def clone_network(
       bn_momentum: how much of the moving statistics a training step keeps; None: as
         much as the network does.
       synchronized: whether a step's statistics are those of all replicas together.
-      dropout: the rate of all dropout, drop-connect included. It stays 0 as long as
-        masks depend on the number of replicas: results would, too.
+      dropout_factor: on the rates of all dropout, drop-connect included.
     """
     pairs: list[tuple[keras.layers.Layer, keras.layers.Layer]] = []
     calls: list[_Call] = []
@@ -76,8 +76,11 @@ def clone_network(
             config["synchronized"] = synchronized
             if bn_momentum is not None:
                 config["momentum"] = bn_momentum
-        elif kind is layers.ReplicaDropout:
-            config["rate"] = dropout
+        elif kind is layers.RowDropout:
+            config["rate"] *= dropout_factor
+            # Numbered, as the names of some layers differ from one start to the next.
+            config["stream"] = f"encoder_{len(pairs)}"
+            del config["seed"]  # Of Keras' own draws.
         copy = kind.from_config(config)
         if isinstance(copy, keras.Layer):  # And not a bare operation.
             pairs.append((layer, copy))

@@ -16,7 +16,7 @@ from absl import logging
 
 from data import pipeline, schema
 from data.preparing import balance, resizing
-from models import encoders, factory
+from models import encoders, factory, randomness
 from models.fast import normalization
 from trainer import errors
 from trainer.assembly import inputs
@@ -201,12 +201,6 @@ class TrainSetup:
             "optimizer": self.optimizer,
             "loss_scale": self.loss_scale,
             "global_step": self.global_step,
-            # Of dropout; `tf.train.Checkpoint` passes over the ones inside layers.
-            "seeds": [
-                variable.value
-                for variable in self.model.non_trainable_variables
-                if "seed_generator_state" in variable.path
-            ],
         }
         return {**state, "ema": self.ema} if self.ema else state
 
@@ -298,6 +292,11 @@ def prepare_training(
         global_step=global_step,
         stop_requested=stop_requested,
         ema=ema,
+        key_by_row=functools.partial(
+            randomness.keyed_by_row,
+            global_batch_size=config.train.batch_size,
+            seed=config.run.seed,
+        ),
         limit_momentum=functools.partial(normalization.limited_momentum, model)
         if config.train.moving_average_warmup
         else None,

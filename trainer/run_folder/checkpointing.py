@@ -58,6 +58,7 @@ class Checkpointer:
             is no longer this run's.
         """
         self._folder = pathlib.Path(model_dir) / "checkpoints"
+        self._state = dict(state)
         self._checkpoint = tf.train.Checkpoint(**state)
         self._global_step = state["global_step"]
         self._max_to_keep = max_to_keep
@@ -192,7 +193,11 @@ class Checkpointer:
         if metadata.window is not None and not self._is_window(metadata.window):
             raise ValueError("metadata.json: window is not one of this run")
         with model_dir_lib.readable_by_tensorflow(path) as readable:
-            self._checkpoint.read(str(readable / "state")).assert_consumed()
+            prefix = str(readable / "state")
+            checkpoint = self._checkpoint
+            if retired := _read_retired(prefix):
+                checkpoint = tf.train.Checkpoint(**self._state, **retired)
+            checkpoint.read(prefix).assert_consumed()
         _check_step(metadata, self._global_step)
 
     def _write(self, metadata: checkpoint_folders.Metadata) -> None:
@@ -292,6 +297,19 @@ def _read_weights(path: pathlib.Path, model: tf.Module, ema: tf.Module | None) -
         status = tf.train.Checkpoint(**state).read(str(readable / "state"))
         status.expect_partial().assert_existing_objects_matched()
     _check_step(metadata, global_step)
+
+
+def _read_retired(prefix: str) -> dict[str, Any]:
+    """Returns what older versions kept in a checkpoint, and nobody needs any more.
+
+    Dropout had states of its own, before its masks became a function of the step.
+    """
+    reader = tf.train.load_checkpoint(prefix)
+    names = sorted(
+        n for n in reader.get_variable_to_shape_map() if n.startswith("seeds/")
+    )
+    seeds = [tf.Variable(reader.get_tensor(name)) for name in names]
+    return {"seeds": seeds} if seeds else {}
 
 
 def _check_step(

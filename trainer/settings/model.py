@@ -40,6 +40,19 @@ class ModelConfig(fields.Section):
         only_with={"encoder": registry.encoders_with("alpha")},
         unused_by=("doctor",),
     )
+    encoder_drop_connect: float = fields.setting(
+        0.2,
+        "Stochastic depth: the share of images for which a training step leaves out "
+        "the encoder's last residual block; for earlier blocks it is smaller.",
+        minimum=0.0,
+        maximum=0.95,
+        identity=True,
+        only_with={
+            "encoder": registry.encoders_with("drop_connect"),
+            "freeze_encoder": (False,),
+        },
+        unused_by=("evaluate", "doctor"),
+    )
     encoder_weights: str = fields.setting(
         "imagenet",
         "Initial weights of the encoder: imagenet (downloaded by Keras), none "

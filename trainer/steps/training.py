@@ -60,6 +60,8 @@ class TrainLoop:
         global_step: tf.Variable,
         stop_requested: tf.Variable,
         ema: ema_lib.ExponentialMovingAverage | None = None,
+        key_by_row: Callable[[tf.Tensor], contextlib.AbstractContextManager]
+        | None = None,
         limit_momentum: Callable[[tf.Tensor], contextlib.AbstractContextManager]
         | None = None,
         global_clipnorm: float = 0.0,
@@ -81,6 +83,9 @@ class TrainLoop:
           stop_requested: bool, on the host; once it is True on any worker, the loop
             ends after the step that all are at.
           ema: moving averages of the model's variables, or None.
+          key_by_row: of the counters of a replica's rows, gives a context in which the
+            model's layers draw random numbers for these rows; see
+            `models.randomness`. None: the model draws none.
           limit_momentum: of the most that a moving average may keep at a step, gives a
             context in which the model's batch norms keep no more; the decay of `ema` is
             then limited, too. None: neither is.
@@ -100,6 +105,7 @@ class TrainLoop:
         self._global_step = global_step
         self._stop_requested = stop_requested
         self._ema = ema
+        self._key_by_row = key_by_row or (lambda _: contextlib.nullcontext())
         self._limit_momentum = limit_momentum
         self._global_clipnorm = global_clipnorm
         self._enable_xla = enable_xla
@@ -181,7 +187,8 @@ class TrainLoop:
         if self._enable_xla:
             # A function of its own for each graph: it captures tensors of that graph.
             backpropagate = tf.function(backpropagate, jit_compile=True)
-        gradients, sums, logits = backpropagate(images, labels, scale)
+        with self._key_by_row(batch["counter"]):
+            gradients, sums, logits = backpropagate(images, labels, scale)
         self._confusion.update(labels, logits)
         stops = tf.cast(self._stop_requested.read_value(), tf.float32)
         *gradients, sums, stops = _all_reduce([*gradients, sums, stops])
