@@ -92,6 +92,7 @@ _OTHERS = {
     # These have no meaning beside those above: another encoder has no --encoder_alpha.
     "encoder": "mobilenet_v2",
     "decoder_dropout": 0.0,
+    "encoder_drop_connect": 0.2,
     "label_colors": "",
     "image_key": "image",
     "label_key": "segmentation_mask",
