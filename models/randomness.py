@@ -94,4 +94,6 @@ def uniform(
         counter=tf.cast(tf.stack([first_block, rows.step]), tf.uint64),
         alg=_PHILOX,
     )
-    return tf.reshape(draws[:, :size], [num_rows, *row_shape])
+    if not isinstance(size, int) or size % _BLOCK_SIZE:
+        draws = draws[:, :size]
+    return tf.reshape(draws, [num_rows, *row_shape])
