@@ -150,7 +150,7 @@ def test_a_stall_ends_the_run_with_stacks_and_advice(folder, tmp_path):
     program = tmp_path / "program.py"
     program.write_text(
         "import time\n"
-        "from trainer import stall\n"
+        "from trainer.running import stall\n"
         "def hang():\n"
         "    time.sleep(60)\n"
         "with stall.watching(1, lambda: 0, devices=['/device:CPU:0']):\n"
