@@ -110,7 +110,7 @@ def test_twelve_colored_classes_in_wide_images_are_learnt_through_flags(
             "--batch_size=8",
             "--learning_rate=3e-3",
             "--lr_schedule=cosine",
-            "--train_steps=120",
+            "--train_steps=150",
             "--epochs_between_evals=100",
             "--log_steps=50",
         ]
