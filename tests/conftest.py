@@ -17,6 +17,23 @@ tf.config.set_logical_device_configuration(
 )
 
 
+_LONG_FILES = (
+    "test_cluster.py",
+    "test_resume.py",
+    "test_main.py",
+    "test_readme.py",
+    "test_own_data.py",
+    "test_steps.py",
+    "test_encoders.py",
+)
+"""Those with tests of ten seconds and more."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts long tests first: at the end a process that is done waits for a short one."""
+    items.sort(key=lambda item: item.path.name not in _LONG_FILES)
+
+
 @pytest.fixture(autouse=True)
 def _keep_globals():
     """Puts back what a test may change for the whole process."""

@@ -1,13 +1,18 @@
 """Stands in for the package `tensorflow_examples`, where that is not installed.
 
-`test_models` has the tests with the real one; it is on GitHub only.
+`test_stand_ins` compares it with the real one, which is on GitHub only.
 """
 
+import contextlib
 import importlib.util
+import pathlib
 import sys
+from collections.abc import Iterator
 
 import pytest
 from absl import flags as absl_flags
+
+MODULE = "tensorflow_examples.models.pix2pix.pix2pix"
 
 _STAND_IN = '''
 """Stands in for the module of the `tensorflow_examples` package, flags included."""
@@ -53,9 +58,15 @@ def write_package(folder, code: str) -> None:
     (folder / "pix2pix.py").write_text(code)
 
 
-@pytest.fixture
-def forgetting():
-    """Forgets, after the test, the package that it imported and the flags of that."""
+def install(folder: pathlib.Path, patch: pytest.MonkeyPatch) -> None:
+    """Puts the stand-in, written into a folder, where Python looks first."""
+    write_package(folder, _STAND_IN)
+    patch.syspath_prepend(folder)
+
+
+@contextlib.contextmanager
+def forgetting_imports() -> Iterator[None]:
+    """Forgets, at the end, a package that was imported in it, and its flags."""
     flags_before = set(absl_flags.FLAGS)
     yield
     for name in [n for n in sys.modules if n.startswith("tensorflow_examples")]:
@@ -65,12 +76,18 @@ def forgetting():
 
 
 @pytest.fixture
+def forgetting():
+    """Forgets, after the test, the package that it imported and the flags of that."""
+    with forgetting_imports():
+        yield
+
+
+@pytest.fixture
 def pix2pix(forgetting, tmp_path, monkeypatch):
     """Returns the module of `tensorflow_examples`, or a stand-in if that is not there.
 
     It is imported anew, and defines its flags, among which is a `batch_size`.
     """
     if importlib.util.find_spec("tensorflow_examples") is None:
-        write_package(tmp_path, _STAND_IN)
-        monkeypatch.syspath_prepend(tmp_path)
-    return importlib.import_module("tensorflow_examples.models.pix2pix.pix2pix")
+        install(tmp_path, monkeypatch)
+    return importlib.import_module(MODULE)

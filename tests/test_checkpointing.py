@@ -26,8 +26,20 @@ def _make(rig, model_dir, **kwargs):
     return checkpointing.Checkpointer(str(model_dir), state=state, **kwargs)
 
 
-def _train_and_save(model_dir, steps, window=None, **kwargs):
+@functools.cache
+def _shared_rig():
+    """Returns a rig, traced once for all tests, and the first values of its state."""
     rig = helpers.Rig(helpers.make_store(), optimizer="adam")
+    variables = [*rig.model.variables, *rig.optimizer.variables, *rig.ema.averages]
+    variables += [rig.global_step, rig.loss_scale.scale, rig.loss_scale.finite_steps]
+    return rig, [(variable, variable.numpy()) for variable in variables]
+
+
+def _train_and_save(model_dir, steps, window=None, **kwargs):
+    """Trains the shared rig from its first values on; call it once in a test."""
+    rig, initial = _shared_rig()
+    for variable, value in initial:
+        variable.assign(value)
     checkpointer = _make(rig, model_dir, **kwargs)
     for _ in range(steps):
         rig.train(1)

@@ -1,5 +1,6 @@
 """Several workers of one cluster: two real processes on this host."""
 
+import functools
 import json
 import os
 import re
@@ -13,9 +14,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests import shallow
 from tests.faults import processes
 from trainer import errors
 from trainer.distributing import cluster
+
+_start = functools.partial(processes.start, program="tests.faults.short_program")
 
 _FLAGS = (
     "--distribution_strategy=multi_worker_mirrored",
@@ -28,13 +32,16 @@ _FLAGS = (
     "--startup_timeout=60",
     "--cache=memory",
 )
+_TRAINING = ("--mode=train", "--epochs_between_evals=100000")
+"""For a run without evaluations, which saves at its intervals alone."""
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Returns a folder with encoder weights."""
+    """Returns a folder with weights of the short encoder and of the whole one."""
     folder = tmp_path_factory.mktemp("cluster")
-    processes.write_encoder_weights(folder / "encoder.weights.h5")
+    shallow.write_weights(folder / "encoder.weights.h5")
+    processes.write_encoder_weights(folder / "whole.weights.h5")
     return folder
 
 
@@ -51,19 +58,12 @@ def _config(addresses, index):
     return json.dumps({"cluster": {"worker": addresses}, "task": task})
 
 
-def _start_two(folder, model_dir, *flags, common=_FLAGS):
+def _start_two(folder, model_dir, *flags):
     addresses = _addresses(2)
     return [
-        processes.start(
-            folder, model_dir, *common, *flags, TF_CONFIG=_config(addresses, index)
-        )
+        _start(folder, model_dir, *_FLAGS, *flags, TF_CONFIG=_config(addresses, index))
         for index in range(2)
     ]
-
-
-def _losses(model_dir, split="train"):
-    points = processes.read_points(model_dir)
-    return {p["step"]: p["loss"] for p in points if p["split"] == split}
 
 
 def _wait_for_log(model_dir, pattern, secs=120):
@@ -74,14 +74,28 @@ def _wait_for_log(model_dir, pattern, secs=120):
 
 
 def test_two_workers_train_as_one_process_and_decode_half_each(folder):
+    # The border, of which each picture has another share, is ignored: the Dice of each
+    # worker would be another.
+    (folder / "border.csv").write_text("body,body\nbackground,rest\nborder,ignore\n")
+    flags = ["--loss=ce+0.5*dice", f"--label_map={folder / 'border.csv'}"]
     one, two = folder / "one", folder / "two"
+    workers = _start_two(folder, two, *flags)
     of_clusters = ("--distribution_strategy=", "--startup_timeout=")
-    flags = [flag for flag in _FLAGS if not flag.startswith(of_clusters)]
-    assert processes.finish(processes.start(folder, one, *flags)) == 0
-    for process in _start_two(folder, two):
-        assert processes.finish(process) == 0
-    assert _losses(two) == pytest.approx(_losses(one), rel=1e-4)
-    assert _losses(two, "eval") == pytest.approx(_losses(one, "eval"), rel=1e-4)
+    flags += [flag for flag in _FLAGS if not flag.startswith(of_clusters)]
+    alone = _start(folder, one, *flags)
+    for process in (*workers, alone):
+        assert processes.finish(process) == 0, processes.read_log(two)[-500:]
+    points, expected = processes.read_points(two), processes.read_points(one)
+    assert {point["split"] for point in points} == {"train", "eval"}
+    for point, other in zip(points, expected, strict=True):
+        assert point.pop("split") == other.pop("split")
+        assert point["loss"] == pytest.approx(other["loss"], rel=1e-4)
+        assert point == pytest.approx(other, rel=1e-3, abs=1e-3)
+        assert point["loss/dice"] > 0.1
+    weights = processes.read_state(two)
+    for name, value in processes.read_state(one).items():
+        if value.dtype.kind == "f":
+            np.testing.assert_allclose(weights[name], value, rtol=1e-3, atol=1e-4)
     # 40 examples in each of the two splits, half of them on each of the two workers.
     log = processes.read_log(two)
     assert len(re.findall("Decoded 20 of synthetic/validation", log)) == 4
@@ -89,49 +103,30 @@ def test_two_workers_train_as_one_process_and_decode_half_each(folder):
     assert log.count("Watch the curves") == 1
 
 
-def test_two_workers_train_by_the_dice_of_both(folder):
-    # The border, of which each picture has another share, is ignored.
-    (folder / "border.csv").write_text("body,body\nbackground,rest\nborder,ignore\n")
-    flags = [
-        *(flag for flag in _FLAGS if not re.search("eval|cache|startup", flag)),
-        "--mode=train",
-        "--train_steps=4",
-        "--loss=ce+0.5*dice",
-        f"--label_map={folder / 'border.csv'}",
-    ]
-    one, two = folder / "dice-one", folder / "dice-two"
-    workers = _start_two(folder, two, common=flags)
-    alone = processes.start(folder, one, *(f for f in flags if "distribution" not in f))
-    for process in (*workers, alone):
-        assert processes.finish(process) == 0, processes.read_log(two)[-500:]
-    points, expected = processes.read_points(two), processes.read_points(one)
-    for point, other in zip(points, expected, strict=True):
-        assert point.pop("split") == other.pop("split") == "train"
-        assert point == pytest.approx(other, rel=1e-3, abs=1e-3)
-        assert point["loss/dice"] > 0.1
-    weights = processes.read_state(two)
-    for name, value in processes.read_state(one).items():
-        if value.dtype.kind == "f":
-            np.testing.assert_allclose(weights[name], value, rtol=1e-3, atol=1e-4)
-
-
-@pytest.mark.parametrize("victim", [0, 1])
-def test_the_death_of_a_worker_ends_the_other_and_a_restart_of_all_resumes(
-    folder, victim
-):
+def _assert_death_ends_the_other(folder, victim):
+    """Kills one of two workers; returns the run's folder."""
     model_dir = folder / f"death-{victim}"
-    flags = ("--train_steps=3000", "--epochs_between_evals=100000")
-    workers = _start_two(folder, model_dir, *flags)
+    workers = _start_two(folder, model_dir, *_TRAINING, "--train_steps=3000")
     _wait_for_log(model_dir, r"Step 20/3000")
     workers[victim].kill()
     started = time.monotonic()
     assert processes.finish(workers[1 - victim], 90) == errors.PeerError.exit_code
     assert time.monotonic() - started < 60
     assert "Error: Another worker went away" in processes.read_log(model_dir)
+    return model_dir
+
+
+def test_the_death_of_a_worker_ends_the_chief(folder):
+    """`test_local_sh_supervises_workers_through_a_death` restarts after this death."""
+    _assert_death_ends_the_other(folder, victim=1)
+
+
+def test_the_death_of_the_chief_ends_the_other_and_a_restart_of_all_resumes(folder):
+    model_dir = _assert_death_ends_the_other(folder, victim=0)
     saved = json.loads((processes.newest(model_dir) / "metadata.json").read_text())
     last = saved["step"] + 8
-    flags = (f"--train_steps={last}", "--epochs_between_evals=100000")
-    for process in _start_two(folder, model_dir, *flags):
+    workers = _start_two(folder, model_dir, *_TRAINING, f"--train_steps={last}")
+    for process in workers:
         assert processes.finish(process) == 0
     assert f"Resuming at step {saved['step']} of {last}" in processes.read_log(
         model_dir
@@ -141,32 +136,32 @@ def test_the_death_of_a_worker_ends_the_other_and_a_restart_of_all_resumes(
 @pytest.mark.parametrize("target", [0, 1])
 def test_a_signal_to_one_worker_stops_both_at_the_same_step(folder, target):
     model_dir = folder / f"stop-{target}"
+    # Device loops of 100 steps; the second begins as soon as the first is reported.
     flags = (
+        *_TRAINING,
         "--train_steps=100000",
         "--steps_per_loop=100000",
-        "--epochs_between_evals=100000",
-        "--log_steps=100000",
+        "--log_steps=100",
         "--checkpoint_interval=0",
     )
-    for patience in (12, 40, 120):  # To be past the tracing, on a busy machine too.
-        workers = _start_two(folder, model_dir, *flags)
-        _wait_for_log(model_dir, "Starting at step 0")
-        time.sleep(patience)
-        workers[target].send_signal(signal.SIGTERM)
-        codes = [processes.finish(process, 60) for process in workers]
-        if "stopping after this step" in processes.read_log(model_dir):
-            break
+    workers = _start_two(folder, model_dir, *flags)
+    _wait_for_log(model_dir, "Step 100/100000")
+    workers[target].send_signal(signal.SIGTERM)
+    codes = [processes.finish(process, 60) for process in workers]
     assert codes == [errors.Stopped.exit_code] * 2
     steps = re.findall(
         r"Stopped on request at step (\d+)", processes.read_log(model_dir)
     )
     assert len(steps) == 2 and steps[0] == steps[1]
+    # Not where a loop ends by itself.
+    assert int(steps[0]) > 100 and int(steps[0]) % 100
+    assert "stopping after this step" in processes.read_log(model_dir)
 
 
 def test_a_missing_worker_ends_the_start_with_its_address(folder):
     addresses = _addresses(2)
     model_dir = folder / "missing"
-    process = processes.start(
+    process = _start(
         folder,
         model_dir,
         *_FLAGS,
@@ -192,9 +187,7 @@ def test_workers_that_do_not_agree_all_end_and_name_the_setting(folder, own, mes
     model_dir = folder / f"agree-{own[2:7]}"
     addresses = _addresses(2)
     workers = [
-        processes.start(
-            folder, model_dir, *_FLAGS, *flags, TF_CONFIG=_config(addresses, index)
-        )
+        _start(folder, model_dir, *_FLAGS, *flags, TF_CONFIG=_config(addresses, index))
         for index, flags in enumerate([(), (own.format(folder=folder),)])
     ]
     assert [processes.finish(w) for w in workers] == [errors.ConfigError.exit_code] * 2
@@ -210,9 +203,9 @@ def test_local_sh_supervises_workers_through_a_death(folder):
         "launch/local.sh",
         "2",
         *flags,
-        "--train_steps=150",
-        "--epochs_between_evals=100000",
-        f"--encoder_weights={folder / 'encoder.weights.h5'}",
+        *_TRAINING,
+        "--train_steps=100",
+        f"--encoder_weights={folder / 'whole.weights.h5'}",
         f"--model_dir={model_dir}",
     ]
     with open(f"{model_dir}.log", "wb") as log:
@@ -223,7 +216,7 @@ def test_local_sh_supervises_workers_through_a_death(folder):
             stdout=log,
             stderr=subprocess.STDOUT,
         )
-    _wait_for_log(model_dir, r"Step 20/150")
+    _wait_for_log(model_dir, r"Step 20/100")
     found = subprocess.run(
         ["pgrep", "-f", f"trainer.main .*{model_dir}"],
         capture_output=True,

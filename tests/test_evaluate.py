@@ -4,18 +4,25 @@ import importlib
 import json
 import shutil
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
 
 from data import schema
+from tests import shallow
 from tests.faults import processes
 from trainer import errors, flags, main, modes
 from trainer.run_folder import checkpoint_folders, checkpointing
 
 _COLORS = {"bg": (0, 0, 0), "road": (255, 0, 0), "car": (0, 255, 0)}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _short_encoder():
+    with pytest.MonkeyPatch.context() as patch:
+        shallow.shorten(patch)
+        yield
 
 
 def _write_colors(path, names):
@@ -54,10 +61,7 @@ def _trained(tmp_path_factory):
     root = tmp_path_factory.mktemp("evaluate")
     _draw_folder(root / "data", {"train": 8, "val": 5})
     _write_colors(root / "a.csv", ["bg", "road", "car"])
-    keras.utils.set_random_seed(3)
-    keras.applications.MobileNetV2(
-        input_shape=(32, 32, 3), alpha=0.35, include_top=False, weights=None
-    ).save_weights(root / "encoder.weights.h5")
+    shallow.write_weights(root / "encoder.weights.h5")
     _run(
         f"--model_dir={root / 'run'}",
         "--dataset=folder",

@@ -2,7 +2,8 @@
 
 import dataclasses
 import io
-import time
+import itertools
+import threading
 
 import numpy as np
 import pytest
@@ -146,21 +147,22 @@ def test_facts_are_those_of_the_preprocessor():
 def test_few_examples_wait_in_memory(monkeypatch):
     monkeypatch.setattr(inspection.os, "cpu_count", lambda: 2)
     source = make_source(*((make_photo(0, (8, 8)), LABEL[:8, :8]) for _ in range(50)))
-    read = []
+    numbers, is_too_many = itertools.count(), threading.Event()
     original = source.examples
 
+    def count():
+        if next(numbers) == 20:
+            is_too_many.set()
+
     def examples():
-        return original().map(
-            lambda e: (tf.py_function(lambda: read.append(0), [], []), e)[1]
-        )
+        return original().map(lambda e: (tf.py_function(count, [], []), e)[1])
 
     source.examples = examples
     walking = inspection.walk(source, PREPROCESSOR)
 
     next(walking)
-    time.sleep(0.1)
 
-    assert len(read) < 20
+    assert not is_too_many.wait(timeout=0.1)
     assert len(list(walking)) == 49
 
 

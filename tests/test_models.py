@@ -243,33 +243,31 @@ def test_freezing_leaves_the_decoder_to_train():
 
 
 @pytest.mark.parametrize("synchronized", [True, False])
-def test_all_batch_norms_are_synchronized_or_none(synchronized, pix2pix):
-    for decoder in registry.DECODERS:
-        model = helpers.build_unet(
-            decoder=decoder, synchronized_batch_norm=synchronized
-        )
+@pytest.mark.parametrize("decoder", registry.DECODERS)
+def test_all_batch_norms_are_synchronized_or_none(decoder, synchronized, pix2pix):
+    model = helpers.build_unet(decoder=decoder, synchronized_batch_norm=synchronized)
 
-        norms = find_batch_norms(model)
-        # One a block; of fpn, one for each doubling to stride 4, and one there.
-        assert len(norms) == 50 + (3 + 2 + 1 + 1 if decoder == "fpn" else 4)
-        assert {norm.synchronized for norm in norms} == {synchronized}
+    norms = find_batch_norms(model)
+    # One a block; of fpn, one for each doubling to stride 4, and one there.
+    assert len(norms) == 50 + (3 + 2 + 1 + 1 if decoder == "fpn" else 4)
+    assert {norm.synchronized for norm in norms} == {synchronized}
 
 
-def test_the_momentum_of_all_trained_batch_norms_can_be_limited(pix2pix):
-    for decoder in registry.DECODERS:
-        model = helpers.build_unet(decoder=decoder, freeze_encoder=True)
-        encoder = model.get_layer("mobilenet_v2")
-        frozen = {id(norm) for norm in find_batch_norms(encoder)}
-        with normalization.limited_momentum(model, tf.constant(0.25, tf.float64)):
-            limited = [
-                float(norm.momentum)
-                for norm in find_batch_norms(model)
-                if id(norm) not in frozen
-            ]
-            assert {norm.momentum for norm in find_batch_norms(encoder)} == {0.999}
-        assert set(limited) == {0.25}
-        assert len(limited) == (7 if decoder == "fpn" else 4)
-        assert {norm.momentum for norm in find_batch_norms(model)} == {0.999, 0.99}
+@pytest.mark.parametrize("decoder", registry.DECODERS)
+def test_the_momentum_of_all_trained_batch_norms_can_be_limited(decoder, pix2pix):
+    model = helpers.build_unet(decoder=decoder, freeze_encoder=True)
+    encoder = model.get_layer("mobilenet_v2")
+    frozen = {id(norm) for norm in find_batch_norms(encoder)}
+    with normalization.limited_momentum(model, tf.constant(0.25, tf.float64)):
+        limited = [
+            float(norm.momentum)
+            for norm in find_batch_norms(model)
+            if id(norm) not in frozen
+        ]
+        assert {norm.momentum for norm in find_batch_norms(encoder)} == {0.999}
+    assert set(limited) == {0.25}
+    assert len(limited) == (7 if decoder == "fpn" else 4)
+    assert {norm.momentum for norm in find_batch_norms(model)} == {0.999, 0.99}
 
 
 @pytest.mark.parametrize("momentum, expected", [(0.9, 0.9), (None, 0.999)])

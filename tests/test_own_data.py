@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from tests import shallow
 from trainer import flags, modes
 
 _CLASSES = {
@@ -88,8 +89,9 @@ def streets(tmp_path_factory):
 
 
 def test_twelve_colored_classes_in_wide_images_are_learnt_through_flags(
-    streets, tmp_path
+    streets, tmp_path, monkeypatch
 ):
+    shallow.shorten(monkeypatch)
     config, _ = flags.read_config(
         [
             f"--model_dir={tmp_path}",
@@ -108,7 +110,7 @@ def test_twelve_colored_classes_in_wide_images_are_learnt_through_flags(
             "--batch_size=8",
             "--learning_rate=3e-3",
             "--lr_schedule=cosine",
-            "--train_steps=200",
+            "--train_steps=150",
             "--epochs_between_evals=100",
             "--log_steps=50",
         ]

@@ -13,8 +13,7 @@ import sys
 import pytest
 
 from data.sources import synthetic
-from tests import test_doctor
-from tests.faults import processes
+from tests import shallow, test_doctor
 from trainer import errors, flags, main, modes
 from trainer.settings import config, fields
 
@@ -122,7 +121,7 @@ def folder(tmp_path_factory):
     """Returns a working folder like a clone's, with the data that commands name."""
     folder = tmp_path_factory.mktemp("readme")
     (folder / "launch").symlink_to(_ROOT / "launch")
-    processes.write_encoder_weights(folder / "encoder.weights.h5")
+    shallow.write_weights(folder / "encoder.weights.h5")
     test_doctor.make_clean(folder / "DIR")
     for number in range(6):
         label = test_doctor.make_label(number, num_classes=2)
@@ -138,9 +137,10 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def in_folder(folder, monkeypatch):
-    """Puts the test into the working folder, with few pictures to draw."""
+    """Puts the test into the working folder, with few pictures and a short encoder."""
     monkeypatch.chdir(folder)
     monkeypatch.setattr(synthetic, "NUM_EXAMPLES", {"train": 16, "test": 8})
+    shallow.shorten(monkeypatch)
 
 
 def test_every_command_is_run_or_listed_with_the_reason():

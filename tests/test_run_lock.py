@@ -53,7 +53,7 @@ def _write_record(folder, **changes):
 def _hold_in_another_process(folder):
     program = (
         "import sys, time\n"
-        "from trainer import run_lock\n"
+        "from trainer.run_folder import run_lock\n"
         "with run_lock.holding(sys.argv[1], is_chief=True) as lock:\n"
         "    print('ready', flush=True)\n"
         "    sys.stdin.readline()\n"

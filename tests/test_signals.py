@@ -50,7 +50,7 @@ def test_what_nohup_ignores_stays_ignored(number):
 def test_a_closed_terminal_is_no_error_of_what_is_still_written():
     program = (
         "import threading\n"
-        "from trainer import signals\n"
+        "from trainer.running import signals\n"
         "is_heard = threading.Event()\n"
         "with signals.listening(lambda name: is_heard.set()):\n"
         "    print('ready', flush=True)\n"
@@ -83,7 +83,7 @@ def test_a_closed_terminal_is_no_error_of_what_is_still_written():
 def _run_start(body, secs=1):
     program = (
         "import os, sys, time\n"
-        "from trainer import stall\n"
+        "from trainer.running import stall\n"
         f"with stall.watching_start({secs}):\n{body}"
     )
     return subprocess.run(

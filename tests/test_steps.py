@@ -10,7 +10,7 @@ import tensorflow as tf
 from data import pipeline
 from data.stores import store
 from models import layers
-from tests import helpers
+from tests import helpers, shallow
 from trainer.losses import cross_entropy, term, weighted_sum
 from trainer.metrics import confusion as confusion_lib
 
@@ -194,7 +194,9 @@ def test_a_requested_stop_ends_the_loop_after_the_step():
 
 
 @pytest.mark.cross_section
-def test_unet_trains_alike_on_two_replicas():
+def test_unet_trains_alike_on_two_replicas(monkeypatch):
+    """`test_encoders` and `test_decoders` have the gradients of each whole part."""
+    shallow.shorten(monkeypatch)
     examples = helpers.make_store()
     build = functools.partial(helpers.build_unet, decoder_dropout=0.3)
     kwargs = {"build": build, "learning_rate": 0.01, "flip": True}

@@ -33,7 +33,11 @@ def write_encoder_weights(path: pathlib.Path) -> None:
 
 
 def start(
-    folder: pathlib.Path, model_dir: pathlib.Path, *flags: str, **environment: str
+    folder: pathlib.Path,
+    model_dir: pathlib.Path,
+    *flags: str,
+    program: str = "trainer.main",
+    **environment: str,
 ) -> subprocess.Popen:
     """Starts the program.
 
@@ -41,6 +45,7 @@ def start(
       folder: holds `encoder.weights.h5`, and the cache of decoded examples.
       model_dir: of the run; its log lies beside it.
       *flags: besides `SMALL`.
+      program: the module to run.
       **environment: variables besides those of this process.
     """
     cache = ["--cache=disk", f"--cache_dir={folder / 'cache'}"]
@@ -49,7 +54,7 @@ def start(
     command = [
         sys.executable,
         "-m",
-        "trainer.main",
+        program,
         *SMALL,
         f"--encoder_weights={folder / 'encoder.weights.h5'}",
         *cache,

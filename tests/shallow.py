@@ -1,0 +1,49 @@
+"""A MobileNetV2 of one block a stage, for tests of all that happens around a network.
+
+It is traced in half the time, and has every kind of layer of the whole one, its names,
+strides and options. `tests.test_encoders`, `tests.test_models`, `tests.test_steps` and
+the first tests of `tests.test_main` have the whole one.
+"""
+
+import pathlib
+
+import keras
+import pytest
+
+from models import scaling
+from models.encoders import applications, mobilenet_v2
+
+_STAGES = (
+    # As in `mobilenet_v2`: a stage of stride 1 goes, and the repetitions of others, but
+    # for one with the sum of its input and its output.
+    (1, 16, 1, 1),
+    (6, 24, 2, 2),
+    (6, 32, 1, 2),
+    (6, 64, 1, 2),
+    (6, 160, 1, 2),
+    (6, 320, 1, 1),
+)
+
+
+def shorten(patch: pytest.MonkeyPatch) -> None:
+    """Makes every encoder `mobilenet_v2` a short one until the patch is undone."""
+    patch.setattr(mobilenet_v2, "_STAGES", _STAGES)
+
+
+def write_weights(path: pathlib.Path) -> None:
+    """Writes random weights of the short encoder of `alpha` 0.35.
+
+    A frozen encoder, which only one with weights can be, is traced much faster.
+    """
+    keras.utils.set_random_seed(3)
+    with pytest.MonkeyPatch.context() as patch:
+        shorten(patch)
+        images = keras.Input((32, 32, 3))
+        image_scaling = scaling.make_image_scaling(
+            applications.APPLICATIONS["mobilenet_v2"].scaling,
+            num_channels=3,
+            multiple=32,
+        )
+        mobilenet_v2.build_mobilenet_v2(images, image_scaling, alpha=0.35).save_weights(
+            path
+        )
