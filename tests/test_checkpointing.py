@@ -1,5 +1,6 @@
 """Checkpoints are whole, and only fit the run that wrote them."""
 
+import functools
 import json
 import os
 
