@@ -30,7 +30,7 @@ _LONG_FILES = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Puts long tests first: at the end a process that is done waits for a short one."""
+    """Puts long tests first: the last process to end then has a short one."""
     items.sort(key=lambda item: item.path.name not in _LONG_FILES)
 
 
