@@ -1,6 +1,7 @@
 """Set-up of the test process: several logical devices, quiet TensorFlow."""
 
 import os
+import signal
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -16,6 +17,11 @@ tf.config.set_logical_device_configuration(
     [tf.config.LogicalDeviceConfiguration()] * 4,
 )
 
+
+# A shell lets what it starts with `&` ignore SIGINT, and `nohup` SIGHUP; tests of signals
+# begin with what Python does by itself.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 _LONG_FILES = (
     "test_cluster.py",
