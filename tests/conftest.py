@@ -17,9 +17,8 @@ tf.config.set_logical_device_configuration(
     [tf.config.LogicalDeviceConfiguration()] * 4,
 )
 
-
-# A shell lets what it starts with `&` ignore SIGINT, and `nohup` SIGHUP; tests of signals
-# begin with what Python does by itself.
+# A shell lets what it starts with `&` ignore SIGINT, and `nohup` SIGHUP; tests of
+# signals begin with what Python does by itself.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
