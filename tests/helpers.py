@@ -1,7 +1,6 @@
 """Small objects that many tests need."""
 
 import dataclasses
-import functools
 import pathlib
 from collections.abc import Sequence
 
@@ -13,15 +12,14 @@ import tensorflow as tf
 from data import pipeline, schema
 from data.augmentation import augment
 from data.stores import store
-from models import factory, randomness, registry
+from models import factory, registry
 from models.fast import normalization
-from trainer.assembly import experiment
+from trainer.assembly import evaluation, state, training
 from trainer.losses import registry as loss_registry
 from trainer.losses import weighted_sum
 from trainer.metrics import confusion
-from trainer.optimizing import ema, optimization, schedules
+from trainer.optimizing import optimization, schedules
 from trainer.steps import evaluation as evaluation_steps
-from trainer.steps import training as training_steps
 
 SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared"
 
@@ -149,7 +147,7 @@ def make_eval_loop(
     with strategy.scope():
         model = build_tiny()
     settings = {"loss": "ce", "metrics": (), "resize": "stretch"}
-    loop, counts = experiment.make_eval_loop(
+    loop, counts = evaluation.make_eval_loop(
         strategy,
         examples=examples,
         model=model,
@@ -205,38 +203,30 @@ class Rig:
         schedule = schedules.WarmupSchedule(
             learning_rate, decay="constant", num_steps=1000
         )
-        with self.strategy.scope():
-            self.model = build(replicas=replicas)
-            self.optimizer = optimization.build_optimizer(optimizer, schedule)
-            self.optimizer.build(self.model.trainable_variables)
-            self.loss_scale = optimization.LossScale(
-                is_dynamic=policy == "mixed_float16", growth_interval=3
-            )
-            self.confusion = confusion.ConfusionMatrix(("a", "b", "c"))
-            self.ema = ema.ExponentialMovingAverage(self.model, ema_decay)
-        self.global_step = tf.Variable(0, trainable=False, dtype=tf.int64)
+        self.state = state.make_state(
+            self.strategy,
+            lambda: build(replicas=replicas),
+            lambda: optimization.build_optimizer(optimizer, schedule),
+            ema_decay=ema_decay,
+        )
+        self.model, self.optimizer = self.state.model, self.state.optimizer
+        self.loss_scale, self.ema = self.state.loss_scale, self.state.ema
+        self.global_step = self.state.global_step
         self.stop_requested = tf.Variable(False, trainable=False)
         flipper = augment.RandomAugment(
             global_batch_size=batch_size, seed=seed, flip=True
         )
-        self.loop = training_steps.TrainLoop(
+        self.loop, self.confusion = training.make_train_loop(
             self.strategy,
+            self.state,
             fetch=examples.fetch,
-            model=self.model,
-            optimizer=self.optimizer,
             loss=loss,
             augment=flipper if flip else augment.keep,
-            confusion=self.confusion,
-            loss_scale=self.loss_scale,
-            global_step=self.global_step,
+            class_names=("a", "b", "c"),
             stop_requested=self.stop_requested,
-            ema=self.ema if ema_decay else None,
-            key_by_row=functools.partial(
-                randomness.keyed_by_row, global_batch_size=batch_size, seed=seed
-            ),
-            limit_momentum=functools.partial(normalization.limited_momentum, self.model)
-            if average_warmup
-            else None,
+            batch_size=batch_size,
+            seed=seed,
+            has_average_warmup=average_warmup,
             **kwargs,
         )
 

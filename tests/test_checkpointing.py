@@ -16,21 +16,15 @@ _IDENTITY = {"seed": 0, "batch_size": 8}
 
 
 def _make(rig, model_dir, **kwargs):
-    state = {
-        "model": rig.model,
-        "optimizer": rig.optimizer,
-        "loss_scale": rig.loss_scale,
-        "global_step": rig.global_step,
-        "ema": rig.ema,
-    }
     kwargs = {"identity": _IDENTITY, "max_to_keep": 3, **kwargs}
+    state = rig.state.to_save()
     return checkpointing.Checkpointer(str(model_dir), state=state, **kwargs)
 
 
 @functools.cache
 def _shared_rig():
     """Returns a rig, traced once for all tests, and the first values of its state."""
-    rig = helpers.Rig(helpers.make_store(), optimizer="adam")
+    rig = helpers.Rig(helpers.make_store(), optimizer="adam", ema_decay=0.9)
     variables = [*rig.model.variables, *rig.optimizer.variables, *rig.ema.averages]
     variables += [rig.global_step, rig.loss_scale.scale, rig.loss_scale.finite_steps]
     return rig, [(variable, variable.numpy()) for variable in variables]
@@ -56,7 +50,11 @@ def _names(model_dir):
 @pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
 def test_restoring_brings_back_every_variable(tmp_path, replicas, policy):
     rig = helpers.Rig(
-        helpers.make_store(), replicas=replicas, optimizer="adam", policy=policy
+        helpers.make_store(),
+        replicas=replicas,
+        optimizer="adam",
+        policy=policy,
+        ema_decay=0.9,
     )
     rig.train(3)
     variables = rig.model.variables + rig.optimizer.variables

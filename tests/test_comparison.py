@@ -14,12 +14,9 @@ from trainer.settings import config as config_lib
 
 def _make_datasets(num_examples, batch_size):
     examples = helpers.make_store(num_examples=num_examples, ignored=0.2)
-    config = types.SimpleNamespace(
-        train=types.SimpleNamespace(batch_size=batch_size),
-        run=types.SimpleNamespace(seed=3),
-    )
     setup = types.SimpleNamespace(
-        config=config,
+        batch_size=batch_size,
+        seed=3,
         examples=examples,
         evaluation=types.SimpleNamespace(examples=examples),
     )

@@ -1,19 +1,26 @@
 """`--mode=evaluate`: the folder of a run is enough, and classes go by their names."""
 
+import dataclasses
 import importlib
 import json
+import random as random_lib
 import shutil
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
 
 from data import schema
+from data.preparing import preprocessing
+from data.sources import folder, registry
+from models.encoders import weights
 from tests import shallow
 from tests.faults import processes
-from trainer import errors, flags, main, modes
+from trainer import errors, flags, load_run, main
 from trainer.run_folder import checkpoint_folders, checkpointing
+from trainer.settings import modes
 
 _COLORS = {"bg": (0, 0, 0), "road": (255, 0, 0), "car": (0, 255, 0)}
 
@@ -250,3 +257,111 @@ def test_a_setting_that_came_later_does_not_orphan_a_run(trained):
 def test_help_needs_no_folder(capsys):
     assert main.main(["--help"]) == 0
     assert "--checkpoint:" in capsys.readouterr().out
+
+
+def _read_split(run, image_size):
+    """Returns the evaluation split, images and labels, at a size; None: its own."""
+    names = tuple(_COLORS)
+    preprocessor = preprocessing.Preprocessor(
+        image_size, 3, label_colors=tuple((_COLORS[n], i) for i, n in enumerate(names))
+    )
+    source = folder.FolderSource(str(run.parent / "data"), "val", is_training=False)
+    examples = list(source.examples().map(preprocessor).as_numpy_iterator())
+    return (np.stack([e[key] for e in examples]) for key in ("image", "label"))
+
+
+@pytest.mark.parametrize("is_native", [False, True])
+def test_a_loaded_run_predicts_what_evaluation_scores(
+    trained, copy, monkeypatch, is_native
+):
+    _run("--mode=evaluate", f"--model_dir={copy}", f"--eval_native_size={is_native}")
+    images, labels = _read_split(trained, None if is_native else (45, 70))
+    for module in (registry, weights):  # Neither data nor weights are looked for.
+        for name in ("open_source", "read_into", "load_file"):
+            monkeypatch.delattr(module, name, raising=False)
+
+    loaded = load_run(str(copy))
+    predicted = loaded.predict(images)
+
+    assert predicted.dtype == np.uint8 and predicted.shape == labels.shape
+    accuracy = _lines(copy)[-1]["scores"]["pixel_accuracy"]
+    np.testing.assert_allclose((predicted == labels).mean(), accuracy, atol=1e-4)
+    assert loaded.class_names == ("bg", "road", "car")
+    assert loaded.palette == tuple(_COLORS.values())
+    assert loaded.checkpoint.name == "step-00000008"
+
+
+def test_images_of_any_size_are_predicted_at_their_own(copy):
+    loaded = load_run(copy)
+    random = np.random.default_rng(1)
+    images = [random.integers(0, 256, (h, 37, 3), np.uint8) for h in (20, 50, 99)]
+
+    labels = loaded.predict(images)
+    shares = loaded.predict(images, probabilities=True)
+
+    assert [x.shape for x in labels] == [(20, 37), (50, 37), (99, 37)]
+    for label, share, image in zip(labels, shares, images, strict=True):
+        np.testing.assert_allclose(share.sum(axis=-1), 1, atol=1e-5)
+        np.testing.assert_array_equal(share.argmax(axis=-1), label)
+        np.testing.assert_array_equal(loaded.predict(image), label)
+
+
+def test_loading_a_run_leaves_keras_as_it_was(copy):
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    before = random_lib.getstate()
+
+    loaded = load_run(copy)
+
+    assert loaded.model.dtype_policy.name == "float32"
+    assert keras.config.dtype_policy().name == "mixed_bfloat16"
+    assert random_lib.getstate() == before
+
+
+def test_a_run_without_a_description_of_its_data_loads(copy):
+    (copy / "dataset.json").unlink()
+    loaded = load_run(copy)
+    assert loaded.class_names == ("bg", "road", "car")
+    assert loaded.palette == schema.voc_palette(3)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format_version": 9}, "has the format version 9, and this segloop knows 1;"),
+        ({"class_names": ["a", "b", "c"]}, "names the classes a, b, c, the checkpoi"),
+        ({"palette": [[1, 2]]}, "cannot be read .* write it anew by starting"),
+    ],
+)
+def test_a_description_that_does_not_fit_is_refused(copy, change, message):
+    path = copy / "dataset.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(errors.CheckpointError, match=f"dataset.json {message}"):
+        load_run(copy)
+
+
+def test_what_is_no_run_is_not_loaded(copy, tmp_path):
+    with pytest.raises(errors.CheckpointError, match="is not the folder of a run"):
+        load_run(tmp_path)
+    shutil.rmtree(copy / "checkpoints")
+    with pytest.raises(errors.CheckpointError, match="holds no checkpoint"):
+        load_run(copy)
+
+
+@pytest.mark.parametrize(
+    ("image", "kind"),
+    [
+        (np.zeros([4, 4, 3]), r"float64 \[4, 4, 3\]"),
+        (np.zeros([4, 4, 4], np.uint8), r"uint8 \[4, 4, 4\]"),
+        ("photo.jpg", "str"),
+    ],
+)
+def test_what_is_no_image_is_refused(copy, image, kind):
+    with pytest.raises(ValueError, match=rf"uint8 \[height, width, 3\], not {kind}$"):
+        load_run(copy).predict([image])
+
+
+def test_a_model_of_cropped_images_takes_its_own_size_only(copy):
+    loaded = dataclasses.replace(load_run(copy), resize="crop")
+    assert loaded.predict(np.zeros([45, 70, 3], np.uint8)).shape == (45, 70)
+    with pytest.raises(ValueError, match="has 44x70 pixels.* --resize=crop at 45x70"):
+        loaded.predict(np.zeros([44, 70, 3], np.uint8))

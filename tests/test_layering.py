@@ -34,6 +34,23 @@ _ALLOWED_EDGES = {
 }
 """The entry of a module counts before that of its package."""
 
+_FLOORS = (
+    # What the rooms of `trainer/` may import: those of the floors below them, and of
+    # the same floor only themselves.
+    {"errors"},
+    {"files", "keras_private", "losses"},
+    {"files", "keras_private", "losses"},
+    {"metrics"},
+    {"settings", "optimizing"},
+    {"steps", "distributing", "pictures", "verdicts", "running"},
+    {"run_folder"},
+    {"assembly"},
+    {"scoring", "window", "flags"},
+    {"loop", "benchmarking"},
+    {"modes"},
+    {"main"},
+)
+
 _HEAVY = {"tensorflow", "keras", "numpy", "tensorflow_datasets"}
 _LIGHT_MODULES = (
     "trainer/__init__.py",
@@ -47,7 +64,6 @@ _LIGHT_MODULES = (
     "trainer/running/memory.py",
     "trainer/metrics/__init__.py",
     "trainer/metrics/registry.py",
-    "trainer/modes/__init__.py",
     "trainer/run_folder/__init__.py",
     "trainer/run_folder/run_settings.py",
     "trainer/running/__init__.py",
@@ -127,6 +143,57 @@ def test_imports_follow_the_layers(module):
         if name.split(".")[0] in {"", "tests", *_PACKAGES}
     ]
     assert [name for name in used if not _covering(name, allowed)] == []
+
+
+def _room(name: str) -> str:
+    return name.split(".")[1]
+
+
+@pytest.mark.parametrize("module", [m for m in _modules() if m.startswith("trainer/")])
+def test_rooms_of_the_trainer_import_downwards(module):
+    floors = {room: number for number, floor in enumerate(_FLOORS) for room in floor}
+    own = _room(module.removesuffix(".py").replace("/", "."))
+    used = {
+        _room(name)
+        for name in _imports(_parse(module))
+        if name.startswith("trainer.") and own != "__init__"
+    }
+    assert [room for room in used - {own} if floors[room] >= floors[own]] == []
+
+
+_LONG = {
+    "data/augmentation/resampling.py",
+    "data/doctor/inspection.py",
+    "data/sources/layouts.py",
+    "data/sources/list_files.py",
+    "data/stores/store.py",
+    "models/encoders/__init__.py",
+    "models/factory.py",
+}
+"""Files that are still longer than 350 lines, or a function of theirs than 60."""
+
+
+def _functions(tree: ast.Module) -> Iterator[ast.FunctionDef]:
+    return (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef))
+
+
+@pytest.mark.parametrize("module", sorted(set(_modules()) - _LONG))
+def test_a_file_can_be_read_at_a_sitting_and_a_function_at_a_glance(module):
+    assert len((_ROOT / module).read_text().splitlines()) <= 350
+    lengths = {f.name: f.end_lineno - f.lineno + 1 for f in _functions(_parse(module))}
+    assert {name: n for name, n in lengths.items() if n > 60} == {}
+
+
+@pytest.mark.parametrize("module", [m for m in _modules() if m[:5] != "data/"])
+def test_private_functions_are_typed_too(module):
+    bare = []
+    for function in _functions(_parse(module)):
+        arguments = [*function.args.args, *function.args.kwonlyargs]
+        names = [a.arg for a in arguments if a.annotation is None]
+        has_result = function.returns is not None or function.name == "__init__"
+        if set(names) - {"self", "cls"} or not has_result:
+            bare.append(function.name)
+    assert [name for name in bare if name not in _KERAS_OVERRIDES] == []
 
 
 def test_every_allowed_edge_is_in_use():

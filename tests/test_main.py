@@ -20,8 +20,9 @@ from data.sources import registry, synthetic
 from data.stores import store
 from tests import helpers, shallow
 from tests.faults import processes
-from trainer import errors, flags, main, modes, verdicts
+from trainer import errors, flags, main, verdicts
 from trainer.run_folder import checkpoint_folders, checkpointing, run_lock
+from trainer.settings import modes
 from trainer.steps import training as training_steps
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent

@@ -12,7 +12,8 @@ import pytest
 from PIL import Image, ImageDraw
 
 from tests import shallow
-from trainer import flags, modes
+from trainer import flags
+from trainer.settings import modes
 
 _CLASSES = {
     # name: colour in the masks, colour in the photos

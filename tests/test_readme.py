@@ -14,8 +14,8 @@ import pytest
 
 from data.sources import synthetic
 from tests import shallow, test_doctor
-from trainer import errors, flags, main, modes
-from trainer.settings import config, fields
+from trainer import errors, flags, main
+from trainer.settings import config, fields, modes
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 _README = (_ROOT / "README.md").read_text("utf-8")

@@ -12,8 +12,8 @@ import pytest
 import tensorflow as tf
 
 from data.sources import registry as source_registry
-from trainer import modes
 from trainer.metrics import registry as metric_registry
+from trainer.settings import modes
 
 _NAMES = ("a", "b", "c")
 _IGNORED = 255

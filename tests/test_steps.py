@@ -302,7 +302,10 @@ def test_float16_overflow_on_one_replica_skips_the_update_everywhere(replicas):
 def test_float16_loss_scale_doubles_after_finite_steps():
     rig = helpers.Rig(helpers.make_store(), policy="mixed_float16")
     rig.loss_scale.scale.assign(64.0)
-    rig.train(3)
+    rig.loss_scale.finite_steps.assign(1997)  # Of 2000.
+    rig.train(2)
+    assert float(rig.loss_scale.scale.numpy()) == 64.0
+    rig.train(1)
     assert float(rig.loss_scale.scale.numpy()) == 128.0
 
 

@@ -11,121 +11,76 @@ is there twice. The save goes before the evaluation: whatever ends the run while
 evaluates, no step is lost; it starts again with the evaluation.
 """
 
+import dataclasses
 import time
+from collections.abc import Callable, Iterator
 
-import numpy as np
 import tensorflow as tf
 
 from data.stores import store
 from trainer import errors, scoring, verdicts
 from trainer import window as window_lib
-from trainer.assembly import experiment
+from trainer.assembly import training
 from trainer.run_folder import checkpoint_folders, checkpointing, summaries
-from trainer.running import preemption, progress
+from trainer.running import progress
 from trainer.steps import training as training_steps
 
 BEST_SCORE = "mean_iou"
 """The score by which the best checkpoint is chosen."""
 
 
-def run(
-    setup: experiment.TrainSetup,
-    checkpointer: checkpointing.Checkpointer,
-    writer: summaries.SummaryWriter,
-    stop: preemption.StopRequest,
-) -> None:
-    """Trains from `global_step` to the end of the run.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What is due how often in a run.
 
-    Args:
-      setup: the objects of the run.
-      checkpointer: has restored what there was.
-      writer: of curves and pictures.
-      stop: listens to signals.
-
-    Raises:
-      errors.NonFiniteError: if loss or gradients are NaN or infinite; nothing is
-        saved after it.
-      errors.Stopped: if the run was asked to stop; it has saved.
-      errors.CheckpointError: if saves failed, several in a row or the last one.
+    Attributes:
+      steps_per_loop: steps of a call of the devices, at most.
+      log_steps: steps between two reports.
+      checkpoint_interval: steps between two saves, besides those at evaluations; 0:
+        none.
+      epochs_between_evals: epochs between two evaluations.
+      summary_images: examples in the picture of each evaluation; 0: no picture.
+      has_average_warmup: whether moving averages soon forget their initial values.
     """
-    step = int(setup.global_step.numpy())
-    calendar = Calendar(setup)
-    iterator = setup.make_iterator(step)
-    bar = progress.Progress(start_step=step, num_steps=setup.num_steps)
-    window = window_lib.Window(setup.loss, setup.confusion, checkpointer.saved.window)
-    clock = _Clock()
-    watch = verdicts.Watch(
-        setup.info.class_names,
-        num_steps=setup.num_steps,
-        has_average_warmup=setup.config.train.moving_average_warmup,
-    )
 
-    def evaluate() -> None:
-        evaluation = _evaluate(setup.evaluation, step, checkpointer, writer, bar)
-        for verdict in watch.judge(step, window.recent_counts(), evaluation):
-            bar.say("Warning at step %d: %s", step, verdict)
-
-    try:
-        if calendar.is_evaluation_due(checkpointer.saved):
-            evaluate()
-        while step < setup.num_steps:
-            started = time.perf_counter()
-            result = _train(setup, iterator, calendar.next_stop(step) - step)
-            num_steps = int(setup.global_step.numpy()) - step
-            clock.add(num_steps, time.perf_counter() - started)
-            window.add(result)
-            bar.advance(num_steps)
-            step += num_steps
-            is_stopped = bool(result.is_stopped)
-            if calendar.is_report(step):
-                _report(setup, window, clock, float(result.gradient_norm), writer, bar)
-            if is_stopped or calendar.is_save(step):
-                writer.flush()
-                checkpointer.save(window.state())
-            if is_stopped:
-                raise errors.Stopped(
-                    f"Stopped on request at step {checkpointer.saved.step}, saved; the "
-                    "same command goes on from there."
-                )
-            if setup.evaluation and calendar.is_evaluation(step):
-                evaluate()
-    finally:
-        bar.close()
-        writer.flush()
-    if checkpointer.saved.step < step:
-        raise errors.CheckpointError(
-            f"The run is at its end, but its last checkpoint is of step "
-            f"{checkpointer.saved.step}: the last save failed. Make room in "
-            f"{setup.config.run.model_dir} and start again to train the rest."
-        )
-    if not checkpointer.is_noted:
-        raise errors.CheckpointError(
-            "The run is at its end, but the score of its last step could not be "
-            f"written. Make room in {setup.config.run.model_dir} and start again to "
-            "evaluate it."
-        )
+    steps_per_loop: int
+    log_steps: int
+    checkpoint_interval: int
+    epochs_between_evals: int
+    summary_images: int
+    has_average_warmup: bool
 
 
 class Calendar:
     """At which steps things are due; a function of the step alone."""
 
-    def __init__(self, setup: experiment.TrainSetup):
-        """Reads the intervals from the settings of a run."""
-        train = setup.config.train
-        self._num_steps = setup.num_steps
-        self._has_evaluation = setup.evaluation is not None
-        self._steps_per_loop = train.steps_per_loop
-        self._log_steps = train.log_steps
-        self._checkpoint_interval = train.checkpoint_interval
-        self._epochs_between_evals = train.epochs_between_evals
-        self._epochs_done = setup.epochs_done
+    def __init__(
+        self,
+        plan: Plan,
+        *,
+        num_steps: int,
+        epochs_done: Callable[[int], int],
+        has_evaluation: bool,
+    ):
+        """Makes the calendar of a run.
+
+        Args:
+          plan: what is due how often.
+          num_steps: length of the run.
+          epochs_done: how many epochs have been seen whole after a number of steps.
+          has_evaluation: whether the run has one.
+        """
+        self._plan = plan
+        self._num_steps = num_steps
+        self._epochs_done = epochs_done
+        self._has_evaluation = has_evaluation
 
     def is_evaluation(self, step: int) -> bool:
         """Whether epochs enough have ended here, or the run."""
         if step >= self._num_steps:
             return step == self._num_steps
         before, after = (
-            self._epochs_done(end) // self._epochs_between_evals
+            self._epochs_done(end) // self._plan.epochs_between_evals
             for end in (step - 1, step)
         )
         return after > before
@@ -141,20 +96,181 @@ class Calendar:
 
     def is_save(self, step: int) -> bool:
         """Whether to save: at each evaluation, and at the interval asked for."""
-        interval = self._checkpoint_interval
+        interval = self._plan.checkpoint_interval
         return self.is_evaluation(step) or (interval > 0 and step % interval == 0)
 
     def is_report(self, step: int) -> bool:
         """Whether to write the means since the last report."""
-        return step % self._log_steps == 0 or step == self._num_steps
+        return step % self._plan.log_steps == 0 or step == self._num_steps
 
     def next_stop(self, step: int) -> int:
         """Returns where the device loop that starts at `step` must end."""
-        last = min(step + self._steps_per_loop, self._num_steps)
+        last = min(step + self._plan.steps_per_loop, self._num_steps)
         for stop in range(step + 1, last):
             if self.is_report(stop) or self.is_save(stop):
                 return stop
         return last
+
+
+def make_calendar(plan: Plan, setup: training.TrainSetup) -> Calendar:
+    """Makes the calendar of a run of these objects."""
+    return Calendar(
+        plan,
+        num_steps=setup.num_steps,
+        epochs_done=setup.epochs_done,
+        has_evaluation=setup.evaluation is not None,
+    )
+
+
+class Loop:
+    """Trains a run to its end, from what its newest checkpoint gave the variables."""
+
+    def __init__(
+        self,
+        setup: training.TrainSetup,
+        plan: Plan,
+        checkpointer: checkpointing.Checkpointer,
+        writer: summaries.SummaryWriter,
+    ):
+        """Makes a loop.
+
+        Args:
+          setup: the objects of the run.
+          plan: what is due how often.
+          checkpointer: has restored what there was.
+          writer: of curves and pictures.
+        """
+        self._setup = setup
+        self._plan = plan
+        self._checkpointer = checkpointer
+        self._writer = writer
+        self._calendar = make_calendar(plan, setup)
+        self._window = window_lib.Window(
+            setup.loss, setup.confusion, checkpointer.saved.window
+        )
+        self._clock = _Clock()
+        self._bar = progress.Progress(start_step=setup.step, num_steps=setup.num_steps)
+        self._watch = verdicts.Watch(
+            setup.info.class_names,
+            num_steps=setup.num_steps,
+            has_average_warmup=plan.has_average_warmup,
+        )
+
+    def run(self) -> None:
+        """Trains, saves and evaluates until all steps are done.
+
+        Raises:
+          errors.NonFiniteError: if loss or gradients are NaN or infinite; nothing is
+            saved after it.
+          errors.Stopped: if the run was asked to stop; it has saved.
+          errors.CheckpointError: if saves failed, several in a row or the last one.
+          schema.DataError: if an example cannot be read.
+        """
+        try:
+            iterator = self._setup.make_iterator(self._setup.step)
+            if self._calendar.is_evaluation_due(self._checkpointer.saved):
+                self._evaluate()
+            while self._setup.step < self._setup.num_steps:
+                self._advance(iterator)
+        finally:
+            self._bar.close()
+            self._writer.flush()
+        self._check_end()
+
+    def _advance(self, iterator: Iterator) -> None:
+        """Trains up to the next boundary, and does what is due there."""
+        started, first_step = time.perf_counter(), self._setup.step
+        result = self._train(iterator, self._calendar.next_stop(first_step))
+        step = self._setup.step
+        self._clock.add(step - first_step, time.perf_counter() - started)
+        self._window.add(result)
+        self._bar.advance(step - first_step)
+        is_stopped = bool(result.is_stopped)
+        if self._calendar.is_report(step):
+            self._report(step, float(result.gradient_norm))
+        if is_stopped or self._calendar.is_save(step):
+            self._writer.flush()
+            self._checkpointer.save(self._window.state())
+        if is_stopped:
+            raise errors.Stopped(
+                f"Stopped on request at step {self._checkpointer.saved.step}, saved; "
+                "the same command goes on from there."
+            )
+        if self._setup.evaluation and self._calendar.is_evaluation(step):
+            self._evaluate()
+
+    def _train(self, iterator: Iterator, stop: int) -> training_steps.TrainResult:
+        """Trains up to a step, and waits for the end."""
+        num_steps = tf.constant(stop - self._setup.step)
+        try:
+            result = self._setup.train_loop.run(iterator, num_steps)
+        except store.READ_ERRORS:
+            self._setup.read_again(stop)
+            raise
+        if not bool(result.is_finite):
+            raise errors.NonFiniteError(_describe_non_finite(self._setup, result))
+        return result
+
+    def _report(self, step: int, gradient_norm: float) -> None:
+        """Shows and writes the means of the window, and begins a new one."""
+        state = self._setup.state
+        values = {
+            **self._window.scores(),
+            "learning_rate": float(state.optimizer.learning_rate),
+            "gradient_norm": gradient_norm,
+            "loss_scale": float(state.loss_scale.scale.numpy()),
+        }
+        step_secs = self._clock.step_secs
+        if step_secs is not None:
+            values["images_per_sec"] = self._setup.batch_size / step_secs
+        self._writer.write_scalars("train", step, values)
+        self._bar.report(
+            step,
+            loss=values["loss"],
+            step_secs=step_secs,
+            images_per_sec=values.get("images_per_sec"),
+        )
+        self._window.close()
+        self._clock.reset()
+
+    def _evaluate(self) -> None:
+        """Scores the model, writes curves and pictures, and notes the best score."""
+        step, evaluation = self._setup.step, self._setup.evaluation
+        scores = scoring.evaluate(evaluation)
+        self._writer.write_scalars("eval", step, scores)
+        if self._plan.summary_images:
+            picture = scoring.draw_examples(evaluation, self._plan.summary_images)
+            self._writer.write_image("eval", step, "photo_truth_prediction", picture)
+        self._writer.flush()
+        is_best = self._checkpointer.mark_evaluated(step, scores[BEST_SCORE])
+        self._bar.say(
+            "Step %d: eval loss %.4f, pixel accuracy %.4f, mean IoU %.4f%s, %.0f "
+            "images/s.",
+            step,
+            scores["loss"],
+            scores["pixel_accuracy"],
+            scores["mean_iou"],
+            " (best)" if is_best else "",
+            scores["images_per_sec"],
+        )
+        recent = self._window.recent_counts()
+        for verdict in self._watch.judge(step, recent, evaluation.confusion.counts()):
+            self._bar.say("Warning at step %d: %s", step, verdict)
+
+    def _check_end(self) -> None:
+        """Checks that the last step is saved, and its score noted."""
+        saved, folder = self._checkpointer.saved, self._checkpointer.model_dir
+        if saved.step < self._setup.step:
+            raise errors.CheckpointError(
+                "The run is at its end, but its last checkpoint is of step "
+                f"{saved.step}: the last save failed. Make room in {folder} and start "
+                "again to train the rest."
+            )
+        if not self._checkpointer.is_noted:
+            raise errors.CheckpointError(
+                "The run is at its end, but the score of its last step could not be "
+                f"written. Make room in {folder} and start again to evaluate it."
+            )
 
 
 class _Clock:
@@ -182,31 +298,11 @@ class _Clock:
         return self._secs / self._steps if self._steps else None
 
 
-def _train(
-    setup: experiment.TrainSetup, iterator, num_steps: int
-) -> training_steps.TrainResult:
-    """Trains for some steps, and waits for their end.
-
-    Raises:
-      errors.NonFiniteError: if loss or gradients are not finite.
-      schema.DataError: if an example cannot be read.
-    """
-    first_step = int(setup.global_step.numpy())
-    try:
-        result = setup.train_loop.run(iterator, tf.constant(num_steps))
-    except store.READ_ERRORS:
-        setup.read_again(first_step + num_steps)
-        raise
-    if not bool(result.is_finite):
-        raise errors.NonFiniteError(_describe_non_finite(setup, result))
-    return result
-
-
 def _describe_non_finite(
-    setup: experiment.TrainSetup, result: training_steps.TrainResult
+    setup: training.TrainSetup, result: training_steps.TrainResult
 ) -> str:
     """Names the step and its examples: the data are a function of the step alone."""
-    step = int(setup.global_step.numpy())
+    step = setup.step
     names = ", ".join(setup.examples.names[index] for index in setup.step_ids(step))
     return (
         f"The loss or the gradients of step {step} are not finite (gradient norm "
@@ -214,64 +310,3 @@ def _describe_non_finite(
         "--learning_rate, set --global_clipnorm, or look at the examples of this step: "
         f"{names}."
     )
-
-
-def _report(
-    setup: experiment.TrainSetup,
-    window: window_lib.Window,
-    clock: _Clock,
-    gradient_norm: float,
-    writer: summaries.SummaryWriter,
-    bar: progress.Progress,
-) -> None:
-    """Shows and writes the means of the window, and begins a new one."""
-    step = int(setup.global_step.numpy())
-    values = {
-        **window.scores(),
-        "learning_rate": float(setup.optimizer.learning_rate),
-        "gradient_norm": gradient_norm,
-        "loss_scale": float(setup.loss_scale.scale.numpy()),
-    }
-    step_secs = clock.step_secs
-    if step_secs is not None:
-        values["images_per_sec"] = setup.config.train.batch_size / step_secs
-    writer.write_scalars("train", step, values)
-    bar.report(
-        step,
-        loss=values["loss"],
-        step_secs=step_secs,
-        images_per_sec=values.get("images_per_sec"),
-    )
-    window.close()
-    clock.reset()
-
-
-def _evaluate(
-    setup: experiment.EvalSetup,
-    step: int,
-    checkpointer: checkpointing.Checkpointer,
-    writer: summaries.SummaryWriter,
-    bar: progress.Progress,
-) -> np.ndarray:
-    """Scores the model, writes curves and pictures, and notes the best score.
-
-    Returns:
-      The confusion matrix, int64 [classes, classes].
-    """
-    scores = scoring.evaluate(setup)
-    writer.write_scalars("eval", step, scores)
-    if setup.config.train.summary_images:
-        picture = scoring.draw_examples(setup, setup.config.train.summary_images)
-        writer.write_image("eval", step, "photo_truth_prediction", picture)
-    writer.flush()
-    is_best = checkpointer.mark_evaluated(step, scores[BEST_SCORE])
-    bar.say(
-        "Step %d: eval loss %.4f, pixel accuracy %.4f, mean IoU %.4f%s, %.0f images/s.",
-        step,
-        scores["loss"],
-        scores["pixel_accuracy"],
-        scores["mean_iou"],
-        " (best)" if is_best else "",
-        scores["images_per_sec"],
-    )
-    return setup.confusion.counts()

@@ -16,8 +16,9 @@ from collections.abc import Sequence
 from absl import app, logging
 
 from data import schema
-from trainer import errors, files, flags, modes
+from trainer import errors, files, flags
 from trainer.running import memory, signals, stall
+from trainer.settings import modes
 
 _DATA_ERROR_EXIT_CODE = 5
 _BROKEN_PIPE_EXIT_CODE = 128 + 13

@@ -1,7 +1,6 @@
 """One pass over the evaluation split, and its report."""
 
 import contextlib
-import pathlib
 import time
 from collections.abc import Mapping, Sequence
 
@@ -10,14 +9,11 @@ import tensorflow as tf
 
 from data.stores import store
 from trainer import pictures
-from trainer.assembly import experiment
+from trainer.assembly import evaluation
 from trainer.metrics import metric as metric_lib
 
-_REPORT_EXAMPLES = 6
-"""Rows of the picture that ends a run."""
 
-
-def evaluate(setup: experiment.EvalSetup) -> dict[str, float]:
+def evaluate(setup: evaluation.EvalSetup) -> dict[str, float]:
     """Scores the model on the whole split, each example once.
 
     Where the run keeps moving averages of the weights, those are the model.
@@ -30,17 +26,18 @@ def evaluate(setup: experiment.EvalSetup) -> dict[str, float]:
         return _evaluate(setup)
 
 
-def _model_to_score(setup: experiment.EvalSetup):
+def _model_to_score(
+    setup: evaluation.EvalSetup,
+) -> contextlib.AbstractContextManager:
     """Returns a context in which the model has the weights that count."""
     return setup.ema.applied() if setup.ema else contextlib.nullcontext()
 
 
-def _evaluate(setup: experiment.EvalSetup) -> dict[str, float]:
+def _evaluate(setup: evaluation.EvalSetup) -> dict[str, float]:
     started = time.perf_counter()
     setup.eval_loop.reset()
-    steps_per_loop = setup.config.train.steps_per_loop
-    for first in range(0, setup.num_batches, steps_per_loop):
-        count = min(steps_per_loop, setup.num_batches - first)
+    for first in range(0, setup.num_batches, setup.batches_per_call):
+        count = min(setup.batches_per_call, setup.num_batches - first)
         try:
             setup.eval_loop.score(setup.iterator, count)
         except store.READ_ERRORS:
@@ -52,8 +49,12 @@ def _evaluate(setup: experiment.EvalSetup) -> dict[str, float]:
     }
 
 
-def draw_examples(setup: experiment.EvalSetup, num_examples: int) -> np.ndarray:
+def draw_examples(setup: evaluation.EvalSetup, num_examples: int = 6) -> np.ndarray:
     """Draws photo, truth and prediction of examples from all over the split.
+
+    Args:
+      setup: whose model predicts.
+      num_examples: rows of the picture, at most.
 
     Returns:
       uint8 [rows, columns, 3].
@@ -64,15 +65,6 @@ def draw_examples(setup: experiment.EvalSetup, num_examples: int) -> np.ndarray:
     with _model_to_score(setup):
         predictions = setup.eval_loop.predict(tf.constant(images)).numpy()
     return pictures.compare(images, labels, predictions, setup.info.palette)
-
-
-def write_picture(setup: experiment.EvalSetup, path: pathlib.Path) -> None:
-    """Writes a picture of a few examples.
-
-    Raises:
-      errors.WriteError: if that fails.
-    """
-    pictures.write_png(path, draw_examples(setup, _REPORT_EXAMPLES))
 
 
 def format_table(

@@ -2,7 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 
@@ -41,6 +41,24 @@ class _Call(NamedTuple):
     outputs: list[keras.KerasTensor]
 
 
+class _Recorder:
+    """Calls layers, and keeps in mind what went in and came out."""
+
+    def __init__(self):
+        """Begins without a call."""
+        self.calls: list[_Call] = []
+
+    def __call__(self, layer: keras.layers.Layer, *args, **kwargs) -> Any:
+        outputs = layer(*args, **kwargs)
+        tensors = [
+            value
+            for value in keras.tree.flatten((args, kwargs))
+            if isinstance(value, keras.KerasTensor)
+        ]
+        self.calls.append(_Call(layer, tensors, keras.tree.flatten(outputs)))
+        return outputs
+
+
 def clone_network(
     network: keras.Model,
     images: keras.KerasTensor,
@@ -66,7 +84,7 @@ def clone_network(
       dropout_factor: on the rates of all dropout, drop-connect included.
     """
     pairs: list[tuple[keras.layers.Layer, keras.layers.Layer]] = []
-    calls: list[_Call] = []
+    recorder = _Recorder()
 
     def make(layer: keras.layers.Layer) -> keras.layers.Layer:
         if isinstance(layer, scaling.ImageScaling):
@@ -86,24 +104,14 @@ def clone_network(
             pairs.append((layer, copy))
         return copy
 
-    def call(layer: keras.layers.Layer, *args, **kwargs):
-        outputs = layer(*args, **kwargs)
-        tensors = [
-            value
-            for value in keras.tree.flatten((args, kwargs))
-            if isinstance(value, keras.KerasTensor)
-        ]
-        calls.append(_Call(layer, tensors, keras.tree.flatten(outputs)))
-        return outputs
-
     model = keras.models.clone_model(
         network,
         input_tensors=images,
         clone_function=make,
-        call_function=call,
+        call_function=recorder,
         recursive=True,
     )
-    _fold(calls, model.outputs)
+    _fold(recorder.calls, model.outputs)
     return Clone(model, pairs)
 
 

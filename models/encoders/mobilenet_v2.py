@@ -5,6 +5,8 @@ weights fit. By hand, since it is built in 0.65 s where to build Keras' network 
 it takes 1.6 s, and is given a `.weights.h5` file without either.
 """
 
+from typing import NamedTuple
+
 import keras
 
 from models import scaling
@@ -51,21 +53,8 @@ def build_mobilenet_v2(
       before its batch norm.
     """
 
-    def normalize(convolution, features, norm_name, relu_name=None):
-        """Applies a convolution, its batch norm and, if it has a name, a ReLU6."""
-        norm = normalization.BatchNormalization(
-            momentum=_BN_MOMENTUM if bn_momentum is None else bn_momentum,
-            epsilon=_BN_EPSILON,
-            synchronized=synchronized,
-            name=norm_name,
-        )
-        convolution.fold(norm)
-        features = norm(convolution(features))
-        return (
-            keras.layers.ReLU(6.0, name=relu_name)(features) if relu_name else features
-        )
-
-    features = normalize(
+    norms = _Norms(_BN_MOMENTUM if bn_momentum is None else bn_momentum, synchronized)
+    features = norms.follow(
         _conv2d(_round_filters(alpha * _STEM_FILTERS), 3, strides=2, name="Conv1"),
         image_scaling(images),
         "bn_Conv1",
@@ -79,35 +68,75 @@ def build_mobilenet_v2(
     ]
     for index, (expansion, filters, stride) in enumerate(blocks):
         name = f"block_{index}" if index else "expanded_conv"
-        inputs, num_channels = features, features.shape[-1]
-        if expansion > 1:
-            expand = _conv2d(expansion * num_channels, name=f"{name}_expand")
-            features = normalize(
-                expand, features, f"{name}_expand_BN", f"{name}_expand_relu"
-            )
-        depthwise = convolutions.DepthwiseConv2D(
-            3,
-            strides=stride,
-            padding="same" if stride == 1 else "valid",
-            use_bias=False,
-            name=f"{name}_depthwise",
-        )
+        inputs, features = features, _expand(features, expansion, norms, name)
         if stride > 1:
             maps.append(features)
-            pad = convolutions.ZeroPadding2D(((0, 1), (0, 1)), name=f"{name}_pad")
-            depthwise.fold_padding(pad)
-            features = pad(features)
-        features = normalize(
-            depthwise, features, f"{name}_depthwise_BN", f"{name}_depthwise_relu"
-        )
+        features = _convolve_depthwise(features, stride, norms, name)
         project = _conv2d(filters, name=f"{name}_project")
         if index == len(blocks) - 1:
             maps.append(project(features))
             break
-        features = normalize(project, features, f"{name}_project_BN")
-        if stride == 1 and num_channels == filters:
+        features = norms.follow(project, features, f"{name}_project_BN")
+        if stride == 1 and inputs.shape[-1] == filters:
             features = keras.layers.Add(name=f"{name}_add")([inputs, features])
     return keras.Model(images, maps, name="mobilenet_v2")
+
+
+class _Norms(NamedTuple):
+    """How the batch norms of a network are; see `build_mobilenet_v2`."""
+
+    momentum: float
+    synchronized: bool
+
+    def follow(
+        self,
+        convolution: convolutions.Conv2D | convolutions.DepthwiseConv2D,
+        features: keras.KerasTensor,
+        norm_name: str,
+        relu_name: str | None = None,
+    ) -> keras.KerasTensor:
+        """Applies a convolution, its batch norm and, if it has a name, a ReLU6."""
+        norm = normalization.BatchNormalization(
+            momentum=self.momentum,
+            epsilon=_BN_EPSILON,
+            synchronized=self.synchronized,
+            name=norm_name,
+        )
+        convolution.fold(norm)
+        features = norm(convolution(features))
+        return (
+            keras.layers.ReLU(6.0, name=relu_name)(features) if relu_name else features
+        )
+
+
+def _expand(
+    features: keras.KerasTensor, expansion: int, norms: _Norms, name: str
+) -> keras.KerasTensor:
+    """Multiplies the channels, as a block does first."""
+    if expansion == 1:
+        return features
+    expand = _conv2d(expansion * features.shape[-1], name=f"{name}_expand")
+    return norms.follow(expand, features, f"{name}_expand_BN", f"{name}_expand_relu")
+
+
+def _convolve_depthwise(
+    features: keras.KerasTensor, stride: int, norms: _Norms, name: str
+) -> keras.KerasTensor:
+    """Convolves each channel by itself, and makes the map smaller by a stride of 2."""
+    depthwise = convolutions.DepthwiseConv2D(
+        3,
+        strides=stride,
+        padding="same" if stride == 1 else "valid",
+        use_bias=False,
+        name=f"{name}_depthwise",
+    )
+    if stride > 1:
+        pad = convolutions.ZeroPadding2D(((0, 1), (0, 1)), name=f"{name}_pad")
+        depthwise.fold_padding(pad)
+        features = pad(features)
+    return norms.follow(
+        depthwise, features, f"{name}_depthwise_BN", f"{name}_depthwise_relu"
+    )
 
 
 def _conv2d(

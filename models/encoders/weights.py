@@ -55,7 +55,7 @@ def pair_by_name(network: keras.Model, model: keras.Model) -> cloning.Pairs:
     ]
 
 
-def _load_file(load: Callable[[], keras.Model | None], path: str):
+def _load_file(load: Callable[[], keras.Model | None], path: str) -> keras.Model | None:
     """Calls what reads a file; its errors become ones that a user can act on."""
     if not os.path.isfile(path):
         raise WeightsError(

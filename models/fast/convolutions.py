@@ -11,6 +11,8 @@ Each is the Keras layer of that name with the same variables; what they leave ou
 - All: rounding. Under a mixed policy the kernel is cast with the batch norm in it.
 """
 
+from collections.abc import Callable, Sequence
+
 import keras
 import tensorflow as tf
 
@@ -35,7 +37,7 @@ class _Foldable:
     _is_folded = None
     _scale_and_shift = None
 
-    def add_weight(self, *args, **kwargs):
+    def add_weight(self, *args, **kwargs) -> keras.Variable:
         # Else a kernel would be rounded to 16 bits before batch norm is in, and again.
         return super().add_weight(*args, **{**kwargs, "autocast": False})
 
@@ -66,10 +68,10 @@ class _Foldable:
 class Conv2D(_Foldable, keras.layers.Conv2D):
     """Keras' convolution, which can take in the batch norm that follows."""
 
-    def _align(self, scale):
+    def _align(self, scale: tf.Tensor) -> tf.Tensor:
         return scale
 
-    def _convolve(self, inputs, kernel):
+    def _convolve(self, inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
         return self.convolution_op(inputs, kernel)
 
 
@@ -113,10 +115,10 @@ class DepthwiseConv2D(_Foldable, keras.layers.DepthwiseConv2D):
         layer.is_folded = True
         self._has_padding = True
 
-    def _align(self, scale):
+    def _align(self, scale: tf.Tensor) -> tf.Tensor:
         return tf.reshape(scale, self.kernel.shape[-2:])
 
-    def _convolve(self, inputs, kernel):
+    def _convolve(self, inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
         return keras.ops.depthwise_conv(
             inputs,
             kernel,
@@ -145,10 +147,10 @@ class Conv2DTranspose(_Foldable, keras.layers.Conv2DTranspose):
     def build(self, input_shape):
         super().build(_joined(input_shape))
 
-    def _align(self, scale):
+    def _align(self, scale: tf.Tensor) -> tf.Tensor:
         return scale[:, tf.newaxis]
 
-    def _convolve(self, inputs, kernel):
+    def _convolve(self, inputs: Sequence[tf.Tensor], kernel: tf.Tensor) -> tf.Tensor:
         sizes = [features.shape[-1] for features in inputs]
         kernels = tf.split(kernel, sizes, axis=-1)
         return tf.add_n(
@@ -162,7 +164,7 @@ class Conv2DTranspose(_Foldable, keras.layers.Conv2DTranspose):
         return super().compute_output_shape(_joined(input_shape))
 
 
-def _joined(shapes) -> tuple[int | None, ...]:
+def _joined(shapes: Sequence[Sequence[int | None]]) -> tuple[int | None, ...]:
     """Returns the shape of feature maps joined along their channels."""
     return (*shapes[0][:-1], sum(shape[-1] for shape in shapes))
 
@@ -184,8 +186,8 @@ def _conv2d_transpose(
     is_thin = kernel.shape[2] <= _FEW_CHANNELS
 
     @tf.custom_gradient
-    def convolve(kernel, inputs):
-        def gradient(upstream):
+    def convolve(kernel: tf.Tensor, inputs: tf.Tensor) -> tuple[tf.Tensor, Callable]:
+        def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             return (
                 _kernel_gradient(upstream, inputs, kernel.shape, strides),
                 tf.nn.conv2d(upstream, kernel, strides, "SAME"),

@@ -55,12 +55,12 @@ class BatchNormalization(keras.layers.BatchNormalization):
     def _has_renorm(self) -> bool:
         return getattr(self, "renorm", False)  # Keras has it from version 3.13 on.
 
-    def _has_fused_kernel(self, inputs) -> bool:
+    def _has_fused_kernel(self, inputs: tf.Tensor) -> bool:
         return (
             inputs.shape.rank == 4 and self.axis % 4 == 3 and inputs.dtype != tf.float64
         )
 
-    def _normalize_fused(self, inputs):
+    def _normalize_fused(self, inputs: tf.Tensor) -> tf.Tensor:
         """Normalizes by the inputs' own statistics and moves the moving ones."""
         num_channels = inputs.shape[-1]
         outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
@@ -78,7 +78,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
         self._move_statistics(mean, variance)
         return outputs
 
-    def _normalize_over_replicas(self, inputs):
+    def _normalize_over_replicas(self, inputs: tf.Tensor) -> tf.Tensor:
         """Normalizes by the statistics of all replicas and moves the moving ones."""
         outputs = inputs
         if outputs.dtype in (tf.float16, tf.bfloat16):
@@ -96,7 +96,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
         )
         return tf.cast(outputs, inputs.dtype)
 
-    def _moments_over_replicas(self, inputs) -> tuple[tf.Tensor, tf.Tensor]:
+    def _moments_over_replicas(self, inputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns mean and variance, each [channels], of all replicas together."""
         channels = self.axis % inputs.shape.rank
         axes = [axis for axis in range(inputs.shape.rank) if axis != channels]

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from tests.benchmarks import turns
 from trainer import flags
-from trainer.assembly import experiment
+from trainer.assembly import devices, training
 from trainer.running import preemption
 
 
@@ -14,9 +14,9 @@ def main() -> None:
     """Serves steps of the run that the command line asks for."""
     channel = turns.open_channel()
     config = flags.read_config(sys.argv[1:]).config
-    strategy = experiment.prepare_devices(config)
+    strategy = devices.prepare_devices(config)
     stop = preemption.StopRequest()
-    setup = experiment.prepare_training(config, strategy, stop.variable)
+    setup = training.prepare_training(config, strategy, stop.variable)
     iterator = setup.make_iterator(0)
 
     def train(num_steps: int) -> None:
@@ -27,10 +27,10 @@ def main() -> None:
     description = {
         "framework": f"TensorFlow {tf.__version__}",
         "device": "GPU" if tf.config.list_logical_devices("GPU") else "CPU",
-        "parameters": setup.model.count_params(),
+        "parameters": setup.state.model.count_params(),
         "trainable": sum(
             variable.value.shape.num_elements()
-            for variable in setup.model.trainable_variables
+            for variable in setup.state.model.trainable_variables
         ),
     }
     turns.serve(train, description, orders=sys.stdin, channel=channel)

@@ -203,7 +203,11 @@ def prepare_inspection(config: config_lib.Config) -> InspectionSetup:
     )
 
 
-def _open_for_inspection(config: config_lib.Config):
+def _open_for_inspection(
+    config: config_lib.Config,
+) -> tuple[
+    schema.Source, schema.Source | None, tuple[tuple[str, schema.DataError], ...]
+]:
     """Returns the two splits, and why there is no second one.
 
     Raises:

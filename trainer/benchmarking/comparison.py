@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from data import pipeline, schema
 from trainer import errors
-from trainer.assembly import experiment
+from trainer.assembly import training as training_lib
 from trainer.benchmarking import plain
 from trainer.settings import config as config_lib
 
@@ -34,14 +34,17 @@ def check(config: config_lib.Config) -> None:
         )
 
 
-def build_model(setup: experiment.TrainSetup, policy: str) -> keras.Model:
+def build_model(
+    config: config_lib.Config, setup: training_lib.TrainSetup, policy: str
+) -> keras.Model:
     """Builds the model of a run as the tutorial's user has it, compiled for `fit`.
 
     Args:
+      config: all settings.
       setup: of the run, whose weights it gets.
       policy: Keras dtype policy.
     """
-    settings = setup.config.model
+    settings = config.model
     own_policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy(policy)
     try:
@@ -50,14 +53,14 @@ def build_model(setup: experiment.TrainSetup, policy: str) -> keras.Model:
             encoder_options=settings.encoder_options(),
             freeze_encoder=settings.freeze_encoder,
             decoder_filters=settings.decoder_filters,
-            image_size=setup.config.data.image_size,
+            image_size=config.data.image_size,
             num_classes=setup.info.num_classes,
         )
     finally:
         keras.config.set_dtype_policy(own_policy)
-    model.set_weights(setup.model.get_weights())
+    model.set_weights(setup.state.model.get_weights())
     model.compile(
-        keras.optimizers.Adam(setup.config.optimizer.learning_rate),
+        keras.optimizers.Adam(config.optimizer.learning_rate),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )
@@ -65,26 +68,27 @@ def build_model(setup: experiment.TrainSetup, policy: str) -> keras.Model:
 
 
 def make_datasets(
-    setup: experiment.TrainSetup,
+    setup: training_lib.TrainSetup,
 ) -> tuple[tf.data.Dataset, tf.data.Dataset]:
     """Returns the batches of a run, for training and evaluation, as `fit` takes them.
 
     Ignored pixels, which Keras' plain loss does not know, become class 0. The last
     batch of an evaluation is a smaller one.
     """
-    batch_size = setup.config.train.batch_size
 
-    def to_pair(examples, batch):
+    def to_pair(
+        examples: pipeline.Examples, batch: dict[str, tf.Tensor]
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         batch = examples.fetch(batch)
         label = batch["label"]
         is_ignored = tf.equal(label, schema.IGNORE_LABEL)
         return batch["image"], tf.where(is_ignored, tf.zeros_like(label), label)
 
     training = pipeline.make_train_dataset(
-        setup.examples, global_batch_size=batch_size, seed=setup.config.run.seed
+        setup.examples, global_batch_size=setup.batch_size, seed=setup.seed
     )
     eval_examples = setup.evaluation.examples
-    ids = tf.data.Dataset.range(len(eval_examples)).batch(batch_size)
+    ids = tf.data.Dataset.range(len(eval_examples)).batch(setup.batch_size)
     evaluation = eval_examples.feed(ids.map(lambda batch: {"id": batch}))
     # Keras makes an iterator for each call, whose end waits until the autotuner wakes
     # up, 5 seconds after it began, or 10: no time of a step.

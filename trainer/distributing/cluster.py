@@ -147,7 +147,7 @@ def sum_over_workers(strategy: tf.distribute.Strategy, array: np.ndarray) -> np.
 
     @tf.function(reduce_retracing=True)
     def add(value: tf.Tensor) -> tf.Tensor:
-        def contribute(mine):
+        def contribute(mine: tf.Tensor) -> tf.Tensor:
             context = tf.distribute.get_replica_context()
             is_first = context.replica_id_in_sync_group % local_replicas == 0
             mine = mine * tf.cast(is_first, mine.dtype)

@@ -2,6 +2,7 @@
 
 import glob
 import os
+from collections.abc import Sequence
 
 import tensorflow as tf
 from absl import logging
@@ -176,7 +177,9 @@ def _split_device(config: config_lib.RuntimeConfig) -> None:
     _configure(gpus[0], options, count)
 
 
-def _configure(device, options, count: int) -> None:
+def _configure(
+    device: tf.config.PhysicalDevice, options: Sequence[dict], count: int
+) -> None:
     try:
         tf.config.set_logical_device_configuration(device, options)
     except RuntimeError as error:  # TensorFlow has initialised its devices.

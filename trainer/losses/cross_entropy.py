@@ -1,5 +1,7 @@
 """Softmax cross-entropy, the mean over the valid pixels."""
 
+from collections.abc import Callable
+
 import tensorflow as tf
 
 from trainer.losses import pixels, term
@@ -28,7 +30,7 @@ def _total_cross_entropy(
     """Sums the weighted cross-entropy of all pixels, with a gradient of its own."""
 
     @tf.custom_gradient
-    def total_of(logits):
+    def total_of(logits: tf.Tensor) -> tuple[tf.Tensor, Callable]:
         weight = tf.reshape(weights, [1, -1])  # [1, pixels]
         is_class = pixels.one_hot(labels, logits.shape[-1], logits.dtype)
         shifted = pixels.classes_first(logits)  # [classes, pixels]
@@ -38,7 +40,7 @@ def _total_cross_entropy(
         own = tf.reduce_sum(is_class * shifted, axis=0, keepdims=True)
         total = tf.reduce_sum(weight * (tf.math.log(sums) - own))
 
-        def gradient(upstream):
+        def gradient(upstream: tf.Tensor) -> tf.Tensor:
             # Softmax less one-hot.
             share = weight * upstream
             to_shifted = powers * (share / sums) - is_class * share

@@ -1,5 +1,7 @@
 """The Dice loss of the batch."""
 
+from collections.abc import Callable
+
 import tensorflow as tf
 
 from trainer.losses import pixels, term
@@ -53,7 +55,7 @@ make = Dice
 
 
 @tf.custom_gradient
-def _overlaps(logits: tf.Tensor, labels: tf.Tensor):
+def _overlaps(logits: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, Callable]:
     """Returns the sums of `Dice`, [3 * classes], with a gradient along the pixels."""
     valid = tf.cast(pixels.is_valid(labels), logits.dtype)
     valid = tf.reshape(valid, [1, -1])  # [1, pixels]
@@ -62,7 +64,7 @@ def _overlaps(logits: tf.Tensor, labels: tf.Tensor):
     powers = tf.exp(powers - tf.reduce_max(powers, axis=0, keepdims=True))
     probabilities = powers / tf.reduce_sum(powers, axis=0, keepdims=True)
 
-    def gradient(upstream):
+    def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, None]:
         by_overlap, by_predicted, _ = tf.split(upstream[:, tf.newaxis], 3)
         # To the probabilities, and through the softmax to the logits.
         share = by_overlap * is_class + by_predicted * valid  # [classes, pixels]

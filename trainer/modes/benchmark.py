@@ -2,12 +2,15 @@
 
 import json
 import time
+from collections.abc import Callable, Iterator
+from typing import Any
 
+import keras
 import tensorflow as tf
 
 import trainer
 from trainer import errors, files, scoring
-from trainer.assembly import experiment
+from trainer.assembly import devices, training
 from trainer.benchmarking import comparison, measuring
 from trainer.run_folder import model_dir
 from trainer.running import preemption
@@ -30,7 +33,7 @@ def run(config: config_lib.Config) -> None:
       schema.DataError: if examples cannot be used.
     """
     folder = model_dir.make(config.run.model_dir)
-    strategy = experiment.prepare_devices(config)
+    strategy = devices.prepare_devices(config)
     if config.benchmark.against != "none" and strategy.num_replicas_in_sync > 1:
         raise errors.ConfigError(
             f"--against={config.benchmark.against} compares on one device; use "
@@ -38,35 +41,29 @@ def run(config: config_lib.Config) -> None:
         )
     if config.benchmark.against == "fit":
         comparison.check(config)
-    setup = experiment.prepare_training(
+    setup = training.prepare_training(
         config, strategy, preemption.StopRequest().variable
     )
     iterator = setup.make_iterator(0)
     setup.train_loop.run(iterator, tf.constant(1)).sums.numpy()
     start_secs = time.perf_counter() - trainer.STARTED
-    figures = _measure(setup, iterator, start_secs)
+    figures = _measure(config, setup, iterator, start_secs)
     print(format_report(figures))
     path = folder / "benchmark.json"
     files.write_text(path, json.dumps(figures, indent=2) + "\n")
     print(f"\nThe figures: {path}")
 
 
-def _measure(setup: experiment.TrainSetup, iterator, start_secs: float) -> dict:
+def _measure(
+    config: config_lib.Config,
+    setup: training.TrainSetup,
+    iterator: Iterator,
+    start_secs: float,
+) -> dict[str, Any]:
     """Returns the figures of the report, by name."""
-    config = setup.config
-    batch_size, num_replicas = config.train.batch_size, setup.num_replicas
-    take = _make_taker(setup)
-    resident = setup.make_iterator(0, is_one_batch=True)
-    inputs = setup.make_iterator(0)
-    contenders = {
-        "input only": lambda steps: take(inputs, tf.constant(steps)).numpy(),
-        "step only": _make_trainer(setup, resident),
-        "end to end": _make_trainer(setup, iterator),
-        "evaluation": _make_evaluator(setup),
-    }
-    if config.benchmark.against == "fit":
-        contenders.update(_make_fits(setup))
-    compute_dtype = tf.as_dtype(setup.model.compute_dtype)
+    num_replicas = setup.strategy.num_replicas_in_sync
+    contenders = _make_contenders(config, setup, iterator)
+    compute_dtype = tf.as_dtype(setup.state.model.compute_dtype)
     calibrations = measuring.make_calibrations(compute_dtype)
     contenders.update({name: run for name, (run, _) in calibrations.items()})
     timings = measuring.time_in_turn(
@@ -75,16 +72,15 @@ def _measure(setup: experiment.TrainSetup, iterator, start_secs: float) -> dict:
         secs=config.benchmark.benchmark_secs,
     )
     peak = max(flops / timings[name].best for name, (_, flops) in calibrations.items())
-    rows = batch_size // num_replicas
-    step = _count_work(setup, rows)
-    images = {name: batch_size for name in contenders if name not in calibrations}
+    step = _count_work(setup, config.data.image_size)
+    images = {name: setup.batch_size for name in contenders if name not in calibrations}
     images.update({n: len(setup.evaluation.examples) for n in images if "eval" in n})
     device = setup.strategy.extended.worker_devices[0].rpartition("device:")[2]
     secs = timings["step only"].best
     return {
         "device": f"{num_replicas} x {device}",
-        "precision": setup.model.dtype_policy.name,
-        "batch_size": batch_size,
+        "precision": setup.state.model.dtype_policy.name,
+        "batch_size": setup.batch_size,
         "start_to_first_step_secs": start_secs,
         "peak_gflops": peak / 1e9,
         "step_gflop": step.flops / 1e9,
@@ -108,31 +104,48 @@ def _measure(setup: experiment.TrainSetup, iterator, start_secs: float) -> dict:
     }
 
 
-def _count_work(setup: experiment.TrainSetup, rows: int) -> measuring.Work:
-    """Counts what forward and backward pass of a step compute, on all replicas.
+def _make_contenders(
+    config: config_lib.Config, setup: training.TrainSetup, iterator: Iterator
+) -> dict[str, Callable[[int], None]]:
+    """Returns what is timed, by name: functions of the number of steps or passes."""
+    steps_per_loop = config.train.steps_per_loop
+    take = _make_taker(setup)
+    resident = setup.make_iterator(0, is_one_batch=True)
+    inputs = setup.make_iterator(0)
+    contenders = {
+        "input only": lambda steps: take(inputs, tf.constant(steps)).numpy(),
+        "step only": _make_trainer(setup, resident, steps_per_loop),
+        "end to end": _make_trainer(setup, iterator, steps_per_loop),
+        "evaluation": _make_evaluator(setup),
+    }
+    if config.benchmark.against == "fit":
+        contenders.update(_make_fits(config, setup))
+    return contenders
 
-    Args:
-      setup: of the run.
-      rows: of the batch, on each replica.
-    """
-    size = setup.config.data.image_size
+
+def _count_work(
+    setup: training.TrainSetup, image_size: tuple[int, int]
+) -> measuring.Work:
+    """Counts what forward and backward pass of a step compute, on all replicas."""
+    num_replicas = setup.strategy.num_replicas_in_sync
+    rows = setup.batch_size // num_replicas
     work = measuring.count_work(
         lambda images, labels: setup.train_loop.backpropagate(images, labels, 1.0)[:2],
-        tf.TensorSpec([rows, *size, 3], tf.uint8),
-        tf.TensorSpec([rows, *size], tf.uint8),
+        tf.TensorSpec([rows, *image_size, 3], tf.uint8),
+        tf.TensorSpec([rows, *image_size], tf.uint8),
     )
-    return work._replace(flops=work.flops * setup.num_replicas)
+    return work._replace(flops=work.flops * num_replicas)
 
 
-def _make_taker(setup: experiment.TrainSetup):
+def _make_taker(setup: training.TrainSetup) -> Callable:
     """Returns a function that takes batches to the devices and does nothing."""
 
-    def touch(batch):
+    def touch(batch: dict[str, tf.Tensor]) -> tf.Tensor:
         batch = setup.examples.fetch(batch)
         return tf.add_n([tf.cast(tf.size(x), tf.int32) for x in tf.nest.flatten(batch)])
 
     @tf.function
-    def take(iterator, num_steps):
+    def take(iterator: Iterator, num_steps: tf.Tensor) -> tf.Tensor:
         total = tf.constant(0)
         for _ in tf.range(num_steps):
             sizes = setup.strategy.run(touch, (next(iterator),))
@@ -142,9 +155,9 @@ def _make_taker(setup: experiment.TrainSetup):
     return take
 
 
-def _make_trainer(setup: experiment.TrainSetup, iterator):
-    steps_per_loop = setup.config.train.steps_per_loop
-
+def _make_trainer(
+    setup: training.TrainSetup, iterator: Iterator, steps_per_loop: int
+) -> Callable[[int], None]:
     def train(steps: int) -> None:
         for first in range(0, steps, steps_per_loop):
             count = min(steps_per_loop, steps - first)
@@ -153,7 +166,7 @@ def _make_trainer(setup: experiment.TrainSetup, iterator):
     return train
 
 
-def _make_evaluator(setup: experiment.TrainSetup):
+def _make_evaluator(setup: training.TrainSetup) -> Callable[[int], None]:
     def evaluate(passes: int) -> None:
         for _ in range(passes):
             scoring.evaluate(setup.evaluation)
@@ -161,24 +174,36 @@ def _make_evaluator(setup: experiment.TrainSetup):
     return evaluate
 
 
-def _make_fits(setup: experiment.TrainSetup) -> dict:
+def _make_fits(
+    config: config_lib.Config, setup: training.TrainSetup
+) -> dict[str, Callable[[int], None]]:
     """Makes contenders of `model.fit`: in float32, and in the precision of the run."""
-    policies = dict.fromkeys(["float32", setup.model.dtype_policy.name])
+    policies = dict.fromkeys(["float32", setup.state.model.dtype_policy.name])
     contenders = {}
     for policy in policies:
-        model = comparison.build_model(setup, policy)
-        training, evaluation = comparison.make_datasets(setup)
+        model = comparison.build_model(config, setup, policy)
+        batches, evaluation = comparison.make_datasets(setup)
 
-        def fit(steps, model=model, training=training):
-            model.fit(training, steps_per_epoch=steps, epochs=1, verbose=0)
-
-        def evaluate(passes, model=model, evaluation=evaluation):
-            for _ in range(passes):
-                model.evaluate(evaluation, verbose=0)
-
-        contenders[f"model.fit {policy}"] = fit
-        contenders[f"model.evaluate {policy}"] = evaluate
+        contenders[f"model.fit {policy}"] = _make_fit(model, batches)
+        contenders[f"model.evaluate {policy}"] = _make_fit_evaluator(model, evaluation)
     return contenders
+
+
+def _make_fit(model: keras.Model, batches: tf.data.Dataset) -> Callable[[int], None]:
+    def fit(steps: int) -> None:
+        model.fit(batches, steps_per_epoch=steps, epochs=1, verbose=0)
+
+    return fit
+
+
+def _make_fit_evaluator(
+    model: keras.Model, batches: tf.data.Dataset
+) -> Callable[[int], None]:
+    def evaluate(passes: int) -> None:
+        for _ in range(passes):
+            model.evaluate(batches, verbose=0)
+
+    return evaluate
 
 
 def find_limiter(

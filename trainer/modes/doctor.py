@@ -3,7 +3,7 @@
 import contextlib
 import json
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -11,6 +11,7 @@ import tqdm
 
 from data import schema
 from data.doctor import class_findings, findings, image_findings, inspection
+from data.preparing import preprocessing
 from trainer import errors, files, pictures
 from trainer.assembly import inputs
 from trainer.run_folder import model_dir
@@ -65,7 +66,10 @@ def run(config: config_lib.Config) -> None:
 
 
 def _inspect(
-    source: schema.Source, preprocessor, *, is_training: bool
+    source: schema.Source,
+    preprocessor: preprocessing.Preprocessor | None,
+    *,
+    is_training: bool,
 ) -> inspection.Split:
     bar = tqdm.tqdm(
         inspection.walk(source, preprocessor),
@@ -77,7 +81,12 @@ def _inspect(
     return inspection.summarize(source.name, bar, preprocessor, is_training=is_training)
 
 
-def _judge(config, setup, sources, splits) -> Iterator[findings.Finding]:
+def _judge(
+    config: config_lib.Config,
+    setup: inputs.InspectionSetup,
+    sources: Sequence[schema.Source],
+    splits: Sequence[inspection.Split],
+) -> Iterator[findings.Finding]:
     """Yields all findings."""
     for role, error in setup.errors:
         yield findings.Finding(error.kind, "error", role, str(error))

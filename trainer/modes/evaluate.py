@@ -3,9 +3,9 @@
 from absl import logging
 
 from trainer import scoring
-from trainer.assembly import experiment
+from trainer.assembly import devices, evaluation, restoring
 from trainer.distributing import cluster
-from trainer.run_folder import checkpoint_folders, checkpointing, evaluations
+from trainer.run_folder import evaluations
 from trainer.settings import config as config_lib
 from trainer.settings import layers
 
@@ -20,21 +20,30 @@ def run(config: config_lib.Config) -> None:
       schema.DataError: if examples cannot be used.
     """
     model_dir = config.run.model_dir
-    paths = checkpoint_folders.find(model_dir, config.run.checkpoint)
-    trained = checkpoint_folders.read_identity(paths)
-    for remark in layers.check_trained_with(config, trained, model_dir):
+    saved = restoring.find_run(model_dir, config.run.checkpoint)
+    for remark in layers.check_trained_with(config, saved.identity, model_dir):
         logging.warning("%s", remark)
-    setup = experiment.prepare_evaluation(
-        config,
-        experiment.prepare_devices(config),
-        class_names=tuple(trained["class_names"]),
+    setup, path = evaluation.prepare_evaluation(
+        config, devices.prepare_devices(config), saved
     )
-    path = checkpointing.restore_model(setup.model, setup.ema, paths)
     scores = scoring.evaluate(setup)
     if cluster.worker_index(setup.strategy) > 0:
         return
     print(f"{path.name} of {model_dir} on {setup.examples.name}:\n")
     print(scoring.format_table(scores, setup.eval_loop.metrics))
-    picture = evaluations.record(setup, scores, path)
+    scored = evaluations.Scored(
+        dataset=config.data.dataset,
+        data_dir=config.data.data_dir,
+        split=setup.examples.name,
+        num_examples=len(setup.examples),
+        fingerprint=setup.examples.fingerprint,
+        image_size=config.data.image_size,
+        eval_native_size=config.data.eval_native_size,
+        uses_averages=setup.ema is not None,
+        precision=setup.model.dtype_policy.name,
+    )
+    picture = evaluations.record(
+        model_dir, path, scored, scores, scoring.draw_examples(setup)
+    )
     print(f"\nPhotos, truths, predictions: {picture}")
     print(f"All scores:                  {model_dir}/evaluations.jsonl")

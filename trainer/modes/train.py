@@ -6,12 +6,13 @@ import pathlib
 import tensorflow as tf
 from absl import logging
 
-from trainer import errors, loop, scoring, window
-from trainer.assembly import experiment
+from trainer import errors, loop, pictures, scoring, window
+from trainer.assembly import devices, training
 from trainer.distributing import cluster
 from trainer.run_folder import (
     checkpoint_folders,
     checkpointing,
+    dataset,
     model_dir,
     run_lock,
     run_settings,
@@ -37,7 +38,7 @@ def run(config: config_lib.Config) -> None:
 
 
 def _run_on_devices(config: config_lib.Config, lock: run_lock.RunLock) -> None:
-    strategy = experiment.prepare_devices(config)
+    strategy = devices.prepare_devices(config)
     stop = preemption.StopRequest(before_exit=lock.release)
     try:
         with stop.listening():
@@ -59,7 +60,7 @@ def _run_with(
     lock: run_lock.RunLock,
 ) -> None:
     is_chief = cluster.worker_index(strategy) == 0
-    setup = experiment.prepare_training(
+    setup = training.prepare_training(
         config,
         strategy,
         stop.variable,
@@ -67,8 +68,12 @@ def _run_with(
     )
     checkpointer = checkpointing.Checkpointer(
         config.run.model_dir,
-        state=setup.checkpoint_state(),
-        identity=setup.identity(),
+        state=setup.state.to_save(),
+        identity={
+            **config.identity(),
+            "class_names": list(setup.info.class_names),
+            "train_examples": setup.examples.fingerprint,
+        },
         legacy=config_lib.legacy_values(),
         max_to_keep=config.train.max_to_keep,
         is_chief=is_chief,
@@ -78,9 +83,12 @@ def _run_with(
         check_lock=lock.check,
     )
     is_resumed = checkpointer.restore()
-    cluster.check_agreement(strategy, checkpointer.saved.step, setup.model.weights)
+    cluster.check_agreement(
+        strategy, checkpointer.saved.step, setup.state.model.weights
+    )
     stop.protect(lambda: checkpointer.has_unsaved_work)
-    if loop.Calendar(setup).is_done(checkpointer.saved):
+    plan = _make_plan(config)
+    if loop.make_calendar(plan, setup).is_done(checkpointer.saved):
         logging.info(
             "The run is done: %s holds step %d of %d. For more, raise --train_epochs "
             "or --train_steps.",
@@ -92,20 +100,33 @@ def _run_with(
         writer = summaries.SummaryWriter(
             config.run.model_dir, is_chief=is_chief, check_lock=lock.check
         )
-        _train(config, setup, checkpointer, writer, stop, is_resumed, is_chief)
+        _note_start(config, setup, checkpointer, writer, is_resumed, is_chief)
+        _train(config, setup, plan, checkpointer, writer)
     if is_chief:
         _print_report(config, setup)
 
 
-def _train(
+def _make_plan(config: config_lib.Config) -> loop.Plan:
+    train = config.train
+    return loop.Plan(
+        steps_per_loop=train.steps_per_loop,
+        log_steps=train.log_steps,
+        checkpoint_interval=train.checkpoint_interval,
+        epochs_between_evals=train.epochs_between_evals,
+        summary_images=train.summary_images,
+        has_average_warmup=train.moving_average_warmup,
+    )
+
+
+def _note_start(
     config: config_lib.Config,
-    setup: experiment.TrainSetup,
+    setup: training.TrainSetup,
     checkpointer: checkpointing.Checkpointer,
     writer: summaries.SummaryWriter,
-    stop: preemption.StopRequest,
     is_resumed: bool,
     is_chief: bool,
 ) -> None:
+    """Says where the run starts, and brings its folder up to that."""
     saved = checkpointer.saved
     logging.info(
         "%s at step %d of %d: %d examples, batches of %d.",
@@ -113,12 +134,19 @@ def _train(
         saved.step,
         setup.num_steps,
         len(setup.examples),
-        config.train.batch_size,
+        setup.batch_size,
     )
     if is_chief:
         if is_resumed:
             run_settings.log_changes(config.run.model_dir, config)
         run_settings.write(config.run.model_dir, config)
+        described = dataset.describe(
+            setup.info,
+            dataset=config.data.dataset,
+            split=setup.examples.name,
+            ignore_label=config.data.ignore_label,
+        )
+        dataset.write(config.run.model_dir, described)
         # What a killed process wrote after its last save is about to be written again.
         last_evaluation = saved.step if saved.is_evaluated else saved.step - 1
         last_steps = {"train": saved.step, "eval": last_evaluation}
@@ -129,20 +157,28 @@ def _train(
         )
         writer.write_text("train", 0, "settings", settings)
 
+
+def _train(
+    config: config_lib.Config,
+    setup: training.TrainSetup,
+    plan: loop.Plan,
+    checkpointer: checkpointing.Checkpointer,
+    writer: summaries.SummaryWriter,
+) -> None:
     def progress() -> tuple[int, ...]:
         calls = setup.evaluation.eval_loop.num_calls if setup.evaluation else 0
-        return int(setup.global_step.numpy()), checkpointer.saved.step, calls
+        return setup.step, checkpointer.saved.step, calls
 
     with stall.watching(
         config.runtime.stall_timeout,
         progress,
         devices=setup.strategy.extended.worker_devices,
     ):
-        loop.run(setup, checkpointer, writer, stop)
+        loop.Loop(setup, plan, checkpointer, writer).run()
     writer.close()
 
 
-def _print_report(config: config_lib.Config, setup: experiment.TrainSetup) -> None:
+def _print_report(config: config_lib.Config, setup: training.TrainSetup) -> None:
     """Prints the scores of the last step, and where to look at the run."""
     values = summaries.read_last_point(config.run.model_dir, "eval")
     if setup.evaluation and values:
@@ -151,6 +187,6 @@ def _print_report(config: config_lib.Config, setup: experiment.TrainSetup) -> No
             values["train_images_per_sec"] = speed["images_per_sec"]
         print(scoring.format_table(values, setup.evaluation.eval_loop.metrics))
         picture = pathlib.Path(config.run.model_dir) / "predictions.png"
-        scoring.write_picture(setup.evaluation, picture)
+        pictures.write_png(picture, scoring.draw_examples(setup.evaluation))
         print(f"\nPhotos, truths, predictions: {picture}")
     print(f"Watch the curves:            tensorboard --logdir={config.run.model_dir}")

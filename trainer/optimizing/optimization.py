@@ -47,7 +47,12 @@ class _OneOpUpdate:
     step, to be traced, optimized and, on a GPU, launched one by one.
     """
 
-    def update_step(self, gradient, variable, learning_rate):
+    def update_step(
+        self,
+        gradient: tf.Tensor,
+        variable: keras.Variable,
+        learning_rate: tf.Tensor,
+    ) -> None:
         momentum, velocity = keras_private.adam_slots(self, variable)
         dtype = variable.dtype
         step = tf.cast(self.iterations + 1, dtype)

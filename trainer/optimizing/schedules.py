@@ -46,7 +46,7 @@ class WarmupSchedule(keras.optimizers.schedules.LearningRateSchedule):
         self._warmup_steps = warmup_steps
         self._power = power
 
-    def __call__(self, step):
+    def __call__(self, step: tf.Tensor) -> tf.Tensor:
         step = tf.cast(step, keras.config.floatx())
         span = max(self._num_steps - self._warmup_steps, 1)
         x = tf.clip_by_value((step - self._warmup_steps) / span, 0.0, 1.0)

@@ -72,6 +72,11 @@ class Checkpointer:
         self.is_noted = True  # Whether the newest checkpoint knows its evaluation.
 
     @property
+    def model_dir(self) -> pathlib.Path:
+        """The folder of the run."""
+        return self._folder.parent
+
+    @property
     def has_unsaved_work(self) -> bool:
         """Whether a process that ended now would lose a step, or half a save."""
         return self.is_saving or int(self._global_step.numpy()) > self.saved.step

@@ -4,6 +4,7 @@ RUN/evaluations.jsonl                      a line for each evaluation
 RUN/evaluations/step-00000375-....png      photos, truths and predictions
 """
 
+import dataclasses
 import datetime
 import json
 import math
@@ -11,22 +12,55 @@ import pathlib
 import re
 from collections.abc import Mapping
 
-from trainer import files, scoring
-from trainer.assembly import experiment
+import numpy as np
+
+from trainer import files, pictures
 from trainer.run_folder import checkpoint_folders
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Scored:
+    """What was scored, for the line of an evaluation.
+
+    Attributes:
+      dataset: as `--dataset` names it.
+      data_dir: its folder.
+      split: name of the split.
+      num_examples: of the split.
+      fingerprint: of the examples; it differs for other ones, and for the same ones in
+        another form.
+      image_size: height and width of what the model was shown.
+      eval_native_size: whether the scores are of the masks' own sizes.
+      uses_averages: whether moving averages of the weights were scored.
+      precision: the dtype policy.
+    """
+
+    dataset: str
+    data_dir: str
+    split: str
+    num_examples: int
+    fingerprint: str
+    image_size: tuple[int, int]
+    eval_native_size: bool
+    uses_averages: bool
+    precision: str
+
+
 def record(
-    setup: experiment.EvalSetup,
-    scores: Mapping[str, float],
+    model_dir: str,
     checkpoint: pathlib.Path,
+    scored: Scored,
+    scores: Mapping[str, float],
+    picture: np.ndarray,
 ) -> pathlib.Path:
-    """Notes the scores of a checkpoint, and draws what it predicts.
+    """Notes the scores of a checkpoint, and keeps a picture of what it predicts.
 
     Args:
-      setup: what was scored.
-      scores: of `scoring.evaluate`; those that are NaN become null.
+      model_dir: the folder of the run.
       checkpoint: its folder.
+      scored: what was scored.
+      scores: by name; those that are NaN become null.
+      picture: uint8 [height, width, 3].
 
     Returns:
       The path of the picture.
@@ -34,34 +68,23 @@ def record(
     Raises:
       errors.WriteError: if a file cannot be written.
     """
-    folder = pathlib.Path(setup.config.run.model_dir)
-    # Of other examples, and of the same in another form, the fingerprint is another.
-    fingerprint = setup.examples.fingerprint
-    name = re.sub(r"[^\w.-]+", "-", setup.examples.name)
-    size = "-native" if setup.config.data.eval_native_size else ""
-    picture = (
-        folder / "evaluations" / f"{checkpoint.name}-{name}-{fingerprint}{size}.png"
-    )
-    files.make_folder(picture.parent)
-    scoring.write_picture(setup, picture)
+    folder = pathlib.Path(model_dir)
+    split = re.sub(r"[^\w.-]+", "-", scored.split)
+    size = "-native" if scored.eval_native_size else ""
+    name = f"{checkpoint.name}-{split}-{scored.fingerprint}{size}.png"
+    path = folder / "evaluations" / name
+    files.make_folder(path.parent)
+    pictures.write_png(path, picture)
     line = {
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "step": checkpoint_folders.read_metadata(checkpoint).step,
         "checkpoint": checkpoint.name,
-        "dataset": setup.config.data.dataset,
-        "data_dir": setup.config.data.data_dir,
-        "split": setup.examples.name,
-        "num_examples": len(setup.examples),
-        "fingerprint": fingerprint,
-        "image_size": list(setup.config.data.image_size),
-        "eval_native_size": setup.config.data.eval_native_size,
-        "uses_averages": setup.ema is not None,
-        "precision": setup.model.dtype_policy.name,
-        "picture": str(picture.relative_to(folder)),
+        **dataclasses.asdict(scored),
+        "picture": str(path.relative_to(folder)),
         "scores": {
             tag: value if math.isfinite(value) else None
             for tag, value in scores.items()
         },
     }
     files.append_line(folder / "evaluations.jsonl", json.dumps(line))
-    return picture
+    return path

@@ -9,9 +9,9 @@ typed. Only what somebody typed is refused for it.
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from trainer import errors, modes
+from trainer import errors
 from trainer.settings import config as config_lib
-from trainer.settings import fields
+from trainer.settings import fields, modes
 
 
 class Resolved(NamedTuple):

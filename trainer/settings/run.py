@@ -2,8 +2,7 @@
 
 import dataclasses
 
-from trainer import modes
-from trainer.settings import fields
+from trainer.settings import fields, modes
 
 
 @dataclasses.dataclass(frozen=True)

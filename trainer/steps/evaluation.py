@@ -1,6 +1,6 @@
 """The mathematics of an evaluation: from batches to scores."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import keras
 import tensorflow as tf
@@ -61,7 +61,7 @@ class EvalLoop:
             scored.reset()
         self._sums.assign(tf.zeros([self._loss.num_sums], tf.float64))
 
-    def score(self, iterator, num_batches: int) -> None:
+    def score(self, iterator: Iterator, num_batches: int) -> None:
         """Scores some batches in one call of the device.
 
         Args:
@@ -72,7 +72,7 @@ class EvalLoop:
         self.num_calls += 1
 
     @tf.function(autograph=False)
-    def _run(self, iterator, num_batches: tf.Tensor) -> None:
+    def _run(self, iterator: Iterator, num_batches: tf.Tensor) -> None:
         _repeat(
             num_batches,
             lambda _: self._strategy.run(self._replica_scores, (next(iterator),)),
@@ -89,7 +89,7 @@ class EvalLoop:
         return values
 
     @tf.autograph.experimental.do_not_convert
-    def _replica_scores(self, batch) -> None:
+    def _replica_scores(self, batch: dict[str, tf.Tensor]) -> None:
         batch = self._fetch(batch)
         logits = self._model(batch["image"], training=False)
         if "native_label" not in batch:

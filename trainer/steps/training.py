@@ -13,7 +13,7 @@ own sum is switched off in `trainer.optimizing.optimization`.
 """
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import keras
@@ -23,6 +23,8 @@ from trainer.losses import weighted_sum
 from trainer.metrics import confusion as confusion_lib
 from trainer.optimizing import ema as ema_lib
 from trainer.optimizing import optimization
+
+_MakeContext = Callable[[tf.Tensor], contextlib.AbstractContextManager]
 
 
 class TrainResult(NamedTuple):
@@ -60,10 +62,8 @@ class TrainLoop:
         global_step: tf.Variable,
         stop_requested: tf.Variable,
         ema: ema_lib.ExponentialMovingAverage | None = None,
-        key_by_row: Callable[[tf.Tensor], contextlib.AbstractContextManager]
-        | None = None,
-        limit_momentum: Callable[[tf.Tensor], contextlib.AbstractContextManager]
-        | None = None,
+        key_by_row: _MakeContext | None = None,
+        limit_momentum: _MakeContext | None = None,
         global_clipnorm: float = 0.0,
         enable_xla: bool = False,
     ):
@@ -80,18 +80,17 @@ class TrainLoop:
           confusion: counts the pixels of the training batches.
           loss_scale: factor on the loss.
           global_step: int64, the number of steps done; on the host.
-          stop_requested: bool, on the host; once it is True on any worker, the loop
-            ends after the step that all are at.
+          stop_requested: bool, on the host; once it is True on any worker, the loop of
+            all ends after a step.
           ema: moving averages of the model's variables, or None.
           key_by_row: of the counters of a replica's rows, gives a context in which the
-            model's layers draw random numbers for these rows; see
-            `models.randomness`. None: the model draws none.
+            model draws for these rows; see `models.randomness`. None: it draws nothing.
           limit_momentum: of the most that a moving average may keep at a step, gives a
             context in which the model's batch norms keep no more; the decay of `ema` is
             then limited, too. None: neither is.
           global_clipnorm: bound on the norm of all gradients together; 0: none.
-          enable_xla: whether XLA compiles forward and backward pass; the model must
-            then have no collective, as synchronized batch norm is.
+          enable_xla: whether XLA compiles forward and backward pass, in which there
+            must be no collective then, as synchronized batch norm is.
         """
         self._strategy = strategy
         self._fetch = fetch
@@ -111,7 +110,7 @@ class TrainLoop:
         self._enable_xla = enable_xla
 
     @tf.function(autograph=False)
-    def run(self, iterator, num_steps: tf.Tensor) -> TrainResult:
+    def run(self, iterator: Iterator, num_steps: tf.Tensor) -> TrainResult:
         """Trains for some steps in one call of the device.
 
         Args:
@@ -125,7 +124,9 @@ class TrainLoop:
         def goes_on(steps_done: tf.Tensor, result: TrainResult) -> tf.Tensor:
             return (steps_done < num_steps) & result.is_finite & ~result.is_stopped
 
-        def train_step(steps_done: tf.Tensor, result: TrainResult):
+        def train_step(
+            steps_done: tf.Tensor, result: TrainResult
+        ) -> tuple[tf.Tensor, TrainResult]:
             limit, context = None, contextlib.nullcontext()
             if self._limit_momentum:
                 limit = ema_lib.decay_limit(self._global_step.read_value())
@@ -163,7 +164,7 @@ class TrainLoop:
         _, result = tf.while_loop(goes_on, train_step, (0, nothing))
         return result
 
-    def prepare(self, iterator) -> None:
+    def prepare(self, iterator: Iterator) -> None:
         """Traces and optimizes `run` ahead, without a step.
 
         Args:
@@ -173,7 +174,9 @@ class TrainLoop:
 
     # There is nothing to convert in it, and to find that out takes AutoGraph a second.
     @tf.autograph.experimental.do_not_convert
-    def _replica_gradients(self, batch):
+    def _replica_gradients(
+        self, batch: dict[str, tf.Tensor]
+    ) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
         """Returns the gradients of the global loss, the same on every replica."""
         batch = self._fetch(batch)
         images, labels = self._augment(batch["image"], batch["label"], batch["counter"])
@@ -207,7 +210,9 @@ class TrainLoop:
         return gradients, step
 
     @tf.autograph.experimental.do_not_convert
-    def _replica_update(self, gradients, limit: tf.Tensor | None) -> None:
+    def _replica_update(
+        self, gradients: list[tf.Tensor], limit: tf.Tensor | None
+    ) -> None:
         self._optimizer.apply(gradients, self._variables)
         if self._ema:
             self._ema.update(limit)

@@ -1,0 +1,29 @@
+"""The devices of a run, and what holds for the whole process."""
+
+import keras
+import tensorflow as tf
+from absl import logging
+
+from trainer.distributing import cluster, distribution
+from trainer.settings import config as config_lib
+
+
+def prepare_devices(config: config_lib.Config) -> tf.distribute.Strategy:
+    """Sets what holds for the whole process, and makes the strategy.
+
+    Raises:
+      errors.ConfigError: if settings do not fit the devices, or those of the other
+        workers.
+    """
+    strategy = distribution.create_strategy(config.runtime)
+    cluster.check_settings(strategy, config.as_dict())
+    num_replicas = strategy.num_replicas_in_sync
+    distribution.check_batch_size(config.train.batch_size, num_replicas)
+    distribution.check_xla(config.runtime.enable_xla, num_replicas)
+    if config.run.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    keras.utils.set_random_seed(config.run.seed)
+    policy = distribution.resolve_precision(config.runtime.mixed_precision)
+    keras.config.set_dtype_policy(policy)
+    logging.info("%d replicas, precision %s.", num_replicas, policy)
+    return strategy

@@ -1,0 +1,196 @@
+"""What scores a model, made from the settings."""
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Iterator, Sequence
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from data import pipeline, schema
+from data.preparing import resizing
+from trainer.assembly import inputs, restoring
+from trainer.losses import registry as loss_registry
+from trainer.metrics import confusion as confusion_lib
+from trainer.metrics import registry as metric_registry
+from trainer.optimizing import ema as ema_lib
+from trainer.settings import config as config_lib
+from trainer.steps import evaluation as evaluation_steps
+
+
+@dataclasses.dataclass(frozen=True)
+class EvalSetup:
+    """What scoring a model needs.
+
+    Attributes:
+      strategy: the devices.
+      info: classes of the data set, as the labels in the stores have them.
+      examples: the split to evaluate on.
+      model: from images to logits.
+      eval_loop: scores batches.
+      confusion: that of the metrics of `eval_loop` that is always there.
+      ema: moving averages to evaluate in place of the weights, or None.
+      batch_size: rows of a batch over all replicas.
+      batches_per_call: how many batches a call of the devices scores.
+    """
+
+    strategy: tf.distribute.Strategy
+    info: schema.DatasetInfo
+    examples: pipeline.Examples
+    model: keras.Model
+    eval_loop: evaluation_steps.EvalLoop
+    confusion: confusion_lib.ConfusionMatrix
+    ema: ema_lib.ExponentialMovingAverage | None
+    batch_size: int
+    batches_per_call: int
+
+    @property
+    def num_batches(self) -> int:
+        """Batches of one pass."""
+        return pipeline.num_eval_batches(len(self.examples), self.batch_size)
+
+    @functools.cached_property
+    def iterator(self) -> Iterator:
+        """Distributed evaluation batches, pass after pass.
+
+        One for all evaluations: making one takes a third of a second, and to end one
+        that still reads ahead may take seconds.
+        """
+        return iter(
+            self.strategy.distribute_datasets_from_function(
+                lambda context: pipeline.make_eval_dataset(
+                    self.examples,
+                    global_batch_size=self.batch_size,
+                    shard=pipeline.Shard.from_context(context),
+                    num_passes=-1,
+                )
+            )
+        )
+
+    def read_again(self, start: int, stop: int) -> None:
+        """Reads the examples of batches of which one failed.
+
+        Raises:
+          schema.DataError: if an example is to blame; it names the first such.
+        """
+        batch_size = self.batch_size
+        for first in range(start * batch_size, stop * batch_size, batch_size):
+            last = min(first + batch_size, len(self.examples))
+            self.examples.read(np.arange(first, last))
+
+
+def prepare_evaluation(
+    config: config_lib.Config,
+    strategy: tf.distribute.Strategy,
+    run: restoring.SavedRun,
+) -> tuple[EvalSetup, pathlib.Path]:
+    """Makes what `--mode=evaluate` needs, the model restored.
+
+    Args:
+      config: all settings.
+      strategy: of `devices.prepare_devices`.
+      run: whose model is to be scored.
+
+    Returns:
+      The setup, and the folder of the checkpoint.
+
+    Raises:
+      errors.RunError: if settings do not fit the devices or files, or no checkpoint can
+        be restored.
+      schema.DataError: if examples cannot be used.
+    """
+    source = inputs.open_source(config, is_training=False)
+    info = inputs.resolve_info(config, source, run.class_names)
+    (opening,) = inputs.open_in_background(config, strategy, info, {"eval": source})
+    with strategy.scope():
+        restored = restoring.restore(
+            run, config, num_replicas=strategy.num_replicas_in_sync
+        )
+    setup = make_eval_setup(
+        config, strategy, info, opening.result(), restored.model, restored.ema
+    )
+    return setup, restored.path
+
+
+def make_eval_setup(
+    config: config_lib.Config,
+    strategy: tf.distribute.Strategy,
+    info: schema.DatasetInfo,
+    examples: pipeline.Examples,
+    model: keras.Model,
+    ema: ema_lib.ExponentialMovingAverage | None,
+) -> EvalSetup:
+    """Makes what scores a model that is there.
+
+    Args:
+      config: all settings.
+      strategy: the devices.
+      info: classes of the data set.
+      examples: the split to evaluate on.
+      model: from images to logits.
+      ema: moving averages to evaluate in place of the weights, or None.
+    """
+    eval_loop, confusion = make_eval_loop(
+        strategy,
+        examples=examples,
+        model=model,
+        class_names=info.class_names,
+        loss=config.loss.loss,
+        metrics=config.evaluation.metrics,
+        resize=config.data.resize,
+    )
+    return EvalSetup(
+        strategy=strategy,
+        info=info,
+        examples=examples,
+        model=model,
+        eval_loop=eval_loop,
+        confusion=confusion,
+        ema=ema,
+        batch_size=pipeline.eval_batch_size(
+            len(examples),
+            max_batch_size=config.train.batch_size,
+            num_replicas=strategy.num_replicas_in_sync,
+        ),
+        batches_per_call=config.train.steps_per_loop,
+    )
+
+
+def make_eval_loop(
+    strategy: tf.distribute.Strategy,
+    *,
+    examples: pipeline.Examples,
+    model: keras.Model,
+    class_names: Sequence[str],
+    loss: str,
+    metrics: Sequence[str],
+    resize: str,
+) -> tuple[evaluation_steps.EvalLoop, confusion_lib.ConfusionMatrix]:
+    """Makes what scores batches.
+
+    Args:
+      strategy: on whose replicas to run.
+      examples: the split to evaluate on.
+      model: from images to logits.
+      class_names: the name of each class.
+      loss: as `trainer.losses.registry` reads it; without class weights, which belong
+        to the training split.
+      metrics: names of metrics besides the confusion matrix.
+      resize: how the examples were brought to one size.
+
+    Returns:
+      The loop, and the confusion matrix among its metrics.
+    """
+    with strategy.scope():
+        confusion = confusion_lib.ConfusionMatrix(class_names)
+        loop = evaluation_steps.EvalLoop(
+            strategy,
+            fetch=examples.fetch,
+            model=model,
+            loss=loss_registry.make(loss, len(class_names)),
+            metrics=[confusion, *metric_registry.make(metrics, class_names)],
+            restore_size=functools.partial(resizing.restore_size, method=resize),
+        )
+    return loop, confusion

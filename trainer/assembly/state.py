@@ -1,0 +1,75 @@
+"""The variables of a run: all that changes from step to step, and that is saved."""
+
+import dataclasses
+from collections.abc import Callable
+
+import keras
+import tensorflow as tf
+
+from trainer.optimizing import ema as ema_lib
+from trainer.optimizing import optimization
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class State:
+    """The variables of a run; made in the strategy's scope.
+
+    Attributes:
+      model: from images to logits.
+      optimizer: built.
+      loss_scale: of float16.
+      global_step: int64 variable on the host, steps done.
+      ema: moving averages of the weights, or None.
+    """
+
+    model: keras.Model
+    optimizer: keras.Optimizer
+    loss_scale: optimization.LossScale
+    global_step: tf.Variable
+    ema: ema_lib.ExponentialMovingAverage | None
+
+    def to_save(self) -> dict[str, object]:
+        """Returns all that a checkpoint must hold, by name."""
+        return {name: value for name, value in vars(self).items() if value is not None}
+
+
+def make_state(
+    strategy: tf.distribute.Strategy,
+    build_model: Callable[[], keras.Model],
+    build_optimizer: Callable[[], keras.Optimizer],
+    *,
+    ema_decay: float,
+) -> State:
+    """Makes the variables of a run.
+
+    Args:
+      strategy: on whose devices they are.
+      build_model: builds the model.
+      build_optimizer: makes the optimizer.
+      ema_decay: of the moving averages; 0: none.
+    """
+    with strategy.scope():
+        model = build_model()
+        optimizer = build_optimizer()
+        optimizer.build(model.trainable_variables)
+        is_float16 = model.dtype_policy.name == "mixed_float16"
+        loss_scale = optimization.LossScale(is_dynamic=is_float16)
+        ema = make_ema(model, ema_decay)
+    with tf.device("/CPU:0"):  # Another thread reads it while the devices work.
+        global_step = tf.Variable(
+            0, trainable=False, dtype=tf.int64, name="global_step"
+        )
+    return State(
+        model=model,
+        optimizer=optimizer,
+        loss_scale=loss_scale,
+        global_step=global_step,
+        ema=ema,
+    )
+
+
+def make_ema(
+    model: keras.Model, decay: float
+) -> ema_lib.ExponentialMovingAverage | None:
+    """Makes moving averages of a model's weights; None without a decay."""
+    return ema_lib.ExponentialMovingAverage(model, decay) if decay else None

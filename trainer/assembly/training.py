@@ -1,0 +1,332 @@
+"""What training needs, made from the settings."""
+
+import concurrent.futures
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from absl import logging
+
+from data import pipeline, schema
+from data.preparing import balance
+from models import randomness
+from models.fast import normalization
+from trainer import errors
+from trainer.assembly import evaluation as evaluation_lib
+from trainer.assembly import inputs
+from trainer.assembly import model as model_lib
+from trainer.assembly import state as state_lib
+from trainer.losses import registry as loss_registry
+from trainer.losses import weighted_sum
+from trainer.metrics import confusion as confusion_lib
+from trainer.settings import config as config_lib
+from trainer.settings import fields
+from trainer.steps import training as training_steps
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainSetup:
+    """What training needs.
+
+    Attributes:
+      evaluation: the part for scoring; None if the run has no evaluation.
+      strategy: the devices.
+      info: classes of the data set.
+      examples: the split to train on.
+      state: the variables.
+      loss: what is minimized.
+      confusion: of the training batches.
+      train_loop: trains on batches.
+      num_steps: length of the run.
+      batch_size: rows of a step, over all replicas.
+      seed: of the order of examples.
+    """
+
+    evaluation: evaluation_lib.EvalSetup | None
+    strategy: tf.distribute.Strategy
+    info: schema.DatasetInfo
+    examples: pipeline.Examples
+    state: state_lib.State
+    loss: weighted_sum.WeightedSum
+    confusion: confusion_lib.ConfusionMatrix
+    train_loop: training_steps.TrainLoop
+    num_steps: int
+    batch_size: int
+    seed: int
+
+    @property
+    def step(self) -> int:
+        """How many steps are done."""
+        return int(self.state.global_step.numpy())
+
+    def epochs_done(self, step: int) -> int:
+        """Returns how many epochs have been seen whole after a number of steps."""
+        return pipeline.epochs_done(
+            step, num_examples=len(self.examples), global_batch_size=self.batch_size
+        )
+
+    def make_iterator(self, start_step: int, *, is_one_batch: bool = False) -> Iterator:
+        """Returns an iterator over distributed training batches.
+
+        Args:
+          start_step: the step whose batch comes first.
+          is_one_batch: whether that batch comes again and again, for benchmarks.
+        """
+
+        def make_dataset(context: tf.distribute.InputContext) -> tf.data.Dataset:
+            shard = pipeline.Shard.from_context(context)
+            dataset = pipeline.make_train_dataset(
+                self.examples,
+                global_batch_size=self.batch_size,
+                seed=self.seed,
+                start_step=start_step,
+                shard=shard,
+            )
+            if not is_one_batch:
+                return dataset
+            return dataset.take(shard.num_local_replicas).cache().repeat()
+
+        return iter(self.strategy.distribute_datasets_from_function(make_dataset))
+
+    def step_ids(self, step: int) -> np.ndarray:
+        """Returns the ids, int64 [batch_size], of the examples of a step."""
+        return pipeline.step_ids(
+            step,
+            num_examples=len(self.examples),
+            global_batch_size=self.batch_size,
+            seed=self.seed,
+        )
+
+    def read_again(self, stop: int) -> None:
+        """Reads the examples of the steps from the present one on, of which one failed.
+
+        Args:
+          stop: the step after the last one that may have failed.
+
+        Raises:
+          schema.DataError: if an example is to blame; it names the first such.
+        """
+        for step in range(self.step, stop):
+            self.examples.read(self.step_ids(step))
+
+
+def prepare_training(
+    config: config_lib.Config,
+    strategy: tf.distribute.Strategy,
+    stop_requested: tf.Variable,
+    *,
+    has_checkpoint: bool = False,
+) -> TrainSetup:
+    """Makes what training needs, with evaluation if the mode asks for it.
+
+    Args:
+      config: all settings.
+      strategy: of `devices.prepare_devices`.
+      stop_requested: ends the training loop; see `trainer.running.preemption`.
+      has_checkpoint: whether a checkpoint will give the model its weights, so that none
+        are looked for.
+
+    Raises:
+      errors.ConfigError: if settings do not fit each other, the devices or files.
+      schema.DataError: if examples cannot be used.
+    """
+    source = inputs.open_source(config, is_training=True)
+    info = inputs.resolve_info(config, source)
+    num_steps = _count_steps(config, len(source))
+    used = {"train": source}
+    if config.run.mode != "train":
+        used["eval"] = inputs.open_source(config, is_training=False)
+    opening, *eval_opening = inputs.open_in_background(config, strategy, info, used)
+    state = _make_state(config, strategy, info, num_steps, has_checkpoint)
+    loss = _make_loss(config, info, opening)
+    train_loop, confusion = make_train_loop(
+        strategy,
+        state,
+        loss=loss,
+        class_names=info.class_names,
+        stop_requested=stop_requested,
+        **_loop_settings(config, opening),
+    )
+    if not opening.done():  # Other threads decode them, mostly without Python.
+        train_loop.prepare(_make_blank_iterator(config, strategy))
+    examples = opening.result()
+    evaluation = None
+    if eval_opening:
+        evaluation = evaluation_lib.make_eval_setup(
+            config, strategy, info, eval_opening[0].result(), state.model, state.ema
+        )
+    return TrainSetup(
+        evaluation=evaluation,
+        strategy=strategy,
+        info=info,
+        examples=examples,
+        state=state,
+        loss=loss,
+        confusion=confusion,
+        train_loop=train_loop,
+        num_steps=num_steps,
+        batch_size=config.train.batch_size,
+        seed=config.run.seed,
+    )
+
+
+def make_train_loop(
+    strategy: tf.distribute.Strategy,
+    state: state_lib.State,
+    *,
+    fetch: Callable,
+    loss: weighted_sum.WeightedSum,
+    augment: Callable,
+    class_names: tuple[str, ...],
+    stop_requested: tf.Variable,
+    batch_size: int,
+    seed: int,
+    has_average_warmup: bool,
+    global_clipnorm: float = 0.0,
+    enable_xla: bool = False,
+) -> tuple[training_steps.TrainLoop, confusion_lib.ConfusionMatrix]:
+    """Makes what trains on batches.
+
+    Args:
+      strategy: on whose replicas to run.
+      state: the variables.
+      fetch: completes a replica's batch; see `data.pipeline.Examples`.
+      loss: what to minimize.
+      augment: the random changes; see `data.augmentation.augment`.
+      class_names: the name of each class.
+      stop_requested: ends the loop; see `trainer.running.preemption`.
+      batch_size: rows of a step, over all replicas.
+      seed: of what the model draws, as dropout.
+      has_average_warmup: whether moving averages soon forget their initial values.
+      global_clipnorm: bound on the norm of all gradients together; 0: none.
+      enable_xla: whether XLA compiles forward and backward pass.
+
+    Returns:
+      The loop, and the confusion matrix of its batches.
+    """
+    with strategy.scope():
+        confusion = confusion_lib.ConfusionMatrix(class_names)
+    limit_momentum = None
+    if has_average_warmup:
+        limit_momentum = functools.partial(normalization.limited_momentum, state.model)
+    loop = training_steps.TrainLoop(
+        strategy,
+        fetch=fetch,
+        model=state.model,
+        optimizer=state.optimizer,
+        loss=loss,
+        augment=augment,
+        confusion=confusion,
+        loss_scale=state.loss_scale,
+        global_step=state.global_step,
+        stop_requested=stop_requested,
+        ema=state.ema,
+        key_by_row=functools.partial(
+            randomness.keyed_by_row, global_batch_size=batch_size, seed=seed
+        ),
+        limit_momentum=limit_momentum,
+        global_clipnorm=global_clipnorm,
+        enable_xla=enable_xla,
+    )
+    return loop, confusion
+
+
+def _make_state(
+    config: config_lib.Config,
+    strategy: tf.distribute.Strategy,
+    info: schema.DatasetInfo,
+    num_steps: int,
+    has_checkpoint: bool,
+) -> state_lib.State:
+    return state_lib.make_state(
+        strategy,
+        lambda: model_lib.build_model(
+            config.model,
+            image_size=config.data.image_size,
+            num_classes=info.num_classes,
+            num_replicas=strategy.num_replicas_in_sync,
+            has_checkpoint=has_checkpoint,
+        ),
+        lambda: model_lib.build_optimizer(config.optimizer, num_steps),
+        ema_decay=config.train.ema_decay,
+    )
+
+
+def _loop_settings(
+    config: config_lib.Config, opening: concurrent.futures.Future
+) -> dict[str, Any]:
+    """Returns what follows for `make_train_loop` from the settings, by its names."""
+    # Of the examples on the devices, `fetch` is known once they are there.
+    is_on_device = config.data.cache == "device"
+    return {
+        "fetch": opening.result().fetch if is_on_device else pipeline.take_whole,
+        "augment": inputs.make_augment(config),
+        "batch_size": config.train.batch_size,
+        "seed": config.run.seed,
+        "has_average_warmup": config.train.moving_average_warmup,
+        "global_clipnorm": config.optimizer.global_clipnorm,
+        "enable_xla": config.runtime.enable_xla,
+    }
+
+
+def _count_steps(config: config_lib.Config, num_examples: int) -> int:
+    """Returns the length of the run, and checks that the warm-up fits into it."""
+    num_steps = config.train.train_steps or pipeline.epoch_end(
+        config.train.train_epochs,
+        num_examples=num_examples,
+        global_batch_size=config.train.batch_size,
+    )
+    if config.optimizer.warmup_steps >= num_steps:
+        raise errors.ConfigError(
+            f"--warmup_steps={config.optimizer.warmup_steps} is not less than the "
+            f"{num_steps} steps of the run; warm up for less or train for longer."
+        )
+    return num_steps
+
+
+def _make_blank_iterator(
+    config: config_lib.Config, strategy: tf.distribute.Strategy
+) -> Iterator:
+    """Returns an iterator over distributed training batches without examples."""
+    rows = config.train.batch_size // strategy.num_replicas_in_sync
+    return iter(
+        strategy.distribute_datasets_from_function(
+            lambda _: pipeline.make_blank_dataset(rows, config.data.image_size)
+        )
+    )
+
+
+def _make_loss(
+    config: config_lib.Config,
+    info: schema.DatasetInfo,
+    opening: concurrent.futures.Future,
+) -> weighted_sum.WeightedSum:
+    """Returns the loss of training, its class weights worked out.
+
+    Args:
+      config: all settings.
+      info: the classes.
+      opening: gives the examples, which are waited for if their labels count.
+    """
+    given = config.loss.class_weights
+    if not given:
+        return loss_registry.make(config.loss.loss, info.num_classes)
+    if given[0] in balance.METHODS:
+        counts = balance.count_labels(opening.result())[: info.num_classes]
+        weights = balance.class_weights(counts, given[0])
+    elif len(given) == info.num_classes:
+        weights = np.array(given, np.float64)
+    else:
+        raise errors.ConfigError(
+            f"--class_weights={fields.format_value(given)}: these are {len(given)} "
+            f"numbers for {info.num_classes} classes "
+            f"({', '.join(info.class_names[:5])}{', ...' * (info.num_classes > 5)}); "
+            "give one for each."
+        )
+    named = zip(info.class_names, weights, strict=True)
+    text = ", ".join(f"{name} {weight:.4g}" for name, weight in named)
+    logging.info("Class weights: %s.", text)
+    return loss_registry.make(config.loss.loss, info.num_classes, weights)

@@ -1,0 +1,27 @@
+"""The names of the modes; each is a module with a function `run(config)`."""
+
+from typing import NamedTuple
+
+
+class Mode(NamedTuple):
+    """A mode, by names alone: TensorFlow is slow to import.
+
+    Attributes:
+      module: what to import when the mode is asked for.
+      uses_run: whether it uses a model that was trained before, and so takes the
+        settings of the run in `--model_dir`.
+      resumes_run: whether it goes on with the run in `--model_dir`, if there is one.
+    """
+
+    module: str
+    uses_run: bool = False
+    resumes_run: bool = False
+
+
+MODES = {
+    "train": Mode("trainer.modes.train", resumes_run=True),
+    "evaluate": Mode("trainer.modes.evaluate", uses_run=True),
+    "train_and_evaluate": Mode("trainer.modes.train", resumes_run=True),
+    "benchmark": Mode("trainer.modes.benchmark"),
+    "doctor": Mode("trainer.modes.doctor"),
+}
