@@ -10,6 +10,7 @@ import re
 import shlex
 import sys
 
+import numpy as np
 import pytest
 
 from data.sources import synthetic
@@ -55,7 +56,7 @@ _DRAWN = ("--dataset=synthetic", "--train_split=", "--eval_split=")
 
 def _code_spans(text: str) -> list[str]:
     """Returns the code in a text: the lines of its blocks, and what stands inline."""
-    parts = re.split(r"^```\n(.*?)^```\n", text, flags=re.M | re.S)
+    parts = re.split(r"^```(?:python)?\n(.*?)^```\n", text, flags=re.M | re.S)
     spans = []
     for index, part in enumerate(parts):
         if index % 2:
@@ -189,6 +190,10 @@ def test_commands_train_and_then_evaluate(in_folder, capsys):
         capsys.readouterr()
         _run_program(_expand(command))
         assert "mean IoU" in capsys.readouterr().out
+    (program,) = re.findall(r"^```python\n(.*?)^```\n", _README, flags=re.M | re.S)
+    names = {"photo": np.zeros([40, 50, 3], np.uint8)}
+    exec(program, names)
+    assert names["labels"].shape == (40, 50)
     for number, group in enumerate(_group_by_flags(variants)):
         for command in group:
             flags.read_config(_expand(command))
