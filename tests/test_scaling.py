@@ -15,7 +15,7 @@ def _images(height, width, channels=3):
 
 
 def _make(channels=3, multiple=1, kind=_CAFFE):
-    return scaling.make_image_scaling(kind, num_channels=channels, multiple=multiple)
+    return scaling.make_image_scaling(kind, scaling.Images(channels), multiple=multiple)
 
 
 @pytest.mark.parametrize("is_known", [True, False])

@@ -304,7 +304,7 @@ def _begin_in_another_process(folder):
     """Leaves a partial folder, in the hands of a process that lives until told."""
     program = (
         "import pathlib, sys, time\n"
-        "from data import disk_cache\n"
+        "from data.stores import disk_cache\n"
         "def fill(put):\n"
         "    print('ready', flush=True)\n"
         "    time.sleep(600)\n"

@@ -16,7 +16,7 @@ import time
 import numpy as np
 import tensorflow as tf
 
-from data.stores import store
+from data.stores import reading
 from trainer import errors, scoring, verdicts
 from trainer import window as window_lib
 from trainer.assembly import experiment
@@ -194,7 +194,7 @@ def _train(
     first_step = int(setup.global_step.numpy())
     try:
         result = setup.train_loop.run(iterator, tf.constant(num_steps))
-    except store.READ_ERRORS:
+    except reading.READ_ERRORS:
         setup.read_again(first_step + num_steps)
         raise
     if not bool(result.is_finite):

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 
-from data.stores import store
+from data.stores import reading
 from trainer import pictures
 from trainer.assembly import experiment
 from trainer.metrics import metric as metric_lib
@@ -43,7 +43,7 @@ def _evaluate(setup: experiment.EvalSetup) -> dict[str, float]:
         count = min(steps_per_loop, setup.num_batches - first)
         try:
             setup.eval_loop.score(setup.iterator, count)
-        except store.READ_ERRORS:
+        except reading.READ_ERRORS:
             setup.read_again(first, first + count)
             raise
     return {
@@ -63,7 +63,8 @@ def draw_examples(setup: experiment.EvalSetup, num_examples: int) -> np.ndarray:
     images, labels = setup.examples.read(ids)
     with _model_to_score(setup):
         predictions = setup.eval_loop.predict(tf.constant(images)).numpy()
-    return pictures.compare(images, labels, predictions, setup.info.palette)
+    shown = pictures.to_rgb(images, setup.info.image_format)
+    return pictures.compare(shown, labels, predictions, setup.info.palette)
 
 
 def write_picture(setup: experiment.EvalSetup, path: pathlib.Path) -> None:

@@ -15,8 +15,8 @@ import tensorflow as tf
 from absl import logging
 
 from data import pipeline, schema
-from data.preparing import balance, resizing
-from models import encoders, factory
+from data.preparing import balance, resizing, statistics
+from models import encoders, factory, scaling
 from models.fast import normalization
 from trainer import errors
 from trainer.assembly import inputs
@@ -237,6 +237,7 @@ def prepare_evaluation(
     """
     source = inputs.open_source(config, is_training=False)
     info = inputs.resolve_info(config, source, class_names)
+    config = inputs.with_image_range(config, info)
     (opening,) = inputs.open_in_background(config, strategy, info, {"eval": source})
     with strategy.scope():
         model = _build_model(config, info, strategy, has_checkpoint=True)
@@ -266,6 +267,7 @@ def prepare_training(
     """
     source = inputs.open_source(config, is_training=True)
     info = inputs.resolve_info(config, source)
+    config = inputs.with_image_range(config, info)
     num_steps = _count_steps(config, len(source))
     used = {"train": source}
     if config.run.mode != "train":
@@ -305,8 +307,11 @@ def prepare_training(
         enable_xla=config.runtime.enable_xla,
     )
     if not opening.done():  # Other threads decode them, mostly without Python.
-        train_loop.prepare(_make_blank_iterator(config, strategy))
+        train_loop.prepare(_make_blank_iterator(config, strategy, info))
     examples = opening.result()
+    if not has_checkpoint:
+        with strategy.scope():
+            _measure_images(model, ema, examples)
     evaluation = None
     if eval_opening:
         eval_examples = eval_opening[0].result()
@@ -384,6 +389,7 @@ def _build_model(
             decoder_filters=settings.decoder_filters,
             decoder_options=settings.decoder_options(),
             image_size=config.data.image_size,
+            images=describe_images(config, info),
             num_classes=info.num_classes,
             synchronized_batch_norm=strategy.num_replicas_in_sync > 1,
         )
@@ -401,6 +407,38 @@ def _build_model(
         f"{sum(v.value.shape.num_elements() for v in model.trainable_variables):,}",
     )
     return model
+
+
+def describe_images(
+    config: config_lib.Config, info: schema.DatasetInfo
+) -> scaling.Images:
+    """Returns what images the model of a run takes."""
+    return scaling.Images(
+        num_channels=info.image_format.num_channels,
+        value_range=info.image_format.value_range,
+        is_measured=config.model.image_normalization == "measured",
+    )
+
+
+def _measure_images(
+    model: keras.Model,
+    ema: ema_lib.ExponentialMovingAverage | None,
+    examples: pipeline.Examples,
+) -> None:
+    """Normalizes the channels that no pretrained scaling is for by what they hold."""
+    layer = scaling.find_image_scaling(model)
+    if not layer.num_measured:
+        return
+    measured = statistics.measure_channels(examples)
+    layer.set_statistics(*measured)
+    if ema:
+        ema.start_over()
+    first = len(measured.mean) - layer.num_measured
+    named = [
+        f"{channel}: {measured.mean[channel]:.4g} ± {measured.deviation[channel]:.4g}"
+        for channel in range(first, len(measured.mean))
+    ]
+    logging.info("Channels, mean and deviation: %s.", ", ".join(named))
 
 
 def _build_optimizer(
@@ -422,13 +460,17 @@ def _build_optimizer(
 
 
 def _make_blank_iterator(
-    config: config_lib.Config, strategy: tf.distribute.Strategy
+    config: config_lib.Config,
+    strategy: tf.distribute.Strategy,
+    info: schema.DatasetInfo,
 ) -> Iterator:
     """Returns an iterator over distributed training batches without examples."""
     rows = config.train.batch_size // strategy.num_replicas_in_sync
     return iter(
         strategy.distribute_datasets_from_function(
-            lambda _: pipeline.make_blank_dataset(rows, config.data.image_size)
+            lambda _: pipeline.make_blank_dataset(
+                rows, config.data.image_size, info.image_format
+            )
         )
     )
 

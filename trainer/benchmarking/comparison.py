@@ -51,6 +51,7 @@ def build_model(setup: experiment.TrainSetup, policy: str) -> keras.Model:
             freeze_encoder=settings.freeze_encoder,
             decoder_filters=settings.decoder_filters,
             image_size=setup.config.data.image_size,
+            images=experiment.describe_images(setup.config, setup.info),
             num_classes=setup.info.num_classes,
         )
     finally:

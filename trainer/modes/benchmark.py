@@ -115,10 +115,10 @@ def _count_work(setup: experiment.TrainSetup, rows: int) -> measuring.Work:
       setup: of the run.
       rows: of the batch, on each replica.
     """
-    size = setup.config.data.image_size
+    size, image_format = setup.config.data.image_size, setup.info.image_format
     work = measuring.count_work(
         lambda images, labels: setup.train_loop.backpropagate(images, labels, 1.0)[:2],
-        tf.TensorSpec([rows, *size, 3], tf.uint8),
+        tf.TensorSpec([rows, *size, image_format.num_channels], image_format.dtype),
         tf.TensorSpec([rows, *size], tf.uint8),
     )
     return work._replace(flops=work.flops * setup.num_replicas)

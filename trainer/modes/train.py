@@ -65,6 +65,7 @@ def _run_with(
         stop.variable,
         has_checkpoint=checkpoint_folders.has_any(config.run.model_dir),
     )
+    config = setup.config
     checkpointer = checkpointing.Checkpointer(
         config.run.model_dir,
         state=setup.checkpoint_state(),
