@@ -29,6 +29,8 @@ setuptools.setup(
         "tensorflow>=2.20.0",
         # Before 4.9.10, tensorflow-datasets fails on the newest protobuf.
         "tensorflow-datasets>=4.9.10",
+        # Of TIFF files, Pillow reads neither many bands nor 16 bits in colour.
+        "tifffile>=2025.1.10",
         "tqdm>=4.66.0",
     ],
     extras_require={

@@ -64,8 +64,8 @@ class Examples(Protocol):
         """Completes what `feed` gave, in a replica's context.
 
         Returns:
-          The batch with `image` uint8 [rows, height, width, 3] and `label` uint8
-          [rows, height, width] in place of `id`.
+          The batch with `image` uint8 or uint16 [rows, height, width, channels] and
+          `label` uint8 [rows, height, width] in place of `id`.
         """
 
     def read(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -209,8 +209,9 @@ def make_train_dataset(
 
     Returns:
       A dataset with one element for each local replica and step, in this order. After
-      `examples.fetch` it has `image` uint8 [rows, height, width, 3], `label` uint8
-      [rows, height, width] and `counter` int64 [rows], the example counters.
+      `examples.fetch` it has `image` uint8 or uint16 [rows, height, width, channels],
+      `label` uint8 [rows, height, width] and `counter` int64 [rows], the example
+      counters.
     """
 
     @tf.autograph.experimental.do_not_convert
@@ -227,7 +228,11 @@ def make_train_dataset(
     return examples.feed(blocks.map(number).unbatch())
 
 
-def make_blank_dataset(rows: int, image_size: tuple[int, int]) -> tf.data.Dataset:
+def make_blank_dataset(
+    rows: int,
+    image_size: tuple[int, int],
+    image_format: schema.ImageFormat = schema.RGB,
+) -> tf.data.Dataset:
     """Makes an endless stream of what `make_train_dataset` gives, all zeros.
 
     For a step to be traced while the examples are decoded.
@@ -235,13 +240,16 @@ def make_blank_dataset(rows: int, image_size: tuple[int, int]) -> tf.data.Datase
     Args:
       rows: of a batch, on each replica.
       image_size: height and width.
+      image_format: of the images.
 
     Returns:
       A dataset with the elements of examples that need no `fetch`.
     """
     batch = {
         "counter": tf.zeros([rows], tf.int64),
-        "image": tf.zeros([rows, *image_size, 3], tf.uint8),
+        "image": tf.zeros(
+            [rows, *image_size, image_format.num_channels], image_format.dtype
+        ),
         "label": tf.zeros([rows, *image_size], tf.uint8),
     }
     return tf.data.Dataset.from_tensors(batch).repeat()

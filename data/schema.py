@@ -11,7 +11,7 @@ IGNORE_LABEL = 255
 preprocessing. `--ignore_label` names the value that stands for it in the raw masks."""
 
 FILL_VALUE = 128
-"""Mid-grey, the colour of what lies outside the image."""
+"""Mid-grey, the colour of what lies outside an image of 8 bits."""
 
 ALL_SPLITS = "all"
 """The split of all examples, of any data set."""
@@ -34,8 +34,41 @@ class DataError(ValueError):
 
 
 @dataclasses.dataclass(frozen=True)
+class ImageFormat:
+    """What decoded images are: their channels, and the values that these may have.
+
+    Attributes:
+      num_channels: of each image.
+      value_range: the least and the greatest value. A range within 0..255 is kept in 8
+        bits, of images of 16 bits the upper 8; any other range is kept in 16 bits.
+    """
+
+    num_channels: int = 3
+    value_range: tuple[int, int] = (0, 255)
+
+    @property
+    def bits(self) -> int:
+        """How many bits a value is kept in."""
+        return 8 if self.value_range[1] <= 255 else 16
+
+    @property
+    def dtype(self) -> str:
+        """The name of the type of the values."""
+        return f"uint{self.bits}"
+
+    @property
+    def fill_value(self) -> int:
+        """The middle of the range, which fills what lies outside the image."""
+        return (sum(self.value_range) + 1) // 2
+
+
+RGB = ImageFormat()
+"""Red, green and blue of 8 bits."""
+
+
+@dataclasses.dataclass(frozen=True)
 class DatasetInfo:
-    """The classes of a data set.
+    """The classes of a data set, and what its images are decoded to.
 
     Attributes:
       class_names: one name for each class, in the order of the labels.
@@ -46,6 +79,7 @@ class DatasetInfo:
         `label_offset`; empty if there is no such map.
       label_colors: pairs of a colour in the masks and its raw value, where masks hold
         colours; see `data.files.palettes`.
+      image_format: what the stores hold of the images.
     """
 
     class_names: tuple[str, ...]
@@ -53,6 +87,7 @@ class DatasetInfo:
     palette: tuple[tuple[int, int, int], ...] = ()
     label_map: tuple[tuple[int, int], ...] = ()
     label_colors: tuple[tuple[tuple[int, int, int], int], ...] = ()
+    image_format: ImageFormat = RGB
 
     def __post_init__(self) -> None:
         if not self.palette:
@@ -126,10 +161,10 @@ class Source(Protocol):
 
         Returns:
           A `tf.data.Dataset` of dicts with `image` and `label`, each either the
-          bytes of an image file (a string scalar) or pixels (uint8 [height, width,
-          3] and integers [height, width] or [height, width, 3]), and `name`, a string
-          scalar for messages. Where the mask is a file of its own, `label_name` is
-          its name.
+          bytes of an image file (a string scalar) or pixels (uint8 or uint16 [height,
+          width, channels] and integers [height, width] or [height, width, 3]), and
+          `name`, a string scalar for messages. Where the mask is a file of its own,
+          `label_name` is its name.
 
         A source that can read any example at once also has `load`, a function from
         an id (an int64 scalar) to such a dict, that works in a graph.

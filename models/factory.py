@@ -5,7 +5,7 @@ from typing import Any
 
 import keras
 
-from models import encoders, layers, registry
+from models import encoders, layers, registry, scaling
 
 
 def build_model(
@@ -19,6 +19,7 @@ def build_model(
     decoder_filters: Sequence[int],
     decoder_options: Mapping[str, Any],
     image_size: tuple[int | None, int | None],
+    images: scaling.Images = scaling.RGB,
     num_classes: int,
     synchronized_batch_norm: bool,
 ) -> keras.Model:
@@ -37,13 +38,14 @@ def build_model(
       decoder_options: what this decoder takes; see the registry.
       image_size: height and width; None: any. The layers, and with them the
         checkpoints, are the same for all sizes.
+      images: what comes in.
       num_classes: channels of the logits.
       synchronized_batch_norm: whether batch norm takes its statistics over all
         replicas.
 
     Returns:
-      A model from images, float32 or uint8 [batch, height, width, 3] in 0..255, to
-      logits, float32 [batch, height, width, num_classes].
+      A model from images, floats or unsigned integers [batch, height, width, channels]
+      in the range of `images`, to logits, float32 [batch, height, width, num_classes].
 
     Raises:
       encoders.WeightsError: if the encoder's weights cannot be had or do not fit.
@@ -54,15 +56,16 @@ def build_model(
     encoder_model, strides = encoders.build_encoder(
         encoder,
         image_size,
+        images=images,
         weights=encoder_weights,
         bn_momentum=encoder_bn_momentum,
         synchronized=synchronized_batch_norm,
         options=encoder_options,
     )
     encoder_model.trainable = not freeze_encoder
-    images = keras.Input(encoder_model.input_shape[1:], name="image")
+    inputs = keras.Input(encoder_model.input_shape[1:], name="image")
     logits = registry.load_decoder(decoder)(
-        encoder_model(images),
+        encoder_model(inputs),
         strides,
         num_classes,
         filters=decoder_filters,
@@ -73,5 +76,5 @@ def build_model(
         # Loss and argmax need the range and the precision of float32.
         logits = keras.layers.Activation("linear", dtype="float32", name="cast")(logits)
     if None in image_size or logits.shape[1:3] != tuple(image_size):
-        logits = layers.Crop(name="crop")([logits, images])
-    return keras.Model(images, logits, name=f"{encoder}_{decoder}")
+        logits = layers.Crop(name="crop")([logits, inputs])
+    return keras.Model(inputs, logits, name=f"{encoder}_{decoder}")

@@ -10,6 +10,36 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
+PHOTO_MEAN = (0.485 * 255, 0.456 * 255, 0.406 * 255)
+"""Of red, green and blue over ImageNet's photos, in 0..255."""
+
+PHOTO_DEVIATION = (0.229 * 255, 0.224 * 255, 0.225 * 255)
+"""Their standard deviations."""
+
+
+class Images(NamedTuple):
+    """What images a model takes.
+
+    Attributes:
+      num_channels: of them.
+      value_range: their values from black to white.
+      is_measured: whether each channel is normalized by its own mean and deviation
+        rather than as a pretrained network wants it; channels beyond 3 are in any case.
+    """
+
+    num_channels: int = 3
+    value_range: tuple[int, int] = (0, 255)
+    is_measured: bool = False
+
+    @property
+    def num_measured(self) -> int:
+        """How many channels, the last ones, are normalized by their own statistics."""
+        return self.num_channels if self.is_measured else max(self.num_channels - 3, 0)
+
+
+RGB = Images()
+"""Photos of 8 bits, scaled as a pretrained network wants them."""
+
 
 class Scaling(NamedTuple):
     """How a network's weights want its images: (image - mean) * scale.
@@ -33,10 +63,14 @@ class Scaling(NamedTuple):
 class ImageScaling(keras.layers.Layer):
     """Scales images, and pads them to a multiple of what the strides need.
 
-    Images, [batch, height, width, channels] in 0..255, become floats in the order and
-    range of the network. At the bottom and at the right, the image is mirrored about
-    its last row and column until the sides are multiples; sides that are stay as they
-    are.
+    Images, [batch, height, width, channels], become floats in the order and range of
+    the network. At the bottom and at the right, the image is mirrored about its last
+    row and column until the sides are multiples; sides that are stay as they are.
+
+    A channel x becomes scale * x + offset. Of the last `num_measured` channels, these
+    follow from the mean and the deviation that `set_statistics` was given, weights of
+    the layer, so that a checkpoint brings them: such a channel gets the mean and the
+    deviation that photos have, and is scaled as those are.
 
     It computes in float32: bfloat16 would be off by up to 1.2 of the 255 steps.
     """
@@ -44,8 +78,10 @@ class ImageScaling(keras.layers.Layer):
     def __init__(
         self,
         *,
-        mean: Sequence[float],
         scale: Sequence[float],
+        offset: Sequence[float],
+        value_range: Sequence[float] = (0, 255),
+        num_measured: int = 0,
         reverses_channels: bool = False,
         multiple: int,
         **kwargs,
@@ -53,29 +89,86 @@ class ImageScaling(keras.layers.Layer):
         """Makes the layer.
 
         Args:
-          mean: one number for each channel, in the order of the images.
-          scale: as many.
+          scale: for values in 0..255, one number for each channel, in the order of the
+            images.
+          offset: as many.
+          value_range: what the images have in place of 0..255.
+          num_measured: how many channels, the last ones, have statistics.
           reverses_channels: whether the last channel becomes the first.
           multiple: of which the sides of the output are.
           **kwargs: of `keras.layers.Layer`.
         """
         super().__init__(**{"dtype": keras.config.floatx(), **kwargs})
-        self._scale = list(scale)
-        self._offset = [-m * s for m, s in zip(mean, scale, strict=True)]
+        self._scale, self._offset = list(scale), list(offset)
+        low, high = self._value_range = tuple(value_range)
+        # To 0..255, by value * scale + offset; 1 and 0 for what is there already.
+        self._range_scale = 255 / (high - low)
+        self._range_offset = -low * self._range_scale
         self._reverses_channels = reverses_channels
         self._multiple = multiple
+        self.num_measured = num_measured
+
+    def build(self, input_shape):
+        if not self.num_measured:
+            return
+        num_fixed = input_shape[-1] - self.num_measured
+        # Those of photos change nothing, as long as nothing is measured.
+        values = [_in_turn(v, input_shape[-1]) for v in (PHOTO_MEAN, PHOTO_DEVIATION)]
+        self.mean, self.deviation = (
+            self.add_weight(
+                name=name,
+                shape=[self.num_measured],
+                initializer=lambda shape, dtype, v=value: tf.constant(v, dtype),
+                trainable=False,
+            )
+            for name, value in zip(
+                ("mean", "deviation"), (v[num_fixed:] for v in values), strict=True
+            )
+        )
+
+    def set_statistics(self, mean: Sequence[float], deviation: Sequence[float]) -> None:
+        """Takes the statistics of all channels, in the values of the images.
+
+        Args:
+          mean: of each channel.
+          deviation: of each channel; greater than 0.
+        """
+        first = len(mean) - self.num_measured
+        self.mean.assign(
+            [m * self._range_scale + self._range_offset for m in mean[first:]]
+        )
+        self.deviation.assign([d * self._range_scale for d in deviation[first:]])
 
     def call(self, images):
         dtype = self.compute_dtype
-        images = tf.cast(_pad(images, self._multiple), dtype)
+        # Before it is gathered: GPUs have no kernel for that of uint16.
+        images = _pad(tf.cast(images, dtype), self._multiple)
+        scale, offset = self._scale_and_offset()
         # From float32 also for float64, which is how Keras' `Rescaling` takes them.
-        images = images * tf.cast(tf.constant(self._scale, tf.float32), dtype)
-        images = images + tf.cast(tf.constant(self._offset, tf.float32), dtype)
+        images = images * tf.cast(scale, dtype)
+        images = images + tf.cast(offset, dtype)
         return tf.reverse(images, [-1]) if self._reverses_channels else images
+
+    def _scale_and_offset(self) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns float32 [channels] for the values of the images."""
+        scale = tf.constant(self._scale, tf.float32)  # [channels]
+        offset = tf.constant(self._offset, tf.float32)
+        if self.num_measured:
+            num_channels = len(self._scale)
+            num_fixed = num_channels - self.num_measured
+            photo_mean, photo_deviation = (
+                tf.constant(_in_turn(values, num_channels)[num_fixed:], tf.float32)
+                for values in (PHOTO_MEAN, PHOTO_DEVIATION)
+            )
+            own = photo_deviation / tf.cast(self.deviation, tf.float32)  # [measured]
+            shift = photo_mean - tf.cast(self.mean, tf.float32) * own
+            offset += scale * tf.pad(shift, [[num_fixed, 0]])
+            scale *= tf.pad(own, [[num_fixed, 0]], constant_values=1)
+        return scale * self._range_scale, offset + scale * self._range_offset
 
 
 def make_image_scaling(
-    scaling: Scaling, *, num_channels: int, multiple: int
+    scaling: Scaling, images: Images = RGB, *, multiple: int
 ) -> ImageScaling:
     """Makes the layer for images of any number of channels.
 
@@ -84,22 +177,43 @@ def make_image_scaling(
 
     Args:
       scaling: of the network.
-      num_channels: of the images.
+      images: what comes in.
       multiple: of which the sides of the output are.
     """
     mean, scale = (
-        [sum(values) / len(values)]
-        if num_channels == 1
-        else [values[i % len(values)] for i in range(num_channels)]
+        _in_turn(values, images.num_channels)
         for values in (scaling.mean, scaling.scale)
     )
     return ImageScaling(
-        mean=mean,
         scale=scale,
-        reverses_channels=scaling.is_bgr and num_channels == 3,
+        offset=[-m * s for m, s in zip(mean, scale, strict=True)],
+        value_range=images.value_range,
+        num_measured=images.num_measured,
+        reverses_channels=scaling.is_bgr and images.num_channels == 3,
         multiple=multiple,
         name="scaling",
     )
+
+
+def find_image_scaling(model: keras.Model) -> ImageScaling:
+    """Returns the layer that scales the images of a model.
+
+    Raises:
+      ValueError: if there is none.
+    """
+    for layer in model.layers:
+        if isinstance(layer, ImageScaling):
+            return layer
+        if isinstance(layer, keras.Model):
+            return find_image_scaling(layer)
+    raise ValueError(f"{model.name} has no ImageScaling")
+
+
+def _in_turn(values: Sequence[float], num_channels: int) -> list[float]:
+    """Returns numbers of red, green and blue for other numbers of channels."""
+    if num_channels == 1:
+        return [sum(values) / len(values)]
+    return [values[index % len(values)] for index in range(num_channels)]
 
 
 def adapt_kernel(

@@ -41,7 +41,7 @@ def write_weights(path: pathlib.Path) -> None:
         images = keras.Input((32, 32, 3))
         image_scaling = scaling.make_image_scaling(
             applications.APPLICATIONS["mobilenet_v2"].scaling,
-            num_channels=3,
+            scaling.RGB,
             multiple=32,
         )
         mobilenet_v2.build_mobilenet_v2(images, image_scaling, alpha=0.35).save_weights(

@@ -5,8 +5,10 @@ import pytest
 import tensorflow as tf
 from tensorflow.python.framework import kernels
 
+from data import schema
 from data.augmentation import augment, color, resampling
-from trainer.assembly import inputs
+from trainer import errors
+from trainer.assembly import augmenting
 from trainer.settings import config
 
 ROWS = 8
@@ -58,6 +60,7 @@ def record_draws(monkeypatch, *, num_rows=1000, step=0, **changes):
     change = augment.RandomAugment(global_batch_size=num_rows, seed=0, **changes)
     change(*make_batch(num_rows), count(step, global_batch_size=num_rows))
     monkeypatch.undo()
+    drawn.pop("fill_value", None)  # Nothing that is drawn.
     return {name: value.numpy() for name, value in drawn.items()}
 
 
@@ -302,7 +305,7 @@ def test_draws_of_no_change_change_nothing():
 )
 def test_settings_ask_for_the_change_of_their_name(settings, changes):
     settings = {"model_dir": "runs/a", "seed": 6, "batch_size": ROWS, **settings}
-    made = inputs.make_augment(config.from_dict(settings))
+    made = augmenting.make_augment(config.from_dict(settings), schema.RGB)
 
     new_images, new_labels = tf.function(made)(*make_batch(), count(1))
 
@@ -315,7 +318,7 @@ def test_settings_ask_for_the_change_of_their_name(settings, changes):
 def test_without_a_change_examples_are_kept():
     settings = config.from_dict({"model_dir": "runs/a", "horizontal_flip": False})
 
-    assert inputs.make_augment(settings) is augment.keep
+    assert augmenting.make_augment(settings, schema.RGB) is augment.keep
 
 
 def test_steps_differ():
@@ -353,3 +356,26 @@ def test_keep_changes_nothing():
 
     np.testing.assert_array_equal(new_images, images)
     np.testing.assert_array_equal(new_labels, labels)
+
+
+def test_images_of_16_bits_keep_their_values_and_are_filled_with_their_middle():
+    images, labels = make_batch()
+    wide = images.astype(np.uint16) * 257
+    change = augment.RandomAugment(
+        global_batch_size=ROWS, seed=0, flip=True, scale=(0.5, 2.0), fill_value=32896
+    )
+    narrow = augment.RandomAugment(
+        global_batch_size=ROWS, seed=0, flip=True, scale=(0.5, 2.0), fill_value=128
+    )
+
+    changed, _ = change(tf.constant(wide), tf.constant(labels), count(0))
+    expected, _ = narrow(tf.constant(images), tf.constant(labels), count(0))
+
+    np.testing.assert_allclose(changed / 257, expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["brightness", "contrast", "saturation"])
+def test_colours_of_what_is_not_rgb_are_not_changed(name):
+    settings = config.from_dict({"model_dir": "runs/a", f"random_{name}": 0.5})
+    with pytest.raises(errors.ConfigError, match=f"--random_{name}=0.5: it is for RGB"):
+        augmenting.make_augment(settings, schema.ImageFormat(4, (0, 255)))

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from data import pipeline, schema
 from data.preparing import bad_examples, preprocessing
-from data.stores import store, streaming
+from data.stores import reading, store, streaming
 from tests import helpers
 
 PREPROCESSOR = preprocessing.Preprocessor((32, 32), 3)
@@ -80,7 +80,7 @@ def test_one_more_than_the_maximum_stops(cache, source, tmp_path):
 def test_too_many_while_streaming_are_named_by_reading_again(source, tmp_path):
     policy = bad_examples.BadExamples(replaces=True, maximum=1)
     examples = open_as("none", source, policy, tmp_path)
-    with pytest.raises(store.READ_ERRORS):
+    with pytest.raises(reading.READ_ERRORS):
         read_epoch(examples)
 
     with pytest.raises(schema.DataError, match="--max_bad_examples=1"):

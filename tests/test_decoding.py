@@ -32,7 +32,9 @@ def encode(pixels, orientation=None, kind="PNG"):
 def decode_in_graph(image, label, colors=()):
     example = {"image": image, "label": label}
     dataset = tf.data.Dataset.from_tensors(example).map(
-        lambda example: decoding.decode(example["image"], example["label"], colors)
+        lambda example: decoding.decode_pair_in_graph(
+            example["image"], example["label"], colors
+        )
     )
     return next(dataset.as_numpy_iterator())
 
@@ -204,7 +206,9 @@ def test_kinds_of_masks_may_change_from_one_example_to_the_next():
     images = [encode(PIXELS), encode(PIXELS, kind="JPEG"), encode(PIXELS[:4, :3])]
 
     dataset = tf.data.Dataset.from_tensor_slices((images, [*masks, palette]))
-    results = [r[1] for r in dataset.map(decoding.decode).as_numpy_iterator()]
+    results = [
+        r[1] for r in dataset.map(decoding.decode_pair_in_graph).as_numpy_iterator()
+    ]
 
     np.testing.assert_array_equal(results[0], LABEL)
     np.testing.assert_array_equal(results[1], LABEL.astype(int) + 300)
@@ -256,7 +260,11 @@ def test_other_pairs_are_not_swapped(image, mask, kind):
 def test_python_in_the_graph_keeps_no_state():
     """Op determinism would run it for one example at a time."""
     spec = tf.TensorSpec([], tf.string)
-    graph = tf.function(decoding.decode).get_concrete_function(spec, spec).graph
+    graph = (
+        tf.function(decoding.decode_pair_in_graph)
+        .get_concrete_function(spec, spec)
+        .graph
+    )
     functions = graph.as_graph_def().library.function
     ops = {op.op for op in graph.as_graph_def().node}
     ops |= {op.op for function in functions for op in function.node_def}

@@ -917,9 +917,9 @@ ZOO = [
         "five bands",
         lambda root: write_pairs(root, make_tiff, make_label, ending="tif"),
         THREE,
-        "unsupported_bands",
-        "a TIFF file of 40x48 pixels with 5 bands of 8 bits, which is not supported",
-        "a TIFF file of 40x48 pixels with 5 bands of 8 bits, which is not supported",
+        "image_channels",
+        "it has 5 bands, and --image_channels=3; say --image_channels=5",
+        "it has 5 bands, and --image_channels=3; say --image_channels=5",
     ),
     (
         "smoothed edges of gray",

@@ -200,14 +200,14 @@ def _small_network(body, channels=3, size=8):
     make = functools.partial(
         scaling.make_image_scaling, scaling.Scaling((127.5,), (1 / 127.5,)), multiple=2
     )
-    network = keras.Model(images, body(make(num_channels=channels)(images)))
+    network = keras.Model(images, body(make(scaling.Images(channels))(images)))
     _draw_weights(network)
 
     def clone(num_channels=channels, **kwargs):
         return cloning.clone_network(
             network,
             keras.Input((size, size, num_channels)),
-            make(num_channels=num_channels),
+            make(scaling.Images(num_channels)),
             **kwargs,
         )
 
@@ -363,7 +363,9 @@ def test_an_encoder_of_four_channels_is_built_of_a_file_for_three(build, folder)
     build(name)
     path = str(folder / f"{name}.weights.h5")
 
-    four = encoders.build_encoder(name, (SIZE, SIZE), num_channels=4, weights=path)
+    four = encoders.build_encoder(
+        name, (SIZE, SIZE), images=scaling.Images(4), weights=path
+    )
 
     assert four.model.input_shape == (None, SIZE, SIZE, 4)
     first = four.model.get_layer("Conv1").kernel

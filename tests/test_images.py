@@ -6,7 +6,7 @@ import tensorflow as tf
 from PIL import Image
 
 from data import schema
-from data.files import images
+from data.files import image_decoding, images
 from tests import test_masks
 
 PIXELS = np.random.default_rng(5).integers(0, 256, (6, 9, 3), np.uint8)
@@ -27,7 +27,7 @@ def test_jpeg_and_png_are_decoded_by_tensorflow(kind):
     encoded = encode(Image.fromarray(PIXELS), kind)
 
     np.testing.assert_array_equal(
-        images.decode(encoded), tf.io.decode_image(encoded, channels=3)
+        image_decoding.decode_image(encoded), tf.io.decode_image(encoded, channels=3)
     )
 
 
@@ -35,7 +35,9 @@ def test_jpeg_and_png_are_decoded_by_tensorflow(kind):
 def test_lossless_files_give_their_pixels(kind):
     kwargs = {"lossless": True} if kind == "WEBP" else {}
 
-    decoded = images.decode(encode(Image.fromarray(PIXELS), kind, **kwargs))
+    decoded = image_decoding.decode_image(
+        encode(Image.fromarray(PIXELS), kind, **kwargs)
+    )
 
     np.testing.assert_array_equal(decoded, PIXELS)
 
@@ -44,7 +46,7 @@ def test_lossless_files_give_their_pixels(kind):
 def test_gray_becomes_three_equal_channels(kind):
     encoded = encode(Image.fromarray(PIXELS[..., 0]), kind)
 
-    decoded = images.decode(encoded)
+    decoded = image_decoding.decode_image(encoded)
 
     assert decoded.shape == (6, 9, 3)
     np.testing.assert_array_equal(decoded, decoded[..., :1].repeat(3, -1))
@@ -57,7 +59,8 @@ def test_palette_becomes_its_colors(kind):
     image = Image.fromarray(PIXELS).quantize(8)
 
     np.testing.assert_array_equal(
-        images.decode(encode(image, kind)), np.asarray(image.convert("RGB"))
+        image_decoding.decode_image(encode(image, kind)),
+        np.asarray(image.convert("RGB")),
     )
 
 
@@ -66,14 +69,16 @@ def test_transparency_is_ignored(kind):
     image = Image.fromarray(PIXELS)
     image.putalpha(Image.fromarray(PIXELS[..., 1]))
 
-    np.testing.assert_array_equal(images.decode(encode(image, kind)), PIXELS)
+    np.testing.assert_array_equal(
+        image_decoding.decode_image(encode(image, kind)), PIXELS
+    )
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
 def test_16_bits_are_scaled_to_8(kind):
     values = np.array([[0, 255, 256], [32768, 65279, 65535]], np.uint16)
 
-    decoded = images.decode(encode(Image.fromarray(values), kind))
+    decoded = image_decoding.decode_image(encode(Image.fromarray(values), kind))
 
     expected = np.array([[0, 0, 1], [128, 254, 255]])
     np.testing.assert_array_equal(decoded, expected[..., None].repeat(3, -1))
@@ -84,7 +89,7 @@ def test_cmyk_becomes_rgb(kind, tolerance):
     smooth = np.asarray(Image.fromarray(PIXELS[:2, :3]).resize((60, 40)))
     image = Image.fromarray(smooth).convert("CMYK")
 
-    decoded = images.decode(encode(image, kind))
+    decoded = image_decoding.decode_image(encode(image, kind))
 
     expected = np.asarray(image.convert("RGB")).astype(int)
     assert np.abs(decoded - expected).max() <= tolerance
@@ -95,7 +100,7 @@ def test_first_picture_of_an_animation_is_taken():
     encoded = encode(first, "GIF", save_all=True, append_images=[second])
 
     np.testing.assert_array_equal(
-        images.decode(encoded), np.asarray(first.convert("RGB"))
+        image_decoding.decode_image(encoded), np.asarray(first.convert("RGB"))
     )
 
 
@@ -105,7 +110,8 @@ def test_first_picture_of_several_in_a_jpeg_file_is_taken():
     assert images.read_header(encoded).format == "JPEG"
 
     np.testing.assert_array_equal(
-        images.decode(encoded), images.decode(encode(image, "JPEG"))
+        image_decoding.decode_image(encoded),
+        image_decoding.decode_image(encode(image, "JPEG")),
     )
 
 
@@ -122,7 +128,7 @@ def test_header_tells_how_the_file_is_stored_and_shown(kind, orientation):
     assert header == images.Header(kind, "RGB", (6, 9), orientation)
     assert header.shown_size == ((9, 6) if orientation in (6, 8) else (6, 9))
     if kind in ("PNG", "TIFF"):  # As stored, whatever the orientation.
-        np.testing.assert_array_equal(images.decode(encoded), PIXELS)
+        np.testing.assert_array_equal(image_decoding.decode_image(encoded), PIXELS)
 
 
 @pytest.mark.parametrize("exif", [b"", b"Exif\0\0nonsense", make_exif(99).tobytes()])
@@ -180,7 +186,7 @@ def test_decompression_bomb_is_refused(side):
     bomb[29:33] = test_masks._crc(bytes(bomb[12:29])).to_bytes(4, "big")
 
     with pytest.raises(schema.DataError, match="more than the 100 megapixels allowed"):
-        images.decode(bytes(bomb))
+        image_decoding.decode_image(bytes(bomb))
 
 
 def test_limit_itself_is_allowed():
@@ -195,7 +201,7 @@ def test_files_of_other_kinds_are_refused(content):
     with pytest.raises(
         schema.DataError, match=r"no JPEG, PNG, .* or TIFF file, or its"
     ):
-        images.decode(content)
+        image_decoding.decode_image(content)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP"])
@@ -205,7 +211,7 @@ def test_truncated_files_are_refused(kind):
     encoded = encode(image.quantize(64) if kind == "GIF" else image, kind)
 
     with pytest.raises(schema.DataError, match="cannot be decoded|header is damaged"):
-        images.decode(encoded[: len(encoded) // 2])
+        image_decoding.decode_image(encoded[: len(encoded) // 2])
 
 
 @pytest.mark.parametrize(
@@ -220,4 +226,4 @@ def test_truncated_files_are_refused(kind):
 )
 def test_pixels_of_other_kinds_are_refused(pixels, message):
     with pytest.raises(schema.DataError, match=message):
-        images.decode(encode(Image.fromarray(pixels), "TIFF"))
+        image_decoding.decode_image(encode(Image.fromarray(pixels), "TIFF"))

@@ -18,6 +18,7 @@ from data.doctor import (
     image_findings,
     inspection,
 )
+from data.doctor import facts as facts_lib
 from data.files import mask_values
 from data.preparing import preprocessing
 from tests import helpers, test_store
@@ -48,7 +49,7 @@ def walk(source, preprocessor=PREPROCESSOR):
 
 def summarize(source, preprocessor=PREPROCESSOR, *, is_training=True):
     facts = inspection.walk(source, preprocessor)
-    return inspection.summarize(
+    return facts_lib.summarize(
         source.name, facts, preprocessor, is_training=is_training
     )
 
@@ -70,6 +71,7 @@ def judge(
         *image_findings.judge(
             [split],
             image_size=image_size,
+            image_format=schema.RGB,
             is_stretched=preprocessor is None or preprocessor.resize == "stretch",
         ),
     ]

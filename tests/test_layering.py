@@ -163,10 +163,9 @@ def test_rooms_of_the_trainer_import_downwards(module):
 
 _LONG = {
     "data/augmentation/resampling.py",
-    "data/doctor/inspection.py",
+    "data/files/decoding.py",
     "data/sources/layouts.py",
     "data/sources/list_files.py",
-    "data/stores/store.py",
     "models/encoders/__init__.py",
     "models/factory.py",
 }

@@ -54,7 +54,7 @@ def _crc(body: bytes) -> int:
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "GIF", "TIFF"])
 def test_gray_values_are_kept(kind):
     np.testing.assert_array_equal(
-        masks.decode(encode(Image.fromarray(LABEL), kind)), LABEL
+        masks.decode_mask(encode(Image.fromarray(LABEL), kind)), LABEL
     )
 
 
@@ -63,7 +63,7 @@ def test_indexes_of_a_palette_are_kept(kind):
     encoded = encode(make_palette_image(), kind)
     assert Image.open(io.BytesIO(encoded)).mode == "P"
 
-    np.testing.assert_array_equal(masks.decode(encoded), LABEL)
+    np.testing.assert_array_equal(masks.decode_mask(encoded), LABEL)
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4])
@@ -73,14 +73,14 @@ def test_indexes_of_a_small_palette_are_kept(bits):
     encoded = encode(make_palette_image(label), bits=bits)
 
     assert encoded[24] == bits
-    np.testing.assert_array_equal(masks.decode(encoded), label)
+    np.testing.assert_array_equal(masks.decode_mask(encoded), label)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
 def test_values_of_16_bits_are_kept(kind):
     label = LABEL.astype(np.uint16) * 20000 + 7  # 60007 at most.
 
-    values = masks.decode(encode(Image.fromarray(label), kind))
+    values = masks.decode_mask(encode(Image.fromarray(label), kind))
 
     assert values.dtype == np.int32
     np.testing.assert_array_equal(values, label)
@@ -90,7 +90,7 @@ def test_values_of_16_bits_are_kept(kind):
 def test_one_bit_is_zero_or_one(kind):
     image = Image.fromarray(LABEL > 0)
 
-    np.testing.assert_array_equal(masks.decode(encode(image, kind)), LABEL > 0)
+    np.testing.assert_array_equal(masks.decode_mask(encode(image, kind)), LABEL > 0)
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_one_bit_is_zero_or_one(kind):
 def test_gray_values_of_few_bits_are_not_spread_over_256(bits, row, expected):
     encoded = make_gray_png(bits, [bytes([row])], len(expected))
 
-    np.testing.assert_array_equal(masks.decode(encoded), [expected])
+    np.testing.assert_array_equal(masks.decode_mask(encoded), [expected])
 
 
 @pytest.mark.parametrize("mode", ["LA", "RGB", "RGBA"])
@@ -109,13 +109,13 @@ def test_equal_channels_are_read_as_gray(mode):
     if mode != "RGB":
         image.putalpha(Image.fromarray(LABEL * 50))  # Transparency does not count.
 
-    np.testing.assert_array_equal(masks.decode(encode(image)), LABEL)
+    np.testing.assert_array_equal(masks.decode_mask(encode(image)), LABEL)
 
 
 def test_lossless_webp_is_read_as_gray():
     encoded = encode(Image.fromarray(LABEL).convert("RGB"), "WEBP", lossless=True)
 
-    np.testing.assert_array_equal(masks.decode(encoded), LABEL)
+    np.testing.assert_array_equal(masks.decode_mask(encoded), LABEL)
 
 
 def test_lossless_webp_with_notes_is_read_as_gray():
@@ -123,7 +123,7 @@ def test_lossless_webp_with_notes_is_read_as_gray():
     encoded = encode(image, "WEBP", lossless=True, exif=b"Exif\0\0MM\0*\0\0\0\10")
     assert b"VP8X" in encoded
 
-    np.testing.assert_array_equal(masks.decode(encoded), LABEL)
+    np.testing.assert_array_equal(masks.decode_mask(encoded), LABEL)
 
 
 def test_plain_png_is_the_kind_that_tensorflow_decodes_unchanged():
@@ -158,7 +158,7 @@ def test_colors_without_their_classes_are_refused_with_the_remedy():
         match=r"coloured \(2 pixels of \(255, 0, 0\), 1 pixels of \(0, 0, 4\)\); say "
         "what class each colour is with --label_colors=FILE",
     ):
-        masks.decode(encode(Image.fromarray(pixels)))
+        masks.decode_mask(encode(Image.fromarray(pixels)))
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "P"])
@@ -167,7 +167,7 @@ def test_colors_are_looked_up(mode):
     image = Image.fromarray(pixels)
     image = image.quantize(3) if mode == "P" else image.convert(mode)
 
-    values = masks.decode(encode(image), COLORS)
+    values = masks.decode_mask(encode(image), COLORS)
 
     np.testing.assert_array_equal(values, [[0, 1], [palettes.IGNORED_VALUE, 0]])
 
@@ -176,7 +176,7 @@ def test_gray_mask_is_looked_up_by_the_colors_it_shows():
     image = Image.fromarray(np.array([[0, 255]], np.uint8))
     colors = (((255, 255, 255), 0), ((0, 0, 0), 1))
 
-    np.testing.assert_array_equal(masks.decode(encode(image), colors), [[1, 0]])
+    np.testing.assert_array_equal(masks.decode_mask(encode(image), colors), [[1, 0]])
 
 
 def test_unknown_colors_are_named_and_counted():
@@ -191,7 +191,7 @@ def test_unknown_colors_are_named_and_counted():
         match=r"--label_colors does not list all its colours \(3 pixels of \(254, 0, 0"
         r"\), 1 pixels of \(0, 0, 0\), 1 pixels of \(0, 0, 255\)\); add them",
     ):
-        masks.decode(encode(Image.fromarray(pixels)), COLORS)
+        masks.decode_mask(encode(Image.fromarray(pixels)), COLORS)
 
 
 def test_many_unknown_colors_are_counted():
@@ -199,7 +199,7 @@ def test_many_unknown_colors_are_counted():
     pixels[..., 2] = np.arange(9)
 
     with pytest.raises(schema.DataError, match=r"\(0, 0, 2\) and 6 more colours\)"):
-        masks.decode(encode(Image.fromarray(pixels)), COLORS)
+        masks.decode_mask(encode(Image.fromarray(pixels)), COLORS)
 
 
 @pytest.mark.parametrize("name", palettes.PALETTES)
@@ -208,7 +208,7 @@ def test_known_palettes_give_each_color_its_class(name):
     info = label_files.read_label_colors(name)
     pixels = np.array([[color for _, color in rows]], np.uint8)
 
-    values = masks.decode(encode(Image.fromarray(pixels)), info.label_colors)[0]
+    values = masks.decode_mask(encode(Image.fromarray(pixels)), info.label_colors)[0]
 
     names = [*info.class_names, *(["void"] * 65536)]
     assert [names[value] for value in values] == [label for label, _ in rows]
@@ -223,7 +223,7 @@ def test_lossy_masks_are_refused_with_the_remedy(kind, kwargs):
     image = Image.fromarray(np.zeros((16, 16, 3), np.uint8))
 
     with pytest.raises(schema.DataError, match="labels near every edge; export .* PNG"):
-        masks.decode(encode(image, kind, **kwargs))
+        masks.decode_mask(encode(image, kind, **kwargs))
 
 
 def test_colors_of_16_bits_are_refused():
@@ -232,13 +232,13 @@ def test_colors_of_16_bits_are_refused():
     color[29:33] = struct.pack(">I", _crc(bytes(color[12:29])))
 
     with pytest.raises(schema.DataError, match="colours have 16 bits a channel"):
-        masks.decode(bytes(color))
+        masks.decode_mask(bytes(color))
 
 
 @pytest.mark.parametrize("mode", ["F", "CMYK"])
 def test_pixels_that_are_no_labels_are_refused(mode):
     with pytest.raises(schema.DataError, match=rf"its pixels \({mode}\) are no labels"):
-        masks.decode(encode(Image.new(mode, (2, 2)), "TIFF"))
+        masks.decode_mask(encode(Image.new(mode, (2, 2)), "TIFF"))
 
 
 def test_16_bits_have_no_colors():
@@ -247,7 +247,7 @@ def test_16_bits_have_no_colors():
     with pytest.raises(
         schema.DataError, match="no colours of 8 bits, which --label_co"
     ):
-        masks.decode(encode(image), COLORS)
+        masks.decode_mask(encode(image), COLORS)
 
 
 @pytest.mark.parametrize("value", [-1, 65536])
@@ -255,14 +255,14 @@ def test_values_that_no_mask_holds_are_refused(value):
     image = Image.fromarray(np.array([[3, value]], np.int32))
 
     with pytest.raises(schema.DataError, match=f"{value}.*; masks hold 0 to 65535"):
-        masks.decode(encode(image, "TIFF"))
+        masks.decode_mask(encode(image, "TIFF"))
 
 
 def test_truncated_mask_is_refused():
     encoded = encode(make_palette_image(np.tile(LABEL, (20, 20))))
 
     with pytest.raises(schema.DataError, match="it cannot be decoded"):
-        masks.decode(encoded[:-60])
+        masks.decode_mask(encoded[:-60])
 
 
 def test_damaged_checksum_is_refused_as_in_a_graph():
@@ -271,7 +271,7 @@ def test_damaged_checksum_is_refused_as_in_a_graph():
     encoded[encoded.index(b"IEND") - 5] ^= 1  # The last byte of the pixels' checksum.
 
     with pytest.raises(schema.DataError, match="cannot be decoded") as caught:
-        masks.decode(bytes(encoded))
+        masks.decode_mask(bytes(encoded))
     assert caught.value.kind == "damaged_file"
 
 
@@ -279,7 +279,7 @@ def test_colours_of_known_palettes_are_told():
     pixels = np.array([[[128, 0, 0], [0, 128, 0], [64, 0, 0]]], np.uint8)
 
     with pytest.raises(schema.DataError) as caught:
-        masks.decode(encode(Image.fromarray(pixels)))
+        masks.decode_mask(encode(Image.fromarray(pixels)))
 
     assert caught.value.kind == "coloured_mask"
     assert str(caught.value).endswith("colours are listed by --label_colors=voc")
@@ -295,7 +295,7 @@ def turn_a_little(label) -> bytes:
 
 def test_blended_colours_are_told():
     with pytest.raises(schema.DataError, match="blended: .* nearest neigh") as caught:
-        masks.decode(turn_a_little(LABEL))
+        masks.decode_mask(turn_a_little(LABEL))
     assert caught.value.kind == "interpolated_mask"
 
 
@@ -303,7 +303,7 @@ def test_blends_of_listed_colours_are_told():
     colors = (((0, 0, 0), 0), ((250, 30, 0), 1), ((0, 60, 200), 2))
 
     with pytest.raises(schema.DataError, match=r"of its colours .*: blends") as caught:
-        masks.decode(turn_a_little(LABEL), colors)
+        masks.decode_mask(turn_a_little(LABEL), colors)
     assert caught.value.kind == "interpolated_mask"
 
 
@@ -311,7 +311,7 @@ def test_photo_is_told():
     noise = np.random.default_rng(1).integers(0, 256, (20, 30, 3), np.uint8)
 
     with pytest.raises(schema.DataError, match="600 colours are those of a photo"):
-        masks.decode(encode(Image.fromarray(noise)))
+        masks.decode_mask(encode(Image.fromarray(noise)))
 
 
 def test_colours_are_found_the_most_frequent_first():

@@ -177,8 +177,10 @@ def _resume(typed, saved):
 
 
 def test_a_run_goes_on_with_what_it_had_before_there_was_a_setting():
-    saved = {**config.legacy_values(), "seed": 3}
-    made = _resume({}, saved)
+    saved = {**config.legacy_values(), "image_range": (0, 255), "seed": 3}
+    made = _resume({"encoder_weights": "none", "freeze_encoder": False}, saved)
+    assert made.data.image_range == (0, 255)
+    assert made.model.image_normalization == "network"
     assert not made.train.moving_average_warmup
     assert made.run.seed == 0  # Its own command has to name it.
     assert _resume({"moving_average_warmup": True}, saved).train.moving_average_warmup

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from data import pipeline, schema
 from data.preparing import preprocessing
-from data.stores import store, streaming
+from data.stores import reading, streaming
 from tests import helpers
 
 PREPROCESSOR = preprocessing.Preprocessor((8, 8), num_classes=3)
@@ -118,7 +118,7 @@ def test_a_damaged_file_fails_the_step_that_needs_it(source, attribute):
 
     for _ in range(_step_with(6)):
         next(batches)
-    with pytest.raises(store.READ_ERRORS):
+    with pytest.raises(reading.READ_ERRORS):
         next(batches)
 
 

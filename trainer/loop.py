@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 
 import tensorflow as tf
 
-from data.stores import store
+from data.stores import reading
 from trainer import errors, scoring, verdicts
 from trainer import window as window_lib
 from trainer.assembly import training
@@ -204,7 +204,7 @@ class Loop:
         num_steps = tf.constant(stop - self._setup.step)
         try:
             result = self._setup.train_loop.run(iterator, num_steps)
-        except store.READ_ERRORS:
+        except reading.READ_ERRORS:
             self._setup.read_again(stop)
             raise
         if not bool(result.is_finite):

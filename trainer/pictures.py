@@ -21,6 +21,23 @@ _SWATCH_WIDTH = 20
 _STRIPE_WIDTH = 4
 
 
+def to_rgb(images: np.ndarray, image_format: schema.ImageFormat) -> np.ndarray:
+    """Makes images of any kind fit to be seen: the first three channels, or gray.
+
+    Args:
+      images: numbers [n, height, width, channels].
+      image_format: their channels and values; the range becomes 0..255.
+
+    Returns:
+      uint8 [n, height, width, 3].
+    """
+    if images.shape[-1] < 3:
+        images = images[..., :1].repeat(3, axis=-1)
+    low, high = image_format.value_range
+    scaled = (images[..., :3].astype(np.float32) - low) * (255 / (high - low))
+    return scaled.round().clip(0, 255).astype(np.uint8)
+
+
 def compare(
     images: np.ndarray,
     labels: np.ndarray,

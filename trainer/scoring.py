@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 
-from data.stores import store
+from data.stores import reading
 from trainer import pictures
 from trainer.assembly import evaluation
 from trainer.metrics import metric as metric_lib
@@ -40,7 +40,7 @@ def _evaluate(setup: evaluation.EvalSetup) -> dict[str, float]:
         count = min(setup.batches_per_call, setup.num_batches - first)
         try:
             setup.eval_loop.score(setup.iterator, count)
-        except store.READ_ERRORS:
+        except reading.READ_ERRORS:
             setup.read_again(first, first + count)
             raise
     return {
@@ -64,7 +64,8 @@ def draw_examples(setup: evaluation.EvalSetup, num_examples: int = 6) -> np.ndar
     images, labels = setup.examples.read(ids)
     with _model_to_score(setup):
         predictions = setup.eval_loop.predict(tf.constant(images)).numpy()
-    return pictures.compare(images, labels, predictions, setup.info.palette)
+    shown = pictures.to_rgb(images, setup.info.image_format)
+    return pictures.compare(shown, labels, predictions, setup.info.palette)
 
 
 def format_table(

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
+from data import schema
 from data.augmentation import color, resampling
 
 _NUM_DRAWS = 7
@@ -57,6 +58,7 @@ class RandomAugment:
         brightness: float = 0.0,
         contrast: float = 0.0,
         saturation: float = 0.0,
+        fill_value: int = schema.FILL_VALUE,
     ):
         """Makes the augmentation.
 
@@ -70,11 +72,13 @@ class RandomAugment:
             0 to 1.
           contrast: the same for contrast.
           saturation: the same for saturation.
+          fill_value: of images, for what lies outside of an example.
         """
         self._global_batch_size = global_batch_size
         self._seed = seed
         self._flip = flip
         self._scale = tuple(scale)
+        self._fill_value = fill_value
         self._color_strengths = (brightness, contrast, saturation)
 
     def __call__(
@@ -83,14 +87,17 @@ class RandomAugment:
         """Augments a replica's rows of a batch.
 
         Args:
-          images: uint8 [rows, height, width, 3].
+          images: uint8 or uint16 [rows, height, width, channels]; of 3 channels and in
+            0..255 if colours are changed.
           labels: uint8 [rows, height, width].
           counters: int64 [rows]; see `random_uniform`.
 
         Returns:
-          Images and labels of the same shapes: the labels uint8, the images uint8 too
-          if they are mirrored at most, else float32 in 0..255.
+          Images and labels of the same shapes: the labels uint8, the images uint8, too,
+          if they were and are mirrored at most, else float32.
         """
+        if images.dtype == tf.uint16:  # GPUs cannot mirror or pad it.
+            images = tf.cast(images, tf.float32)
         # All of them in any case, so that each change has its own ones whether the
         # others are asked for or not.
         draws = random_uniform(
@@ -108,6 +115,7 @@ class RandomAugment:
                 factors=low + (high - low) * draws[:, 1],
                 places=draws[:, 2:4],
                 is_mirrored=is_mirrored,
+                fill_value=self._fill_value,
             )
         elif self._flip:
             images, labels = resampling.mirror(images, labels, is_mirrored)

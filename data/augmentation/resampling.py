@@ -46,13 +46,14 @@ def scale_and_crop(
     factors: tf.Tensor,
     places: tf.Tensor,
     is_mirrored: tf.Tensor,
+    fill_value: int = schema.FILL_VALUE,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Scales each example and cuts a window of the original size out of it.
 
     An example of `length` pixels becomes `factor * length` long, and the window starts
     at `place * (factor - 1) * length` of it. With a factor below 1 that is a negative
     number: all of the smaller example lies in the window, and what is outside of it
-    becomes `schema.FILL_VALUE` in the image and `schema.IGNORE_LABEL` in the label. So
+    becomes `fill_value` in the image and `schema.IGNORE_LABEL` in the label. So
     the centre c of a pixel of the window comes from
 
         (c + place * (factor - 1) * length) / factor
@@ -61,22 +62,23 @@ def scale_and_crop(
     the outermost half pixel constant; labels are those of the pixel at that position.
 
     Args:
-      images: uint8 [rows, height, width, channels].
+      images: uint8 or uint16 [rows, height, width, channels].
       labels: uint8 [rows, height, width].
       factors: float32 [rows], greater than 0.
       places: float32 [rows, 2], of the window in height and width; 0: at the top or
         the left, 1: at the bottom or the right.
       is_mirrored: bool [rows]; whether the window is mirrored left to right, which
         costs nothing here.
+      fill_value: of images, for what lies outside of an example.
 
     Returns:
-      Images, float32 in 0..255, and labels, uint8, of the same shapes.
+      Images, float32 in the range they had, and labels, uint8, of the same shapes.
     """
     height, width, channels = images.shape[1:]
     # One more row and column for all that is outside: a position there reads them, and
     # filling is no case of its own.
     images = tf.pad(
-        images, [[0, 0], [0, 1], [0, 1], [0, 0]], constant_values=schema.FILL_VALUE
+        images, [[0, 0], [0, 1], [0, 1], [0, 0]], constant_values=fill_value
     )
     labels = tf.pad(
         labels, [[0, 0], [0, 1], [0, 1]], constant_values=schema.IGNORE_LABEL

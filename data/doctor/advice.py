@@ -7,6 +7,7 @@ import numpy as np
 
 from data import schema
 from data.doctor import conventions, findings, inspection
+from data.doctor import facts as facts_lib
 from data.files import file_traits, mask_values
 from data.preparing import preprocessing
 
@@ -74,11 +75,17 @@ def look_at_files(
     facts = [fact for fact in glances if fact]
     found = [fact.traits for fact in facts]
     see = f"(of {len(found)} looked at; --mode=doctor looks at all)"
-    for dropped in ("an alpha channel", "a further band"):
-        if num_images := sum(one.dropped == dropped for one in found):
-            yield f"{file_traits.describe_dropped(dropped, num_images)} {see}"
+    image_format = preprocessor.image_format
+    for dropped in file_traits.DROPPED:
+        if num_images := sum(dropped in one.dropped for one in found):
+            message = file_traits.describe_dropped(dropped, num_images, image_format)
+            yield f"{message} {see}"
+    if num_images := sum(one.lacks_alpha for one in found):
+        yield f"{file_traits.describe_missing_alpha(num_images)} {see}"
     ranges = [one.greatest_16_bit for one in found if one.greatest_16_bit is not None]
-    if ranges and (message := file_traits.describe_range(len(ranges), max(ranges))):
+    if ranges and (
+        message := file_traits.describe_range(len(ranges), max(ranges), image_format)
+    ):
         yield f"{message} {see}"
     if num_turned := sum(one.orientation != 1 for one in found):
         yield f"{file_traits.describe_turns(num_turned)} {see}"
@@ -94,7 +101,7 @@ def look_at_files(
         yield f"{mixed[0].sentence} {see}"
 
 
-def _survey(sources, preprocessor) -> list[inspection.Split] | None:
+def _survey(sources, preprocessor) -> list[facts_lib.Split] | None:
     """Looks at all masks; returns None if there is not the time."""
     stop = time.monotonic() + _MOST_SECONDS
     splits = []
@@ -106,7 +113,7 @@ def _survey(sources, preprocessor) -> list[inspection.Split] | None:
                 return None
         is_training = source is sources[0]
         splits.append(
-            inspection.summarize(
+            facts_lib.summarize(
                 source.name, facts, preprocessor, is_training=is_training
             )
         )

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from data import schema
-from data.doctor import findings, inspection
+from data.doctor import facts as facts_lib
+from data.doctor import findings
 from data.files import mask_values
 from data.preparing import balance
 from data.sources import listing
@@ -17,7 +18,7 @@ _MAX_WEIGHTS_SHOWN = 8
 
 
 def judge(
-    split: inspection.Split,
+    split: facts_lib.Split,
     *,
     info: schema.DatasetInfo,
     convention: mask_values.Convention,

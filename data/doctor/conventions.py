@@ -5,7 +5,8 @@ import dataclasses
 import itertools
 from collections.abc import Iterable, Mapping
 
-from data.doctor import inspection, prescriptions
+from data.doctor import facts as facts_lib
+from data.doctor import prescriptions
 from data.files import mask_values, palettes
 
 _WHITES = (1, 255, 65535)
@@ -24,7 +25,7 @@ class Group:
     """
 
     values: tuple[int, ...]
-    facts: tuple[inspection.Facts, ...]
+    facts: tuple[facts_lib.Facts, ...]
 
     def __str__(self) -> str:
         encodings = sorted({fact.traits.encoding for fact in self.facts})
@@ -37,7 +38,7 @@ class Group:
 
 
 def find_mixed(
-    facts: Iterable[inspection.Facts], convention: mask_values.Convention
+    facts: Iterable[facts_lib.Facts], convention: mask_values.Convention
 ) -> tuple[mask_values.Diagnosis, tuple[Group, ...]] | None:
     """Finds masks of several conventions that name the same classes by other numbers.
 
@@ -89,8 +90,8 @@ def find_mixed(
 
 
 def find_palettes(
-    facts: Iterable[inspection.Facts],
-) -> Mapping[int, Mapping[palettes.Color, list[inspection.Facts]]]:
+    facts: Iterable[facts_lib.Facts],
+) -> Mapping[int, Mapping[palettes.Color, list[facts_lib.Facts]]]:
     """Finds indexes that are of several colours in the palettes of the masks.
 
     Returns:
@@ -103,7 +104,7 @@ def find_palettes(
     return {index: colors for index, colors in found.items() if len(colors) > 1}
 
 
-def list_colors(facts: Iterable[inspection.Facts]) -> str:
+def list_colors(facts: Iterable[facts_lib.Facts]) -> str:
     """Lists the colours that masks are shown in, gray ones apart.
 
     With `--label_colors` all masks are read by their colours, gray ones too.
@@ -126,7 +127,7 @@ def list_colors(facts: Iterable[inspection.Facts]) -> str:
     )
 
 
-def _group(facts: list[inspection.Facts]) -> list[Group]:
+def _group(facts: list[facts_lib.Facts]) -> list[Group]:
     """Groups masks by values that occur together; those of 0 alone are in none."""
     parents: dict[int, int] = {}
 

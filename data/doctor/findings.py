@@ -4,7 +4,8 @@ import collections
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 
-from data.doctor import blends, conventions, conversions, inspection
+from data.doctor import blends, conventions, conversions
+from data.doctor import facts as facts_lib
 from data.files import mask_values, masks, palettes
 from data.preparing import preprocessing
 from data.sources import listing
@@ -47,7 +48,7 @@ class Selection:
     """
 
     split: str
-    facts: tuple[inspection.Facts, ...]
+    facts: tuple[facts_lib.Facts, ...]
 
     def __bool__(self) -> bool:
         return bool(self.facts)
@@ -59,7 +60,7 @@ class Selection:
 
 
 def select(
-    splits: Sequence[inspection.Split], is_wanted: Callable[[inspection.Facts], bool]
+    splits: Sequence[facts_lib.Split], is_wanted: Callable[[facts_lib.Facts], bool]
 ) -> Selection:
     """Selects examples of some splits."""
     found = {
@@ -96,7 +97,7 @@ def judge_problems(
 
 
 def judge_errors(
-    splits: Sequence[inspection.Split], num_classes: int | None
+    splits: Sequence[facts_lib.Split], num_classes: int | None
 ) -> Iterator[Finding]:
     """Yields the errors of examples that cannot be decoded, one for each kind."""
     bad = select(splits, lambda fact: fact.kind and not _is_decoded(fact))
@@ -114,7 +115,7 @@ def judge_errors(
 
 
 def judge_values(
-    splits: Sequence[inspection.Split],
+    splits: Sequence[facts_lib.Split],
     preprocessor: preprocessing.Preprocessor | None,
     convention: mask_values.Convention,
 ) -> Iterator[Finding]:
@@ -146,7 +147,7 @@ def judge_values(
 
 
 def diagnose_values(
-    splits: Sequence[inspection.Split],
+    splits: Sequence[facts_lib.Split],
     preprocessor: preprocessing.Preprocessor | None,
     convention: mask_values.Convention,
 ) -> mask_values.Diagnosis | None:
@@ -173,12 +174,12 @@ def diagnose_values(
     return diagnosis
 
 
-def _is_decoded(fact: inspection.Facts) -> bool:
+def _is_decoded(fact: facts_lib.Facts) -> bool:
     """Tells whether all that is wrong with an example is the values of its mask."""
     return fact.size is not None and fact.kind in mask_values.KINDS
 
 
-def _has_bad_values(fact: inspection.Facts) -> bool:
+def _has_bad_values(fact: facts_lib.Facts) -> bool:
     return bool(fact.kind) and _is_decoded(fact)
 
 
@@ -194,7 +195,7 @@ def _describe_colors(found: Selection) -> str:
 
 
 def write_conversion(
-    kind: str, splits: Sequence[inspection.Split], num_classes: int | None
+    kind: str, splits: Sequence[facts_lib.Split], num_classes: int | None
 ) -> str:
     """Writes a program that makes plain masks of compressed or blended ones.
 
@@ -236,8 +237,8 @@ def _find_solid_levels(splits) -> tuple[list[tuple[int, ...]], Selection]:
     return [], Selection("", ())
 
 
-def sum_neighbours(splits: Sequence[inspection.Split], place: str) -> blends.Neighbours:
-    """Sums up the neighbours of all splits; `place` as in `inspection.Split`."""
+def sum_neighbours(splits: Sequence[facts_lib.Split], place: str) -> blends.Neighbours:
+    """Sums up the neighbours of all splits; `place` as in `facts_lib.Split`."""
     total = blends.Neighbours()
     for split in splits:
         total.update(split.neighbours[place])

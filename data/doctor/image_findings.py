@@ -3,14 +3,16 @@
 import collections
 from collections.abc import Iterator, Sequence
 
-from data.doctor import conventions, edges, findings, inspection
+from data import schema
+from data.doctor import conventions, edges, findings
+from data.doctor import facts as facts_lib
 from data.files import file_traits
 
 _MOST_STRETCHED = 2.5
 _LEAST_SIZE = 0.25
 """Of --image_size; smaller images would be blown up."""
 
-_Splits = Sequence[inspection.Split]
+_Splits = Sequence[facts_lib.Split]
 _Findings = Iterator[findings.Finding]
 
 
@@ -18,6 +20,7 @@ def judge(
     splits: _Splits,
     *,
     image_size: tuple[int, int],
+    image_format: schema.ImageFormat,
     is_stretched: bool,
     has_label_colors: bool = False,
 ) -> _Findings:
@@ -26,6 +29,7 @@ def judge(
     Args:
       splits: their facts.
       image_size: height and width that images are resized to.
+      image_format: what they are decoded to.
       is_stretched: whether each side is resized by itself.
       has_label_colors: whether masks are read by their colours.
     """
@@ -38,18 +42,20 @@ def judge(
     yield from _judge_turns(splits)
     if not has_label_colors:
         yield from _judge_palettes(splits)
-    for dropped in ("an alpha channel", "a further band"):
-        found = findings.select(splits, lambda f, d=dropped: f.traits.dropped == d)
+    for dropped in file_traits.DROPPED:
+        found = findings.select(splits, lambda f, d=dropped: d in f.traits.dropped)
         if found:
-            yield _warn(
-                found,
-                "dropped_band",
-                file_traits.describe_dropped(dropped, len(found.facts)),
+            message = file_traits.describe_dropped(
+                dropped, len(found.facts), image_format
             )
-    yield from _judge_ranges(splits)
+            yield _warn(found, "dropped_band", message)
+    if found := findings.select(splits, lambda fact: fact.traits.lacks_alpha):
+        message = file_traits.describe_missing_alpha(len(found.facts))
+        yield _warn(found, "opaque_image", message)
+    yield from _judge_ranges(splits, image_format)
 
 
-def judge_both(train: inspection.Split, other: inspection.Split) -> _Findings:
+def judge_both(train: facts_lib.Split, other: facts_lib.Split) -> _Findings:
     """Yields what is wrong with two splits together: images that are in both."""
     known = {}
     for fact in train.examples:
@@ -91,7 +97,7 @@ def _judge_label_images(splits: _Splits) -> _Findings:
         )
 
 
-def _judge_duplicates(split: inspection.Split) -> _Findings:
+def _judge_duplicates(split: facts_lib.Split) -> _Findings:
     """Yields the images that are there more than once."""
     groups = collections.defaultdict(list)
     for fact in split.examples:
@@ -203,16 +209,17 @@ def _judge_palettes(splits: _Splits) -> _Findings:
     )
 
 
-def _judge_ranges(splits: _Splits) -> _Findings:
-    """Yields images of 16 bits that use a small part of them."""
+def _judge_ranges(splits: _Splits, image_format: schema.ImageFormat) -> _Findings:
+    """Yields images of 16 bits that do not fit the range."""
     found = findings.select(
         splits, lambda fact: fact.traits.greatest_16_bit is not None
     )
     if not found:
         return
     greatest = max(fact.traits.greatest_16_bit for fact in found.facts)
-    if message := file_traits.describe_range(len(found.facts), greatest):
-        yield _warn(found, "dark_16_bit", message)
+    if message := file_traits.describe_range(len(found.facts), greatest, image_format):
+        kind = "dark_16_bit" if "black" in message else "beyond_range"
+        yield _warn(found, kind, message)
 
 
 def _stretching(size: tuple[int, int], image_size: tuple[int, int]) -> float:

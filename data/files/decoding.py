@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from data import schema
-from data.files import images, masks, palettes
+from data.files import image_decoding, images, masks, palettes
 
 LabelColors = tuple[palettes.ColorValue, ...]
 
@@ -17,6 +17,7 @@ def decode_pair(
     image: bytes | np.ndarray,
     label: bytes | np.ndarray,
     label_colors: LabelColors = (),
+    image_format: schema.ImageFormat = schema.RGB,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Decodes an image and its mask; checks all that can be wrong with the two files.
 
@@ -24,14 +25,15 @@ def decode_pair(
     as stored agree in size, neither is turned.
 
     Args:
-      image: a file, or uint8 [height, width, 3].
+      image: a file, or uint8 or uint16 [height, width, bands].
       label: a file, or integers [height, width] or [height, width, channels].
       label_colors: colours of the mask and the value of each; empty if it holds
         numbers.
+      image_format: what to decode the image to.
 
     Returns:
-      The image, uint8 [height, width, 3], and the mask's values, int32 [height,
-      width]; see `masks.decode`.
+      The image, uint8 or uint16 [height, width, channels], and the mask's values, int32
+      [height, width]; see `masks.decode_mask`.
 
     Raises:
       schema.DataError: that says which of the two is wrong, and the remedy.
@@ -59,14 +61,18 @@ def decode_pair(
             kind="image_is_mask",
         )
     with _named("the image"):
-        pixels = images.decode(image) if isinstance(image, bytes) else image
+        if isinstance(image, bytes):
+            pixels = image_decoding.decode_image(image, image_format)
+        else:
+            pixels = image_decoding.fit_pixels(image, image_format)
     return images.turn(pixels, image_turn), images.turn(values, label_turn)
 
 
-def decode(
+def decode_pair_in_graph(
     image: tf.Tensor,
     label: tf.Tensor,
     label_colors: LabelColors = (),
+    image_format: schema.ImageFormat = schema.RGB,
     *,
     catches_errors: bool = False,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
@@ -76,6 +82,7 @@ def decode(
       image: as there.
       label: as there.
       label_colors: as there.
+      image_format: as there.
       catches_errors: whether a damaged file never is an error of the graph, as one of
         JPEG or PNG else may be; slower, since all files then go through Python.
 
@@ -83,12 +90,18 @@ def decode(
       The image, the mask's values, and a bool that is false where `decode_pair` has an
       error to raise.
     """
-    if tf.string not in (image.dtype, label.dtype) and label.shape.rank == 2:
+    is_rgb = image_format == schema.RGB
+    fits = image.dtype == image_format.dtype and (
+        image.shape[-1] == image_format.num_channels
+    )
+    if fits and label.dtype != tf.string and label.shape.rank == 2:
         is_valid = tf.reduce_all(tf.shape(image)[:2] == tf.shape(label))
         return image, tf.cast(label, tf.int32), is_valid
 
     def decode_plain():
-        pixels = images.decode_in_graph(image) if image.dtype == tf.string else image
+        pixels = (
+            images.decode_rgb_in_graph(image) if image.dtype == tf.string else image
+        )
         values = label
         if label.dtype == tf.string:
             values = tf.io.decode_png(label, channels=1)[..., 0]
@@ -96,8 +109,10 @@ def decode(
         return pixels, tf.cast(values, tf.int32), is_valid
 
     def decode_other():
-        function = functools.partial(_try_decode_pair, label_colors=label_colors)
-        dtypes = (tf.uint8, tf.int32, tf.bool)
+        function = functools.partial(
+            _try_decode_pair, label_colors=label_colors, image_format=image_format
+        )
+        dtypes = (image_format.dtype, tf.int32, tf.bool)
         # Without state, or --deterministic would decode one file at a time.
         return tuple(
             tf.numpy_function(function, [image, label], dtypes, stateful=False)
@@ -105,6 +120,7 @@ def decode(
 
     if (
         catches_errors
+        or not (fits or (is_rgb and image.dtype == tf.string))
         or label_colors
         or (label.dtype != tf.string and label.shape.rank != 2)
     ):
@@ -114,7 +130,7 @@ def decode(
             _is_plain(image, label), decode_plain, decode_other
         )
     return (
-        tf.ensure_shape(pixels, [None, None, 3]),
+        tf.ensure_shape(pixels, [None, None, image_format.num_channels]),
         tf.ensure_shape(values, [None, None]),
         tf.ensure_shape(is_valid, []),
     )
@@ -136,17 +152,24 @@ def _is_plain(image: tf.Tensor, label: tf.Tensor) -> tf.Tensor:
     return is_plain
 
 
-def _try_decode_pair(image, label, *, label_colors: LabelColors):
+def _try_decode_pair(
+    image: bytes | np.ndarray,
+    label: bytes | np.ndarray,
+    *,
+    label_colors: LabelColors,
+    image_format: schema.ImageFormat,
+) -> tuple[np.ndarray, np.ndarray, bool]:
     try:
-        return *decode_pair(image, label, label_colors), True
+        return *decode_pair(image, label, label_colors, image_format), True
     except schema.DataError:
-        return np.zeros([1, 1, 3], np.uint8), np.zeros([1, 1], np.int32), False
+        blank = np.zeros([1, 1, image_format.num_channels], image_format.dtype)
+        return blank, np.zeros([1, 1], np.int32), False
 
 
 def decode_label(label: bytes | np.ndarray, label_colors: LabelColors) -> np.ndarray:
     """Returns the values of a mask alone, not turned; see `decode_pair`."""
     if isinstance(label, bytes):
-        return masks.decode(label, label_colors)
+        return masks.decode_mask(label, label_colors)
     if label.ndim == 3 and label.shape[-1] == 3 and label_colors:
         return masks.look_up_colors(label, label_colors)
     if label.ndim == 3:
@@ -154,7 +177,7 @@ def decode_label(label: bytes | np.ndarray, label_colors: LabelColors) -> np.nda
     return masks.check_values(label)
 
 
-def _is_same_file(image, label) -> bool:
+def _is_same_file(image: bytes | np.ndarray, label: bytes | np.ndarray) -> bool:
     return isinstance(image, bytes) and isinstance(label, bytes) and image == label
 
 
@@ -163,7 +186,10 @@ def _is_swapped(image: bytes | np.ndarray, label: bytes | np.ndarray) -> bool:
     if not (isinstance(image, bytes) and isinstance(label, bytes)):
         return False
     try:
-        counts = [masks.find_colors(images.decode(file))[1] for file in (image, label)]
+        counts = [
+            masks.find_colors(image_decoding.decode_image(file))[1]
+            for file in (image, label)
+        ]
     except schema.DataError:
         return False
     return masks.is_drawing(counts[0]) and masks.is_photo(counts[1])

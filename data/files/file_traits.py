@@ -1,18 +1,19 @@
 """What files hold that training does not see, or sees otherwise than a viewer."""
 
 import dataclasses
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
 import numpy as np
-import tensorflow as tf
 
+from data import schema
 from data.doctor import conversions
-from data.files import images, palettes
+from data.files import image_decoding, images, palettes
 
 _ALPHA_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
-_BANDS = 277
-"""The TIFF tag of their number; Pillow passes over those that it does not know."""
+_GRAY_MODES = ("1", "L", "LA", "La", "F")
 
+_ALPHA, _BAND, _COLORS = DROPPED = ("an alpha channel", "a further band", "colours")
+"""What of an image the network may not see."""
 
 _LEAST_OF_16_BITS = 16383
 """Images of which no value is greater use less than a quarter of their range."""
@@ -23,28 +24,34 @@ class Traits:
     """Of an example; all empty where both files are plain.
 
     Attributes:
-      dropped: what of the image is passed over: `an alpha channel`, `a further band`.
-      greatest_16_bit: the greatest value of an image of 16 bits, of which the upper 8
-        are taken.
+      dropped: what of the image is passed over; of `DROPPED`.
+      lacks_alpha: whether the image has no alpha where the network sees one.
+      greatest_16_bit: the greatest value of an image of 16 bits.
       orientation: by which the image is turned and the mask, which has none, is not,
         though their sizes fit as they are stored, too; else 1.
       encoding: how the mask is stored: `palette`, `gray`, `gray with alpha`, `colour`.
       palette: value and colour of the indexes that a palette mask uses.
     """
 
-    dropped: str = ""
+    dropped: tuple[str, ...] = ()
+    lacks_alpha: bool = False
     greatest_16_bit: int | None = None
     orientation: int = 1
     encoding: str = "gray"
     palette: tuple[tuple[int, palettes.Color], ...] = ()
 
 
-def look(image: bytes | np.ndarray, label: bytes | np.ndarray) -> Traits:
+def look(
+    image: bytes | np.ndarray,
+    label: bytes | np.ndarray,
+    image_format: schema.ImageFormat = schema.RGB,
+) -> Traits:
     """Looks at the headers of two files, and at pixels where these leave it open.
 
     Args:
       image: a file, or pixels, of which nothing is to be said.
       label: a file, or pixels.
+      image_format: what the image is decoded to.
 
     Raises:
       schema.DataError: if a file cannot be read.
@@ -53,7 +60,11 @@ def look(image: bytes | np.ndarray, label: bytes | np.ndarray) -> Traits:
     image_header = label_header = None
     if isinstance(image, bytes):
         image_header = images.read_header(image)
-        found["dropped"] = _find_dropped(image)
+        num_channels = image_format.num_channels
+        found["dropped"] = tuple(_find_dropped(image, image_header, num_channels))
+        found["lacks_alpha"] = num_channels in (2, 4) and not _has_alpha(
+            image, image_header
+        )
         found["greatest_16_bit"] = _find_greatest(image, image_header)
     if isinstance(label, bytes):
         label_header = images.read_header(label)
@@ -73,26 +84,40 @@ def find_open_turn(image: images.Header, label: images.Header) -> int:
     return image.orientation if is_open and label.orientation == 1 else 1
 
 
-def _find_dropped(encoded: bytes) -> str:
+def _has_alpha(encoded: bytes, header: images.Header) -> bool:
+    if header.num_bands is not None:
+        return header.num_bands in (2, 4)
     image = images.open_image(encoded)
-    if image.format == "TIFF" and image.tag_v2.get(_BANDS, 1) > len(image.getbands()):
-        return "a further band"
-    if image.mode not in _ALPHA_MODES and "transparency" not in image.info:
-        return ""
-    # Where all is opaque, nothing is lost with it.
-    is_opaque = images.load_pixels(image, "RGBA")[..., 3].min() == 255
-    return "" if is_opaque else "an alpha channel"
+    return image.mode in _ALPHA_MODES or "transparency" in image.info
+
+
+def _find_dropped(
+    encoded: bytes, header: images.Header, num_channels: int
+) -> Iterator[str]:
+    """Yields what of an image is lost, if it is more than nothing."""
+    if header.num_bands is not None:
+        if header.num_bands > num_channels:
+            yield _BAND
+        return
+    if num_channels in (1, 3) and _has_alpha(encoded, header):
+        image = images.open_image(encoded)
+        # Where all is opaque, nothing is lost with it.
+        if images.load_pixels(image, "RGBA")[..., 3].min() < 255:
+            yield _ALPHA
+    is_gray = header.mode in _GRAY_MODES or header.mode.startswith("I")
+    if num_channels in (1, 2) and not is_gray:
+        pixels = images.load_pixels(images.open_image(encoded), "RGB")
+        if (pixels != pixels[..., :1]).any():
+            yield _COLORS
 
 
 def _find_greatest(encoded: bytes, header: images.Header) -> int | None:
-    if header.format == "PNG" and encoded[24:25] == b"\x10":
-        try:
-            return int(tf.reduce_max(tf.io.decode_png(encoded, dtype=tf.uint16)))
-        except tf.errors.InvalidArgumentError:
-            return None  # Decoding names what is wrong with it.
-    if header.format == "TIFF" and header.mode.startswith("I"):
-        return int(images.load_pixels(images.open_image(encoded)).max())
-    return None
+    if header.bits <= 8:
+        return None
+    try:
+        return int(image_decoding.load_stored(encoded, header).max())
+    except schema.DataError:
+        return None  # Decoding names what is wrong with it.
 
 
 def _find_encoding(
@@ -115,28 +140,76 @@ def _find_encoding(
     return "gray", ()
 
 
-def describe_dropped(dropped: str, num_images: int) -> str:
-    """Says what becomes of alpha channels or bands of some images."""
-    seen = ""
-    if "alpha" in dropped:
-        seen = ", so what is transparent is seen in the colours that lie under it"
+def describe_dropped(
+    dropped: str, num_images: int, image_format: schema.ImageFormat
+) -> str:
+    """Says what becomes of alpha channels, bands or colours of some images.
+
+    Args:
+      dropped: one of `DROPPED`.
+      num_images: that have it.
+      image_format: what images are decoded to.
+    """
+    subject = f"{num_images:,} image{'s have' if num_images > 1 else ' has'} {dropped}"
+    asked = f"--image_channels={image_format.num_channels}"
+    if dropped == _COLORS:
+        return (
+            f"{subject}, of which {asked} leaves the luma; if they matter, say "
+            f"--image_channels={image_format.num_channels + 2}"
+        )
+    if dropped == _BAND:
+        return (
+            f"{subject}, which is dropped by {asked}; if it matters, say "
+            "--image_channels=N with the number of their bands"
+        )
     return (
-        f"{num_images:,} image{'s have' if num_images > 1 else ' has'} {dropped}, "
-        f"which is dropped{seen}: images are read as RGB; if it matters, write it into "
-        "the three channels"
+        f"{subject}, which is dropped by {asked}, so what is transparent is seen in "
+        "the colours that lie under it; if it matters, say "
+        f"--image_channels={image_format.num_channels + 1}"
     )
 
 
-def describe_range(num_images: int, greatest: int) -> str:
-    """Says what becomes of images of 16 bits with small values; nothing of others."""
-    if greatest > _LEAST_OF_16_BITS:
+def describe_missing_alpha(num_images: int) -> str:
+    """Says what images without alpha count as."""
+    if num_images == 1:
+        return "1 image has no alpha channel, and counts as opaque"
+    return f"{num_images:,} images have no alpha channel, and count as opaque"
+
+
+def describe_range(
+    num_images: int, greatest: int, image_format: schema.ImageFormat
+) -> str:
+    """Says what does not fit between values of 16 bits and the range.
+
+    Args:
+      num_images: of 16 bits.
+      greatest: of their values.
+      image_format: what images are decoded to.
+
+    Returns:
+      A sentence; nothing if all is well.
+    """
+    subject = f"{num_images:,} image{'s' if num_images > 1 else ''} of 16 bits"
+    low, high = image_format.value_range
+    is_cut = image_format.bits == 8
+    if not is_cut and greatest > high:
+        return (
+            f"{subject} hold values up to {greatest}, and with "
+            f"--image_range={low},{high} all beyond {high} are taken for {high}"
+        )
+    if greatest > _LEAST_OF_16_BITS or (not is_cut and high < 65535):
         return ""
     bits = max(greatest, 1).bit_length()
+    # A range within 0..255 would ask for the upper 8 bits.
+    proposed = max(2**bits - 1, 256)
+    taken = (
+        f"the upper 8 of the 16 bits are taken, 0 to {greatest >> 8}"
+        if is_cut
+        else f"of --image_range={low},{high} they use the lower end"
+    )
     return (
-        f"{num_images:,} image{'s' if num_images > 1 else ''} of 16 bits hold values "
-        f"up to {greatest} only, which are {bits} bits: the upper 8 of the 16 bits are "
-        f"taken, 0 to {greatest >> 8}, which is nearly black; multiply the values by "
-        f"{2 ** (16 - bits)}, or write 8 bits"
+        f"{subject} hold values up to {greatest} only, which are {bits} bits: {taken}, "
+        f"which is nearly black; say --image_range=0,{proposed}"
     )
 
 

@@ -1,9 +1,10 @@
-"""Image files: what their headers say, and their pixels as RGB."""
+"""Image files: what their headers say, and their pixels as they are stored."""
 
 import dataclasses
 import functools
 import io
 import struct
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,6 +28,9 @@ MAX_PIXELS = 100_000_000
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 """The first 8 bytes of a PNG file."""
 
+_MAX_BANDS_OF_PILLOW = 6
+"""Of TIFF files; of more, it logs an error."""
+
 _HEAD_SIZE = 32
 
 _EXIF_PATTERN = rb"\C*(Exif\x00\x00|eXIf)\C*"
@@ -45,15 +49,20 @@ class Header:
 
     Attributes:
       format: one of `FORMATS`.
-      mode: Pillow's name of the pixel format, e.g. `RGB`, `P` or `I;16`.
+      mode: Pillow's name of the pixel format, e.g. `RGB`, `P` or `I;16`; empty of a
+        TIFF file that Pillow does not read.
       size: height and width as stored.
       orientation: how viewers turn it, 1 (not at all) to 8; see EXIF 2.32, 4.6.4.
+      bits: of each value; of fewer than 8, 8.
+      num_bands: values that are stored of each pixel, if they are not those of `mode`.
     """
 
     format: str
     mode: str
     size: tuple[int, int]
     orientation: int = 1
+    bits: int = 8
+    num_bands: int | None = None
 
     @property
     def shown_size(self) -> tuple[int, int]:
@@ -70,18 +79,20 @@ def open_image(encoded: bytes) -> "PIL.Image.Image":
     """
     from PIL import Image
 
-    limit = f"more than the {MAX_PIXELS // 10**6} megapixels allowed"
+    layout = tiff.read_layout(encoded)
     try:
+        if layout and layout.num_bands > _MAX_BANDS_OF_PILLOW:
+            raise ValueError("too many bands")
         image = Image.open(io.BytesIO(encoded), formats=FORMATS)
     except Image.DecompressionBombError as error:
         raise schema.DataError(
-            f"its header announces {limit} ({error})", kind="too_large"
+            f"its header announces {_describe_limit()} ({error})", kind="too_large"
         ) from error
     except Exception as error:  # A damaged header shows as many kinds of error.
-        if found := tiff.describe(encoded):
+        if layout:
             raise schema.DataError(
-                f"it is {found}, which is not supported yet; images are gray or RGB of "
-                "8 or 16 bits: write the bands to use as such a file",
+                f"it is {layout}, which only an image can be, with --image_channels="
+                f"{layout.num_bands}",
                 kind="unsupported_bands",
             ) from error
         raise schema.DataError(
@@ -89,12 +100,21 @@ def open_image(encoded: bytes) -> "PIL.Image.Image":
             f"is damaged ({len(encoded)} bytes, {encoded[:8]!r} first)",
             kind="no_image_file",
         ) from error
-    if image.width * image.height > MAX_PIXELS:
+    _check_size((image.height, image.width))
+    return image
+
+
+def _describe_limit() -> str:
+    return f"more than the {MAX_PIXELS // 10**6} megapixels allowed"
+
+
+def _check_size(size: tuple[int, int]) -> None:
+    height, width = size
+    if height * width > MAX_PIXELS:
         raise schema.DataError(
-            f"its header announces {image.height}x{image.width} pixels, {limit}",
+            f"its header announces {height}x{width} pixels, {_describe_limit()}",
             kind="too_large",
         )
-    return image
 
 
 def read_header(encoded: bytes) -> Header:
@@ -103,45 +123,31 @@ def read_header(encoded: bytes) -> Header:
     Raises:
       schema.DataError: as `open_image`.
     """
-    image = open_image(encoded)
+    layout = tiff.read_layout(encoded)
+    try:
+        image = open_image(encoded)
+    except schema.DataError as error:
+        if layout is None or error.kind != "unsupported_bands":
+            raise
+        _check_size(layout.size)
+        return Header(
+            "TIFF", "", layout.size, layout.orientation, layout.bits, layout.num_bands
+        )
     orientation = _read_orientation(image)
     size = (image.height, image.width)
     if image.format == "TIFF" and orientation >= 5:  # Pillow gives the size as shown.
         size = size[::-1]
     # A JPEG file of several pictures, as phones write it: the first one is the photo.
     format = "JPEG" if image.format == "MPO" else image.format
-    return Header(format, image.mode, size, orientation)
-
-
-def decode(encoded: bytes) -> np.ndarray:
-    """Decodes an image file of any kind to RGB, without turning it.
-
-    JPEG and PNG are decoded by TensorFlow as in a graph, the others by Pillow: the
-    first picture of several, 16 bits cut to the upper 8, transparency ignored.
-
-    Returns:
-      uint8 [height, width, 3].
-
-    Raises:
-      schema.DataError: if that is not possible.
-    """
-    header = read_header(encoded)
-    if header.format in ("JPEG", "PNG"):
-        return _decode_by_tensorflow(decode_in_graph, encoded)
-    if header.mode.startswith("I"):
-        values = load_pixels(open_image(encoded)).astype(np.int64)
-        if values.min() < 0 or values.max() > 65535:
-            raise schema.DataError(
-                f"its values reach from {values.min()} to {values.max()}; store images "
-                "with 8 or 16 bits",
-                kind="image_format",
-            )
-        return np.repeat((values >> 8).astype(np.uint8)[..., np.newaxis], 3, axis=-1)
-    if header.mode == "F":
-        raise schema.DataError(
-            "its pixels are floats; store images with 8 or 16 bits", kind="image_format"
-        )
-    return load_pixels(open_image(encoded), "RGB")
+    is_wide_png = format == "PNG" and encoded[24:25] == b"\x10"
+    bits = 16 if is_wide_png or image.mode.startswith("I") else 8
+    num_bands = None
+    if layout:
+        bits = max(bits, layout.bits)
+        # Of `RGBX`, Pillow would drop the fourth band.
+        is_other = layout.num_bands != len(image.getbands()) or image.mode == "RGBX"
+        num_bands = layout.num_bands if is_other else None
+    return Header(format, image.mode, size, orientation, bits, num_bands)
 
 
 def decode_gray_png(encoded: bytes) -> np.ndarray:
@@ -151,10 +157,17 @@ def decode_gray_png(encoded: bytes) -> np.ndarray:
       schema.DataError: if the file is damaged.
     """
     decode_png = functools.partial(tf.io.decode_png, channels=1)
-    return _decode_by_tensorflow(decode_png, encoded)[..., 0]
+    return decode_by_tensorflow(decode_png, encoded)[..., 0]
 
 
-def _decode_by_tensorflow(function, encoded: bytes) -> np.ndarray:
+def decode_by_tensorflow(
+    function: Callable[[tf.Tensor], tf.Tensor], encoded: bytes
+) -> np.ndarray:
+    """Decodes a file by an op of TensorFlow.
+
+    Raises:
+      schema.DataError: if the file is damaged.
+    """
     try:
         return function(tf.constant(encoded)).numpy()
     except tf.errors.InvalidArgumentError as error:
@@ -166,9 +179,9 @@ def _decode_by_tensorflow(function, encoded: bytes) -> np.ndarray:
 
 
 def is_plain(encoded: tf.Tensor) -> tf.Tensor:
-    """Tells, in a graph, whether `decode_in_graph` decodes a file as `decode` does.
+    """Tells, in a graph, whether `decode_rgb_in_graph` serves for a file.
 
-    That is, of a JPEG or PNG file that has no EXIF notes, by which it may have to be
+    That is, for a JPEG or PNG file that has no EXIF notes, by which it may have to be
     turned, and at most `MAX_PIXELS`.
 
     Returns:
@@ -205,7 +218,7 @@ def _read_big_endian(number: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(tf.cast(number, tf.int64) * places)
 
 
-def decode_in_graph(encoded: tf.Tensor) -> tf.Tensor:
+def decode_rgb_in_graph(encoded: tf.Tensor) -> tf.Tensor:
     """Decodes a JPEG or PNG file to uint8 [height, width, 3], in a graph or not."""
     decoded = tf.io.decode_image(encoded, channels=3, expand_animations=False)
     return tf.ensure_shape(decoded, [None, None, 3])

@@ -43,7 +43,7 @@ def is_plain_in_graph(encoded: tf.Tensor) -> tf.Tensor:
     return images.is_plain(encoded) & images.is_png(encoded) & is_gray
 
 
-def decode(
+def decode_mask(
     encoded: bytes, label_colors: tuple[palettes.ColorValue, ...] = ()
 ) -> np.ndarray:
     """Decodes a mask file, without turning it.

@@ -1,50 +1,115 @@
-"""What the headers of TIFF files say that Pillow does not open."""
+"""TIFF files that Pillow does not read: of many bands, or of 16 bits in colour."""
 
-import struct
+import contextlib
+import io
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
 
-_FORMATS = {3: "H", 4: "I"}
-"""SHORT and LONG, of all types of entries."""
-_WIDTH, _HEIGHT, _BITS, _BANDS, _SAMPLE_FORMAT = 256, 257, 258, 277, 339
+import numpy as np
+
+from data import schema
+
+if TYPE_CHECKING:
+    import tifffile
+
+_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+"""The first bytes of TIFF and BigTIFF files, of either order of bytes."""
+
+_KINDS = {1: "", 2: "signed ", 3: "float "}
+"""What to call the values by the tag SampleFormat (TIFF 6.0, section 19)."""
 
 
-def describe(encoded: bytes) -> str:
-    """Describes the first picture of a TIFF file; nothing of another or damaged one.
+class Layout(NamedTuple):
+    """What the tags of the first picture in a TIFF file say.
 
-    A directory is a list of entries of 12 bytes: tag, type, count, and the value or
-    where it is (TIFF 6.0, section 2).
+    Attributes:
+      size: height and width as stored.
+      num_bands: values of each pixel.
+      bits: of each value.
+      kind: of the values: `signed `, `float ` or nothing for the usual ones.
+      orientation: how viewers turn it; see `images.Header`.
     """
-    order = {b"II*\0": "<", b"MM\0*": ">"}.get(encoded[:4])
-    if order is None:
-        return ""
+
+    size: tuple[int, int]
+    num_bands: int
+    bits: int
+    kind: str
+    orientation: int
+
+    def __str__(self) -> str:
+        height, width = self.size
+        bands = f"{self.num_bands} band{'s' * (self.num_bands > 1)}"
+        return (
+            f"a TIFF file of {height}x{width} pixels with {bands} of {self.bits} "
+            f"{self.kind}bits"
+        )
+
+
+def read_layout(encoded: bytes) -> Layout | None:
+    """Reads the tags of a TIFF file; returns None for another or a damaged one."""
+    if encoded[:4] not in _SIGNATURES:
+        return None
     try:
-        tags = _read_directory(encoded, order)
-    except struct.error:
-        return ""
-    if _WIDTH not in tags or _HEIGHT not in tags:
-        return ""
-    bands, bits = tags.get(_BANDS, 1), tags.get(_BITS, 1)
-    kind = {2: "signed ", 3: "float "}.get(tags.get(_SAMPLE_FORMAT, 1), "")
-    return (
-        f"a TIFF file of {tags[_HEIGHT]}x{tags[_WIDTH]} pixels with {bands} "
-        f"band{'s' if bands > 1 else ''} of {bits} {kind}bits"
-    )
+        with _first_page(encoded) as page:
+            orientation = page.tags.valueof(274, 1)
+            return Layout(
+                size=(page.imagelength, page.imagewidth),
+                num_bands=page.samplesperpixel,
+                bits=page.bitspersample,
+                kind=_KINDS.get(int(page.sampleformat), "unusual "),
+                orientation=orientation if orientation in range(1, 9) else 1,
+            )
+    except Exception:  # A damaged file shows as many kinds of error.
+        return None
 
 
-def _read_directory(encoded: bytes, order: str) -> dict[int, int]:
-    """Returns the first number of each entry by its tag.
+def load_bands(encoded: bytes) -> np.ndarray:
+    """Decodes the first picture of a TIFF file, as it is stored, without turning it.
+
+    Strips and tiles are read, bands stored pixel by pixel or one after the other,
+    uncompressed or by deflate, LZMA or PackBits; for LZW, JPEG and others the package
+    `imagecodecs` must be installed.
+
+    Returns:
+      uint8 or uint16 [height, width, bands].
 
     Raises:
-      struct.error: if it leads out of the file.
+      schema.DataError: if the file is damaged, of a compression that cannot be read, or
+        of values that are not 8 or 16 bits.
     """
-    (place,) = struct.unpack_from(f"{order}I", encoded, 4)
-    (count,) = struct.unpack_from(f"{order}H", encoded, place)
-    tags = {}
-    for start in range(place + 2, place + 2 + 12 * count, 12):
-        tag, kind, number = struct.unpack_from(f"{order}HHI", encoded, start)
-        if kind not in _FORMATS or not number:
-            continue
-        code, where = order + _FORMATS[kind], start + 8
-        if number * struct.calcsize(code) > 4:
-            (where,) = struct.unpack_from(f"{order}I", encoded, where)
-        (tags[tag],) = struct.unpack_from(code, encoded, where)
-    return tags
+    layout = read_layout(encoded)
+    if layout is None or layout.kind or layout.bits not in (8, 16):
+        raise schema.DataError(
+            f"it is {layout or 'a damaged TIFF file'}; store images with 8 or 16 bits",
+            kind="image_format",
+        )
+    try:
+        with _first_page(encoded) as page:
+            pixels = page.asarray()
+            axes = page.axes
+    except Exception as error:  # As above.
+        raise schema.DataError(
+            f"it cannot be decoded ({_explain(error)})", kind="damaged_file"
+        ) from error
+    if axes.startswith("S"):  # One band after the other.
+        pixels = np.moveaxis(pixels, 0, -1)
+    shape = (*layout.size, layout.num_bands)
+    if pixels.size != np.prod(shape):
+        raise schema.DataError(
+            f"it is {layout}, but holds {pixels.size:,} values", kind="damaged_file"
+        )
+    return np.ascontiguousarray(pixels.reshape(shape))  # [height, width, bands]
+
+
+@contextlib.contextmanager
+def _first_page(encoded: bytes) -> "Iterator[tifffile.TiffPage]":
+    import tifffile
+
+    with tifffile.TiffFile(io.BytesIO(encoded)) as file:
+        yield file.pages[0]
+
+
+def _explain(error: Exception) -> str:
+    if "imagecodecs" in str(error):
+        return f"{error}; pip install imagecodecs, or write it with deflate"
+    return str(error)

@@ -10,7 +10,7 @@ import tqdm
 from data import pipeline, schema
 from data.preparing import bad_examples as bad_examples_lib
 from data.preparing import preprocessing
-from data.stores import store
+from data.stores import reading
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,7 +110,9 @@ def add_native_labels(
     unresized = dataclasses.replace(preprocessor, image_size=None)
     ids = range(len(source))
     decoded = tqdm.tqdm(
-        store.decode(source, unresized, source.examples(), ids, bad_examples),
+        reading.decode_examples(
+            source, unresized, source.examples(), ids, bad_examples
+        ),
         total=len(ids),
         desc=f"Decoding masks of {source.name}",
         unit=" masks",

@@ -30,6 +30,8 @@ class Preprocessor:
         empty, in place of `label_offset`, and before `ignore_label`.
       label_colors: colours of the masks and the value of each, if they hold colours.
       resize: how examples come to that size; one of `resizing.METHODS`.
+      image_format: what images are decoded to; values beyond its range count as the
+        nearest in it.
     """
 
     image_size: tuple[int, int] | None
@@ -39,6 +41,7 @@ class Preprocessor:
     label_map: tuple[tuple[int, int], ...] = ()
     label_colors: tuple[palettes.ColorValue, ...] = ()
     resize: str = "stretch"
+    image_format: schema.ImageFormat = schema.RGB
 
     def __call__(
         self, example: dict[str, tf.Tensor], *, catches_errors: bool = False
@@ -48,21 +51,24 @@ class Preprocessor:
         Args:
           example: `image` and `label` as bytes of a file or as pixels; see
             `schema.Source.examples`.
-          catches_errors: see `decoding.decode`.
+          catches_errors: see `decoding.decode_pair_in_graph`.
 
         Returns:
-          `image`, uint8 [height, width, 3], and `label`, uint8 [height, width], of
-          the one size (see `resizing.resize_pair`) or of the example's own; `name`, a
-          string; and `problem`, an int32 that is 0 if all is well and otherwise 1,
-          with a blank image and all pixels ignored: `explain` puts it into words.
+          `image`, uint8 or uint16 [height, width, channels] as `image_format` says, and
+          `label`, uint8 [height, width], of the one size (see `resizing.resize_pair`)
+          or of the example's own; `name`, a string; and `problem`, an int32 that is 0
+          if all is well and otherwise 1, with a blank image and all pixels ignored:
+          `explain` puts it into words.
         """
-        image, values, is_valid = decoding.decode(
+        image, values, is_valid = decoding.decode_pair_in_graph(
             example["image"],
             example["label"],
             self.label_colors,
+            self.image_format,
             catches_errors=catches_errors,
         )
         is_valid &= self._has_classes(values)
+        fill_value = self.image_format.fill_value
         if self.image_size:
             # Before the look-up, which takes longer than all the rest of a mask.
             image, values = resizing.resize_pair(
@@ -70,15 +76,20 @@ class Preprocessor:
                 values,
                 self.image_size,
                 self.resize,
+                fill_value=fill_value,
                 ignored=palettes.IGNORED_VALUE,
             )
+        low, high = self.image_format.value_range
+        if (low, high) != (image.dtype.min, image.dtype.max):
+            bounds = np.array([low, high], self.image_format.dtype)
+            image = tf.clip_by_value(image, *bounds)
         label = tf.cast(tf.gather(self.class_table, values), tf.uint8)
         # Not `tf.where`, which takes as long as decoding.
         image, label = tf.cond(
             is_valid,
             lambda: (image, label),
             lambda: (
-                tf.fill(tf.shape(image), np.uint8(schema.FILL_VALUE)),
+                tf.fill(tf.shape(image), tf.cast(fill_value, image.dtype)),
                 tf.fill(tf.shape(label), np.uint8(schema.IGNORE_LABEL)),
             ),
         )
@@ -113,7 +124,10 @@ class Preprocessor:
         """
         try:
             _, values = decoding.decode_pair(
-                example["image"], example["label"], self.label_colors
+                example["image"],
+                example["label"],
+                self.label_colors,
+                self.image_format,
             )
         except schema.DataError as error:
             return error

@@ -18,21 +18,22 @@ def resize_pair(
     size: tuple[int, int],
     method: str,
     *,
+    fill_value: int = schema.FILL_VALUE,
     ignored: int = schema.IGNORE_LABEL,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Brings an image and its labels to one size.
 
     Args:
-      image: uint8 [height, width, 3].
+      image: uint8 or uint16 [height, width, channels].
       label: integers [height, width].
       size: height and width of what comes out.
       method: one of `METHODS`.
-      ignored: label of what does not count.
+      fill_value: of the image, for what `pad` adds.
+      ignored: label of what `pad` adds.
 
     Returns:
-      The image, uint8 [*size, 3], by antialiased bilinear interpolation, and the
-      labels, integers [*size], each that of the nearest pixel. What `pad` adds is
-      `schema.FILL_VALUE` and `ignored`.
+      The image, of its type [*size, channels], by antialiased bilinear interpolation,
+      and the labels, integers [*size], each that of the nearest pixel.
     """
     if image.shape[:2] == size:
         return image, label
@@ -44,8 +45,9 @@ def resize_pair(
         image = image[top : top + window[0], left : left + window[1]]
         label = label[top : top + window[0], left : left + window[1]]
     inner = _largest_within(size, shape) if method == "pad" else size
+    dtype = image.dtype
     image = tf.image.resize(image, inner, "bilinear", antialias=True)
-    image = tf.cast(tf.clip_by_value(tf.round(image), 0, 255), tf.uint8)
+    image = tf.cast(tf.clip_by_value(tf.round(image), 0, dtype.max), dtype)
     # Any other method would invent labels between those of the mask.
     label = tf.image.resize(label[..., tf.newaxis], inner, "nearest")[..., 0]
     if method == "pad":
@@ -53,8 +55,10 @@ def resize_pair(
         margins = tf.stack([before, size - inner - before], axis=1)
         label = tf.pad(label, margins, constant_values=ignored)
         margins = tf.pad(margins, [[0, 1], [0, 0]])  # None for the channels.
-        image = tf.pad(image, margins, constant_values=schema.FILL_VALUE)
-    return tf.ensure_shape(image, [*size, 3]), tf.ensure_shape(label, size)
+        image = tf.pad(image, margins, constant_values=fill_value)
+    return tf.ensure_shape(image, [*size, image.shape[-1]]), tf.ensure_shape(
+        label, size
+    )
 
 
 def restore_size(scores: tf.Tensor, native_size: tf.Tensor, method: str) -> tf.Tensor:

@@ -1,4 +1,4 @@
-"""All examples of a split as uint8 arrays on the devices that train on them."""
+"""All examples of a split as arrays on the devices that train on them."""
 
 import dataclasses
 
@@ -20,9 +20,9 @@ class DeviceStore:
       name: of the split, for messages.
       names: the name of each example, for messages.
       fingerprint: changes whenever any example may have changed.
-      copies: for each replica of this process the variables of images, uint8
-        [num_examples, height, width, 3], and labels, uint8 [num_examples, height,
-        width], on its device.
+      copies: for each replica of this process the variables of images, uint8 or uint16
+        [num_examples, height, width, channels], and labels, uint8 [num_examples,
+        height, width], on its device.
     """
 
     name: str
@@ -104,6 +104,6 @@ def _gather(
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns images and labels of ids, int64 [n]."""
     images, labels = copy
-    # Not `tf.gather` of tensors: it has no uint8 kernel for GPUs, so that each step
-    # would copy the whole split to the host. The gather of variables has one.
+    # Not `tf.gather` of tensors: it has no kernel for these types on GPUs, so that each
+    # step would copy the whole split to the host. The gather of variables has one.
     return images.sparse_read(ids), labels.sparse_read(ids)

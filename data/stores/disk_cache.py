@@ -20,6 +20,7 @@ import time
 import uuid
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from absl import logging
@@ -47,7 +48,7 @@ class Examples:
     """What a folder holds.
 
     Attributes:
-      images: uint8 [num_examples, height, width, 3], mapped.
+      images: uint8 or uint16 [num_examples, height, width, channels], mapped.
       labels: uint8 [num_examples, height, width], mapped.
       names: of the examples.
       bad: ids of those that could not be used.
@@ -64,7 +65,11 @@ Put = Callable[[np.ndarray, np.ndarray], None]
 
 
 def open_verified(
-    folder: pathlib.Path, num_examples: int, image_size: Sequence[int], num_classes: int
+    folder: pathlib.Path,
+    num_examples: int,
+    image_size: Sequence[int],
+    num_classes: int,
+    image_format: schema.ImageFormat = schema.RGB,
 ) -> Examples | None:
     """Maps the files of a folder that holds what it should.
 
@@ -75,6 +80,7 @@ def open_verified(
       num_examples: of the split.
       image_size: height and width.
       num_classes: labels are below, or `schema.IGNORE_LABEL`.
+      image_format: of the images.
 
     Returns:
       None if there is no such folder. One that is damaged is removed with a warning.
@@ -85,7 +91,8 @@ def open_verified(
     if not os.path.lexists(folder):
         return None
     try:
-        return _verify(folder, (num_examples, *image_size), num_classes)
+        kinds = _describe_arrays(num_examples, image_size, image_format)
+        return _verify(folder, kinds, num_classes)
     except Exception as error:  # Damage shows as many kinds of error.
         logging.warning(
             "%s: the cached examples are damaged (%s); they are decoded again.",
@@ -105,6 +112,7 @@ def write(
     num_examples: int,
     image_size: Sequence[int],
     fill: Callable[[Put], tuple[Sequence[str], Sequence[int]]],
+    image_format: schema.ImageFormat = schema.RGB,
 ) -> None:
     """Writes a folder, unless another process writes the same one first.
 
@@ -114,12 +122,12 @@ def write(
       image_size: height and width.
       fill: hands over all examples, one after the other; returns their names, and the
         ids of those that could not be used.
+      image_format: of the images.
 
     Raises:
       schema.DataError: if there is no room, or the folder cannot be written.
     """
-    labels_shape = (num_examples, *image_size)
-    shapes = ((*labels_shape, 3), labels_shape)
+    kinds = _describe_arrays(num_examples, image_size, image_format)
     partial = _partial_of(folder)
     with _explaining(folder), contextlib.ExitStack() as stack:
         stack.callback(_remove, partial)
@@ -129,10 +137,10 @@ def write(
         file_locks.try_lock(owner.fileno())
         owner.write(file_locks.place_of(owner.fileno()))
         owner.flush()
-        _check_room(folder, sum(int(np.prod(shape)) for shape in shapes))
+        _check_room(folder, sum(kind.num_bytes for kind in kinds))
         arrays = [
-            stack.enter_context(_ArrayFile(partial / f"{name}.npy", shape))
-            for name, shape in zip(_FILES, shapes, strict=True)
+            stack.enter_context(_ArrayFile(partial / f"{name}.npy", kind))
+            for name, kind in zip(_FILES, kinds, strict=True)
         ]
 
         def put(*example: np.ndarray) -> None:
@@ -158,26 +166,55 @@ def write(
                 raise
 
 
-class _ArrayFile:
-    """A .npy file of uint8 that is written row by row."""
+class _ArrayKind(NamedTuple):
+    """Type and shape of the array in a file."""
 
-    def __init__(self, path: pathlib.Path, shape: Sequence[int]):
+    dtype: np.dtype
+    shape: tuple[int, ...]
+
+    @property
+    def num_bytes(self) -> int:
+        """What its values take."""
+        return self.dtype.itemsize * int(np.prod(self.shape))
+
+
+def _describe_arrays(
+    num_examples: int, image_size: Sequence[int], image_format: schema.ImageFormat
+) -> tuple[_ArrayKind, _ArrayKind]:
+    """Returns what images and labels of a split are."""
+    shape = (num_examples, *image_size)
+    image_dtype = np.dtype(image_format.dtype).newbyteorder("<")
+    return (
+        _ArrayKind(image_dtype, (*shape, image_format.num_channels)),
+        _ArrayKind(np.dtype(np.uint8), shape),
+    )
+
+
+class _ArrayFile:
+    """A .npy file that is written row by row."""
+
+    def __init__(self, path: pathlib.Path, kind: _ArrayKind):
         self._file = path.open("wb")
-        header = {"descr": "|u1", "fortran_order": False, "shape": tuple(shape)}
+        self._dtype = kind.dtype
+        header = {
+            "descr": kind.dtype.str,
+            "fortran_order": False,
+            "shape": kind.shape,
+        }
         np.lib.format.write_array_header_1_0(self._file, header)
-        self._sample = frozenset(_sample(shape))
+        self._sample = frozenset(_sample(kind))
         self._num_rows = 0
         self.checksum = 0
 
     def __enter__(self) -> "_ArrayFile":
         return self
 
-    def __exit__(self, *error) -> None:
+    def __exit__(self, *error: object) -> None:
         with contextlib.suppress(OSError):  # What could not be written cannot be now.
             self._file.close()
 
     def append(self, row: np.ndarray) -> None:
-        data = np.ascontiguousarray(row, np.uint8).tobytes()
+        data = np.ascontiguousarray(row, self._dtype).tobytes()
         if self._num_rows in self._sample:
             self.checksum = zlib.crc32(data, self.checksum)
         self._file.write(data)
@@ -190,27 +227,26 @@ class _ArrayFile:
         self._file.close()
 
 
-def _sample(shape: Sequence[int]) -> np.ndarray:
+def _sample(kind: _ArrayKind) -> np.ndarray:
     """Returns the rows whose checksum is kept: of labels all, of images a part."""
-    num_rows, row_bytes = shape[0], int(np.prod(shape[1:]))
-    count = num_rows if len(shape) == 3 else max(_SAMPLE_BYTES // row_bytes, 1)
+    num_rows, is_label = kind.shape[0], len(kind.shape) == 3
+    row_bytes = kind.dtype.itemsize * int(np.prod(kind.shape[1:]))
+    count = num_rows if is_label else max(_SAMPLE_BYTES // row_bytes, 1)
     return np.unique(np.linspace(0, num_rows - 1, min(count, num_rows)).astype(int))
 
 
 def _verify(
-    folder: pathlib.Path, labels_shape: tuple[int, ...], num_classes: int
+    folder: pathlib.Path, kinds: tuple[_ArrayKind, _ArrayKind], num_classes: int
 ) -> Examples:
     description = json.loads((folder / "examples.json").read_bytes())
     names, bad = tuple(description["names"]), tuple(description["bad"])
     images, labels = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in _FILES)
-    for array, shape in ((images, (*labels_shape, 3)), (labels, labels_shape)):
-        if (
-            array.shape != shape
-            or array.dtype != np.uint8
-            or not array.flags.c_contiguous
-        ):
+    for array, kind in zip((images, labels), kinds, strict=True):
+        is_right = _ArrayKind(array.dtype, array.shape) == kind
+        if not is_right or not array.flags.c_contiguous:
             raise ValueError(
-                f"{array.dtype} {list(array.shape)}, not uint8 {list(shape)}"
+                f"{array.dtype} {list(array.shape)}, not {kind.dtype} "
+                f"{list(kind.shape)}"
             )
     if len(names) != len(images) or not all(isinstance(name, str) for name in names):
         raise ValueError(f"{len(names)} names for {len(images)} examples")
@@ -218,9 +254,9 @@ def _verify(
         raise ValueError("ids that no example has")
     # Folders of older versions have no checksums.
     checksums = description.get("checksums", {})
-    for name, array in zip(_FILES, (images, labels), strict=True):
+    for name, array, kind in zip(_FILES, (images, labels), kinds, strict=True):
         checksum = 0
-        for rows in _chunks(_sample(array.shape)):
+        for rows in _chunks(_sample(kind)):
             part = np.ascontiguousarray(array[rows])
             checksum = zlib.crc32(part, checksum)
             if name == "labels":

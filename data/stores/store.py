@@ -1,16 +1,14 @@
-"""All examples of a split as uint8 arrays, in RAM or memory-mapped from disk.
+"""All examples of a split as arrays, in RAM or memory-mapped from disk.
 
 The host gathers the batches; see `device_store` and `streaming` for the other ways.
 """
 
 import dataclasses
 import functools
-import hashlib
-import json
 import os
 import pathlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -20,23 +18,10 @@ from absl import logging
 from data import pipeline, schema
 from data.preparing import bad_examples as bad_examples_lib
 from data.preparing import preprocessing
-from data.sources import listing
-from data.stores import disk_cache
+from data.stores import disk_cache, fingerprints, reading
 
 _NAME_BYTES = 200
 """Longer names of examples are cut."""
-
-_FORMAT_VERSION = 2
-"""Raise it when preprocessing gives other pixels, so that no old file is used."""
-
-
-READ_ERRORS = (
-    tf.errors.DataLossError,
-    tf.errors.InvalidArgumentError,
-    tf.errors.NotFoundError,
-    tf.errors.PermissionDeniedError,
-)
-"""What TensorFlow raises for a file that is damaged, gone or not ours to read."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +30,7 @@ class Store:
 
     Attributes:
       name: of the split, for messages.
-      images: uint8 [num_examples, height, width, 3].
+      images: uint8 or uint16 [num_examples, height, width, channels].
       labels: uint8 [num_examples, height, width]; classes or `schema.IGNORE_LABEL`.
       names: the name of each example, for messages.
       fingerprint: changes whenever any example may have changed.
@@ -75,7 +60,7 @@ class Store:
         return len(self.names)
 
     def feed(self, batches: tf.data.Dataset) -> tf.data.Dataset:
-        """Gathers the batches on the host, as uint8."""
+        """Gathers the batches on the host, as they are kept."""
         gather = self._make_gather()
 
         @tf.autograph.experimental.do_not_convert
@@ -99,13 +84,14 @@ class Store:
         """Returns images and labels."""
         return self.images[ids], self.labels[ids]
 
-    def _make_gather(self):
+    def _make_gather(self) -> Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
         """Returns a function from ids, int64 [n], to images and labels."""
         images, labels = self._tensors or (self.images, self.labels)
         if self._tensors is None:
             # Read page by page as batches need it, never as a whole.
-            def gather(ids):
-                image, label = tf.numpy_function(self.read, [ids], (tf.uint8, tf.uint8))
+            def gather(ids: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+                dtypes = (tf.as_dtype(images.dtype), tf.uint8)
+                image, label = tf.numpy_function(self.read, [ids], dtypes)
                 return (
                     tf.ensure_shape(image, [ids.shape[0], *images.shape[1:]]),
                     tf.ensure_shape(label, [ids.shape[0], *labels.shape[1:]]),
@@ -153,7 +139,7 @@ def open_store(
       schema.DataError: for an example that cannot be used; of the kind `cache_full`
         or `cache_dir` if the files cannot be written.
     """
-    fingerprint = make_fingerprint(source, preprocessor)
+    fingerprint = fingerprints.make_fingerprint(source, preprocessor)
     if cache == "memory":
         images, labels, names, _ = _decode_in_memory(
             source, preprocessor, bad_examples, share
@@ -163,7 +149,11 @@ def open_store(
     folder = _cache_root(cache_dir) / f"{stem}-{fingerprint}"
     description = (len(source), preprocessor.image_size)
     find = functools.partial(
-        disk_cache.open_verified, folder, *description, preprocessor.num_classes
+        disk_cache.open_verified,
+        folder,
+        *description,
+        preprocessor.num_classes,
+        image_format=preprocessor.image_format,
     )
     found = find()
     # All decode or none does: the shares are exchanged.
@@ -175,21 +165,11 @@ def open_store(
             bad_examples=bad_examples,
             share=share,
         )
-        disk_cache.write(folder, *description, fill)
+        disk_cache.write(
+            folder, *description, fill, image_format=preprocessor.image_format
+        )
         found = find()
     return _map_files(folder, found, source.name, fingerprint, bad_examples)
-
-
-def make_fingerprint(
-    source: schema.Source, preprocessor: preprocessing.Preprocessor
-) -> str:
-    """Returns hexadecimal digits that differ where any decoded pixel may differ."""
-    description = [
-        _FORMAT_VERSION,
-        source.fingerprint,
-        dataclasses.asdict(preprocessor),
-    ]
-    return hashlib.sha256(json.dumps(description).encode()).hexdigest()[:16]
 
 
 def _cache_root(cache_dir: str) -> pathlib.Path:
@@ -212,7 +192,9 @@ def _decode_in_memory(
       not be used.
     """
     shape = (len(source), *preprocessor.image_size)
-    images, labels = np.zeros((*shape, 3), np.uint8), np.zeros(shape, np.uint8)
+    image_format = preprocessor.image_format
+    images = np.zeros((*shape, image_format.num_channels), image_format.dtype)
+    labels = np.zeros(shape, np.uint8)
     names = np.zeros((len(source), _NAME_BYTES), np.uint8)
     is_bad = np.zeros([len(source)], np.uint8)
     for index, example in _decode_share(source, preprocessor, bad_examples, share):
@@ -223,7 +205,9 @@ def _decode_in_memory(
     if share.count > 1:
         images[...], labels[...] = share.add_up(images), share.add_up(labels)
         names, is_bad = share.add_up(names), share.add_up(is_bad)
-    decoded_names = tuple(_decode_name(bytes(name).rstrip(b"\0")) for name in names)
+    decoded_names = tuple(
+        reading.name_as_text(bytes(name).rstrip(b"\0")) for name in names
+    )
     return images, labels, decoded_names, np.flatnonzero(is_bad).tolist()
 
 
@@ -250,7 +234,7 @@ def _fill_files(
     names, bad = [], []
     for index, example in _decode_share(source, preprocessor, bad_examples, share):
         put(example["image"], example["label"])
-        names.append(_decode_name(example["name"][:_NAME_BYTES]))
+        names.append(reading.name_as_text(example["name"][:_NAME_BYTES]))
         if example["problem"]:
             bad.append(index)
     return names, bad
@@ -267,7 +251,7 @@ def _decode_share(
     start, stop = (len(source) * (share.index + i) // share.count for i in (0, 1))
     ids = range(start, stop)
     examples = source.examples(start, stop)
-    decoded = decode(source, preprocessor, examples, ids, bad_examples)
+    decoded = reading.decode_examples(source, preprocessor, examples, ids, bad_examples)
     bar = tqdm.tqdm(
         decoded,
         total=len(ids),
@@ -278,84 +262,6 @@ def _decode_share(
     yield from zip(ids, bar, strict=True)
     seconds = time.perf_counter() - started
     logging.info("Decoded %d of %s in %.1f s.", stop - start, source.name, seconds)
-
-
-def _decode_name(name: bytes) -> str:
-    return name.decode("utf-8", "replace")
-
-
-def decode(
-    source: schema.Source,
-    preprocessor: preprocessing.Preprocessor,
-    examples: tf.data.Dataset,
-    ids: Iterable[int],
-    bad_examples: bad_examples_lib.BadExamples,
-) -> Iterator[dict[str, np.ndarray]]:
-    """Yields preprocessed examples as NumPy values, in their order.
-
-    Args:
-      source: where they come from.
-      preprocessor: how they become arrays.
-      examples: as the source gives them.
-      ids: of these examples.
-      bad_examples: what becomes of those that cannot be used.
-
-    Raises:
-      schema.DataError: for an example that cannot be used or read.
-    """
-    # There is nothing to convert; to find that out takes AutoGraph half a second.
-    preprocess = tf.autograph.experimental.do_not_convert(
-        functools.partial(preprocessor, catches_errors=bad_examples.replaces)
-    )
-    examples = examples.map(preprocess, num_parallel_calls=tf.data.AUTOTUNE)
-    iterator = examples.prefetch(tf.data.AUTOTUNE).as_numpy_iterator()
-    for index in ids:
-        try:
-            example = next(iterator)
-        except tf.errors.OpError as error:
-            # The map keeps the order, so this example is the one that failed.
-            raise explain_bad(source, preprocessor, index) from error
-        if example["problem"]:
-            bad_examples.handle(index, explain_bad(source, preprocessor, index))
-        yield example
-
-
-def read_name(source: schema.Source, index: int) -> str:
-    """Returns the name of an example."""
-    return _read_raw(source, index)["name"].decode("utf-8", "replace")
-
-
-def explain_read_error(error: tf.errors.OpError) -> str:
-    """Returns what the system says of a file, which names it, without names of ops."""
-    message = error.message.splitlines()[0].rpartition("Iterator::")[2]
-    message = message.partition(": ")[2] or message
-    message = message.partition("}} ")[2] or message
-    return f"it cannot be read ({message.partition(' [Op:')[0]})"
-
-
-def _read_raw(source: schema.Source, index: int) -> dict[str, np.ndarray]:
-    return next(source.examples(index, index + 1).as_numpy_iterator())
-
-
-def explain_bad(
-    source: schema.Source, preprocessor: preprocessing.Preprocessor, index: int
-) -> schema.DataError:
-    """Reads an example that cannot be used again, for the error that says why."""
-    place = f"{source.name}, example {index}"
-    try:
-        example = _read_raw(source, index)
-    except tf.errors.OpError as error:
-        return schema.DataError(f"{place}: {explain_read_error(error)}.")
-    names = [
-        listing.printable(os.fsdecode(example[key]))
-        for key in ("name", "label_name")
-        if key in example
-    ]
-    reason = preprocessor.explain(example) or schema.DataError(
-        "it could not be decoded, but now it can"
-    )
-    message = f"{place} ({', '.join(names)}): {reason}."
-    return schema.DataError(message, kind=reason.kind)
 
 
 def _map_files(

@@ -9,7 +9,7 @@ import tensorflow as tf
 from data import pipeline, schema
 from data.preparing import bad_examples as bad_examples_lib
 from data.preparing import preprocessing
-from data.stores import store
+from data.stores import fingerprints, reading
 
 _PREFETCHED_BATCHES = 2
 """A fixed number, as the splits to stream are those that fill memory."""
@@ -20,7 +20,7 @@ class StreamingStore:
     """The examples of a source, read at random; see `pipeline.Examples`.
 
     A bad example that is not replaced fails the step that needs it with one of
-    `store.READ_ERRORS`; `read` of the ids of the step says which one it is.
+    `reading.READ_ERRORS`; `read` of the ids of the step says which one it is.
 
     Attributes:
       source: reads them.
@@ -57,7 +57,7 @@ class StreamingStore:
     @property
     def fingerprint(self) -> str:
         """Equal to that of the examples in a `store.Store`."""
-        return store.make_fingerprint(self.source, self.preprocessor)
+        return fingerprints.make_fingerprint(self.source, self.preprocessor)
 
     def __len__(self) -> int:
         return len(self.source)
@@ -87,7 +87,9 @@ class StreamingStore:
             self.source.load, num_parallel_calls=tf.data.AUTOTUNE
         )
         examples = list(
-            store.decode(self.source, self.preprocessor, raw, ids, self.bad_examples)
+            reading.decode_examples(
+                self.source, self.preprocessor, raw, ids, self.bad_examples
+            )
         )
         return tuple(np.stack([e[key] for e in examples]) for key in ("image", "label"))
 
@@ -110,7 +112,7 @@ class StreamingStore:
             return tf.identity(example["image"]), tf.identity(example["label"])
 
     def _handle(self, index: np.int64) -> bool:
-        error = store.explain_bad(self.source, self.preprocessor, int(index))
+        error = reading.explain_bad(self.source, self.preprocessor, int(index))
         self.bad_examples.handle(int(index), error)
         return True
 
@@ -125,4 +127,4 @@ class _Names(Sequence):
         return len(self._source)
 
     def __getitem__(self, index: int) -> str:
-        return store.read_name(self._source, index)
+        return reading.read_name(self._source, index)

@@ -18,9 +18,9 @@ class Encoder(NamedTuple):
     """An encoder.
 
     Attributes:
-      model: from images, float32 [batch, height, width, channels] in 0..255, to feature
-        maps. The images are padded to multiples of the largest stride first, so a map
-        is that size over its stride.
+      model: from images, [batch, height, width, channels], to feature maps. The images
+        are padded to multiples of the largest stride first, so a map is that size over
+        its stride.
       strides: of the maps, in their order, finest first.
     """
 
@@ -32,7 +32,7 @@ def build_encoder(
     name: str,
     image_size: tuple[int | None, int | None],
     *,
-    num_channels: int = 3,
+    images: scaling.Images = scaling.RGB,
     weights: str = "imagenet",
     bn_momentum: float | None = None,
     synchronized: bool = False,
@@ -43,8 +43,8 @@ def build_encoder(
     Args:
       name: a key of `registry.ENCODERS`.
       image_size: height and width of the input; None: any.
-      num_channels: of the images. Weights of colour photos serve other numbers, too;
-        see `scaling.adapt_kernel`.
+      images: what comes in. Weights of colour photos serve other numbers of channels,
+        too; see `scaling.adapt_kernel`.
       weights: `imagenet` (Keras downloads them), `none`, or a file of the application
         without its top: a `.weights.h5` file, or one as Keras downloads it.
       bn_momentum: how much of the moving batch-norm statistics a training step keeps;
@@ -60,9 +60,9 @@ def build_encoder(
     registry.check_options(name, options, registry.ENCODERS[name].options)
     strides = registry.ENCODERS[name].strides
     application = applications.APPLICATIONS[name]
-    images = keras.Input((*image_size, num_channels), name="image")
+    inputs = keras.Input((*image_size, images.num_channels), name="image")
     image_scaling = scaling.make_image_scaling(
-        application.scaling, num_channels=num_channels, multiple=max(strides)
+        application.scaling, images, multiple=max(strides)
     )
     norms = {"bn_momentum": bn_momentum, "synchronized": synchronized}
     dropout_factor = 1.0
@@ -73,10 +73,12 @@ def build_encoder(
         applications.make_network, name, image_size, options=options
     )
     if application.build:
-        model = application.build(images, image_scaling, **norms, **options)
+        model = application.build(inputs, image_scaling, **norms, **options)
         if weights == "none":
             return Encoder(model, strides)
-        if weights.endswith(".weights.h5") and num_channels == 3:
+        # The file has three channels, and no statistics of images.
+        has_same_weights = images.num_channels == 3 and not images.num_measured
+        if weights.endswith(".weights.h5") and has_same_weights:
             weights_lib.load_file(model, weights)
             return Encoder(model, strides)
         network = weights_lib.read_into(make, weights)
@@ -85,7 +87,7 @@ def build_encoder(
         is_random = weights == "none"
         network = make() if is_random else weights_lib.read_into(make, weights)
         model, pairs = cloning.clone_network(
-            network, images, image_scaling, dropout_factor=dropout_factor, **norms
+            network, inputs, image_scaling, dropout_factor=dropout_factor, **norms
         )
         if is_random:
             return Encoder(model, strides)

@@ -15,8 +15,8 @@ _CAFFE = scaling.Scaling(mean=(123.68, 116.779, 103.939), scale=(1.0,), is_bgr=T
 """Blue first, ImageNet's mean taken away: its mode `caffe`."""
 
 _IMAGENET = scaling.Scaling(
-    mean=(0.485 * 255, 0.456 * 255, 0.406 * 255),
-    scale=(1 / (0.229 * 255), 1 / (0.224 * 255), 1 / (0.225 * 255)),
+    mean=scaling.PHOTO_MEAN,
+    scale=tuple(1 / deviation for deviation in scaling.PHOTO_DEVIATION),
 )
 """ImageNet's mean and standard deviation: its mode `torch`."""
 
@@ -95,6 +95,7 @@ APPLICATIONS = {
 def make_network(
     name: str,
     image_size: tuple[int | None, int | None],
+    images: scaling.Images = scaling.RGB,
     *,
     weights: str | None = None,
     options: Mapping[str, Any],
@@ -104,33 +105,34 @@ def make_network(
     Args:
       name: a key of `APPLICATIONS`.
       image_size: height and width of the input; None: any.
+      images: what comes in; of other numbers of channels than 3, without weights.
       weights: None for random ones, `imagenet`, or a file.
       options: of the encoder.
 
     Returns:
       A model of Keras' layers behind one of this package's, which scales the images. It
-      takes [batch, height, width, 3] in 0..255.
+      takes [batch, height, width, channels].
 
     Raises:
       Exception: whatever Keras raises for weights that cannot be had or do not fit.
     """
     application = APPLICATIONS[name]
-    images = keras.Input((*image_size, 3), name="image")
+    inputs = keras.Input((*image_size, images.num_channels), name="image")
     image_scaling = scaling.make_image_scaling(
         application.scaling,
-        num_channels=3,
+        images,
         multiple=max(registry.ENCODERS[name].strides),
     )
     network = application.make(
-        input_tensor=image_scaling(images),
-        input_shape=_weight_shape(application, image_size),
+        input_tensor=image_scaling(inputs),
+        input_shape=_weight_shape(application, image_size) if weights else None,
         include_top=False,
         weights=weights,
         **application.settings,
         **options,
     )
     maps = [find_map(network, layer) for layer in application.maps]
-    return keras.Model(images, maps, name=name)
+    return keras.Model(inputs, maps, name=name)
 
 
 def _weight_shape(

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import keras
 
+from models import scaling
 from models.encoders import cloning
 
 
@@ -47,11 +48,14 @@ def load_file(model: keras.Model, path: str) -> None:
 
 
 def pair_by_name(network: keras.Model, model: keras.Model) -> cloning.Pairs:
-    """Returns the layers of a network that the layers with weights are named after."""
+    """Returns the layers of a network that the layers with weights are named after.
+
+    The scaling is not one: what it has is measured.
+    """
     return [
         (network.get_layer(layer.name), layer)
         for layer in model.layers
-        if layer.weights
+        if layer.weights and not isinstance(layer, scaling.ImageScaling)
     ]
 
 

@@ -103,6 +103,7 @@ def prepare_evaluation(
     """
     source = inputs.open_source(config, is_training=False)
     info = inputs.resolve_info(config, source, run.class_names)
+    config = inputs.with_image_range(config, info)
     (opening,) = inputs.open_in_background(config, strategy, info, {"eval": source})
     with strategy.scope():
         restored = restoring.restore(

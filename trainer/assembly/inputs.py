@@ -10,12 +10,18 @@ import tensorflow as tf
 from absl import logging
 
 from data import pipeline, schema
-from data.augmentation import augment
 from data.doctor import advice, class_findings
 from data.files import labels, mask_values
-from data.preparing import bad_examples, balance, native, preprocessing
+from data.preparing import (
+    bad_examples,
+    balance,
+    image_formats,
+    native,
+    preprocessing,
+)
 from data.sources import folder, registry
-from data.stores import device_store, store, streaming
+from data.stores import device_store, fingerprints, store, streaming
+from trainer.assembly import augmenting
 from trainer.distributing import cluster
 from trainer.settings import config as config_lib
 
@@ -55,7 +61,7 @@ def resolve_info(
     source: schema.Source,
     trained_names: tuple[str, ...] | None = None,
 ) -> schema.DatasetInfo:
-    """Returns the classes, by the source and by the settings.
+    """Returns classes and kind of images, by the source and by the settings.
 
     Args:
       config: all settings.
@@ -81,9 +87,25 @@ def resolve_info(
         if error.kind != "classes_unknown" or trained_names is None:
             raise
         info = resolve(class_names=trained_names)
+    info = dataclasses.replace(info, image_format=_find_image_format(config, source))
     if trained_names is None:
         return info
     return labels.match_classes(info, trained_names, subject=source.name)
+
+
+def with_image_range(
+    config: config_lib.Config, info: schema.DatasetInfo
+) -> config_lib.Config:
+    """Returns the settings with the range that the images turned out to have."""
+    data = dataclasses.replace(config.data, image_range=info.image_format.value_range)
+    return dataclasses.replace(config, data=data)
+
+
+def _find_image_format(
+    config: config_lib.Config, source: schema.Source
+) -> schema.ImageFormat:
+    value_range = config.data.image_range or image_formats.find_range(source)
+    return schema.ImageFormat(config.data.image_channels, value_range)
 
 
 def open_in_background(
@@ -110,7 +132,7 @@ def open_in_background(
     # Before any are exchanged: of other numbers of examples that would fail, or hang.
     preprocessor = _make_preprocessor(config, info)
     found = {
-        f"the fingerprint of {source.name}": store.make_fingerprint(
+        f"the fingerprint of {source.name}": fingerprints.make_fingerprint(
             source, preprocessor
         )
         for source in used.values()
@@ -129,23 +151,6 @@ def open_in_background(
     return openings
 
 
-def make_augment(config: config_lib.Config) -> Callable:
-    """Returns the random changes; see `data.augmentation.augment`."""
-    settings = config.augmentation
-    changes = {
-        "flip": settings.horizontal_flip,
-        "scale": settings.random_scale,
-        "brightness": settings.random_brightness,
-        "contrast": settings.random_contrast,
-        "saturation": settings.random_saturation,
-    }
-    if not any(changes.values()):
-        return augment.keep
-    return augment.RandomAugment(
-        global_batch_size=config.train.batch_size, seed=config.run.seed, **changes
-    )
-
-
 @dataclasses.dataclass(frozen=True)
 class InspectionSetup:
     """What looking through a data set needs.
@@ -158,6 +163,7 @@ class InspectionSetup:
         the split.
       info: classes of the data set; None if it is not known how many there are.
       preprocessor: how examples become arrays; None without `info`.
+      image_format: what images are decoded to.
       convention: what the settings say of mask values.
       augment: the random changes to training examples.
     """
@@ -167,6 +173,7 @@ class InspectionSetup:
     errors: tuple[tuple[str, schema.DataError], ...]
     info: schema.DatasetInfo | None
     preprocessor: preprocessing.Preprocessor | None
+    image_format: schema.ImageFormat
     convention: mask_values.Convention
     augment: Callable
 
@@ -192,14 +199,16 @@ def prepare_inspection(config: config_lib.Config) -> InspectionSetup:
     else:
         preprocessor = _make_preprocessor(config, info)
         convention = preprocessor.convention
+    image_format = info.image_format if info else _find_image_format(config, train)
     return InspectionSetup(
         train=train,
         evaluation=evaluation,
         errors=errors,
         info=info,
         preprocessor=preprocessor,
+        image_format=image_format,
         convention=convention,
-        augment=make_augment(config),
+        augment=augmenting.make_augment(config, image_format),
     )
 
 
@@ -297,6 +306,7 @@ def _make_preprocessor(
         label_map=info.label_map,
         label_colors=info.label_colors,
         resize=config.data.resize,
+        image_format=info.image_format,
     )
 
 

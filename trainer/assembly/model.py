@@ -3,7 +3,8 @@
 import keras
 from absl import logging
 
-from models import encoders, factory
+from data import schema
+from models import encoders, factory, scaling
 from trainer import errors
 from trainer.optimizing import optimization, schedules
 from trainer.settings import model as model_settings
@@ -14,6 +15,7 @@ def build_model(
     settings: model_settings.ModelConfig,
     *,
     image_size: tuple[int, int],
+    image_format: schema.ImageFormat,
     num_classes: int,
     num_replicas: int,
     has_checkpoint: bool,
@@ -23,6 +25,7 @@ def build_model(
     Args:
       settings: of the model.
       image_size: height and width of what it is trained on.
+      image_format: channels and values of that.
       num_classes: channels of the logits.
       num_replicas: devices that share each batch, on all hosts.
       has_checkpoint: whether a checkpoint will give the model its weights, so that none
@@ -42,6 +45,7 @@ def build_model(
             decoder_filters=settings.decoder_filters,
             decoder_options=settings.decoder_options(),
             image_size=image_size,
+            images=describe_images(image_format, settings),
             num_classes=num_classes,
             synchronized_batch_norm=num_replicas > 1,
         )
@@ -59,6 +63,17 @@ def build_model(
         f"{sum(v.value.shape.num_elements() for v in model.trainable_variables):,}",
     )
     return model
+
+
+def describe_images(
+    image_format: schema.ImageFormat, settings: model_settings.ModelConfig
+) -> scaling.Images:
+    """Returns what images a model takes."""
+    return scaling.Images(
+        num_channels=image_format.num_channels,
+        value_range=image_format.value_range,
+        is_measured=settings.image_normalization == "measured",
+    )
 
 
 def build_optimizer(

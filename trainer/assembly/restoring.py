@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from data import schema
 from data.preparing import resizing
 from trainer.assembly import model as model_lib
 from trainer.assembly import state as state_lib
@@ -84,6 +85,7 @@ def restore(
     model = model_lib.build_model(
         config.model,
         image_size=config.data.image_size,
+        image_format=image_format_of(config),
         num_classes=len(run.class_names),
         num_replicas=num_replicas,
         has_checkpoint=True,
@@ -92,16 +94,22 @@ def restore(
     return Restored(model, ema, checkpointing.restore_model(model, ema, run.paths))
 
 
+def image_format_of(config: config_lib.Config) -> schema.ImageFormat:
+    """Returns what images a run was trained on; a run's settings have the range."""
+    return schema.ImageFormat(config.data.image_channels, config.data.image_range)
+
+
 @dataclasses.dataclass(frozen=True)
 class TrainedModel:
     """A trained model and what its input and output mean.
 
     Attributes:
-      model: from images, [batch, *image_size, 3] in 0..255, to logits, float32 [batch,
+      model: from images, [batch, *image_size, channels], to logits, float32 [batch,
         *image_size, classes].
       class_names: one for each class.
       palette: a colour of each, (red, green, blue) in 0..255.
       image_size: height and width of what the model was trained on.
+      image_format: channels and values of that.
       resize: how images come to that size; one of `resizing.METHODS`.
       checkpoint: the folder that the weights are from.
     """
@@ -110,6 +118,7 @@ class TrainedModel:
     class_names: tuple[str, ...]
     palette: tuple[tuple[int, int, int], ...]
     image_size: tuple[int, int]
+    image_format: schema.ImageFormat
     resize: str
     checkpoint: pathlib.Path
 
@@ -124,8 +133,9 @@ class TrainedModel:
         Images are resized as in training, and the logits resized back.
 
         Args:
-          images: one image, uint8 [height, width, 3]; several of one size, [images,
-            height, width, 3]; or a list of images of any sizes.
+          images: one image, [height, width, channels] of the type that `image_format`
+            names; several of one size, [images, height, width, channels]; or a list of
+            images of any sizes.
           probabilities: whether to return those of all classes, in place of the
             likeliest class.
 
@@ -158,15 +168,17 @@ class TrainedModel:
         return results
 
     def _check(self, image: np.ndarray) -> None:
-        is_image = isinstance(image, np.ndarray) and image.dtype == np.uint8
-        if not (is_image and image.ndim == 3 and image.shape[-1] == 3):
+        dtype, channels = self.image_format.dtype, self.image_format.num_channels
+        is_image = isinstance(image, np.ndarray) and image.dtype == dtype
+        if not (is_image and image.ndim == 3 and image.shape[-1] == channels):
             kind = (
                 f"{image.dtype} {list(image.shape)}"
                 if isinstance(image, np.ndarray)
                 else type(image).__name__
             )
             raise ValueError(
-                f"an image is a NumPy array, uint8 [height, width, 3], not {kind}"
+                f"an image is a NumPy array, {dtype} [height, width, {channels}], not "
+                f"{kind}"
             )
         if self.resize == "crop" and image.shape[:2] != self.image_size:
             raise ValueError(
@@ -179,7 +191,14 @@ class TrainedModel:
     def _resize(self, image: np.ndarray) -> tf.Tensor:
         """Brings an image to the model's size, as training does."""
         blank = tf.zeros(image.shape[:2], tf.int32)  # For the labels, which it has not.
-        return resizing.resize_pair(image, blank, self.image_size, self.resize)[0]
+        resized, _ = resizing.resize_pair(
+            tf.constant(image),
+            blank,
+            self.image_size,
+            self.resize,
+            fill_value=self.image_format.fill_value,
+        )
+        return resized
 
     def _restore(
         self, logits: tf.Tensor, size: tuple[int, int], probabilities: bool
@@ -236,6 +255,7 @@ def load_run(model_dir: str, checkpoint: str = "last") -> TrainedModel:
         class_names=dataset.class_names,
         palette=dataset.palette,
         image_size=config.data.image_size,
+        image_format=image_format_of(config),
         resize=config.data.resize,
         checkpoint=restored.path,
     )

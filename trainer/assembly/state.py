@@ -5,7 +5,11 @@ from collections.abc import Callable
 
 import keras
 import tensorflow as tf
+from absl import logging
 
+from data import pipeline
+from data.preparing import statistics
+from models import scaling
 from trainer.optimizing import ema as ema_lib
 from trainer.optimizing import optimization
 
@@ -73,3 +77,29 @@ def make_ema(
 ) -> ema_lib.ExponentialMovingAverage | None:
     """Makes moving averages of a model's weights; None without a decay."""
     return ema_lib.ExponentialMovingAverage(model, decay) if decay else None
+
+
+def measure_images(
+    state: State, strategy: tf.distribute.Strategy, examples: pipeline.Examples
+) -> None:
+    """Normalizes the channels that no pretrained scaling is for by what they hold.
+
+    Args:
+      state: of a run that begins.
+      strategy: on whose devices it is.
+      examples: the split to train on.
+    """
+    layer = scaling.find_image_scaling(state.model)
+    if not layer.num_measured:
+        return
+    measured = statistics.measure_channels(examples)
+    with strategy.scope():
+        layer.set_statistics(*measured)
+        if state.ema:
+            state.ema.start_over()
+    first = len(measured.mean) - layer.num_measured
+    named = [
+        f"{channel}: {measured.mean[channel]:.4g} ± {measured.deviation[channel]:.4g}"
+        for channel in range(first, len(measured.mean))
+    ]
+    logging.info("Channels, mean and deviation: %s.", ", ".join(named))

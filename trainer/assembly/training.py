@@ -15,8 +15,8 @@ from data.preparing import balance
 from models import randomness
 from models.fast import normalization
 from trainer import errors
+from trainer.assembly import augmenting, inputs
 from trainer.assembly import evaluation as evaluation_lib
-from trainer.assembly import inputs
 from trainer.assembly import model as model_lib
 from trainer.assembly import state as state_lib
 from trainer.losses import registry as loss_registry
@@ -126,8 +126,7 @@ def prepare_training(
       config: all settings.
       strategy: of `devices.prepare_devices`.
       stop_requested: ends the training loop; see `trainer.running.preemption`.
-      has_checkpoint: whether a checkpoint will give the model its weights, so that none
-        are looked for.
+      has_checkpoint: whether a checkpoint will give the variables their values.
 
     Raises:
       errors.ConfigError: if settings do not fit each other, the devices or files.
@@ -135,6 +134,7 @@ def prepare_training(
     """
     source = inputs.open_source(config, is_training=True)
     info = inputs.resolve_info(config, source)
+    config = inputs.with_image_range(config, info)
     num_steps = _count_steps(config, len(source))
     used = {"train": source}
     if config.run.mode != "train":
@@ -148,11 +148,13 @@ def prepare_training(
         loss=loss,
         class_names=info.class_names,
         stop_requested=stop_requested,
-        **_loop_settings(config, opening),
+        **_loop_settings(config, info, opening),
     )
     if not opening.done():  # Other threads decode them, mostly without Python.
-        train_loop.prepare(_make_blank_iterator(config, strategy))
+        train_loop.prepare(_make_blank_iterator(config, strategy, info))
     examples = opening.result()
+    if not has_checkpoint:
+        state_lib.measure_images(state, strategy, examples)
     evaluation = None
     if eval_opening:
         evaluation = evaluation_lib.make_eval_setup(
@@ -246,6 +248,7 @@ def _make_state(
         lambda: model_lib.build_model(
             config.model,
             image_size=config.data.image_size,
+            image_format=info.image_format,
             num_classes=info.num_classes,
             num_replicas=strategy.num_replicas_in_sync,
             has_checkpoint=has_checkpoint,
@@ -256,14 +259,16 @@ def _make_state(
 
 
 def _loop_settings(
-    config: config_lib.Config, opening: concurrent.futures.Future
+    config: config_lib.Config,
+    info: schema.DatasetInfo,
+    opening: concurrent.futures.Future,
 ) -> dict[str, Any]:
     """Returns what follows for `make_train_loop` from the settings, by its names."""
     # Of the examples on the devices, `fetch` is known once they are there.
     is_on_device = config.data.cache == "device"
     return {
         "fetch": opening.result().fetch if is_on_device else pipeline.take_whole,
-        "augment": inputs.make_augment(config),
+        "augment": augmenting.make_augment(config, info.image_format),
         "batch_size": config.train.batch_size,
         "seed": config.run.seed,
         "has_average_warmup": config.train.moving_average_warmup,
@@ -288,13 +293,17 @@ def _count_steps(config: config_lib.Config, num_examples: int) -> int:
 
 
 def _make_blank_iterator(
-    config: config_lib.Config, strategy: tf.distribute.Strategy
+    config: config_lib.Config,
+    strategy: tf.distribute.Strategy,
+    info: schema.DatasetInfo,
 ) -> Iterator:
     """Returns an iterator over distributed training batches without examples."""
     rows = config.train.batch_size // strategy.num_replicas_in_sync
     return iter(
         strategy.distribute_datasets_from_function(
-            lambda _: pipeline.make_blank_dataset(rows, config.data.image_size)
+            lambda _: pipeline.make_blank_dataset(
+                rows, config.data.image_size, info.image_format
+            )
         )
     )
 

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from data import pipeline, schema
 from trainer import errors
+from trainer.assembly import model as model_lib
 from trainer.assembly import training as training_lib
 from trainer.benchmarking import plain
 from trainer.settings import config as config_lib
@@ -54,6 +55,7 @@ def build_model(
             freeze_encoder=settings.freeze_encoder,
             decoder_filters=settings.decoder_filters,
             image_size=config.data.image_size,
+            images=model_lib.describe_images(setup.info.image_format, settings),
             num_classes=setup.info.num_classes,
         )
     finally:

@@ -5,7 +5,7 @@ from typing import Any
 
 import keras
 
-from models import layers, registry
+from models import layers, registry, scaling
 from models.encoders import applications
 
 
@@ -16,6 +16,7 @@ def build_keras_unet(
     freeze_encoder: bool,
     decoder_filters: Sequence[int],
     image_size: tuple[int, int],
+    images: scaling.Images = scaling.RGB,
     num_classes: int,
 ) -> keras.Model:
     """Builds the U-Net as the TensorFlow tutorial does, for benchmarks and tests.
@@ -29,19 +30,22 @@ def build_keras_unet(
       freeze_encoder: whether the encoder stays as it is.
       decoder_filters: channels of the upsampling blocks, deepest first.
       image_size: height and width.
+      images: what comes in.
       num_classes: channels of the logits.
 
     Returns:
       A model like that of `factory.build_model`, which see.
     """
-    network = applications.make_network(encoder, image_size, options=encoder_options)
+    network = applications.make_network(
+        encoder, image_size, images, options=encoder_options
+    )
     for layer in network.layers:
         if isinstance(layer, keras.layers.Dropout):
             layer.rate = 0.0  # Of drop-connect; see `cloning.clone_network`.
     network.trainable = not freeze_encoder
-    images = keras.Input((*image_size, 3))
+    inputs = keras.Input((*image_size, images.num_channels))
     strides = registry.ENCODERS[encoder].strides
-    skips = dict(zip(strides, network(images), strict=True))
+    skips = dict(zip(strides, network(inputs), strict=True))
     stride = max(strides)
     features = skips[stride]
     for filters in decoder_filters:
@@ -58,5 +62,5 @@ def build_keras_unet(
     )
     logits = keras.layers.Activation("linear", dtype="float32")(logits)
     if logits.shape[1:3] != tuple(image_size):
-        logits = layers.Crop()([logits, images])
-    return keras.Model(images, logits)
+        logits = layers.Crop()([logits, inputs])
+    return keras.Model(inputs, logits)

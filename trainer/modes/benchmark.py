@@ -128,10 +128,12 @@ def _count_work(
 ) -> measuring.Work:
     """Counts what forward and backward pass of a step compute, on all replicas."""
     num_replicas = setup.strategy.num_replicas_in_sync
-    rows = setup.batch_size // num_replicas
+    rows, image_format = setup.batch_size // num_replicas, setup.info.image_format
     work = measuring.count_work(
         lambda images, labels: setup.train_loop.backpropagate(images, labels, 1.0)[:2],
-        tf.TensorSpec([rows, *image_size, 3], tf.uint8),
+        tf.TensorSpec(
+            [rows, *image_size, image_format.num_channels], image_format.dtype
+        ),
         tf.TensorSpec([rows, *image_size], tf.uint8),
     )
     return work._replace(flops=work.flops * num_replicas)

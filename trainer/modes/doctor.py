@@ -11,7 +11,7 @@ import tqdm
 
 from data import schema
 from data.doctor import class_findings, findings, image_findings, inspection
-from data.preparing import preprocessing
+from data.doctor import facts as facts_lib
 from trainer import errors, files, pictures
 from trainer.assembly import inputs
 from trainer.run_folder import model_dir
@@ -42,8 +42,7 @@ def run(config: config_lib.Config) -> None:
     if setup.evaluation is not None:  # One without an example is false.
         sources.append(setup.evaluation)
     splits = [
-        _inspect(source, setup.preprocessor, is_training=source is setup.train)
-        for source in sources
+        _inspect(source, setup, is_training=source is setup.train) for source in sources
     ]
     found = findings.merge(list(_judge(config, setup, sources, splits)))
     report = {
@@ -66,26 +65,25 @@ def run(config: config_lib.Config) -> None:
 
 
 def _inspect(
-    source: schema.Source,
-    preprocessor: preprocessing.Preprocessor | None,
-    *,
-    is_training: bool,
-) -> inspection.Split:
+    source: schema.Source, setup: inputs.InspectionSetup, *, is_training: bool
+) -> facts_lib.Split:
     bar = tqdm.tqdm(
-        inspection.walk(source, preprocessor),
+        inspection.walk(source, setup.preprocessor, image_format=setup.image_format),
         total=len(source),
         desc=f"Looking at {source.name}",
         unit=" images",
         disable=None,  # No bar where nobody watches, in a log file for instance.
     )
-    return inspection.summarize(source.name, bar, preprocessor, is_training=is_training)
+    return facts_lib.summarize(
+        source.name, bar, setup.preprocessor, is_training=is_training
+    )
 
 
 def _judge(
     config: config_lib.Config,
     setup: inputs.InspectionSetup,
     sources: Sequence[schema.Source],
-    splits: Sequence[inspection.Split],
+    splits: Sequence[facts_lib.Split],
 ) -> Iterator[findings.Finding]:
     """Yields all findings."""
     for role, error in setup.errors:
@@ -106,6 +104,7 @@ def _judge(
     yield from image_findings.judge(
         splits,
         image_size=config.data.image_size,
+        image_format=setup.image_format,
         is_stretched=config.data.resize == "stretch",
         has_label_colors=bool(setup.info and setup.info.label_colors),
     )
@@ -113,7 +112,7 @@ def _judge(
         yield from image_findings.judge_both(*splits)
 
 
-def _summarize(split: inspection.Split, info: schema.DatasetInfo | None) -> dict:
+def _summarize(split: facts_lib.Split, info: schema.DatasetInfo | None) -> dict:
     """Returns the facts of a split for the report."""
     sizes = np.array([fact.size for fact in split.examples if fact.size])
     facts = {
@@ -148,7 +147,7 @@ def _summarize(split: inspection.Split, info: schema.DatasetInfo | None) -> dict
 def _draw(
     config: config_lib.Config,
     setup: inputs.InspectionSetup,
-    split: inspection.Split,
+    split: facts_lib.Split,
     folder: pathlib.Path,
 ) -> pathlib.Path | None:
     """Draws usable examples from all over the training split, if there are any."""
@@ -179,9 +178,9 @@ def _draw(
         np.concatenate(parts) for parts in zip(*changed, strict=True)
     )
     sheet = pictures.draw_contact_sheet(
-        images,
+        pictures.to_rgb(images, setup.image_format),
         labels,
-        changed_images.round().clip(0, 255).astype(np.uint8),
+        pictures.to_rgb(changed_images, setup.image_format),
         changed_labels,
         class_names=setup.info.class_names,
         palette=setup.info.palette,

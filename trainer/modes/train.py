@@ -7,7 +7,7 @@ import tensorflow as tf
 from absl import logging
 
 from trainer import errors, loop, pictures, scoring, window
-from trainer.assembly import devices, training
+from trainer.assembly import devices, inputs, training
 from trainer.distributing import cluster
 from trainer.run_folder import (
     checkpoint_folders,
@@ -66,6 +66,7 @@ def _run_with(
         stop.variable,
         has_checkpoint=checkpoint_folders.has_any(config.run.model_dir),
     )
+    config = inputs.with_image_range(config, setup.info)  # As it turned out to be.
     checkpointer = checkpointing.Checkpointer(
         config.run.model_dir,
         state=setup.state.to_save(),

@@ -54,6 +54,11 @@ class ExponentialMovingAverage(tf.Module):
             for index, value in enumerate(self._variables)
         ]
 
+    def start_over(self) -> None:
+        """Takes the present values of the variables for the averages."""
+        for average, variable in zip(self.averages, self._variables, strict=True):
+            average.assign(variable.numpy())
+
     def update(self, limit: tf.Tensor | None = None) -> None:
         """Moves the averages on by a step; call it in replica context.
 

@@ -23,12 +23,16 @@ class Dataset:
     Attributes:
       class_names: one for each class, in the order of the logits.
       palette: a colour of each, (red, green, blue) in 0..255.
+      image_channels: of what the model is shown.
+      image_range: the least and the greatest value of that.
       label_source: where the labels came from: the data set as `--dataset` names it,
         the split, and how mask values became classes.
     """
 
     class_names: tuple[str, ...]
     palette: tuple[tuple[int, int, int], ...]
+    image_channels: int = 3
+    image_range: tuple[int, int] = (0, 255)
     label_source: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
@@ -38,7 +42,7 @@ def describe(
     """Describes the data set that a run trains on.
 
     Args:
-      info: its classes.
+      info: its classes and images.
       dataset: as `--dataset` names it.
       split: name of the training split.
       ignore_label: the mask value of pixels that do not count.
@@ -46,6 +50,8 @@ def describe(
     return Dataset(
         class_names=info.class_names,
         palette=info.palette,
+        image_channels=info.image_format.num_channels,
+        image_range=info.image_format.value_range,
         label_source={
             "dataset": dataset,
             "split": split,
@@ -93,6 +99,8 @@ def read(model_dir: str, class_names: Sequence[str]) -> Dataset:
         dataset = Dataset(
             class_names=tuple(values["class_names"]),
             palette=tuple((int(r), int(g), int(b)) for r, g, b in values["palette"]),
+            image_channels=int(values["image_channels"]),
+            image_range=tuple(values["image_range"]),
             label_source=dict(values["label_source"]),
         )
     except FileNotFoundError:

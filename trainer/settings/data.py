@@ -104,6 +104,27 @@ class DataConfig(fields.Section):
         choices=("stretch", "pad", "crop"),
         identity=True,
     )
+    image_channels: int = fields.setting(
+        3,
+        "Channels that the network sees: 1: gray, 2: gray and alpha, 3: RGB, 4: RGB "
+        "and alpha; images of any kind come to these. TIFF files of as many bands are "
+        "taken as they are, and more than 4 channels are such bands.",
+        minimum=1,
+        maximum=1024,
+        identity=True,
+        shapes_model=True,
+    )
+    image_range: tuple[int, ...] | None = fields.setting(
+        None,
+        "LOW,HIGH: the values of the images, as they are in the files, from black to "
+        "white, e.g. 0,4095 for 12 bits in 16; values beyond count as these. A range "
+        "within 0..255 takes the upper 8 of 16 bits. Default: that of the files' bits, "
+        "0,255 or 0,65535.",
+        minimum=0,
+        maximum=65535,
+        identity=True,
+        legacy=(0, 255),
+    )
     eval_native_size: bool = fields.setting(
         False,
         "Score each evaluation example at the size that its mask has on disk, the "
@@ -187,6 +208,14 @@ class DataConfig(fields.Section):
             fields.reject("image_size", self.image_size, "give HEIGHT or HEIGHT,WIDTH")
         if len(self.image_size) == 1:
             object.__setattr__(self, "image_size", self.image_size * 2)
+        if self.image_range is not None and (
+            len(self.image_range) != 2 or self.image_range[0] >= self.image_range[1]
+        ):
+            fields.reject(
+                "image_range",
+                self.image_range,
+                "give LOW,HIGH, the lower number first, e.g. 0,4095",
+            )
         if self.class_names is not None:
             self._check_class_names(self.class_names)
 

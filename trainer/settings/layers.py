@@ -195,7 +195,7 @@ def check_trained_with(
                 f"--{name}={value}: the model in {model_dir} was trained with "
                 f"--{name}={was}, and its weights fit no other; leave the flag out."
             )
-        if name in ("image_size", "resize"):
+        if name in ("image_size", "resize", "image_range"):
             remarks.append(f"Trained with --{name}={was}, used with --{name}={value}.")
     if config.train.ema_decay and not trained["ema_decay"]:
         raise errors.ConfigError(

@@ -59,6 +59,18 @@ class ModelConfig(fields.Section):
         "(random), or a file: .weights.h5, or .h5 as Keras downloads it.",
         unused_by=("evaluate", "doctor"),
     )
+    image_normalization: str | None = fields.setting(
+        None,
+        "How channels are normalized inside the model: network (as the pretrained "
+        "weights want them; channels beyond 3 as measured) or measured (by the mean "
+        "and deviation of each channel over the training split). Default: measured "
+        "with --encoder_weights=none, else network.",
+        choices=("network", "measured"),
+        identity=True,
+        legacy="network",
+        shapes_model=True,
+        unused_by=("doctor",),
+    )
     freeze_encoder: bool = fields.setting(
         True,
         "Keep the encoder as it is: no gradient, batch norm in inference mode.",
@@ -107,6 +119,10 @@ class ModelConfig(fields.Section):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._resolve_filters()
+        if self.image_normalization is None:
+            is_random = self.encoder_weights == "none"
+            default = "measured" if is_random else "network"
+            object.__setattr__(self, "image_normalization", default)
         if self.freeze_encoder and self.encoder_weights == "none":
             raise errors.ConfigError(
                 "--freeze_encoder with --encoder_weights=none would keep a random "

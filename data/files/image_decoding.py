@@ -1,0 +1,166 @@
+"""Images of all kinds, decoded to the channels and bits that are asked for."""
+
+import functools
+
+import numpy as np
+import tensorflow as tf
+
+from data import schema
+from data.files import images, tiff
+
+_LUMA_WEIGHTS = np.array([0.299, 0.587, 0.114], np.float32)
+"""Of red, green and blue (ITU-R BT.601). They add up to 1, so gray stays gray."""
+
+_MAX_KNOWN_BANDS = 4
+"""One or two bands are gray and alpha, three or four are colours and alpha. Of more, no
+one knows which are which."""
+
+_STORED_AS = {
+    "1": "L",
+    "L": "L",
+    "LA": "LA",
+    "La": "LA",
+    "PA": "RGBA",
+    "RGBA": "RGBA",
+    "RGBa": "RGBA",
+}
+"""What Pillow shall make of its pixel formats; of those that are not here, RGB."""
+
+
+def decode_image(encoded: bytes, wanted: schema.ImageFormat = schema.RGB) -> np.ndarray:
+    """Decodes an image file of any kind, without turning it.
+
+    To the channels that are asked for a file comes as `fit_channels` says. RGB of JPEG
+    and PNG is decoded by TensorFlow as in a graph, many bands and 16 bits of TIFF by
+    tifffile, all else by Pillow: the first picture of several.
+
+    Args:
+      encoded: the file.
+      wanted: what to decode it to.
+
+    Returns:
+      uint8 or uint16 [height, width, channels], as `wanted` says; the values are those
+      of the file, in its range or not.
+
+    Raises:
+      schema.DataError: if that is not possible.
+    """
+    header = images.read_header(encoded)
+    if wanted == schema.RGB and header.format in ("JPEG", "PNG"):
+        return images.decode_by_tensorflow(images.decode_rgb_in_graph, encoded)
+    if wanted == schema.RGB and header.mode and header.mode[0] not in "IF":
+        return images.load_pixels(images.open_image(encoded), "RGB")
+    return fit_pixels(load_stored(encoded, header), wanted)
+
+
+def fit_pixels(pixels: np.ndarray, wanted: schema.ImageFormat) -> np.ndarray:
+    """Brings decoded pixels to the bits and channels that are asked for.
+
+    Args:
+      pixels: uint8 or uint16 [height, width, bands].
+      wanted: what to bring them to. Of 16 bits the upper 8 are taken for 8.
+
+    Returns:
+      uint8 or uint16 [height, width, channels].
+
+    Raises:
+      schema.DataError: if the channels do not fit, or the bits are too few.
+    """
+    bits = 8 * pixels.dtype.itemsize
+    if wanted.bits > bits:
+        low, high = wanted.value_range
+        raise schema.DataError(
+            f"it has {bits} bits, and --image_range={low},{high} is of 16; write all "
+            "images with 16 bits, or say --image_range=0,255, which takes the upper 8 "
+            "bits of those that have 16",
+            kind="image_bits",
+        )
+    if wanted.bits < bits:
+        pixels = (pixels >> 8).astype(np.uint8)
+    return fit_channels(pixels, wanted.num_channels)
+
+
+def fit_channels(pixels: np.ndarray, num_channels: int) -> np.ndarray:
+    """Brings decoded pixels to a number of channels.
+
+    Bands that are as many as the channels are taken as they are. Else one channel is
+    gray, two are gray and alpha, three red, green and blue, four these and alpha: gray
+    becomes three equal colours, colours become their luma (ITU-R BT.601), alpha is left
+    out, or opaque where there is none.
+
+    Args:
+      pixels: uint8 or uint16 [height, width, bands].
+      num_channels: what is asked for.
+
+    Returns:
+      The same type, [height, width, num_channels].
+
+    Raises:
+      schema.DataError: if bands and channels differ and one of them is more than 4.
+    """
+    num_bands = pixels.shape[-1]
+    if num_bands == num_channels:
+        return pixels
+    if max(num_bands, num_channels) > _MAX_KNOWN_BANDS:
+        raise schema.DataError(
+            f"it has {num_bands} band{'s' * (num_bands > 1)}, and --image_channels="
+            f"{num_channels}; say --image_channels={num_bands}, or write the bands to "
+            f"use into files of {num_channels}",
+            kind="image_channels",
+        )
+    alpha = pixels[..., -1:] if num_bands in (2, 4) else None
+    colors = pixels[..., : num_bands - (alpha is not None)]
+    is_gray = num_channels in (1, 2)
+    if is_gray and colors.shape[-1] == 3:
+        colors = np.rint(colors @ _LUMA_WEIGHTS).astype(pixels.dtype)[..., np.newaxis]
+    elif not is_gray and colors.shape[-1] == 1:
+        colors = colors.repeat(3, axis=-1)
+    if num_channels not in (2, 4):
+        return np.ascontiguousarray(colors)
+    if alpha is None:
+        alpha = np.full_like(pixels[..., :1], np.iinfo(pixels.dtype).max)
+    return np.concatenate([colors, alpha], axis=-1)
+
+
+def load_stored(encoded: bytes, header: images.Header) -> np.ndarray:
+    """Decodes a file to the bands that it has, without turning it.
+
+    Args:
+      encoded: the file.
+      header: of the file.
+
+    Returns:
+      uint8 or uint16 [height, width, bands].
+
+    Raises:
+      schema.DataError: if that is not possible.
+    """
+    if header.format == "PNG" and header.bits == 16:
+        decode_png = functools.partial(tf.io.decode_png, dtype=tf.uint16)
+        return images.decode_by_tensorflow(decode_png, encoded)
+    if header.mode.startswith("I"):
+        return _load_gray(encoded)
+    if header.mode == "F":
+        raise schema.DataError(
+            "its pixels are floats; store images with 8 or 16 bits", kind="image_format"
+        )
+    if header.num_bands is not None or header.bits > 8:
+        return tiff.load_bands(encoded)
+    image = images.open_image(encoded)
+    mode = _STORED_AS.get(image.mode, "RGB")
+    if image.mode == "P" and "transparency" in image.info:
+        mode = "RGBA"
+    pixels = images.load_pixels(image, mode)
+    return pixels if pixels.ndim == 3 else pixels[..., np.newaxis]
+
+
+def _load_gray(encoded: bytes) -> np.ndarray:
+    """Returns pixels of more than 8 bits, uint16 [height, width, 1]."""
+    values = images.load_pixels(images.open_image(encoded))
+    if values.min() < 0 or values.max() > 65535:
+        raise schema.DataError(
+            f"its values reach from {values.min()} to {values.max()}; store images "
+            "with 8 or 16 bits",
+            kind="image_format",
+        )
+    return values.astype(np.uint16)[..., np.newaxis]

@@ -1,0 +1,72 @@
+"""Which range of values the images of a data set are kept in."""
+
+import contextlib
+from collections.abc import Iterator
+
+import numpy as np
+import tensorflow as tf
+from absl import logging
+
+from data import schema
+from data.files import images
+
+_NUM_LOOKED_AT = 32
+"""Headers of a split that is read at random; of another one, the first few."""
+_NUM_FIRST = 4
+
+_RANGES = {8: (0, 255), 16: (0, 65535)}
+
+
+def find_range(source: schema.Source) -> tuple[int, int]:
+    """Returns the range that the bits of a source's images have.
+
+    That of 16 bits if all images that are looked at have them, else that of 8 bits;
+    images of 16 bits are worth a line in the log.
+
+    Args:
+      source: the examples, of which some from all over are looked at.
+    """
+    spec = source.examples().element_spec["image"]
+    if spec.dtype != tf.string:
+        return _RANGES[8 * spec.dtype.size]
+    bits = list(_read_bits(source))
+    num_wide = sum(one > 8 for one in bits)
+    if not num_wide:
+        return _RANGES[8]
+    if num_wide == len(bits):
+        logging.info(
+            "%s: the images have 16 bits and are kept so; --image_range=0,65535 unless "
+            "you give another.",
+            source.name,
+        )
+        return _RANGES[16]
+    logging.warning(
+        "%s: of %d images that were looked at, %d have 16 bits and the others 8. All "
+        "are kept in 8, of 16 bits the upper 8; to keep 16, write all with 16.",
+        source.name,
+        len(bits),
+        num_wide,
+    )
+    return _RANGES[8]
+
+
+def _read_bits(source: schema.Source) -> Iterator[int]:
+    """Yields the bits of some images; what cannot be read is passed over."""
+    for encoded in _read_some(source):
+        try:
+            yield images.read_header(encoded).bits
+        except schema.DataError:
+            continue  # Decoding says what is wrong with it.
+
+
+def _read_some(source: schema.Source) -> Iterator[bytes]:
+    if isinstance(source, schema.RandomAccessSource):
+        ids = np.linspace(0, len(source) - 1, min(_NUM_LOOKED_AT, len(source)))
+        for index in ids.round().astype(np.int64):
+            with contextlib.suppress(tf.errors.OpError):
+                yield source.load(tf.constant(index))["image"].numpy()
+        return
+    with contextlib.suppress(tf.errors.OpError):
+        stop = min(_NUM_FIRST, len(source))
+        for example in source.examples(0, stop).as_numpy_iterator():
+            yield example["image"]

@@ -1,0 +1,23 @@
+"""What tells decoded examples from others."""
+
+import dataclasses
+import hashlib
+import json
+
+from data import schema
+from data.preparing import preprocessing
+
+_FORMAT_VERSION = 2
+"""Raise it when preprocessing gives other pixels, so that no old file is used."""
+
+
+def make_fingerprint(
+    source: schema.Source, preprocessor: preprocessing.Preprocessor
+) -> str:
+    """Returns hexadecimal digits that differ where any decoded pixel may differ."""
+    settings = dataclasses.asdict(preprocessor)
+    if preprocessor.image_format == schema.RGB:
+        # What was decoded before there were other formats is still valid.
+        del settings["image_format"]
+    description = [_FORMAT_VERSION, source.fingerprint, settings]
+    return hashlib.sha256(json.dumps(description).encode()).hexdigest()[:16]

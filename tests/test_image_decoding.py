@@ -1,0 +1,190 @@
+"""Files of all kinds come to the channels and bits that are asked for."""
+
+import io
+import struct
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tifffile
+from PIL import Image
+
+from data import schema
+from data.files import decoding, image_decoding, images
+from tests import test_masks
+
+_RANDOM = np.random.default_rng(8)
+_COLORS = _RANDOM.integers(0, 256, (6, 9, 3), np.uint8)
+_ALPHA = _RANDOM.integers(0, 256, (6, 9, 1), np.uint8)
+_GRAY = _COLORS[..., :1]
+_RGBA = np.concatenate([_COLORS, _ALPHA], axis=-1)
+_OPAQUE = np.full_like(_ALPHA, 255)
+_WIDE = _RANDOM.integers(0, 65536, (6, 9, 8), np.uint16)
+_LUMA = np.rint(_COLORS @ np.array([0.299, 0.587, 0.114])).astype(np.uint8)[..., None]
+
+
+def make_tiff(pixels, **kwargs) -> bytes:
+    """Writes a TIFF file of bands that are no colours."""
+    file = io.BytesIO()
+    settings = {"photometric": "minisblack", "planarconfig": "contig", **kwargs}
+    tifffile.imwrite(file, pixels, **settings)
+    return file.getvalue()
+
+
+def _decode(encoded, num_channels=3, value_range=(0, 255)):
+    return image_decoding.decode_image(
+        encoded, schema.ImageFormat(num_channels, value_range)
+    )
+
+
+def _stack(*channels):
+    return np.concatenate(channels, axis=-1)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "num_channels", "expected"),
+    [
+        (_GRAY, 1, _GRAY),
+        (_GRAY, 2, _stack(_GRAY, _OPAQUE)),
+        (_GRAY, 4, _stack(_GRAY, _GRAY, _GRAY, _OPAQUE)),
+        (_stack(_GRAY, _ALPHA), 1, _GRAY),
+        (_stack(_GRAY, _ALPHA), 2, _stack(_GRAY, _ALPHA)),
+        (_stack(_GRAY, _ALPHA), 4, _stack(_GRAY, _GRAY, _GRAY, _ALPHA)),
+        (_COLORS, 1, _LUMA),
+        (_COLORS, 2, _stack(_LUMA, _OPAQUE)),
+        (_COLORS, 4, _stack(_COLORS, _OPAQUE)),
+        (_RGBA, 1, _LUMA),
+        (_RGBA, 2, _stack(_LUMA, _ALPHA)),
+        (_RGBA, 4, _RGBA),
+    ],
+)
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_channels_are_those_asked_for(kind, pixels, num_channels, expected):
+    encoded = test_masks.encode(Image.fromarray(pixels.squeeze()), kind)
+
+    np.testing.assert_array_equal(_decode(encoded, num_channels), expected)
+
+
+def test_a_palette_may_have_a_transparent_color():
+    image = Image.fromarray(np.uint8([[0, 1]])).convert("P")
+    image.putpalette([9, 8, 7, 200, 100, 50])
+    encoded = test_masks.encode(image, transparency=1)
+
+    assert _decode(encoded, 4).tolist() == [[[9, 8, 7, 255], [200, 100, 50, 0]]]
+
+
+@pytest.mark.parametrize("num_bands", [1, 3, 4])
+def test_16_bits_of_png_are_kept_or_cut(num_bands):
+    pixels = _WIDE[..., :num_bands]
+    encoded = tf.io.encode_png(pixels).numpy()
+
+    kept = _decode(encoded, num_bands, (0, 65535))
+
+    assert kept.dtype == np.uint16
+    np.testing.assert_array_equal(kept, pixels)
+    np.testing.assert_array_equal(_decode(encoded, num_bands), pixels >> 8)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"planarconfig": "separate"},
+        {"tile": (16, 16)},
+        {"compression": "zlib", "predictor": True},
+        {"byteorder": ">"},
+        {"bigtiff": True},
+        {"rowsperstrip": 2},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_bands_of_tiff_are_taken_as_they_are(settings, dtype):
+    pixels = _WIDE.astype(dtype)  # [height, width, bands]
+    is_planar = settings.get("planarconfig") == "separate"
+    encoded = make_tiff(np.moveaxis(pixels, -1, 0) if is_planar else pixels, **settings)
+
+    decoded = _decode(encoded, 8, (0, np.iinfo(dtype).max))
+
+    assert decoded.dtype == dtype
+    np.testing.assert_array_equal(decoded, pixels)
+    header = images.read_header(encoded)
+    assert (header.size, header.num_bands) == ((6, 9), 8)
+
+
+def test_16_bits_of_colored_and_gray_tiff_are_kept():
+    colored = make_tiff(_WIDE[..., :3], photometric="rgb")
+    gray = test_masks.encode(Image.fromarray(_WIDE[..., 0]), "TIFF")
+
+    np.testing.assert_array_equal(_decode(colored, 3, (0, 4095)), _WIDE[..., :3])
+    np.testing.assert_array_equal(_decode(gray, 1, (0, 4095)), _WIDE[..., :1])
+
+
+def test_four_bands_that_are_no_alpha_are_taken_as_they_are():
+    encoded = make_tiff(_RGBA, photometric="rgb", extrasamples=["unspecified"])
+
+    np.testing.assert_array_equal(_decode(encoded, 4), _RGBA)
+    np.testing.assert_array_equal(_decode(encoded, 3), _COLORS)
+
+
+def _set_compression(encoded, number):
+    none = struct.pack("<HHIHH", 259, 3, 1, 1, 0)
+    assert none in encoded
+    return encoded.replace(none, struct.pack("<HHIHH", 259, 3, 1, number, 0))
+
+
+@pytest.mark.parametrize(
+    ("encoded", "num_channels", "value_range", "message"),
+    [
+        (make_tiff(_WIDE), 3, (0, 65535), "8 bands, and --image_channels=3; say .*=8,"),
+        (make_tiff(_WIDE), 9, (0, 65535), "8 bands, and --image_channels=9; say .*=8,"),
+        (test_masks.encode(Image.fromarray(_COLORS)), 8, (0, 255), "has 3 bands, and"),
+        (
+            test_masks.encode(Image.fromarray(_COLORS)),
+            3,
+            (0, 4095),
+            "has 8 bits, and --image_range=0,4095 is of 16; .* say --image_range=0,255",
+        ),
+        (make_tiff(_WIDE.astype(np.float32)), 8, (0, 9999), "of 32 float bits; store"),
+        (make_tiff(_WIDE.astype(np.int16)), 8, (0, 9999), "of 16 signed bits; store"),
+        (make_tiff(_WIDE)[:300], 8, (0, 65535), "cannot be decoded"),
+        (
+            _set_compression(make_tiff(_WIDE), 5),  # LZW
+            8,
+            (0, 65535),
+            "cannot be decoded .*LZW.*pip install imagecodecs",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_refused(encoded, num_channels, value_range, message):
+    with pytest.raises(schema.DataError, match=message):
+        _decode(encoded, num_channels, value_range)
+
+
+def test_many_bands_are_turned_as_viewers_do():
+    encoded = make_tiff(_WIDE, extratags=[(274, "H", 1, 6, True)])
+    label = _RANDOM.integers(0, 3, (9, 6), np.uint8)  # As the image is shown.
+
+    pixels, values = decoding.decode_pair(
+        encoded,
+        test_masks.encode(Image.fromarray(label)),
+        image_format=schema.ImageFormat(8, (0, 65535)),
+    )
+
+    np.testing.assert_array_equal(pixels, images.turn(_WIDE, 6))
+    np.testing.assert_array_equal(values, label)
+
+
+@pytest.mark.parametrize("num_channels", [1, 3])
+def test_pixels_come_to_the_channels_in_a_graph_too(num_channels):
+    image_format = schema.ImageFormat(num_channels)
+    expected = _LUMA if num_channels == 1 else _COLORS
+
+    @tf.function
+    def decode(image, label):
+        return decoding.decode_pair_in_graph(image, label, (), image_format)
+
+    pixels, _, is_valid = decode(tf.constant(_COLORS), tf.zeros([6, 9], tf.uint8))
+
+    assert is_valid
+    np.testing.assert_array_equal(pixels, expected)
