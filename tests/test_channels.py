@@ -3,17 +3,22 @@
 import importlib
 import io
 import json
+import shutil
 
 import numpy as np
 import pytest
+import tensorflow as tf
 import tifffile
 from PIL import Image
 
 from data import schema
 from data.files import image_decoding
+from data.preparing import statistics
 from trainer import flags, modes
 
 _SIZE = 32
+
+_VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
 
 
 def _encode(pixels, kind="PNG"):
@@ -115,6 +120,50 @@ def test_what_only_such_images_know_is_learnt(kind, tmp_path):
     run(tmp_path / "data", tmp_path / "run", *arguments)
 
     assert _read_scores(tmp_path / "run")["mean_iou"] > 0.9
+
+
+def _read_weights(model_dir, step):
+    path = model_dir / "checkpoints" / f"step-{step:08}" / "state"
+    reader = tf.train.load_checkpoint(str(path))
+    names = reader.get_variable_to_shape_map()
+    return {
+        name: reader.get_tensor(name)
+        for name in names
+        if "OBJECT_GRAPH" not in name and "save_counter" not in name
+    }
+
+
+def test_what_was_measured_comes_with_the_checkpoint(tmp_path, monkeypatch):
+    """For a run that goes on, and for evaluation without the training split."""
+    data = tmp_path / "data"
+    _write(data, _hide_in_band_7, "tif")
+    flags_of_run = ["--image_channels=8", "--deterministic", "--ema_decay=0.5"]
+    run(data, tmp_path / "alone", *flags_of_run, "--train_steps=4")
+    run(data, tmp_path / "run", *flags_of_run, "--train_steps=2")
+    monkeypatch.setattr(statistics, "measure_channels", None)
+
+    run(data, tmp_path / "run", *flags_of_run, "--train_steps=4")
+
+    alone, resumed = (_read_weights(tmp_path / n, 4) for n in ("alone", "run"))
+    assert alone.keys() == resumed.keys()
+    for name, value in alone.items():
+        np.testing.assert_array_equal(resumed[name], value, err_msg=name)
+    (mean,) = (v for n, v in alone.items() if n.endswith("/mean" + _VALUE))
+    noise = 127.5  # The middle of 100..155; band 7 is darker.
+    np.testing.assert_allclose(mean[:7], noise, atol=1)
+    assert 90 < mean[7] < 115
+    settings = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert settings["image_range"] == [0, 255]
+    assert settings["image_normalization"] == "measured"
+
+    shutil.rmtree(data / "train")
+    config = flags.read_config(
+        ["--mode=evaluate", f"--model_dir={tmp_path / 'run'}"]
+    ).config
+    importlib.import_module(modes.MODES["evaluate"].module).run(config)
+    lines = (tmp_path / "run" / "evaluations.jsonl").read_text().splitlines()
+    expected = _read_scores(tmp_path / "run")
+    assert json.loads(lines[-1])["scores"]["loss"] == pytest.approx(expected["loss"])
 
 
 @pytest.mark.parametrize("make", [_hide_in_alpha, _hide_in_low_bits])

@@ -3,8 +3,10 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from models import scaling
+from tests import helpers
 
 _CAFFE = scaling.Scaling(mean=(10.0, 20.0, 30.0), scale=(0.5,), is_bgr=True)
 
@@ -52,3 +54,76 @@ def test_a_layer_can_be_made_again_from_its_config():
     layer = _make(multiple=4)
     again = scaling.ImageScaling.from_config(layer.get_config())
     np.testing.assert_array_equal(again(_images(3, 3)), layer(_images(3, 3)))
+
+
+def test_a_range_is_mapped_to_that_of_photos():
+    images = np.array([[[[1000, 1500, 3000]]]], np.float32)
+    layer = scaling.make_image_scaling(
+        _CAFFE, scaling.Images(value_range=(1000, 3000)), multiple=1
+    )
+    # 0, 63.75 and 255 of 0..255: (0 - 10) / 2, (63.75 - 20) / 2, (255 - 30) / 2.
+    np.testing.assert_allclose(layer(images), [[[[112.5, 21.875, -5]]]])
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_measured_channels_get_the_statistics_of_photos(replicas):
+    """Of five channels with weights for photos, the last two are measured."""
+    kind = scaling.Scaling(mean=(0.0,), scale=(1.0,))
+    strategy = helpers.make_strategy(replicas)
+    with strategy.scope():
+        layer = scaling.make_image_scaling(
+            kind, scaling.Images(5, (0, 510)), multiple=1
+        )
+        layer.build((None, None, None, 5))
+        images = _images(4, 4, 5)
+        # As long as nothing is measured, all channels are scaled alike.
+        np.testing.assert_allclose(layer(images), images / 2, rtol=1e-6)
+        layer.set_statistics(images.mean((0, 1, 2)), images.std((0, 1, 2)))
+    outputs = strategy.run(lambda: layer(tf.constant(images)))
+
+    for output in strategy.experimental_local_results(outputs):
+        output = np.asarray(output)
+        np.testing.assert_allclose(output[..., :3], images[..., :3] / 2, rtol=1e-6)
+        measured = output[..., 3:]
+        for actual, expected in (
+            (measured.mean((0, 1, 2)), scaling.PHOTO_MEAN[:2]),
+            (measured.std((0, 1, 2)), scaling.PHOTO_DEVIATION[:2]),
+        ):
+            np.testing.assert_allclose(actual, expected, rtol=1e-4)
+
+
+def test_all_channels_are_measured_where_there_are_no_weights_for_them():
+    layer = scaling.make_image_scaling(
+        _CAFFE, scaling.Images(3, is_measured=True), multiple=1
+    )
+    layer.build((None, None, None, 3))
+    layer.set_statistics([100, 100, 100], [50, 50, 50])
+
+    # The mean becomes that of photos, then (mean - 10) / 2 and so on, blue first.
+    red, green, blue = scaling.PHOTO_MEAN
+    expected = [[[[(blue - 30) / 2, (green - 20) / 2, (red - 10) / 2]]]]
+    np.testing.assert_allclose(layer(np.full((1, 1, 1, 3), 100.0)), expected, rtol=1e-5)
+
+
+def test_checkpoints_of_photos_have_no_statistics():
+    layer = _make()
+    layer(_images(2, 2))
+    assert layer.weights == []
+
+
+def test_low_bits_reach_the_network_in_half_precision():
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    layer = scaling.make_image_scaling(
+        scaling.Scaling(mean=(0.0,), scale=(1.0,)),
+        scaling.Images(1, (0, 65535)),
+        multiple=1,
+    )
+    inputs = keras.Input((None, None, 1))
+    encoder = keras.Model(inputs, layer(inputs))
+    outer = keras.Input((None, None, 1))
+    model = keras.Model(outer, encoder(outer))
+    images = np.array([[[[40000], [40001]]]])
+
+    for dtype in (np.uint16, np.float32):
+        scaled = np.asarray(model(images.astype(dtype), training=True))
+        np.testing.assert_allclose(scaled.ravel(), images.ravel() / 257, rtol=1e-6)
