@@ -215,7 +215,7 @@ def make_train_dataset(
     """
 
     @tf.autograph.experimental.do_not_convert
-    def number(first):
+    def number(first: tf.Tensor) -> dict[str, tf.Tensor]:
         indices = first + tf.range(_STEPS_AT_ONCE, dtype=tf.int64)
         counters = _rows(indices, global_batch_size, shard)
         ids = shuffled_ids(

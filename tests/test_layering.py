@@ -183,7 +183,7 @@ def test_a_file_can_be_read_at_a_sitting_and_a_function_at_a_glance(module):
     assert {name: n for name, n in lengths.items() if n > 60} == {}
 
 
-@pytest.mark.parametrize("module", [m for m in _modules() if m[:5] != "data/"])
+@pytest.mark.parametrize("module", _modules())
 def test_private_functions_are_typed_too(module):
     bare = []
     for function in _functions(_parse(module)):

@@ -101,7 +101,9 @@ def look_at_files(
         yield f"{mixed[0].sentence} {see}"
 
 
-def _survey(sources, preprocessor) -> list[facts_lib.Split] | None:
+def _survey(
+    sources: Sequence[schema.Source], preprocessor: preprocessing.Preprocessor
+) -> list[facts_lib.Split] | None:
     """Looks at all masks; returns None if there is not the time."""
     stop = time.monotonic() + _MOST_SECONDS
     splits = []
@@ -120,7 +122,11 @@ def _survey(sources, preprocessor) -> list[facts_lib.Split] | None:
     return splits
 
 
-def _find_remedy(kind, splits, preprocessor) -> tuple[str, str]:
+def _find_remedy(
+    kind: str,
+    splits: Sequence[facts_lib.Split],
+    preprocessor: preprocessing.Preprocessor,
+) -> tuple[str, str]:
     """Returns the kind of what is wrong with all masks, and what mends it."""
     convention = preprocessor.convention
     for finding in findings.judge_values(splits, preprocessor, convention):

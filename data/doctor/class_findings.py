@@ -72,7 +72,12 @@ def describe_imbalance(counts: np.ndarray, class_names: tuple[str, ...]) -> str:
     )
 
 
-def _judge_classes(split, info, convention, all_values) -> Iterator[findings.Finding]:
+def _judge_classes(
+    split: facts_lib.Split,
+    info: schema.DatasetInfo,
+    convention: mask_values.Convention,
+    all_values: frozenset[int],
+) -> Iterator[findings.Finding]:
     pixels = split.class_pixels
     diagnosis = mask_values.diagnose_classes(
         pixels,

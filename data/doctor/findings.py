@@ -220,7 +220,9 @@ def write_conversion(
     return conversions.write_lines(levels, files) if files and levels else ""
 
 
-def _find_solid_levels(splits) -> tuple[list[tuple[int, ...]], Selection]:
+def _find_solid_levels(
+    splits: Sequence[facts_lib.Split],
+) -> tuple[list[tuple[int, ...]], Selection]:
     """Returns the colours, or else the values, that fill areas, and the masks."""
     for place, is_decoded in (("colours", False), ("values", True)):
         neighbours = sum_neighbours(splits, place)
@@ -245,7 +247,12 @@ def sum_neighbours(splits: Sequence[facts_lib.Split], place: str) -> blends.Neig
     return total
 
 
-def _append_conversion(message, kind, splits, num_classes) -> str:
+def _append_conversion(
+    message: str,
+    kind: str,
+    splits: Sequence[facts_lib.Split],
+    num_classes: int | None,
+) -> str:
     lines = write_conversion(kind, splits, num_classes)
     if not lines:
         return message

@@ -146,7 +146,7 @@ def _judge_aspects(splits: _Splits, image_size: tuple[int, int]) -> _Findings:
 
 
 def _judge_sizes(splits: _Splits, image_size: tuple[int, int]) -> _Findings:
-    def is_small(fact):
+    def is_small(fact: facts_lib.Facts) -> bool:
         return fact.size and any(
             side < _LEAST_SIZE * wanted
             for side, wanted in zip(fact.size, image_size, strict=True)

@@ -98,7 +98,7 @@ def decode_pair_in_graph(
         is_valid = tf.reduce_all(tf.shape(image)[:2] == tf.shape(label))
         return image, tf.cast(label, tf.int32), is_valid
 
-    def decode_plain():
+    def decode_plain() -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         pixels = (
             images.decode_rgb_in_graph(image) if image.dtype == tf.string else image
         )
@@ -108,7 +108,7 @@ def decode_pair_in_graph(
         is_valid = tf.reduce_all(tf.shape(pixels)[:2] == tf.shape(values))
         return pixels, tf.cast(values, tf.int32), is_valid
 
-    def decode_other():
+    def decode_other() -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         function = functools.partial(
             _try_decode_pair, label_colors=label_colors, image_format=image_format
         )

@@ -121,7 +121,7 @@ def _read_color_rows(path: str) -> list[tuple[str, list]]:
     return rows
 
 
-def _parse_color(path: str, label: str, color) -> palettes.Color:
+def _parse_color(path: str, label: str, color: Iterable) -> palettes.Color:
     try:
         red, green, blue = (int(str(channel)) for channel in color)
         if not all(0 <= channel <= 255 for channel in (red, green, blue)):

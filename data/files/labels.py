@@ -1,7 +1,7 @@
 """From the classes of a data set to those that the user wants."""
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 from data import schema
 from data.files import label_files, palettes
@@ -211,7 +211,12 @@ def _find_targets(
     return targets
 
 
-def _merge_palette(info, old_values, targets, new_names):
+def _merge_palette(
+    info: schema.DatasetInfo,
+    old_values: Mapping[str, int],
+    targets: Mapping[int, str],
+    new_names: Sequence[str],
+) -> tuple[palettes.Color, ...]:
     """Returns the colours of the new classes, or () if some old one has none."""
     colors = {}
     for index, value in enumerate(old_values.values()):

@@ -5,12 +5,17 @@ of a palette. With `--label_colors` the colours that a viewer shows are looked u
 instead.
 """
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import tensorflow as tf
 
 from data import schema
 from data.doctor import blends
 from data.files import images, palettes
+
+if TYPE_CHECKING:
+    import PIL.Image
 
 PLAIN_PNG_HEADER = (8, 0)
 """Bit depth and colour type, bytes 24 and 25, of the PNG files that TensorFlow decodes
@@ -216,7 +221,7 @@ def _refuse_unknown_colors(
     )
 
 
-def encode_colors(colors) -> np.ndarray:
+def encode_colors(colors: np.typing.ArrayLike) -> np.ndarray:
     """Returns one number, int64 [...], for each colour, [..., 3], of up to 16 bits."""
     red, green, blue = np.moveaxis(np.asarray(colors, np.int64), -1, 0)
     return red << 32 | green << 16 | blue
@@ -239,7 +244,7 @@ def _describe_colors(pixels: np.ndarray) -> str:
     return ", ".join(shown) + (f" and {rest} more colours" if rest else "")
 
 
-def _bits_per_channel(image, encoded: bytes) -> int:
+def _bits_per_channel(image: "PIL.Image.Image", encoded: bytes) -> int:
     if image.format == "PNG":
         return encoded[24]
     if image.format == "TIFF":
@@ -247,7 +252,7 @@ def _bits_per_channel(image, encoded: bytes) -> int:
     return 8
 
 
-def _check_lossless(image, encoded: bytes) -> None:
+def _check_lossless(image: "PIL.Image.Image", encoded: bytes) -> None:
     """Refuses masks whose labels a lossy compression has blurred."""
     is_lossy = (
         image.format in ("JPEG", "MPO")

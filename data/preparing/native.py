@@ -59,13 +59,13 @@ class NativeExamples:
             encoded = tf.constant(self.encoded)
 
         @tf.autograph.experimental.do_not_convert
-        def load(batch):
+        def load(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
             ids = batch.pop("native_id")
             known = tf.minimum(ids, np.int64(len(self) - 1))
             sizes = tf.gather(self.sizes, known)
             bounds = tf.reduce_max(sizes, axis=0)
 
-            def decode(index):
+            def decode(index: tf.Tensor) -> tf.Tensor:
                 label = tf.io.decode_png(tf.gather(encoded, index), channels=1)[..., 0]
                 margins = tf.stack([tf.zeros_like(bounds), bounds - tf.shape(label)], 1)
                 return tf.pad(label, margins, constant_values=schema.IGNORE_LABEL)

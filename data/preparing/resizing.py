@@ -5,6 +5,8 @@ and fills up what is left over; `crop` keeps the aspect ratio and cuts off what 
 much, half of it at either end.
 """
 
+from collections.abc import Sequence
+
 import tensorflow as tf
 
 from data import schema
@@ -80,7 +82,9 @@ def restore_size(scores: tf.Tensor, native_size: tf.Tensor, method: str) -> tf.T
     return tf.image.resize(scores, native_size, "bilinear")
 
 
-def _largest_within(bounds, shape) -> tf.Tensor:
+def _largest_within(
+    bounds: tf.Tensor | Sequence[int], shape: tf.Tensor | Sequence[int]
+) -> tf.Tensor:
     """Returns the size, int32 [2], of the largest `shape`-like rectangle in `bounds`.
 
     Sides are rounded to the nearest pixel, and are at least 1.

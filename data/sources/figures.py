@@ -96,7 +96,9 @@ def make_animal(rng: np.random.Generator) -> list[Limbs]:
     return _place(rng, [behind, trunk + legs[4:], face, eye])
 
 
-def _face(rng, skull, head):
+def _face(
+    rng: np.random.Generator, skull: complex, head: float
+) -> tuple[Limbs, tuple[complex, complex, float, float], Limbs]:
     """Draws up head and near ear, the far ear, and the eye with its glint."""
     nod = -between(rng, -0.2, 0.7)
     forward, up = _aim(1, nod), _aim(1, nod + math.pi / 2)
@@ -120,7 +122,7 @@ def _face(rng, skull, head):
     )
 
 
-def _tail(rng, root):
+def _tail(rng: np.random.Generator, root: complex) -> Limbs:
     curl = math.pi + between(rng, -1.2, 0.9)
     bend = root + _aim(between(rng, 0.04, 0.16), curl)
     curl += between(rng, -1.2, 1.2)
@@ -129,7 +131,7 @@ def _tail(rng, root):
     return [(root, bend, thick, thick), (bend, tip, thick, 0.03)]
 
 
-def _place(rng, groups):
+def _place(rng: np.random.Generator, groups: list[Limbs]) -> list[Limbs]:
     """Turns, mirrors, scales and moves limbs so that they fill most of the picture."""
     limbs = np.array(sum(groups, []))  # complex [limbs, 4]
     points, radii = limbs[:, :2] * _aim(1, between(rng, -0.2, 0.2)), limbs[:, 2:].real
@@ -182,6 +184,6 @@ def make_occluder(rng: np.random.Generator) -> Limbs:
     return limbs
 
 
-def _aim(radius, angle):
+def _aim(radius: float, angle: float) -> complex:
     """Steps `radius` towards `angle`: 0 is forward, pi / 2 up, though y points down."""
     return cmath.rect(radius, -angle)

@@ -78,7 +78,9 @@ def find_pairs(
     return pairs, problems + more_problems
 
 
-def _parse_line(line: str, image_files: Mapping[str, list[str]]):
+def _parse_line(
+    line: str, image_files: Mapping[str, list[str]]
+) -> str | tuple[str, str]:
     """Returns a stem, or the paths of an image and a mask."""
     if line in image_files:
         return line

@@ -7,6 +7,7 @@ textures from the same pool, so that shape, not colour, tells what is an animal.
 
 import functools
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -115,7 +116,7 @@ class SyntheticSource:
 
         size = self._size
 
-        def draw(index):
+        def draw(index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             split, index = self._find(int(index))
             return draw_example(self._seed, split, index, size)
 
@@ -176,14 +177,14 @@ def draw_example(
     return _expose(rng, image), _trimap(visible)
 
 
-def _split_index(split):
+def _split_index(split: str) -> int:
     if split not in NUM_EXAMPLES:
         known = ", ".join([*NUM_EXAMPLES, schema.ALL_SPLITS])
         raise schema.DataError(f"no split {split!r} of synthetic; known: {known}")
     return list(NUM_EXAMPLES).index(split)
 
 
-def _pick_colors(rng):
+def _pick_colors(rng: np.random.Generator) -> np.ndarray:
     """Picks colours, float32 [8, 3, 1, 1]: places 0-2, fur 3-5, occluder 6-7."""
     colors = POOL[rng.random(len(POOL)).argsort()[:8]] / 255
     jitter = rng.random((8, 3)) * 0.12 - 0.06 + (rng.random((8, 1)) * 0.16 - 0.08)
@@ -192,7 +193,7 @@ def _pick_colors(rng):
 
 
 @functools.lru_cache(maxsize=64)
-def _spread(size, cells):
+def _spread(size: int, cells: int) -> np.ndarray:
     """Makes the matrix that spreads `cells` + 1 knots smoothly over `size` pixels."""
     place = (np.arange(size) + 0.5) / size * cells
     left = place.astype(int)
@@ -204,19 +205,21 @@ def _spread(size, cells):
     return matrix.astype(np.float32)  # [size, cells + 1]
 
 
-def _noise(rng, size, rows, columns):
+def _noise(rng: np.random.Generator, size: int, rows: int, columns: int) -> np.ndarray:
     """Draws value noise, float32 [size, size], 0..1."""
     knots = rng.random((rows + 1, columns + 1)).astype(np.float32)
     return _spread(size, rows) @ knots @ _spread(size, columns).T
 
 
-def _step(values, low, high):
+def _step(values: np.ndarray, low: float, high: float) -> np.ndarray:
     """Goes smoothly from 0 at `low` to 1 at `high`."""
     part = np.minimum(np.maximum((values - low) * (1 / (high - low)), 0), 1)
     return part * part * (3 - 2 * part)
 
 
-def _texture(rng, size, base, accent):
+def _texture(
+    rng: np.random.Generator, size: int, base: np.ndarray, accent: np.ndarray
+) -> np.ndarray:
     """Draws a surface of two colours, float32 [3, size, size]."""
     kind = figures.choose(rng, 0, 4)
     cells = figures.choose(rng, 5, 12)
@@ -235,7 +238,9 @@ def _texture(rng, size, base, accent):
     return base + mask * (accent - base)
 
 
-def _draw_background(rng, size, colors):
+def _draw_background(
+    rng: np.random.Generator, size: int, colors: np.ndarray
+) -> np.ndarray:
     """Draws far and near ground with a soft, uneven horizon."""
     _, y = figures.pixels(size)
     far = colors[0] * (0.98 - 0.25 * y + 0.2 * _noise(rng, size, 6, 3))
@@ -245,7 +250,9 @@ def _draw_background(rng, size, colors):
     return far + _step(y - horizon, 0, softness) * (near - far)
 
 
-def _paint(image, distance, color, bulge):
+def _paint(
+    image: np.ndarray, distance: np.ndarray, color: np.ndarray, bulge: float
+) -> None:
     """Paints a rounded, lit body over `image`, in place.
 
     Args:
@@ -265,7 +272,12 @@ def _paint(image, distance, color, bulge):
     image += alpha * (color * light - image)
 
 
-def _paint_animal(rng, image, distances, colors):
+def _paint_animal(
+    rng: np.random.Generator,
+    image: np.ndarray,
+    distances: Sequence[np.ndarray],
+    colors: np.ndarray,
+) -> None:
     """Paints limbs behind, trunk and head, in place, in a coat of three colours."""
     size = image.shape[-1]
     coat = _texture(rng, size, colors[0], colors[1])
@@ -274,13 +286,13 @@ def _paint_animal(rng, image, distances, colors):
         _paint(image, distance, color, bulge=0.09)
 
 
-def _trimap(distance):
+def _trimap(distance: np.ndarray) -> np.ndarray:
     """Labels a signed distance in picture widths: inside, outside, outline."""
     label = np.where(distance < 0, BODY, BACKGROUND)
     return np.where(np.abs(distance) < BORDER_WIDTH / 2, BORDER, label).astype(np.uint8)
 
 
-def _expose(rng, image):
+def _expose(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
     """Lights the scene unevenly, adds sensor noise, rounds to uint8."""
     size = image.shape[-1]
     image = image * (0.8 + 0.4 * _noise(rng, size, 2, 2))

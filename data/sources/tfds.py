@@ -11,6 +11,8 @@ from data.sources import registry
 
 if TYPE_CHECKING:
     import tensorflow as tf
+    import tensorflow_datasets as tfds
+    from etils import epath
 
 KNOWN_INFOS = {
     # Parkhi et al., "Cats and Dogs", CVPR 2012. The trimaps hold 1, 2 and 3.
@@ -113,7 +115,7 @@ class TfdsSource:
         stop = len(self) if stop is None else stop
 
         @tf.autograph.experimental.do_not_convert
-        def rename(example):
+        def rename(example: "dict[str, tf.Tensor]") -> "dict[str, tf.Tensor]":
             return {
                 "image": example[self._image_key],
                 "label": example[self._label_key],
@@ -123,7 +125,7 @@ class TfdsSource:
         return dataset.skip(start).take(stop - start).map(rename)
 
 
-def _check_feature(info, flag: str, key: str) -> None:
+def _check_feature(info: "tfds.core.DatasetInfo", flag: str, key: str) -> None:
     """Refuses a feature that cannot hold an image, or a mask."""
     import tensorflow_datasets as tfds
 
@@ -185,7 +187,7 @@ def _default_split(request: registry.SplitRequest) -> str:
 
 
 @functools.lru_cache(maxsize=4)
-def _open_builder(name: str, data_dir: str):
+def _open_builder(name: str, data_dir: str) -> "tfds.core.DatasetBuilder":
     """Returns a TFDS builder whose data set is prepared."""
     import tensorflow_datasets as tfds
 
@@ -214,7 +216,7 @@ def _open_builder(name: str, data_dir: str):
     return builder
 
 
-def _find_prepared(name: str, data_dir: str):
+def _find_prepared(name: str, data_dir: str) -> "epath.Path | None":
     """Returns the folder in `data_dir` of the one prepared version, None if not one.
 
     What lies there needs none of TFDS's code for the data set, which TFDS searches

@@ -64,7 +64,7 @@ class Store:
         gather = self._make_gather()
 
         @tf.autograph.experimental.do_not_convert
-        def load(batch):
+        def load(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
             # Only the last batch of an evaluation is filled up, and to look for such
             # rows in each image takes as long as gathering.
             return tf.cond(

@@ -66,7 +66,7 @@ class StreamingStore:
         """Reads and decodes the examples of a batch in parallel, in their order."""
 
         @tf.autograph.experimental.do_not_convert
-        def load(row):
+        def load(row: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
             return pipeline.fill_in(row, self._load, num_examples=len(self))
 
         rows = batches.element_spec["id"].shape[0]
