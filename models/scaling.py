@@ -99,7 +99,8 @@ class ImageScaling(keras.layers.Layer):
           **kwargs: of `keras.layers.Layer`.
         """
         super().__init__(**{"dtype": keras.config.floatx(), **kwargs})
-        self._scale, self._offset = list(scale), list(offset)
+        self._scale = list(scale)
+        self._offset = list(offset)
         low, high = self._value_range = tuple(value_range)
         # To 0..255, by value * scale + offset; 1 and 0 for what is there already.
         self._range_scale = 255 / (high - low)
