@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from data.preparing import balance
-from data.stores import device_store
+from data.stores import balance, device_store
 from tests import helpers
 
 

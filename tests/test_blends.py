@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from data.doctor import blends
+from data.files import blends
 
 
 def test_pixels_in_no_square_of_four_are_counted():

@@ -13,7 +13,7 @@ from PIL import Image
 
 from data import schema
 from data.files import image_decoding
-from data.preparing import statistics
+from data.stores import statistics
 from trainer import flags
 from trainer.settings import modes
 

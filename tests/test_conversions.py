@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.doctor import conversions
-from data.files import file_traits, images
+from data.files import conversions, file_traits, images
 from tests import test_doctor
 
 COLORS = {

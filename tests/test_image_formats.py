@@ -8,8 +8,8 @@ import pytest
 import tensorflow as tf
 
 from data import pipeline, schema
-from data.preparing import image_formats, preprocessing, statistics
-from data.stores import device_store, fingerprints, store, streaming
+from data.preparing import image_formats, preprocessing
+from data.stores import device_store, fingerprints, statistics, store, streaming
 from tests import helpers, test_image_decoding
 
 _BANDS = schema.ImageFormat(5, (0, 65535))

@@ -34,22 +34,36 @@ _ALLOWED_EDGES = {
 }
 """The entry of a module counts before that of its package."""
 
-_FLOORS = (
-    # What the rooms of `trainer/` may import: those of the floors below them, and of
-    # the same floor only themselves.
-    {"errors"},
-    {"files", "keras_private", "losses"},
-    {"files", "keras_private", "losses"},
-    {"metrics"},
-    {"settings", "optimizing"},
-    {"steps", "distributing", "pictures", "verdicts", "running"},
-    {"run_folder"},
-    {"assembly"},
-    {"scoring", "window", "flags"},
-    {"loop", "benchmarking"},
-    {"modes"},
-    {"main"},
-)
+_FLOORS = {
+    "trainer": (
+        {"errors"},
+        {"files", "keras_private", "losses"},
+        {"metrics"},
+        {"settings", "optimizing"},
+        {"steps", "distributing", "pictures", "verdicts", "running"},
+        {"run_folder"},
+        {"assembly"},
+        {"scoring", "window", "flags"},
+        {"loop", "benchmarking"},
+        {"modes"},
+        {"main"},
+    ),
+    "data": (
+        {"schema"},
+        {"files", "augmentation", "pipeline"},
+        {"sources", "preparing"},
+        {"stores"},
+        {"doctor"},
+    ),
+    "models": (
+        {"registry", "randomness", "scaling", "fast"},
+        {"layers"},
+        {"encoders", "decoders"},
+        {"factory"},
+    ),
+}
+"""The rooms of each package, from the bottom up. A room may import those of the floors
+below it, and of its own floor only itself."""
 
 _HEAVY = {"tensorflow", "keras", "numpy", "tensorflow_datasets"}
 _LIGHT_MODULES = (
@@ -149,14 +163,17 @@ def _room(name: str) -> str:
     return name.split(".")[1]
 
 
-@pytest.mark.parametrize("module", [m for m in _modules() if m.startswith("trainer/")])
-def test_rooms_of_the_trainer_import_downwards(module):
-    floors = {room: number for number, floor in enumerate(_FLOORS) for room in floor}
+@pytest.mark.parametrize("module", _modules())
+def test_rooms_import_downwards(module):
+    package = module.split("/")[0]
+    floors = {
+        room: number for number, floor in enumerate(_FLOORS[package]) for room in floor
+    }
     own = _room(module.removesuffix(".py").replace("/", "."))
     used = {
         _room(name)
         for name in _imports(_parse(module))
-        if name.startswith("trainer.") and own != "__init__"
+        if name.startswith(f"{package}.") and own != "__init__"
     }
     assert [room for room in used - {own} if floors[room] >= floors[own]] == []
 

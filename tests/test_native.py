@@ -8,8 +8,8 @@ import pytest
 import tensorflow as tf
 
 from data import pipeline
-from data.preparing import bad_examples, native, preprocessing, resizing
-from data.stores import store
+from data.preparing import bad_examples, preprocessing, resizing
+from data.stores import native, store
 from tests import helpers
 from trainer.losses import cross_entropy
 from trainer.metrics import confusion as confusion_lib

@@ -8,8 +8,8 @@ from data import schema
 from data.doctor import facts as facts_lib
 from data.doctor import findings
 from data.files import mask_values
-from data.preparing import balance
 from data.sources import listing
+from data.stores import balance
 
 _MOST_IGNORED = 0.95
 _LEAST_PART = 0.1

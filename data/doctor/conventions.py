@@ -6,8 +6,7 @@ import itertools
 from collections.abc import Iterable, Mapping
 
 from data.doctor import facts as facts_lib
-from data.doctor import prescriptions
-from data.files import mask_values, palettes
+from data.files import mask_values, palettes, prescriptions
 
 _WHITES = (1, 255, 65535)
 _LEAST_WHITE = 250

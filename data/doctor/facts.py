@@ -7,8 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from data import schema
-from data.doctor import blends
-from data.files import file_traits, palettes
+from data.files import blends, file_traits, palettes
 from data.preparing import preprocessing
 
 

@@ -4,9 +4,9 @@ import collections
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 
-from data.doctor import blends, conventions, conversions
+from data.doctor import conventions
 from data.doctor import facts as facts_lib
-from data.files import mask_values, masks, palettes
+from data.files import blends, conversions, mask_values, masks, palettes
 from data.preparing import preprocessing
 from data.sources import listing
 

@@ -13,9 +13,17 @@ import numpy as np
 import tensorflow as tf
 
 from data import schema
-from data.doctor import blends, conversions, edges
+from data.doctor import edges
 from data.doctor import facts as facts_lib
-from data.files import decoding, file_traits, images, mask_values, masks
+from data.files import (
+    blends,
+    conversions,
+    decoding,
+    file_traits,
+    images,
+    mask_values,
+    masks,
+)
 from data.preparing import preprocessing
 from data.sources import listing
 from data.stores import reading

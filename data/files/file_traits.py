@@ -6,8 +6,7 @@ from collections.abc import Collection, Iterator
 import numpy as np
 
 from data import schema
-from data.doctor import conversions
-from data.files import image_decoding, images, palettes
+from data.files import conversions, image_decoding, images, palettes
 
 _ALPHA_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
 _GRAY_MODES = ("1", "L", "LA", "La", "F")

@@ -6,8 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 import numpy as np
 
 from data import schema
-from data.doctor import mask_traces, prescriptions
-from data.files import palettes
+from data.files import mask_traces, palettes, prescriptions
 
 Convention = prescriptions.Convention
 

@@ -11,8 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from data import schema
-from data.doctor import blends
-from data.files import images, palettes
+from data.files import blends, images, palettes
 
 if TYPE_CHECKING:
     import PIL.Image

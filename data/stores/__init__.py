@@ -1,1 +1,1 @@
-"""Where the prepared examples of a split lie."""
+"""Where the prepared examples of a split lie, and what is counted of them."""

@@ -12,15 +12,9 @@ from absl import logging
 from data import pipeline, schema
 from data.doctor import advice, class_findings
 from data.files import labels, mask_values
-from data.preparing import (
-    bad_examples,
-    balance,
-    image_formats,
-    native,
-    preprocessing,
-)
+from data.preparing import bad_examples, image_formats, preprocessing
 from data.sources import folder, registry
-from data.stores import device_store, fingerprints, store, streaming
+from data.stores import balance, device_store, fingerprints, native, store, streaming
 from trainer.assembly import augmenting
 from trainer.distributing import cluster
 from trainer.settings import config as config_lib

@@ -8,7 +8,7 @@ import tensorflow as tf
 from absl import logging
 
 from data import pipeline
-from data.preparing import statistics
+from data.stores import statistics
 from models import scaling
 from trainer.optimizing import ema as ema_lib
 from trainer.optimizing import optimization

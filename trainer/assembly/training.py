@@ -11,7 +11,7 @@ import tensorflow as tf
 from absl import logging
 
 from data import pipeline, schema
-from data.preparing import balance
+from data.stores import balance
 from models import randomness
 from models.fast import normalization
 from trainer import errors

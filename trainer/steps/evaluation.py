@@ -24,7 +24,7 @@ class EvalLoop:
     ):
         """Makes a loop; call it in the strategy's scope.
 
-        Batches with `native_label` and `native_size` (see `data.preparing.native`) are
+        Batches with `native_label` and `native_size` (see `data.stores.native`) are
         scored at those sizes.
 
         Args:

@@ -11,8 +11,7 @@ import math
 from collections.abc import Collection, Mapping
 
 from data import schema
-from data.doctor import prescriptions
-from data.files import palettes
+from data.files import palettes, prescriptions
 
 _WHITE = 255
 _SCALE_TO_16_BITS = 257
