@@ -133,6 +133,10 @@ class Shard:
         )
 
 
+WHOLE = Shard()
+"""All rows, for a single replica."""
+
+
 def shuffled_ids(counters: tf.Tensor, *, num_examples: int, seed: int) -> tf.Tensor:
     """Maps example counters to ids, by one stateless permutation for each epoch.
 
@@ -196,7 +200,7 @@ def make_train_dataset(
     global_batch_size: int,
     seed: int,
     start_step: int = 0,
-    shard: Shard = Shard(),
+    shard: Shard = WHOLE,
 ) -> tf.data.Dataset:
     """Makes the endless stream of training batches from `start_step` on.
 
@@ -259,7 +263,7 @@ def make_eval_dataset(
     examples: Examples,
     *,
     global_batch_size: int,
-    shard: Shard = Shard(),
+    shard: Shard = WHOLE,
     num_passes: int = 1,
 ) -> tf.data.Dataset:
     """Makes passes over a split, the last batch filled up with ignored pixels.

@@ -116,6 +116,10 @@ class Share:
     add_up: Callable[[np.ndarray], np.ndarray] = lambda array: array
 
 
+WHOLE = Share()
+"""A process that decodes all by itself."""
+
+
 def open_store(
     source: schema.Source,
     preprocessor: preprocessing.Preprocessor,
@@ -123,7 +127,7 @@ def open_store(
     bad_examples: bad_examples_lib.BadExamples = bad_examples_lib.STOP,
     cache: str = "memory",
     cache_dir: str = "",
-    share: Share = Share(),
+    share: Share = WHOLE,
 ) -> Store:
     """Decodes a source, or maps what an earlier run decoded of it.
 
