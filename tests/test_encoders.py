@@ -67,9 +67,10 @@ def _make_each_network_once():
     make = applications.make_network
 
     def make_once(name, image_size, *, weights=None, options):
-        if name not in made or weights:
-            made[name] = make(name, image_size, weights=weights, options=options)
-        return made[name]
+        key = (name, *options.items())
+        if key not in made or weights:
+            made[key] = make(name, image_size, weights=weights, options=options)
+        return made[key]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(applications, "make_network", make_once)
@@ -311,17 +312,17 @@ def test_padding_is_folded_where_the_size_is_even(size, is_folded):
     _assert_copy_is_equal(network, copy)
 
 
-def test_dropout_of_a_network_has_its_rate_times_a_factor():
+def test_dropout_of_a_network_keeps_its_rate_and_gets_masks_of_its_own():
     def body(features):
         drop = keras.layers.Dropout(0.5, noise_shape=(None, 1, 1, 1), name="drop")
         return keras.layers.Dropout(0.25, name="other")(drop(features))
 
     _, clone = _small_network(body)
-    model = clone(dropout_factor=1.5).model
+    model = clone().model
 
     drop, other = _layers_of(model, layers.RowDropout)
-    assert (drop.name, drop.rate, drop.noise_shape) == ("drop", 0.75, (None, 1, 1, 1))
-    assert (other.name, other.rate, other.noise_shape) == ("other", 0.375, None)
+    assert (drop.name, drop.rate, drop.noise_shape) == ("drop", 0.5, (None, 1, 1, 1))
+    assert (other.name, other.rate, other.noise_shape) == ("other", 0.25, None)
     assert drop.stream != other.stream
 
 

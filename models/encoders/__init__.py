@@ -65,31 +65,23 @@ def build_encoder(
         application.scaling, images, multiple=max(strides)
     )
     norms = {"bn_momentum": bn_momentum, "synchronized": synchronized}
-    dropout_factor = 1.0
-    if application.drop_connect:  # Keras' builders do not take it.
-        rate = options.pop("drop_connect", application.drop_connect)
-        dropout_factor = rate / application.drop_connect
     make = functools.partial(
         applications.make_network, name, image_size, options=options
     )
     if application.build:
         model = application.build(inputs, image_scaling, **norms, **options)
-        if weights == "none":
-            return Encoder(model, strides)
         # The file has three channels, and no statistics of images.
         has_same_weights = images.num_channels == 3 and not images.num_measured
         if weights.endswith(".weights.h5") and has_same_weights:
             weights_lib.load_file(model, weights)
-            return Encoder(model, strides)
-        network = weights_lib.read_into(make, weights)
-        pairs = weights_lib.pair_by_name(network, model)
-    else:
-        is_random = weights == "none"
-        network = make() if is_random else weights_lib.read_into(make, weights)
-        model, pairs = cloning.clone_network(
-            network, inputs, image_scaling, dropout_factor=dropout_factor, **norms
-        )
-        if is_random:
-            return Encoder(model, strides)
-    cloning.copy_weights(pairs, application.scaling.colours)
+        elif weights != "none":
+            network = weights_lib.read_into(make, weights)
+            pairs = weights_lib.pair_by_name(network, model)
+            cloning.copy_weights(pairs, application.scaling.colours)
+        return Encoder(model, strides)
+    is_random = weights == "none"
+    network = make() if is_random else weights_lib.read_into(make, weights)
+    model, pairs = cloning.clone_network(network, inputs, image_scaling, **norms)
+    if not is_random:
+        cloning.copy_weights(pairs, application.scaling.colours)
     return Encoder(model, strides)

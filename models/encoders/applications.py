@@ -123,14 +123,19 @@ def make_network(
         images,
         multiple=max(registry.ENCODERS[name].strides),
     )
+    # Keras' builders do not take it.
+    drop_connect = options.get("drop_connect", application.drop_connect)
     network = application.make(
         input_tensor=image_scaling(inputs),
         input_shape=_weight_shape(application, image_size) if weights else None,
         include_top=False,
         weights=weights,
         **application.settings,
-        **options,
+        **{key: value for key, value in options.items() if key != "drop_connect"},
     )
+    for layer in network.layers:
+        if isinstance(layer, keras.layers.Dropout):
+            layer.rate *= drop_connect / application.drop_connect
     maps = [find_map(network, layer) for layer in application.maps]
     return keras.Model(inputs, maps, name=name)
 

@@ -66,7 +66,6 @@ def clone_network(
     *,
     bn_momentum: float | None = None,
     synchronized: bool = False,
-    dropout_factor: float = 1.0,
 ) -> Clone:
     """Copies a network with this package's layers in place of Keras'.
 
@@ -81,7 +80,6 @@ def clone_network(
       bn_momentum: how much of the moving statistics a training step keeps; None: as
         much as the network does.
       synchronized: whether a step's statistics are those of all replicas together.
-      dropout_factor: on the rates of all dropout, drop-connect included.
     """
     pairs: list[tuple[keras.layers.Layer, keras.layers.Layer]] = []
     recorder = _Recorder()
@@ -95,7 +93,6 @@ def clone_network(
             if bn_momentum is not None:
                 config["momentum"] = bn_momentum
         elif kind is layers.RowDropout:
-            config["rate"] *= dropout_factor
             # Numbered, as the names of some layers differ from one start to the next.
             config["stream"] = f"encoder_{len(pairs)}"
             del config["seed"]  # Of Keras' own draws.

@@ -6,33 +6,12 @@ import keras
 import tensorflow as tf
 
 from data import pipeline, schema
-from trainer import errors
+from models import scaling
 from trainer.assembly import model as model_lib
 from trainer.assembly import training as training_lib
 from trainer.benchmarking import plain
 from trainer.settings import config as config_lib
-
-_MIRRORED_DECODERS = ("pix2pix", "tensorflow_examples")
-"""The decoders that `plain.build_keras_unet` has: the two are the same network."""
-
-
-def check(config: config_lib.Config) -> None:
-    """Checks that there is something to compare a run with.
-
-    Raises:
-      errors.ConfigError: if Keras' twin of the model would be another model.
-    """
-    settings = config.model
-    if settings.decoder not in _MIRRORED_DECODERS:
-        raise errors.ConfigError(
-            f"--decoder={settings.decoder}: --against=fit compares with a U-Net of "
-            "Keras' own layers; use --decoder=pix2pix, or leave --against out."
-        )
-    if settings.decoder_dropout:
-        raise errors.ConfigError(
-            f"--decoder_dropout={settings.decoder_dropout}: --against=fit compares "
-            "with a U-Net without dropout; leave one of the two out."
-        )
+from trainer.settings import model as model_settings
 
 
 def build_model(
@@ -41,21 +20,17 @@ def build_model(
     """Builds the model of a run as the tutorial's user has it, compiled for `fit`.
 
     Args:
-      config: all settings.
+      config: all settings, with `--against=fit`.
       setup: of the run, whose weights it gets.
       policy: Keras dtype policy.
     """
-    settings = config.model
     own_policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy(policy)
     try:
-        model = plain.build_keras_unet(
-            encoder=settings.encoder,
-            encoder_options=settings.encoder_options(),
-            freeze_encoder=settings.freeze_encoder,
-            decoder_filters=settings.decoder_filters,
+        model = build_twin(
+            config.model,
             image_size=config.data.image_size,
-            images=model_lib.describe_images(setup.info.image_format, settings),
+            images=model_lib.describe_images(setup.info.image_format, config.model),
             num_classes=setup.info.num_classes,
         )
     finally:
@@ -67,6 +42,25 @@ def build_model(
         metrics=["accuracy"],
     )
     return model
+
+
+def build_twin(
+    settings: model_settings.ModelConfig,
+    *,
+    image_size: tuple[int, int],
+    images: scaling.Images,
+    num_classes: int,
+) -> keras.Model:
+    """Builds the model that settings ask for of Keras' own layers, weights random."""
+    return plain.build_keras_unet(
+        encoder=settings.encoder,
+        encoder_options=settings.encoder_options(),
+        freeze_encoder=settings.freeze_encoder,
+        decoder_filters=settings.decoder_filters,
+        image_size=image_size,
+        images=images,
+        num_classes=num_classes,
+    )
 
 
 def make_datasets(

@@ -39,10 +39,12 @@ def build_keras_unet(
     network = applications.make_network(
         encoder, image_size, images, options=encoder_options
     )
-    for layer in network.layers:
-        if isinstance(layer, keras.layers.Dropout):
-            layer.rate = 0.0  # Of drop-connect; see `cloning.clone_network`.
     network.trainable = not freeze_encoder
+    if freeze_encoder:
+        for layer in network.layers:
+            if isinstance(layer, keras.layers.Dropout):
+                # That of a layer that is not trained, Keras would draw all the same.
+                layer.rate = 0.0
     inputs = keras.Input((*image_size, images.num_channels))
     strides = registry.ENCODERS[encoder].strides
     skips = dict(zip(strides, network(inputs), strict=True))

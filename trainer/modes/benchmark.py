@@ -39,8 +39,6 @@ def run(config: config_lib.Config) -> None:
             f"--against={config.benchmark.against} compares on one device; use "
             "--distribution_strategy=one_device."
         )
-    if config.benchmark.against == "fit":
-        comparison.check(config)
     setup = training.prepare_training(
         config, strategy, preemption.StopRequest().variable
     )

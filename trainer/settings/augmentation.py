@@ -23,6 +23,7 @@ class AugmentationConfig(fields.Section):
         maximum=10.0,
         identity=True,
         unused_by=("evaluate",),
+        in_fit=((),),
     )
     random_brightness: float = fields.setting(
         0.0,
@@ -31,6 +32,7 @@ class AugmentationConfig(fields.Section):
         maximum=1.0,
         identity=True,
         unused_by=("evaluate",),
+        in_fit=(0.0,),
     )
     random_contrast: float = fields.setting(
         0.0,
@@ -40,6 +42,7 @@ class AugmentationConfig(fields.Section):
         maximum=1.0,
         identity=True,
         unused_by=("evaluate",),
+        in_fit=(0.0,),
     )
     random_saturation: float = fields.setting(
         0.0,
@@ -49,6 +52,7 @@ class AugmentationConfig(fields.Section):
         maximum=1.0,
         identity=True,
         unused_by=("evaluate",),
+        in_fit=(0.0,),
     )
 
     def __post_init__(self) -> None:

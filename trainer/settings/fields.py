@@ -32,6 +32,7 @@ def setting(
     is_saved: bool = True,
     is_local: bool = False,
     unused_by: tuple[str, ...] = (),
+    in_fit: tuple | None = None,
 ) -> Any:
     """Makes a dataclass field with what a flag and the checks need to know.
 
@@ -54,6 +55,8 @@ def setting(
       is_saved: whether it is a property of the run rather than of one command.
       is_local: whether it is about the machine, and so no matter of the trained model.
       unused_by: the modes that have no use for it.
+      in_fit: the values that `--against=fit` can give to Keras' loop, too; None: all,
+        or it makes no difference to that.
     """
     metadata = {
         "help": help_text,
@@ -69,6 +72,7 @@ def setting(
         "is_saved": is_saved,
         "is_local": is_local,
         "unused_by": unused_by,
+        "in_fit": in_fit,
     }
     return dataclasses.field(default=default, metadata=metadata)
 

@@ -17,6 +17,7 @@ class LossConfig(fields.Section):
         "ce+0.5*dice. Each has a curve of its own.",
         identity=True,
         unused_by=("doctor",),
+        in_fit=("ce",),
     )
     class_weights: tuple[str, ...] = fields.setting(
         (),
@@ -24,6 +25,7 @@ class LossConfig(fields.Section):
         "pixels in the training split), inverse_sqrt (of the square root of these), or "
         "one number for each class; empty: all the same.",
         unused_by=("evaluate",),
+        in_fit=((),),
     )
 
     def __post_init__(self) -> None:

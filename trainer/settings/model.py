@@ -87,6 +87,7 @@ class ModelConfig(fields.Section):
         identity=True,
         only_with={"freeze_encoder": (False,)},
         unused_by=("evaluate", "doctor"),
+        in_fit=(None,),
     )
     decoder: str = fields.setting(
         "pix2pix",
@@ -95,6 +96,7 @@ class ModelConfig(fields.Section):
         identity=True,
         shapes_model=True,
         unused_by=("doctor",),
+        in_fit=("pix2pix", "tensorflow_examples"),
     )
     decoder_filters: tuple[int, ...] | None = fields.setting(
         None,
@@ -114,6 +116,7 @@ class ModelConfig(fields.Section):
         identity=True,
         only_with={"decoder": registry.decoders_with("dropout")},
         unused_by=("evaluate", "doctor"),
+        in_fit=(0.0,),
     )
 
     def __post_init__(self) -> None:

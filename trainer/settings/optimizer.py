@@ -16,6 +16,7 @@ class OptimizerConfig(fields.Section):
         choices=("adam", "adamw", "sgd"),
         identity=True,
         unused_by=("evaluate", "doctor"),
+        in_fit=("adam",),
     )
     learning_rate: float = fields.setting(
         1e-3,
@@ -29,6 +30,7 @@ class OptimizerConfig(fields.Section):
         "0.",
         choices=("constant", "cosine", "polynomial"),
         unused_by=("evaluate", "doctor"),
+        in_fit=("constant",),
     )
     polynomial_power: float = fields.setting(
         0.9,
@@ -43,6 +45,7 @@ class OptimizerConfig(fields.Section):
         minimum=0,
         maximum=MAX_STEPS,
         unused_by=("evaluate", "doctor"),
+        in_fit=(0,),
     )
     momentum: float = fields.setting(
         0.9,
@@ -64,4 +67,5 @@ class OptimizerConfig(fields.Section):
         "Bound on the norm of all gradients together; 0: none.",
         minimum=0.0,
         unused_by=("evaluate", "doctor"),
+        in_fit=(0.0,),
     )

@@ -82,6 +82,7 @@ class TrainConfig(fields.Section):
         maximum=0.999999,
         identity=True,
         unused_by=("doctor",),
+        in_fit=(0.0,),
     )
     moving_average_warmup: bool = fields.setting(
         True,
