@@ -14,6 +14,7 @@ from PIL import Image
 from data import schema
 from data.files import image_decoding
 from data.stores import statistics
+from tests import shallow
 from trainer import flags
 from trainer.settings import modes
 
@@ -81,6 +82,11 @@ def _write(root, make, ending):
             image = make(random, label)
             (root / split / "images" / f"{index}.{ending}").write_bytes(image)
             (root / split / "masks" / f"{index}.png").write_bytes(_encode(label))
+
+
+@pytest.fixture(autouse=True)
+def _shorten_the_encoder(monkeypatch):
+    shallow.shorten(monkeypatch)
 
 
 def run(root, model_dir, *arguments):
