@@ -53,17 +53,29 @@ def _same_at_all_levels(strides: Sequence[int]) -> tuple[int, ...]:
     return (128,)
 
 
-_FIVE_STRIDES = (2, 4, 8, 16, 32)
+_FIVE = (2, 4, 8, 16, 32)
 
 ENCODERS = {
     "mobilenet_v2": Encoder(
-        "small and fast, 1.8 million parameters",
-        strides=_FIVE_STRIDES,
-        options=("alpha",),
+        "small and fast, 1.8 million parameters", _FIVE, options=("alpha",)
     ),
-    "resnet50": Encoder("24 million", strides=_FIVE_STRIDES),
-    "efficientnetv2_b0": Encoder(
-        "5.7 million", strides=_FIVE_STRIDES, options=("drop_connect",)
+    "mobilenet_v3_small": Encoder("0.9 million", _FIVE, options=("alpha",)),
+    "mobilenet_v3_large": Encoder("2.8 million", _FIVE, options=("alpha",)),
+    "efficientnetv2_b0": Encoder("5.7 million", _FIVE, options=("drop_connect",)),
+    "efficientnetv2_b1": Encoder("6.7 million", _FIVE, options=("drop_connect",)),
+    "efficientnetv2_b2": Encoder("8.5 million", _FIVE, options=("drop_connect",)),
+    "efficientnetv2_b3": Encoder("12.6 million", _FIVE, options=("drop_connect",)),
+    "efficientnetv2_s": Encoder("20 million", _FIVE, options=("drop_connect",)),
+    "resnet50": Encoder("24 million", _FIVE),
+    "resnet101": Encoder("43 million", _FIVE),
+    "resnet50_v2": Encoder("24 million", _FIVE),
+    "convnext_tiny": Encoder("28 million", _FIVE[1:]),
+    "convnext_small": Encoder("49 million", _FIVE[1:]),
+    "densenet121": Encoder("7.0 million", _FIVE),
+    "plain": Encoder(
+        "the original U-Net's, 19 million, without ImageNet weights",
+        (1, 2, 4, 8, 16),
+        options=("alpha",),
     ),
 }
 

@@ -34,6 +34,15 @@ _LONG_FILES = (
 """Those with tests of ten seconds and more."""
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Adds the option to test what takes minutes more."""
+    parser.addoption(
+        "--all-encoders",
+        action="store_true",
+        help="test every encoder; default: one of each family",
+    )
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Puts long tests first, so that whoever is done waits for a short one."""
     items.sort(key=lambda item: item.path.name not in _LONG_FILES)

@@ -14,6 +14,17 @@ from models.fast import convolutions, normalization
 from tests import helpers
 
 ENCODERS = list(registry.ENCODERS)
+_LARGER_SIBLINGS = {
+    "mobilenet_v3_large",
+    "efficientnetv2_b1",
+    "efficientnetv2_b2",
+    "efficientnetv2_b3",
+    "efficientnetv2_s",
+    "resnet101",
+    "convnext_small",
+}
+"""Rows that differ from another in numbers only: `--all-encoders` adds them."""
+FAMILIES = [name for name in ENCODERS if name not in _LARGER_SIBLINGS]
 SIZE = 32
 
 
@@ -23,7 +34,7 @@ def _draw_weights(model):
     Kernels keep their initial values, which keep the signal's size.
     """
     random = np.random.default_rng(5)
-    for layer in model.layers:
+    for layer in model._flatten_layers():
         if isinstance(layer, keras.layers.BatchNormalization):
             count = layer.gamma.shape
             layer.set_weights(
@@ -34,6 +45,10 @@ def _draw_weights(model):
                     random.uniform(0.7, 1.3, count),
                 ]
             )
+        elif getattr(layer, "gamma", None) is not None:  # Of ConvNeXt.
+            gamma, *beta = layer.get_weights()
+            beta = [random.normal(0, 0.3, gamma.shape) for _ in beta]
+            layer.set_weights([random.uniform(0.7, 1.3, gamma.shape), *beta])
         elif getattr(layer, "bias", None) is not None:
             kernel, bias = layer.get_weights()
             layer.set_weights([kernel, random.normal(0, 0.3, bias.shape)])
@@ -44,6 +59,11 @@ def _make_images(num_images=4, height=SIZE, width=SIZE, channels=3):
     return np.random.default_rng(1).integers(0, 256, shape).astype(np.float32)
 
 
+_scale_as_imagenet = functools.partial(
+    keras.applications.imagenet_utils.preprocess_input, mode="torch"
+)
+
+
 @functools.cache
 def _reference(name):
     """Returns Keras' network, as its documentation has it, and `preprocess_input`."""
@@ -52,7 +72,8 @@ def _reference(name):
     make = applications.APPLICATIONS[name].make
     network = make(include_top=False, weights=None, input_shape=(SIZE, SIZE, 3))
     _draw_weights(network)
-    return network, sys.modules[make.__module__].preprocess_input
+    module = sys.modules[make.__module__]
+    return network, getattr(module, "preprocess_input", _scale_as_imagenet)
 
 
 @pytest.fixture(scope="module")
@@ -93,10 +114,11 @@ def build(folder):
     return build_from_file
 
 
-@pytest.fixture(scope="module", params=ENCODERS)
-def name(request):
-    """Returns the name of each encoder in turn, all tests of one together."""
-    return request.param
+def pytest_generate_tests(metafunc):
+    """Runs tests of a `name` for each encoder in turn, all tests of one together."""
+    if "name" in metafunc.fixturenames:
+        is_all = metafunc.config.getoption("--all-encoders")
+        metafunc.parametrize("name", ENCODERS if is_all else FAMILIES, scope="module")
 
 
 def test_what_settings_know_is_what_there_is():
@@ -117,9 +139,8 @@ def test_features_are_those_of_keras_own_network(name, build):
     assert strides == registry.ENCODERS[name].strides
     own = applications.make_network(name, (None, None), options={})
     # In one order: `--against=fit` hands the weights of one to the other.
-    assert [(layer.name, layer.count_params()) for layer in model.layers] == [
-        (layer.name, layer.count_params()) for layer in own.layers
-    ]
+    sizes = [[w.shape.num_elements() for w in each.weights] for each in (model, own)]
+    assert sizes[0] == sizes[1]
     for feature, other, stride in zip(features, expected, strides, strict=True):
         assert feature.shape[1:3] == (SIZE // stride, SIZE // stride)
         tolerance = 1e-4 * np.std(other)
@@ -187,8 +208,8 @@ def test_two_replicas_train_as_one_from_the_same_checkpoint(name, build, tmp_pat
     expected = _train_once(helpers.make_strategy(1), single, _make_images())
     actual = _train_once(strategy, double, _make_images())
 
+    assert min(map(len, expected)) >= 20 or not norms
     for kind, others in zip(actual, expected, strict=True):
-        assert len(kind) > 50
         for value, other in zip(kind, others, strict=True):
             # Some gradients are sums that come to nothing, but for rounding.
             tolerance = 1e-8 * np.abs(other).max() + 1e-8

@@ -6,10 +6,13 @@ from typing import Any, NamedTuple
 import keras
 
 from models import registry, scaling
-from models.encoders import mobilenet_v2
+from models.encoders import mobilenet_v2, plain
 
 _TO_ONE = scaling.Scaling(mean=(127.5,), scale=(1 / 127.5,))
 """From -1 to 1, as Keras' `preprocess_input` does in its mode `tf`."""
+
+_TO_128THS = scaling.Scaling(mean=(128.0,), scale=(1 / 128,))
+"""Of the larger EfficientNetV2 networks, whose layers of scaling have it."""
 
 _CAFFE = scaling.Scaling(mean=(123.68, 116.779, 103.939), scale=(1.0,), is_bgr=True)
 """Blue first, ImageNet's mean taken away: its mode `caffe`."""
@@ -21,6 +24,11 @@ _IMAGENET = scaling.Scaling(
 """ImageNet's mean and standard deviation: its mode `torch`."""
 
 
+INPUT_OF, OUTPUT = "input of ", "output"
+"""For maps that no layer with a stable name makes: what comes before a layer that has
+one, and what the network ends with."""
+
+
 class Application(NamedTuple):
     """A network of Keras, and how to use it as an encoder.
 
@@ -29,7 +37,7 @@ class Application(NamedTuple):
         arguments of it.
       maps: the layer that gives each feature map, finest first. Where an activation
         follows that layer, its output is the map: it has no stable name in some
-        networks, so name the convolution or the norm before it.
+        networks, so name the convolution or the norm before it. See `INPUT_OF`, too.
       scaling: how its weights want the images.
       settings: further arguments of `make`.
       drop_connect: the rate of stochastic depth that `make` gives its last residual
@@ -48,6 +56,58 @@ class Application(NamedTuple):
     build: Callable[..., keras.Model] | None = None
 
 
+_UNSCALED = {"include_preprocessing": False}
+
+
+def _mobilenet_v3(
+    make: Callable[..., keras.Model], strided: tuple[str, ...], last: int
+) -> Application:
+    """Returns the row of a MobileNetV3, like that of V2.
+
+    Args:
+      make: of Keras.
+      strided: what comes before each strided depthwise convolution.
+      last: number of the last block; the convolution after it is the classifier's.
+    """
+    maps = (*(f"{name}_bn" for name in strided), f"expanded_conv_{last}_add")
+    return Application(make, maps, _TO_ONE, settings=_UNSCALED)
+
+
+def _resnet(
+    make: Callable[..., keras.Model], num_blocks: tuple[int, ...]
+) -> Application:
+    """Returns the row of a ResNet of so many blocks in its four stages."""
+    stages = enumerate(num_blocks, start=2)
+    maps = ("conv1_bn", *(f"conv{i}_block{count}_add" for i, count in stages))
+    return Application(make, maps, _CAFFE)
+
+
+def _efficientnet_v2(
+    make: Callable[..., keras.Model],
+    last_blocks: tuple[str, ...],
+    image_scaling: scaling.Scaling = _IMAGENET,
+) -> Application:
+    """Returns the row of an EfficientNetV2.
+
+    Args:
+      make: of Keras.
+      last_blocks: the last block of each stride; the convolution after them is the
+        classifier's.
+      image_scaling: how its weights want the images.
+    """
+    first, *others = last_blocks
+    # A single block has no sum.
+    first = f"block{first}_{'project_bn' if first == '1a' else 'add'}"
+    maps = (first, *(f"block{name}_add" for name in others))
+    return Application(make, maps, image_scaling, settings=_UNSCALED, drop_connect=0.2)
+
+
+def _convnext(make: Callable[..., keras.Model], name: str) -> Application:
+    """Returns the row of a ConvNeXt: the sums that end its stages have no name."""
+    maps = tuple(f"{INPUT_OF}{name}_downsampling_block_{i}" for i in range(3))
+    return Application(make, (*maps, OUTPUT), _IMAGENET, settings=_UNSCALED)
+
+
 APPLICATIONS = {
     "mobilenet_v2": Application(
         keras.applications.MobileNetV2,
@@ -62,32 +122,54 @@ APPLICATIONS = {
         weight_sizes=(96, 128, 160, 192, 224),
         build=mobilenet_v2.build_mobilenet_v2,
     ),
-    "resnet50": Application(
-        keras.applications.ResNet50,
-        maps=(
-            "conv1_bn",
-            "conv2_block3_add",
-            "conv3_block4_add",
-            "conv4_block6_add",
-            "conv5_block3_add",
-        ),
-        scaling=_CAFFE,
+    "mobilenet_v3_small": _mobilenet_v3(
+        keras.applications.MobileNetV3Small,
+        ("conv", *(f"expanded_conv_{i}_expand" for i in (1, 3, 8))),
+        last=10,
     ),
-    "efficientnetv2_b0": Application(
-        keras.applications.EfficientNetV2B0,
-        # The last block of each stride; the 1280 channels after them are the
-        # classifier's.
+    "mobilenet_v3_large": _mobilenet_v3(
+        keras.applications.MobileNetV3Large,
+        tuple(f"expanded_conv_{i}_expand" for i in (1, 3, 6, 12)),
+        last=14,
+    ),
+    "efficientnetv2_b0": _efficientnet_v2(
+        keras.applications.EfficientNetV2B0, ("1a", "2b", "3b", "5e", "6h")
+    ),
+    "efficientnetv2_b1": _efficientnet_v2(
+        keras.applications.EfficientNetV2B1, ("1b", "2c", "3c", "5f", "6i")
+    ),
+    "efficientnetv2_b2": _efficientnet_v2(
+        keras.applications.EfficientNetV2B2, ("1b", "2c", "3c", "5f", "6j")
+    ),
+    "efficientnetv2_b3": _efficientnet_v2(
+        keras.applications.EfficientNetV2B3, ("1b", "2c", "3c", "5g", "6l")
+    ),
+    "efficientnetv2_s": _efficientnet_v2(
+        keras.applications.EfficientNetV2S, ("1b", "2d", "3d", "5i", "6o"), _TO_128THS
+    ),
+    "resnet50": _resnet(keras.applications.ResNet50, (3, 4, 6, 3)),
+    "resnet101": _resnet(keras.applications.ResNet101, (3, 4, 23, 3)),
+    "resnet50_v2": Application(
+        keras.applications.ResNet50V2,
+        # The last block of a stage halves the size; its first norm sees the sum of all
+        # before it.
         maps=(
-            "block1a_project_bn",
-            "block2b_add",
-            "block3b_add",
-            "block5e_add",
-            "block6h_add",
+            "conv1_conv",
+            "conv2_block3_preact_bn",
+            "conv3_block4_preact_bn",
+            "conv4_block6_preact_bn",
+            "post_bn",
         ),
+        scaling=_TO_ONE,
+    ),
+    "convnext_tiny": _convnext(keras.applications.ConvNeXtTiny, "convnext_tiny"),
+    "convnext_small": _convnext(keras.applications.ConvNeXtSmall, "convnext_small"),
+    "densenet121": Application(
+        keras.applications.DenseNet121,
+        maps=("conv1_bn", "pool2_bn", "pool3_bn", "pool4_bn", "bn"),
         scaling=_IMAGENET,
-        settings={"include_preprocessing": False},
-        drop_connect=0.2,
     ),
+    "plain": Application(plain.make_plain, plain.MAPS, _IMAGENET),
 }
 """By the names of `registry.ENCODERS`."""
 
@@ -123,7 +205,7 @@ def make_network(
         images,
         multiple=max(registry.ENCODERS[name].strides),
     )
-    # Keras' builders do not take it.
+    # Keras' builders give rates of their own to dropout, the blocks' stochastic depth.
     drop_connect = options.get("drop_connect", application.drop_connect)
     network = application.make(
         input_tensor=image_scaling(inputs),
@@ -151,7 +233,11 @@ def _weight_shape(
 
 
 def find_map(network: keras.Model, name: str) -> keras.KerasTensor:
-    """Returns the output of a layer, or of the activation that follows it."""
+    """Returns a map by its name in `Application.maps`."""
+    if name == OUTPUT:
+        return network.output
+    if name.startswith(INPUT_OF):
+        return network.get_layer(name.removeprefix(INPUT_OF)).input
     output = network.get_layer(name).output
     for layer in network.layers:
         is_activation = isinstance(layer, keras.layers.Activation | keras.layers.ReLU)

@@ -35,13 +35,20 @@ def build_model(
         )
     finally:
         keras.config.set_dtype_policy(own_policy)
-    model.set_weights(setup.state.model.get_weights())
+    give_weights(setup.state.model, model)
     model.compile(
         keras.optimizers.Adam(config.optimizer.learning_rate),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )
     return model
+
+
+def give_weights(model: keras.Model, twin: keras.Model) -> None:
+    """Gives the weights of a model to its twin, which has them in the same order."""
+    values = zip(model.get_weights(), twin.weights, strict=True)
+    # The kernel of a depthwise convolution has another shape in a grouped one.
+    twin.set_weights([value.reshape(weight.shape) for value, weight in values])
 
 
 def build_twin(

@@ -31,8 +31,8 @@ class ModelConfig(fields.Section):
     )
     encoder_alpha: float = fields.setting(
         1.0,
-        "Width multiplier of MobileNetV2; ImageNet weights exist for 0.35, 0.5, 0.75, "
-        "1.0, 1.3 and 1.4.",
+        "Width multiplier of the encoder's layers; ImageNet weights exist for 0.35, "
+        "0.5, 0.75, 1.0, 1.3 and 1.4 of MobileNetV2, and 0.75 and 1.0 of MobileNetV3.",
         minimum=0.1,
         maximum=4.0,
         identity=True,
