@@ -121,6 +121,66 @@ def test_a_folded_kernel_is_rounded_to_bfloat16_once():
     assert float(norm(conv(tf.ones([1, 1, 1, 1])))[0, 0, 0, 0]) == 1.0
 
 
+@pytest.mark.parametrize("strides", [1, 2])
+@pytest.mark.parametrize("size", [3, 5])
+@pytest.mark.parametrize("padding", ["same", "valid"])
+def test_gradients_in_bfloat16_are_those_of_keras_own_layer(strides, size, padding):
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    settings = {"strides": strides, "padding": padding, "depth_multiplier": 2}
+    inputs = tf.cast(_random([2, 9, 8, 3]), tf.bfloat16)
+    results = []
+    for kind in (convolutions.DepthwiseConv2D, keras.layers.DepthwiseConv2D):
+        conv = kind(size, **settings)
+        conv.build(inputs.shape)
+        conv.kernel.assign(_random(conv.kernel.shape))
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            outputs = conv(inputs)
+            total = tf.reduce_sum(outputs * tf.cast(_random(outputs.shape), "bfloat16"))
+        results.append([outputs, *tape.gradient(total, [inputs, conv.kernel.value])])
+    for value, expected in zip(*results, strict=True):
+        assert (value.dtype, value.shape) == (expected.dtype, expected.shape)
+        np.testing.assert_allclose(
+            tf.cast(value, tf.float32),
+            tf.cast(expected, tf.float32),
+            atol=0.02 * np.abs(tf.cast(expected, tf.float32)).max(),
+        )
+
+
+@pytest.mark.parametrize(
+    ("size", "strides", "to_input", "to_kernel"),
+    [
+        (3, 1, tf.bfloat16, tf.bfloat16),
+        (3, 2, tf.float32, tf.bfloat16),
+        (5, 1, tf.bfloat16, tf.float32),
+    ],
+)
+def test_slow_gradients_in_bfloat16_are_computed_in_float32(
+    size, strides, to_input, to_kernel
+):
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    conv = convolutions.DepthwiseConv2D(size, strides=strides)
+    conv.build((1, 8, 8, 3))
+
+    @tf.function
+    def differentiate(inputs):
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            total = tf.reduce_sum(conv(inputs))
+        return tape.gradient(total, [inputs, conv.kernel.value])
+
+    graph = differentiate.get_concrete_function(
+        tf.TensorSpec([1, 8, 8, 3], tf.bfloat16)
+    ).graph
+    kinds = {
+        op.type: op.get_attr("T")
+        for op in graph.get_operations()
+        if "T" in op.node_def.attr
+    }
+    assert kinds["DepthwiseConv2dNativeBackpropInput"] == to_input
+    assert kinds["DepthwiseConv2dNativeBackpropFilter"] == to_kernel
+
+
 def _build_pair(filters, channels, **settings):
     """Returns our transposed convolution and Keras', of the same weights."""
     settings = {"kernel_size": 3, "strides": 2, "padding": "same", **settings}
