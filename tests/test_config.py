@@ -350,7 +350,7 @@ def test_number_that_is_not_finite_is_rejected(name, value):
         ),
         (
             {"encoder": "resnet50", "encoder_alpha": 0.5},
-            r"^--encoder_alpha=0\.5: .* only with --encoder=mobilenet_v2 or .* plain, and",
+            r"^--encoder_alpha=0\.5: .* only with --encoder=mobilenet_v2 or .* plain",
         ),
         (
             {"decoder": "fpn", "decoder_dropout": 0.5},
