@@ -22,11 +22,12 @@ _BLOCK_SIZE = 4
 
 
 class _Rows(NamedTuple):
-    """The rows of a step that a replica has; int64 scalars but for the seed."""
+    """The rows of a step that a model is called on; tensors are int64 scalars."""
 
     seed: int
     step: tf.Tensor
     first_row: tf.Tensor
+    stride: int
 
 
 _rows: contextvars.ContextVar[_Rows] = contextvars.ContextVar("rows")
@@ -34,20 +35,21 @@ _rows: contextvars.ContextVar[_Rows] = contextvars.ContextVar("rows")
 
 @contextlib.contextmanager
 def keyed_by_row(
-    counters: tf.Tensor, *, global_batch_size: int, seed: int
+    counters: tf.Tensor, *, global_batch_size: int, seed: int, stride: int = 1
 ) -> Iterator[None]:
     """Tells the layers of a model, while it is called, which rows it is called on.
 
     Enter it in replica context: each replica has rows of its own.
 
     Args:
-      counters: int64 [rows], the example counters of consecutive rows of one step:
-        step * global_batch_size + row.
+      counters: int64 [rows], the example counters of rows of one step: step *
+        global_batch_size + row.
       global_batch_size: rows of a step, over all replicas.
       seed: of the run.
+      stride: from one row to the next.
     """
     first = counters[0]
-    rows = _Rows(seed, first // global_batch_size, first % global_batch_size)
+    rows = _Rows(seed, first // global_batch_size, first % global_batch_size, stride)
     token = _rows.set(rows)
     try:
         yield
@@ -65,7 +67,7 @@ def uniform(
     those of the global batch, and are made without the others.
 
     Args:
-      num_rows: how many rows there are.
+      num_rows: how many rows there are; a number unless they are consecutive.
       row_shape: shape of the numbers of a row.
       stream: another name gives other numbers: each place in a model has its own.
 
@@ -87,13 +89,22 @@ def uniform(
     for length in row_shape:
         size = size * length
     num_blocks = -(-size // _BLOCK_SIZE)
-    first_block = rows.first_row * tf.cast(num_blocks, tf.int64)
-    draws = tf.raw_ops.StatelessRandomUniformV2(
-        shape=[num_rows, num_blocks * _BLOCK_SIZE],
-        key=tf.constant([key], tf.uint64),
-        counter=tf.cast(tf.stack([first_block, rows.step]), tf.uint64),
-        alg=_PHILOX,
-    )
+
+    def draw(first_row: tf.Tensor, count: int | tf.Tensor) -> tf.Tensor:
+        """Returns the numbers of consecutive rows, [count, numbers]."""
+        first_block = first_row * tf.cast(num_blocks, tf.int64)
+        return tf.raw_ops.StatelessRandomUniformV2(
+            shape=[count, num_blocks * _BLOCK_SIZE],
+            key=tf.constant([key], tf.uint64),
+            counter=tf.cast(tf.stack([first_block, rows.step]), tf.uint64),
+            alg=_PHILOX,
+        )
+
+    if rows.stride == 1:
+        draws = draw(rows.first_row, num_rows)
+    else:
+        starts = [rows.first_row + index * rows.stride for index in range(num_rows)]
+        draws = tf.concat([draw(start, 1) for start in starts], axis=0)
     if not isinstance(size, int) or size % _BLOCK_SIZE:
         draws = draws[:, :size]
     return tf.reshape(draws, [num_rows, *row_shape])

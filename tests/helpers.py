@@ -14,7 +14,7 @@ from data.augmentation import augment
 from data.stores import store
 from models import factory, registry
 from models.fast import normalization
-from trainer.assembly import evaluation, state, training
+from trainer.assembly import evaluation, state, train_loop
 from trainer.losses import registry as loss_registry
 from trainer.losses import weighted_sum
 from trainer.metrics import confusion
@@ -216,7 +216,7 @@ class Rig:
         flipper = augment.RandomAugment(
             global_batch_size=batch_size, seed=seed, flip=True
         )
-        self.loop, self.confusion = training.make_train_loop(
+        self.loop, self.confusion = train_loop.make_train_loop(
             self.strategy,
             self.state,
             fetch=examples.fetch,

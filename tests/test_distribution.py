@@ -38,6 +38,16 @@ def test_batch_that_replicas_cannot_share_is_refused(batch_size, replicas, optio
         distribution.check_batch_size(batch_size, replicas)
 
 
+def test_batch_that_replicas_cannot_split_into_parts_is_refused():
+    message = (
+        "^--batch_size=8 is not divisible by 2 replicas times "
+        r"--gradient_accumulation_steps=3; use 6 or 12\.$"
+    )
+    with pytest.raises(errors.ConfigError, match=message):
+        distribution.check_batch_size(8, 2, 3)
+    distribution.check_batch_size(12, 2, 3)
+
+
 @pytest.mark.parametrize(("batch_size", "replicas"), [(8, 1), (8, 4), (4, 4)])
 def test_batch_that_replicas_can_share_is_allowed(batch_size, replicas):
     distribution.check_batch_size(batch_size, replicas)

@@ -1,7 +1,7 @@
 """Batch norm: one fused kernel on one replica, one sum for each layer on several."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import keras
 import tensorflow as tf
@@ -127,7 +127,7 @@ def limited_momentum(model: keras.Model, limit: tf.Tensor) -> Iterator[None]:
       model: a built model; norms that are not trainable keep all, so they are left out.
       limit: floating-point scalar in [0, 1].
     """
-    norms = [norm for norm in _find_norms(model) if norm.trainable]
+    norms = _trained_norms(model)
     own = [norm.momentum for norm in norms]
     # In the type that Keras computes in; one tensor for all layers of one momentum.
     dtypes = [
@@ -139,13 +139,42 @@ def limited_momentum(model: keras.Model, limit: tf.Tensor) -> Iterator[None]:
         )
         for momentum, dtype in zip(own, dtypes, strict=True)
     }
-    for norm, momentum, dtype in zip(norms, own, dtypes, strict=True):
-        norm.momentum = limited[momentum, dtype]
+    with _having_momenta(
+        norms, [limited[key] for key in zip(own, dtypes, strict=True)]
+    ):
+        yield
+
+
+@contextlib.contextmanager
+def kept_statistics(model: keras.Model) -> Iterator[None]:
+    """Lets the batch norms of a model normalize by a batch, but keep what they know.
+
+    Enter it as `limited_momentum`, inside of that or not.
+
+    Args:
+      model: a built model.
+    """
+    norms = _trained_norms(model)
+    with _having_momenta(norms, [1.0] * len(norms)):
+        yield
+
+
+@contextlib.contextmanager
+def _having_momenta(
+    norms: Sequence[keras.layers.BatchNormalization], momenta: Sequence
+) -> Iterator[None]:
+    own = [norm.momentum for norm in norms]
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
     try:
         yield
     finally:
         for norm, momentum in zip(norms, own, strict=True):
             norm.momentum = momentum
+
+
+def _trained_norms(model: keras.Model) -> list[keras.layers.BatchNormalization]:
+    return [norm for norm in _find_norms(model) if norm.trainable]
 
 
 def _find_norms(

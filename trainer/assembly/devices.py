@@ -18,7 +18,9 @@ def prepare_devices(config: config_lib.Config) -> tf.distribute.Strategy:
     strategy = distribution.create_strategy(config.runtime)
     cluster.check_settings(strategy, config.as_dict())
     num_replicas = strategy.num_replicas_in_sync
-    distribution.check_batch_size(config.train.batch_size, num_replicas)
+    distribution.check_batch_size(
+        config.train.batch_size, num_replicas, config.train.gradient_accumulation_steps
+    )
     distribution.check_xla(config.runtime.enable_xla, num_replicas)
     if config.run.deterministic:
         tf.config.experimental.enable_op_determinism()

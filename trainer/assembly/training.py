@@ -2,8 +2,7 @@
 
 import concurrent.futures
 import dataclasses
-import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -12,13 +11,12 @@ from absl import logging
 
 from data import pipeline, schema
 from data.stores import balance
-from models import randomness
-from models.fast import normalization
 from trainer import errors
 from trainer.assembly import augmenting, inputs
 from trainer.assembly import evaluation as evaluation_lib
 from trainer.assembly import model as model_lib
 from trainer.assembly import state as state_lib
+from trainer.assembly import train_loop as train_loop_lib
 from trainer.losses import registry as loss_registry
 from trainer.losses import weighted_sum
 from trainer.metrics import confusion as confusion_lib
@@ -142,7 +140,7 @@ def prepare_training(
     opening, *eval_opening = inputs.open_in_background(config, strategy, info, used)
     state = _make_state(config, strategy, info, num_steps, has_checkpoint)
     loss = _make_loss(config, info, opening)
-    train_loop, confusion = make_train_loop(
+    train_loop, confusion = train_loop_lib.make_train_loop(
         strategy,
         state,
         loss=loss,
@@ -173,67 +171,6 @@ def prepare_training(
         batch_size=config.train.batch_size,
         seed=config.run.seed,
     )
-
-
-def make_train_loop(
-    strategy: tf.distribute.Strategy,
-    state: state_lib.State,
-    *,
-    fetch: Callable,
-    loss: weighted_sum.WeightedSum,
-    augment: Callable,
-    class_names: tuple[str, ...],
-    stop_requested: tf.Variable,
-    batch_size: int,
-    seed: int,
-    has_average_warmup: bool,
-    global_clipnorm: float = 0.0,
-    enable_xla: bool = False,
-) -> tuple[training_steps.TrainLoop, confusion_lib.ConfusionMatrix]:
-    """Makes what trains on batches.
-
-    Args:
-      strategy: on whose replicas to run.
-      state: the variables.
-      fetch: completes a replica's batch; see `data.pipeline.Examples`.
-      loss: what to minimize.
-      augment: the random changes; see `data.augmentation.augment`.
-      class_names: the name of each class.
-      stop_requested: ends the loop; see `trainer.running.preemption`.
-      batch_size: rows of a step, over all replicas.
-      seed: of what the model draws, as dropout.
-      has_average_warmup: whether moving averages soon forget their initial values.
-      global_clipnorm: bound on the norm of all gradients together; 0: none.
-      enable_xla: whether XLA compiles forward and backward pass.
-
-    Returns:
-      The loop, and the confusion matrix of its batches.
-    """
-    with strategy.scope():
-        confusion = confusion_lib.ConfusionMatrix(class_names)
-    limit_momentum = None
-    if has_average_warmup:
-        limit_momentum = functools.partial(normalization.limited_momentum, state.model)
-    loop = training_steps.TrainLoop(
-        strategy,
-        fetch=fetch,
-        model=state.model,
-        optimizer=state.optimizer,
-        loss=loss,
-        augment=augment,
-        confusion=confusion,
-        loss_scale=state.loss_scale,
-        global_step=state.global_step,
-        stop_requested=stop_requested,
-        ema=state.ema,
-        key_by_row=functools.partial(
-            randomness.keyed_by_row, global_batch_size=batch_size, seed=seed
-        ),
-        limit_momentum=limit_momentum,
-        global_clipnorm=global_clipnorm,
-        enable_xla=enable_xla,
-    )
-    return loop, confusion
 
 
 def _make_state(
@@ -272,6 +209,7 @@ def _loop_settings(
         "batch_size": config.train.batch_size,
         "seed": config.run.seed,
         "has_average_warmup": config.train.moving_average_warmup,
+        "num_parts": config.train.gradient_accumulation_steps,
         "global_clipnorm": config.optimizer.global_clipnorm,
         "enable_xla": config.runtime.enable_xla,
     }

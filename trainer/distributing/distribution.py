@@ -104,19 +104,28 @@ def _say_why_not_on_gpus(config: config_lib.RuntimeConfig) -> None:
         logging.info("No GPU in sight: training on the CPU.")
 
 
-def check_batch_size(global_batch_size: int, num_replicas: int) -> None:
+def check_batch_size(
+    global_batch_size: int, num_replicas: int, num_parts: int = 1
+) -> None:
     """Checks that the replicas can share a batch in equal parts.
+
+    Args:
+      global_batch_size: rows of a step.
+      num_replicas: that share them.
+      num_parts: that each replica splits its rows into.
 
     Raises:
       errors.ConfigError: if they cannot.
     """
-    rest = global_batch_size % num_replicas
+    rest = global_batch_size % (num_replicas * num_parts)
     if rest:
-        options = [global_batch_size - rest, global_batch_size - rest + num_replicas]
+        options = [global_batch_size - rest]
+        options.append(options[0] + num_replicas * num_parts)
         options = " or ".join(str(option) for option in options if option)
+        parts = f" times --gradient_accumulation_steps={num_parts}"
         raise errors.ConfigError(
             f"--batch_size={global_batch_size} is not divisible by {num_replicas} "
-            f"replicas; use {options}."
+            f"replicas{parts * (num_parts > 1)}; use {options}."
         )
 
 

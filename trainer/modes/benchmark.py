@@ -127,8 +127,9 @@ def _count_work(
     """Counts what forward and backward pass of a step compute, on all replicas."""
     num_replicas = setup.strategy.num_replicas_in_sync
     rows, image_format = setup.batch_size // num_replicas, setup.info.image_format
+    backpropagate = setup.train_loop.gradients.backpropagate
     work = measuring.count_work(
-        lambda images, labels: setup.train_loop.backpropagate(images, labels, 1.0)[:2],
+        lambda images, labels: backpropagate(images, labels, 1.0)[:2],
         tf.TensorSpec(
             [rows, *image_size, image_format.num_channels], image_format.dtype
         ),

@@ -22,6 +22,16 @@ class TrainConfig(fields.Section):
         identity=True,
         maximum=65536,
     )
+    gradient_accumulation_steps: int = fields.setting(
+        1,
+        "Parts into which each device's share of a batch is split, one after the "
+        "other, for the memory of one part; --batch_size counts all of them. Only "
+        "batch norm differs, whose statistics are those of a part.",
+        minimum=1,
+        maximum=65536,
+        unused_by=("evaluate", "doctor"),
+        in_fit=(1,),
+    )
     train_epochs: int | None = fields.setting(
         None,
         f"Passes over the training split; default: {DEFAULT_TRAIN_EPOCHS}, unless "
