@@ -133,9 +133,9 @@ def test_the_death_of_the_chief_ends_the_other_and_a_restart_of_all_resumes(fold
     )
 
 
-@pytest.mark.parametrize("target", [0, 1])
-def test_a_signal_to_one_worker_stops_both_at_the_same_step(folder, target):
-    model_dir = folder / f"stop-{target}"
+def test_a_signal_to_one_worker_stops_both_at_the_same_step(folder):
+    target = 1  # Who says it to the chief; that tells all in any case.
+    model_dir = folder / "stopped"
     # Device loops of 100 steps; the second begins as soon as the first is reported.
     flags = (
         *_TRAINING,

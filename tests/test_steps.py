@@ -109,14 +109,13 @@ def test_five_steps_equal_model_fit_in_float64(optimizer):
     assert np.abs(ours[-1] - initial[-1]).max() > 1e-3  # Training moved them.
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-def test_five_steps_in_float32_are_as_near_to_model_fit_as_one_ulp(optimizer):
+def test_five_steps_in_float32_are_as_near_to_model_fit_as_one_ulp():
     examples = helpers.make_store()
-    initial, our_losses, ours = _five_steps(examples, optimizer, "float32")
-    fit_losses, theirs = _fit(initial, examples, _keras_optimizer(optimizer))
+    initial, our_losses, ours = _five_steps(examples, "adam", "float32")
+    fit_losses, theirs = _fit(initial, examples, _keras_optimizer("adam"))
     # Keras rounds 1 - 0.999, TensorFlow's op rounds 0.999.
     beta_2 = np.nextafter(np.float32(0.999), np.float32(1))
-    shaken_optimizer = _keras_optimizer(optimizer, beta_2=float(beta_2))
+    shaken_optimizer = _keras_optimizer("adam", beta_2=float(beta_2))
     _, shaken = _fit(initial, examples, shaken_optimizer, perturb=True)
 
     def distance(a, b):
@@ -360,7 +359,8 @@ def test_preparing_traces_ahead_and_makes_no_step(replicas):
 
 
 @pytest.mark.parametrize("freeze", [True, False])
-def test_no_gradient_of_a_frozen_encoder_is_traced(freeze):
+def test_no_gradient_of_a_frozen_encoder_is_traced(freeze, monkeypatch):
+    shallow.shorten(monkeypatch)
     rig = helpers.Rig(
         helpers.make_store(),
         build=functools.partial(helpers.build_unet, freeze_encoder=freeze),
@@ -372,7 +372,8 @@ def test_no_gradient_of_a_frozen_encoder_is_traced(freeze):
     assert ("DepthwiseConv2dNativeBackpropInput" in ops) == (not freeze)
 
 
-def test_frozen_encoder_does_not_move():
+def test_frozen_encoder_does_not_move(monkeypatch):
+    shallow.shorten(monkeypatch)
     rig = helpers.Rig(helpers.make_store(), build=_build_frozen, learning_rate=0.01)
     encoder = rig.model.get_layer("mobilenet_v2")
     before = encoder.get_weights()
