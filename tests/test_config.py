@@ -79,7 +79,14 @@ _UNUSUAL = {
     "max_to_keep": 2,
     "ema_decay": 0.99,
     "moving_average_warmup": False,
-    "loss": "ce+0.5*dice",
+    "loss": "ce+0.5*focal+boundary+tversky",
+    "label_smoothing": 0.1,
+    "loss_top_k": 0.25,
+    "focal_gamma": 1.5,
+    "boundary_weight": 8.0,
+    "boundary_width": 2,
+    "tversky_alpha": 0.4,
+    "tversky_beta": 0.6,
     "class_weights": ("0.5", "1", "4"),
     "metrics": ("boundary_iou",),
     "stall_timeout": 8,
@@ -170,6 +177,20 @@ def test_the_unusual_settings_are_all_the_settings_and_none_is_a_default():
         ("lr_schedule", "step", "use one of constant, cosine, polynomial"),
         ("polynomial_power", -1.0, r"must be at least 0\.0"),
         ("warmup_steps", -1, "must be at least 0"),
+        ("label_smoothing", -0.1, r"must be at least 0\.0"),
+        ("label_smoothing", 1.0, r"must be at most 0\.95"),
+        ("loss_top_k", 0.0, r"must be at least 0\.001"),
+        ("loss_top_k", 1.5, r"must be at most 1\.0"),
+        ("focal_gamma", -0.1, r"must be at least 0\.0"),
+        ("focal_gamma", 21.0, r"must be at most 20\.0"),
+        ("boundary_weight", 0.5, r"must be at least 1\.0"),
+        ("boundary_weight", 1001.0, r"must be at most 1000\.0"),
+        ("boundary_width", 0, "must be at least 1"),
+        ("boundary_width", 1025, "must be at most 1024"),
+        ("tversky_alpha", -0.1, r"must be at least 0\.0"),
+        ("tversky_alpha", 101.0, r"must be at most 100\.0"),
+        ("tversky_beta", 0.0, r"must be at least 0\.01"),
+        ("tversky_beta", 101.0, r"must be at most 100\.0"),
         ("momentum", -0.1, r"must be at least 0\.0"),
         ("momentum", 1.5, r"must be at most 1\.0"),
         ("weight_decay", -0.1, r"must be at least 0\.0"),
@@ -270,8 +291,8 @@ def test_number_that_is_not_finite_is_rejected(name, value):
                 ("1", ""),
             )
         ),
-        ({"loss": ""}, r"^--loss=: '' is no loss; use one of ce, dice, or a weighted"),
-        ({"loss": "ce+focal"}, r"^--loss=ce\+focal: 'focal' is no loss; use one of ce"),
+        ({"loss": ""}, r"^--loss=: '' is no loss; use one of ce, focal, .*, or a wei"),
+        ({"loss": "ce+fokal"}, r"^--loss=ce\+fokal: 'fokal' is no loss; use one of ce"),
         ({"loss": "ce+2*ce"}, r"^--loss=ce\+2\*ce: ce is there twice; give it one"),
         *(
             (
@@ -283,9 +304,16 @@ def test_number_that_is_not_finite_is_rejected(name, value):
         *(
             (
                 {"mode": "benchmark", "against": "fit", **values},
-                "^--against=fit: .* leave --loss and --class_weights out",
+                f"^--against=fit: .* without weights; leave {names} out",
             )
-            for values in ({"loss": "dice"}, {"class_weights": ("balanced",)})
+            for values, names in (
+                ({"loss": "dice"}, "--loss"),
+                ({"class_weights": ("balanced",)}, "--class_weights"),
+                (
+                    {"loss": "2*ce", "loss_top_k": 0.5},
+                    "--loss and --loss_top_k",
+                ),
+            )
         ),
         (
             {"metrics": ("iou",)},

@@ -321,8 +321,14 @@ def _make_loss(
       opening: gives the examples, which are waited for if their labels count.
     """
     given = config.loss.class_weights
+    make = functools.partial(
+        loss_registry.make,
+        config.loss.loss,
+        info.num_classes,
+        options=config.loss.options(),
+    )
     if not given:
-        return loss_registry.make(config.loss.loss, info.num_classes)
+        return make()
     if given[0] in balance.METHODS:
         counts = balance.count_labels(opening.result())[: info.num_classes]
         weights = balance.class_weights(counts, given[0])
@@ -338,4 +344,4 @@ def _make_loss(
     named = zip(info.class_names, weights, strict=True)
     text = ", ".join(f"{name} {weight:.4g}" for name, weight in named)
     logging.info("Class weights: %s.", text)
-    return loss_registry.make(config.loss.loss, info.num_classes, weights)
+    return make(class_weights=weights)

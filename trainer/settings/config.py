@@ -50,13 +50,12 @@ class Config:
                 "--model_dir is empty; name the folder that shall hold the run's "
                 "checkpoints and logs, e.g. --model_dir=runs/first."
             )
-        values = self.as_dict()
-        for _, field in setting_fields():
-            value = values[field.name]
-            if value == field.default or fields.is_off(value):
+        values, settings = self.as_dict(), fields_by_name()
+        for name, field in settings.items():
+            if values[name] == field.default or fields.is_off(values[name]):
                 continue
-            if condition := fields.unmet_condition(field, values):
-                fields.reject(field.name, value, condition)
+            if condition := fields.unmet_condition(name, settings, values):
+                fields.reject(name, values[name], condition)
         self._check_devices()
         self._check_comparison()
 
@@ -77,12 +76,18 @@ class Config:
             )
 
     def _check_comparison(self) -> None:
-        if self.benchmark.against == "fit" and self.loss != LossConfig():
+        values = self.as_dict()
+        changed = [
+            f"--{field.name}"
+            for field in dataclasses.fields(LossConfig)
+            if values[field.name] != field.default
+        ]
+        if self.benchmark.against == "fit" and changed:
             fields.reject(
                 "against",
                 "fit",
-                "model.fit is timed with cross-entropy without weights; leave --loss "
-                "and --class_weights out",
+                "model.fit is timed with plain cross-entropy without weights; leave "
+                f"{' and '.join(changed)} out",
             )
 
     def as_dict(self) -> dict[str, Any]:
@@ -98,11 +103,12 @@ class Config:
         What belongs to one command, as `mode` does, is left out, and so is what has no
         meaning beside the others.
         """
-        values = self.as_dict()
+        values, settings = self.as_dict(), fields_by_name()
         return {
-            field.name: _as_json(values[field.name])
-            for _, field in setting_fields()
-            if field.metadata["is_saved"] and not fields.unmet_condition(field, values)
+            name: _as_json(values[name])
+            for name, field in settings.items()
+            if field.metadata["is_saved"]
+            and not fields.unmet_condition(name, settings, values)
         }
 
     def identity(self) -> dict[str, Any]:
