@@ -146,13 +146,15 @@ def make_eval_loop(
     keras.utils.set_random_seed(0)
     with strategy.scope():
         model = build_tiny()
-    settings = {"loss": "ce", "metrics": (), "resize": "stretch"}
+    settings = {"metrics": (), "resize": "stretch", **kwargs}
+    loss = loss_registry.make(settings.pop("loss", "ce"), 3)
     loop, counts = evaluation.make_eval_loop(
         strategy,
         examples=examples,
         model=model,
         class_names=("a", "b", "c"),
-        **{**settings, **kwargs},
+        loss=loss,
+        **settings,
     )
     return model, loop, counts
 

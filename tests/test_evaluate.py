@@ -81,7 +81,8 @@ def _trained(tmp_path_factory):
         "--batch_size=4",
         "--learning_rate=0.01",
         "--train_epochs=4",
-        "--loss=ce+0.5*dice",
+        "--loss=ce+0.5*dice+focal",
+        "--focal_gamma=20",
         "--metrics=boundary_iou",
         "--num_gpus=0",
     )
@@ -106,8 +107,8 @@ def test_a_moved_folder_alone_gives_the_scores_of_the_training(copy, capsys):
     _run("--mode=evaluate", f"--model_dir={copy}")
 
     (line,) = _lines(copy)
-    tags = ["loss", "loss/ce", "loss/dice", "pixel_accuracy", "mean_iou", "iou/road"]
-    for tag in (*tags, "mean_boundary_iou", "boundary_iou/road"):
+    tags = ["loss", "loss/ce", "loss/dice", "loss/focal", "pixel_accuracy", "mean_iou"]
+    for tag in (*tags, "iou/road", "mean_boundary_iou", "boundary_iou/road"):
         assert line["scores"][tag] == pytest.approx(point[tag], rel=1e-5), tag
     assert (line["step"], line["checkpoint"]) == (8, "step-00000008")
     assert (line["dataset"], line["split"]) == ("folder", "data/val")
@@ -129,8 +130,17 @@ def test_each_term_and_metric_has_a_curve_of_its_own(trained):
     assert {"mean_boundary_iou", "boundary_iou/car"} <= tags["eval"]
     for line in (trained / "metrics.jsonl").read_text().splitlines():
         point = json.loads(line)
-        expected = point["loss/ce"] + 0.5 * point["loss/dice"]
+        expected = point["loss/ce"] + 0.5 * point["loss/dice"] + point["loss/focal"]
         assert point["loss"] == pytest.approx(expected, rel=1e-6)
+
+
+def test_options_reach_the_losses_of_training_and_evaluation(trained):
+    lines = (trained / "metrics.jsonl").read_text().splitlines()
+    points = [json.loads(line) for line in lines]
+    assert {point["split"] for point in points} == {"train", "eval"}
+    for point in points:
+        # (1 - p)^20 leaves almost nothing; the default of 2 would leave 0.4 of it.
+        assert 0 < point["loss/focal"] < 0.01 * point["loss/ce"]
 
 
 def test_the_saved_flagfile_does_not_turn_an_evaluation_into_a_training(trained):

@@ -23,6 +23,8 @@ _NAMES = frozenset({
     "label_offset", "ignore_label", "on_bad_example", "max_bad_examples",
     "horizontal_flip", "random_scale", "random_brightness", "random_contrast",
     "random_saturation", "cache", "cache_dir", "loss", "class_weights",
+    "label_smoothing", "loss_top_k", "focal_gamma", "boundary_weight",
+    "boundary_width", "tversky_alpha", "tversky_beta",
     "metrics",
     "encoder", "encoder_alpha", "encoder_drop_connect", "encoder_weights",
     "freeze_encoder", "encoder_bn_momentum", "decoder", "decoder_filters",

@@ -292,7 +292,7 @@ def test_words_beside_a_flag_with_choices_are_choices():
 
 def _claimed_defaults() -> list[tuple[str, str]]:
     """Returns names of flags, and what the README says their defaults are."""
-    found = re.findall(r"`--(\w+)` \((\w+)\)", _README)
+    found = re.findall(r"`--(\w+)` \(([\w.]+)\)", _README)
     found += [(name, "true") for name in re.findall(
         r"`--(\w+)`,\s+which\s+is\s+on\s+by\s+default", _README
     )]  # fmt: skip

@@ -13,6 +13,7 @@ from data import pipeline, schema
 from data.preparing import resizing
 from trainer.assembly import inputs, restoring
 from trainer.losses import registry as loss_registry
+from trainer.losses import weighted_sum
 from trainer.metrics import confusion as confusion_lib
 from trainer.metrics import registry as metric_registry
 from trainer.optimizing import ema as ema_lib
@@ -138,7 +139,10 @@ def make_eval_setup(
         examples=examples,
         model=model,
         class_names=info.class_names,
-        loss=config.loss.loss,
+        # Without class weights, which belong to the training split.
+        loss=loss_registry.make(
+            config.loss.loss, info.num_classes, options=config.loss.options()
+        ),
         metrics=config.evaluation.metrics,
         resize=config.data.resize,
     )
@@ -165,7 +169,7 @@ def make_eval_loop(
     examples: pipeline.Examples,
     model: keras.Model,
     class_names: Sequence[str],
-    loss: str,
+    loss: weighted_sum.WeightedSum,
     metrics: Sequence[str],
     resize: str,
 ) -> tuple[evaluation_steps.EvalLoop, confusion_lib.ConfusionMatrix]:
@@ -176,8 +180,7 @@ def make_eval_loop(
       examples: the split to evaluate on.
       model: from images to logits.
       class_names: the name of each class.
-      loss: as `trainer.losses.registry` reads it; without class weights, which belong
-        to the training split.
+      loss: whose numbers are scores, too.
       metrics: names of metrics besides the confusion matrix.
       resize: how the examples were brought to one size.
 
@@ -190,7 +193,7 @@ def make_eval_loop(
             strategy,
             fetch=examples.fetch,
             model=model,
-            loss=loss_registry.make(loss, len(class_names)),
+            loss=loss,
             metrics=[confusion, *metric_registry.make(metrics, class_names)],
             restore_size=functools.partial(resizing.restore_size, method=resize),
         )

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import dataclasses
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -259,8 +260,14 @@ def _make_loss(
       opening: gives the examples, which are waited for if their labels count.
     """
     given = config.loss.class_weights
+    make = functools.partial(
+        loss_registry.make,
+        config.loss.loss,
+        info.num_classes,
+        options=config.loss.options(),
+    )
     if not given:
-        return loss_registry.make(config.loss.loss, info.num_classes)
+        return make()
     if given[0] in balance.METHODS:
         counts = balance.count_labels(opening.result())[: info.num_classes]
         weights = balance.class_weights(counts, given[0])
@@ -276,4 +283,4 @@ def _make_loss(
     named = zip(info.class_names, weights, strict=True)
     text = ", ".join(f"{name} {weight:.4g}" for name, weight in named)
     logging.info("Class weights: %s.", text)
-    return loss_registry.make(config.loss.loss, info.num_classes, weights)
+    return make(class_weights=weights)

@@ -4,17 +4,66 @@ from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from trainer.losses import weighted_sum
 
+
+class Row(NamedTuple):
+    """What is known of a term before it is made.
+
+    Attributes:
+      module: what holds the term, as `make`; see `Term` for the arguments.
+      about: what `--help` says of it.
+      options: names of what `make` takes besides, as keywords; each is the name of a
+        setting, too.
+    """
+
+    module: str
+    about: str
+    options: tuple[str, ...] = ()
+
+
 TERMS = {
-    "ce": "trainer.losses.cross_entropy",
-    "dice": "trainer.losses.dice",
+    "ce": Row(
+        "trainer.losses.cross_entropy",
+        "cross-entropy",
+        options=("label_smoothing", "loss_top_k"),
+    ),
+    "focal": Row(
+        "trainer.losses.focal",
+        "cross-entropy, less for pixels that are met well",
+        options=("focal_gamma",),
+    ),
+    "boundary": Row(
+        "trainer.losses.boundary",
+        "cross-entropy, more for pixels near a boundary of classes",
+        options=("boundary_weight", "boundary_width"),
+    ),
+    "dice": Row("trainer.losses.dice", "of the batch of all devices"),
+    "jaccard": Row("trainer.losses.jaccard", "soft IoU of the batch of all devices"),
+    "tversky": Row(
+        "trainer.losses.tversky",
+        "Dice with a price of its own for false positives and false negatives",
+        options=("tversky_alpha", "tversky_beta"),
+    ),
+    "lovasz": Row(
+        "trainer.losses.lovasz", "Lovasz-Softmax, IoU of each image; sorts, so slower"
+    ),
 }
-"""By name, the module that holds a term, as `make`; see `Term` for the arguments."""
+
+
+def terms_with(option: str) -> tuple[str, ...]:
+    """Returns the names of the terms that take an option."""
+    return tuple(name for name, row in TERMS.items() if option in row.options)
+
+
+def options_of(names: Iterable[str]) -> tuple[str, ...]:
+    """Returns the names of the options that terms take, each once."""
+    taken = [option for name in names for option in TERMS[name].options]
+    return tuple(dict.fromkeys(taken))
 
 
 def parse(text: str) -> dict[str, float]:
@@ -68,7 +117,10 @@ def _format_number(number: float) -> str:
 
 
 def make(
-    text: str, num_classes: int, class_weights: Sequence[float] | None = None
+    text: str,
+    num_classes: int,
+    class_weights: Sequence[float] | None = None,
+    options: Mapping[str, object] | None = None,
 ) -> weighted_sum.WeightedSum:
     """Makes the loss that a text names.
 
@@ -76,14 +128,23 @@ def make(
       text: as `parse` reads it.
       num_classes: channels of the logits.
       class_weights: one factor for each class; None: all are 1.
+      options: of the terms, by the registry's names; those that are missing are as the
+        terms have them by default.
 
     Raises:
-      ValueError: if the text is no weighted sum of known terms.
+      ValueError: if the text is no weighted sum of known terms, or if none of its terms
+        takes an option.
     """
     from trainer.losses import weighted_sum
 
+    weights, options = parse(text), options or {}
+    if unknown := sorted(set(options) - set(options_of(weights))):
+        raise ValueError(f"{text} does not take {', '.join(unknown)}")
     terms = {}
-    for name, weight in parse(text).items():
-        term = importlib.import_module(TERMS[name]).make(num_classes, class_weights)
+    for name, weight in weights.items():
+        row = TERMS[name]
+        taken = {key: options[key] for key in row.options if key in options}
+        module = importlib.import_module(row.module)
+        term = module.make(num_classes, class_weights, **taken)
         terms[name] = weighted_sum.Weighted(weight, term)
     return weighted_sum.WeightedSum(terms)

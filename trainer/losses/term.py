@@ -55,8 +55,8 @@ class Term(abc.ABC):
 class Mean(Term):
     """A term that is a total over a count, of pixels or of images.
 
-    Its sums are the total and the count. The count, or sum of weights, must not depend
-    on the logits.
+    Its sums are the total and the count. The count, or sum of weights, must have no
+    gradient to the logits, though these may choose what is counted.
     """
 
     num_sums = 2

@@ -50,13 +50,12 @@ class Config:
                 "--model_dir is empty; name the folder that shall hold the run's "
                 "checkpoints and logs, e.g. --model_dir=runs/first."
             )
-        values = self.as_dict()
-        for _, field in setting_fields():
-            value = values[field.name]
-            if value == field.default or fields.is_off(value):
+        values, settings = self.as_dict(), fields_by_name()
+        for name, field in settings.items():
+            if values[name] == field.default or fields.is_off(values[name]):
                 continue
-            if condition := fields.unmet_condition(field, values):
-                fields.reject(field.name, value, condition)
+            if condition := fields.unmet_condition(name, settings, values):
+                fields.reject(name, values[name], condition)
         self._check_devices()
         self._check_comparison()
 
@@ -103,11 +102,12 @@ class Config:
         What belongs to one command, as `mode` does, is left out, and so is what has no
         meaning beside the others.
         """
-        values = self.as_dict()
+        values, settings = self.as_dict(), fields_by_name()
         return {
-            field.name: _as_json(values[field.name])
-            for _, field in setting_fields()
-            if field.metadata["is_saved"] and not fields.unmet_condition(field, values)
+            name: _as_json(values[name])
+            for name, field in settings.items()
+            if field.metadata["is_saved"]
+            and not fields.unmet_condition(name, settings, values)
         }
 
     def identity(self) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import math
 import types
 import typing
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from trainer import errors
@@ -26,6 +26,7 @@ def setting(
     identity: bool = False,
     legacy: Any = _AS_DEFAULT,
     only_with: Mapping[str, tuple] | None = None,
+    parts: Callable[[Any], tuple | None] | None = None,
     replaces: tuple[str, ...] = (),
     shapes_model: bool = False,
     describes_data: bool = False,
@@ -46,7 +47,10 @@ def setting(
       legacy: what a run had that was started before there was this setting, if that is
         another value than the default.
       only_with: other settings, and the values of each with which this one has a
-        meaning. A value `tfds` stands for `tfds:NAME`, too.
+        meaning. A value `tfds` stands for `tfds:NAME`, too. Of a setting with `parts`,
+        one part must be among the values.
+      parts: from a value to what it is made of, which is what `only_with` of others
+        names; None for a value that will be refused.
       replaces: settings of less weight, in a flagfile for instance, that this one
         overrules where it is given.
       shapes_model: whether weights trained with one value fit no other.
@@ -58,22 +62,10 @@ def setting(
       in_fit: the values that `--against=fit` can give to Keras' loop, too; None: all,
         or it makes no difference to that.
     """
-    metadata = {
-        "help": help_text,
-        "choices": choices,
-        "minimum": minimum,
-        "maximum": maximum,
-        "identity": identity,
-        "legacy": default if legacy is _AS_DEFAULT else legacy,
-        "only_with": only_with or {},
-        "replaces": replaces,
-        "shapes_model": shapes_model,
-        "describes_data": describes_data,
-        "is_saved": is_saved,
-        "is_local": is_local,
-        "unused_by": unused_by,
-        "in_fit": in_fit,
-    }
+    metadata = dict(locals())  # The arguments, by name.
+    metadata["help"] = metadata.pop("help_text")
+    metadata["legacy"] = default if legacy is _AS_DEFAULT else legacy
+    metadata["only_with"] = only_with or {}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -122,27 +114,37 @@ def reject(name: str, value: Any, rule: str) -> typing.NoReturn:
     raise errors.ConfigError(f"--{name}={format_value(value)}: {rule}.")
 
 
-def unmet_condition(field: dataclasses.Field, values: Mapping[str, Any]) -> str:
+def unmet_condition(
+    name: str, settings: Mapping[str, dataclasses.Field], values: Mapping[str, Any]
+) -> str:
     """Returns what a setting would need to have a meaning; nothing if it has one.
 
     Args:
-      field: the setting.
+      name: of the setting.
+      settings: all fields by name.
       values: all settings by name.
     """
-    for name, allowed in field.metadata["only_with"].items():
-        value = values[name]
+    for other, allowed in settings[name].metadata["only_with"].items():
+        value, parts_of = values[other], settings[other].metadata["parts"]
+        if parts_of:
+            parts = parts_of(value)
+            if parts is not None and not set(parts) & set(allowed):
+                needed = " or ".join(allowed)
+                return _describe_condition(f"{needed} in --{other}", other, value)
+            continue
         kind = value.partition(":")[0] if isinstance(value, str) else value
-        if kind not in allowed:
-            return _describe_condition(name, allowed, value)
+        if kind in allowed:
+            continue
+        if allowed == ("",):
+            return f"it has no meaning beside --{other}={format_value(value)}"
+        needed = " or ".join(format_value(item) for item in allowed)
+        return _describe_condition(f"--{other}={needed}", other, value)
     return ""
 
 
-def _describe_condition(name: str, allowed: tuple, value: Any) -> str:
-    if allowed == ("",):
-        return f"it has no meaning beside --{name}={format_value(value)}"
-    needed = " or ".join(format_value(item) for item in allowed)
+def _describe_condition(needed: str, name: str, value: Any) -> str:
     return (
-        f"it has a meaning only with --{name}={needed}, and here is "
+        f"it has a meaning only with {needed}, and here is "
         f"--{name}={format_value(value)}"
     )
 

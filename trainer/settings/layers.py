@@ -158,7 +158,7 @@ class _Layers:
         """Returns the condition that each setting without a meaning breaks."""
         complete = {**self._defaults, **self.values}
         conditions = {
-            name: fields.unmet_condition(self._settings[name], complete)
+            name: fields.unmet_condition(name, self._settings, complete)
             for name in self.values
         }
         return {name: text for name, text in conditions.items() if text}

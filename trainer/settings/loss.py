@@ -7,17 +7,104 @@ from trainer.losses import registry
 from trainer.settings import fields
 
 
+def _describe_terms() -> str:
+    """Returns what `--help` says of the terms."""
+    return "; ".join(f"{name}: {row.about}" for name, row in registry.TERMS.items())
+
+
+def _terms_in(text: str) -> tuple[str, ...] | None:
+    """Returns the names of the terms in a sum, None if it is none."""
+    try:
+        return tuple(registry.parse(text))
+    except ValueError:
+        return None
+
+
 @dataclasses.dataclass(frozen=True)
 class LossConfig(fields.Section):
-    """What training minimizes."""
+    """What training minimizes.
+
+    What the registry names as an option of a term is a setting of the same name here,
+    that has a meaning only where the sum has a term that takes it.
+    """
 
     loss: str = fields.setting(
         "ce",
-        f"Loss: one of {', '.join(registry.TERMS)}, or a weighted sum of them, e.g. "
-        "ce+0.5*dice. Each has a curve of its own.",
+        "Loss: one of the following, or a weighted sum of them, e.g. ce+0.5*dice. Each "
+        f"has a curve of its own. {_describe_terms()}.",
+        parts=_terms_in,
         identity=True,
         unused_by=("doctor",),
         in_fit=("ce",),
+    )
+    label_smoothing: float = fields.setting(
+        0.0,
+        "Of ce: the share of a pixel's label that goes to all classes alike.",
+        minimum=0.0,
+        maximum=0.95,
+        identity=True,
+        only_with={"loss": registry.terms_with("label_smoothing")},
+        unused_by=("doctor",),
+        in_fit=(0.0,),
+    )
+    loss_top_k: float = fields.setting(
+        1.0,
+        "Of ce: the share of the valid pixels of each image that count, those that "
+        "cost most; 1: all of them.",
+        minimum=0.001,
+        maximum=1.0,
+        identity=True,
+        only_with={"loss": registry.terms_with("loss_top_k")},
+        unused_by=("doctor",),
+        in_fit=(1.0,),
+    )
+    focal_gamma: float = fields.setting(
+        2.0,
+        "Of focal: with p the probability of its class, a pixel's cross-entropy counts "
+        "(1 - p)^gamma times.",
+        minimum=0.0,
+        maximum=20.0,
+        identity=True,
+        only_with={"loss": registry.terms_with("focal_gamma")},
+        unused_by=("doctor",),
+    )
+    boundary_weight: float = fields.setting(
+        5.0,
+        "Of boundary: how many times a pixel near a boundary counts.",
+        minimum=1.0,
+        maximum=1000.0,
+        identity=True,
+        only_with={"loss": registry.terms_with("boundary_weight")},
+        unused_by=("doctor",),
+    )
+    boundary_width: int = fields.setting(
+        3,
+        "Of boundary: a pixel is near one if a pixel of another class is at most so "
+        "many pixels away.",
+        minimum=1,
+        maximum=1024,
+        identity=True,
+        only_with={"loss": registry.terms_with("boundary_width")},
+        unused_by=("doctor",),
+    )
+    tversky_alpha: float = fields.setting(
+        0.3,
+        "Of tversky: the price of false positives; with 0.5 and 0.5 it is dice, with 1 "
+        "and 1 jaccard.",
+        minimum=0.0,
+        maximum=100.0,
+        identity=True,
+        only_with={"loss": registry.terms_with("tversky_alpha")},
+        unused_by=("doctor",),
+    )
+    tversky_beta: float = fields.setting(
+        0.7,
+        "Of tversky: the price of false negatives.",
+        minimum=0.01,
+        maximum=100.0,
+        identity=True,
+        only_with={"loss": registry.terms_with("tversky_beta")},
+        unused_by=("doctor",),
     )
     class_weights: tuple[str, ...] = fields.setting(
         (),
@@ -37,6 +124,11 @@ class LossConfig(fields.Section):
         # A run of `ce` is the same as one of `1*ce`.
         object.__setattr__(self, "loss", registry.format_sum(weights))
         self._check_class_weights()
+
+    def options(self) -> dict[str, object]:
+        """Returns what the terms take of these settings, by the registry's names."""
+        names = registry.options_of(registry.parse(self.loss))
+        return {name: getattr(self, name) for name in names}
 
     def _check_class_weights(self) -> None:
         if self.class_weights in ((), ("balanced",), ("inverse_sqrt",)):
