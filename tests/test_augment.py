@@ -6,19 +6,24 @@ import tensorflow as tf
 from tensorflow.python.framework import kernels
 
 from data import schema
-from data.augmentation import augment, color, resampling
+from data.augmentation import augment, color, kinds, maps, registry, resampling
 from trainer import errors
 from trainer.assembly import augmenting
 from trainer.settings import config
 
 ROWS = 8
 ALL = {
-    "flip": True,
-    "scale": (0.5, 2.0),
-    "brightness": 0.4,
-    "contrast": 0.3,
-    "saturation": 0.6,
+    "random_rotation": 40.0,
+    "random_scale": (0.5, 2.0),
+    "horizontal_flip": True,
+    "random_brightness": 0.4,
+    "random_contrast": 0.3,
+    "random_saturation": 0.6,
+    "random_hue": 90.0,
 }
+"""A strength for each change of the registry."""
+
+AXES = {name: ALL[name] for name in ("random_scale", "horizontal_flip")}
 
 
 def make_batch(num_rows=ROWS):
@@ -33,35 +38,37 @@ def count(step, rows=slice(None), global_batch_size=ROWS):
     return tf.range(global_batch_size, dtype=tf.int64)[rows] + step * global_batch_size
 
 
-def apply(images, labels, counters, *, seed=0, global_batch_size=ROWS, **changes):
+def apply(images, labels, counters, *, seed=0, global_batch_size=ROWS, **strengths):
     """Augments some rows as a training step does."""
     change = augment.RandomAugment(
-        global_batch_size=global_batch_size, seed=seed, **changes
+        strengths, global_batch_size=global_batch_size, seed=seed
     )
     images, labels = tf.function(change)(images, labels, counters)
     return images.numpy(), labels.numpy()
 
 
-def record_draws(monkeypatch, *, num_rows=1000, step=0, **changes):
-    """Returns what is drawn for one step, by the names of the arguments."""
+def draw(counters, num_draws, *, seed=0, global_batch_size=ROWS):
+    """Returns what is drawn, by the names of the changes."""
+    drawn = augment.random_uniform(
+        counters, num_draws, global_batch_size=global_batch_size, seed=seed
+    )
+    return {name: values.numpy() for name, values in drawn.items()}
+
+
+def record_draws(monkeypatch, *, num_rows=ROWS, step=0, **strengths):
+    """Returns what each change is given for one step, by its name."""
     drawn = {}
-    scale_and_crop, adjust = resampling.scale_and_crop, color.adjust
+    random_uniform = augment.random_uniform
 
-    def record_scale(images, labels, **arguments):
-        drawn.update(arguments)
-        return scale_and_crop(images, labels, **arguments)
+    def record(*args, **kwargs):
+        drawn.update(random_uniform(*args, **kwargs))
+        return drawn
 
-    def record_color(images, **arguments):
-        drawn.update(arguments)
-        return adjust(images, **arguments)
-
-    monkeypatch.setattr(resampling, "scale_and_crop", record_scale)
-    monkeypatch.setattr(color, "adjust", record_color)
-    change = augment.RandomAugment(global_batch_size=num_rows, seed=0, **changes)
+    monkeypatch.setattr(augment, "random_uniform", record)
+    change = augment.RandomAugment(strengths, global_batch_size=num_rows, seed=0)
     change(*make_batch(num_rows), count(step, global_batch_size=num_rows))
     monkeypatch.undo()
-    drawn.pop("fill_value", None)  # Nothing that is drawn.
-    return {name: value.numpy() for name, value in drawn.items()}
+    return {name: values.numpy() for name, values in drawn.items()}
 
 
 def find_flipped(step, *, seed=0, num_rows=ROWS):
@@ -73,7 +80,7 @@ def find_flipped(step, *, seed=0, num_rows=ROWS):
         count(step, global_batch_size=num_rows),
         seed=seed,
         global_batch_size=num_rows,
-        flip=True,
+        horizontal_flip=True,
     )
     return (flipped != labels).any((1, 2))
 
@@ -82,7 +89,7 @@ def test_chosen_examples_are_mirrored_and_the_others_kept():
     images, labels = make_batch()
     chosen = find_flipped(step=3)
 
-    new_images, new_labels = apply(images, labels, count(step=3), flip=True)
+    new_images, new_labels = apply(images, labels, count(step=3), horizontal_flip=True)
 
     expected = np.where(chosen[:, None, None, None], np.flip(images, 2), images)
     np.testing.assert_array_equal(new_images, expected)
@@ -92,53 +99,48 @@ def test_chosen_examples_are_mirrored_and_the_others_kept():
 
 
 def test_the_chosen_are_those_with_a_draw_below_a_half():
-    draws = augment.random_uniform(count(5), 1, global_batch_size=ROWS, seed=4)
+    draws = draw(count(5), {"horizontal_flip": 1}, seed=4)["horizontal_flip"]
 
-    np.testing.assert_array_equal(
-        find_flipped(step=5, seed=4), draws.numpy()[:, 0] < 0.5
-    )
+    np.testing.assert_array_equal(find_flipped(step=5, seed=4), draws[:, 0] < 0.5)
 
 
 def test_the_chosen_stay_the_same_from_version_to_version():
     """Or an older run would not go on as it began."""
     np.testing.assert_array_equal(
-        find_flipped(step=5, seed=3), [1, 1, 1, 1, 0, 0, 0, 0]
+        find_flipped(step=5, seed=3), [0, 0, 1, 1, 0, 0, 0, 0]
     )
     np.testing.assert_array_equal(
         find_flipped(step=1000, seed=2**31 - 1, num_rows=13),
-        [0, 0, 1, 0, 1, 1, 1, 0, 0, 0, 0, 0, 0],
+        [0, 1, 0, 1, 1, 1, 1, 1, 0, 1, 1, 0, 1],
     )
 
 
-@pytest.mark.parametrize("num_draws", [1, 3, 7])
+@pytest.mark.parametrize("num_draws", [1, 3])
 def test_draws_stay_the_same_however_many_there_are(num_draws):
-    draws = augment.random_uniform(
-        count(5, slice(2, 3)), num_draws, global_batch_size=ROWS, seed=3
-    )
+    draws = draw(count(5, slice(2, 3)), {"a": num_draws, "b": 1}, seed=3)
 
-    expected = [0.370370, 0.090384, 0.753965, 0.993500, 0.358772, 0.463489, 0.376174]
-    np.testing.assert_allclose(draws, [expected[:num_draws]], atol=1e-6)
+    expected = [0.908422, 0.962186, 0.511473][:num_draws]
+    np.testing.assert_allclose(draws["a"], [expected], atol=1e-6)
 
 
 @pytest.mark.parametrize(
-    ("changes", "dtype"),
+    ("strengths", "dtype"),
     [
-        ({"flip": True}, np.uint8),
-        ({"scale": (1.0, 2.0)}, np.float32),
-        ({"brightness": 0.1}, np.float32),
-        ({"contrast": 0.1}, np.float32),
-        ({"saturation": 0.1}, np.float32),
+        ({"horizontal_flip": True}, np.uint8),
+        ({"random_scale": (1.0, 2.0)}, np.float32),
+        ({"random_rotation": 10.0}, np.float32),
+        ({"random_brightness": 0.1}, np.float32),
         (ALL, np.float32),
     ],
 )
-def test_images_become_float_where_they_need_to(changes, dtype):
-    images, labels = apply(*make_batch(), count(0), **changes)
+def test_images_become_float_where_they_need_to(strengths, dtype):
+    images, labels = apply(*make_batch(), count(0), **strengths)
 
     assert (images.dtype, labels.dtype) == (dtype, np.uint8)
     assert (images.shape, labels.shape) == ((ROWS, 3, 5, 3), (ROWS, 3, 5))
 
 
-@pytest.mark.parametrize("num_replicas", [1, 2, 4, 8])
+@pytest.mark.parametrize("num_replicas", [1, 2, 4])
 def test_a_row_is_changed_alike_whichever_replica_has_it(num_replicas):
     images, labels = make_batch()
     all_images, all_labels = apply(images, labels, count(2), **ALL)
@@ -154,7 +156,7 @@ def test_a_row_is_changed_alike_whichever_replica_has_it(num_replicas):
 
 def test_a_step_is_changed_alike_whatever_came_before():
     """A resumed run begins with any step; one object serves all steps."""
-    change = tf.function(augment.RandomAugment(global_batch_size=ROWS, seed=0, **ALL))
+    change = tf.function(augment.RandomAugment(ALL, global_batch_size=ROWS, seed=0))
     in_turn = [change(*make_batch(), count(step)) for step in range(4)]
 
     alone = apply(*make_batch(), count(3), **ALL)
@@ -167,9 +169,10 @@ def test_a_step_is_changed_alike_whatever_came_before():
 def test_xla_gives_the_same_for_the_same_draws(monkeypatch):
     images, labels = make_batch()
     plain_images, plain_labels = apply(images, labels, count(1), **ALL)
-    draws = augment.random_uniform(count(1), 7, global_batch_size=ROWS, seed=0)
+    drawn = record_draws(monkeypatch, step=1, **ALL)
+    draws = {name: tf.constant(values) for name, values in drawn.items()}
     monkeypatch.setattr(augment, "random_uniform", lambda *_, **__: draws)
-    change = augment.RandomAugment(global_batch_size=ROWS, seed=0, **ALL)
+    change = augment.RandomAugment(ALL, global_batch_size=ROWS, seed=0)
 
     xla_images, xla_labels = tf.function(change, jit_compile=True)(
         images, labels, count(1)
@@ -193,14 +196,16 @@ def find_gpu_kernels(op):
     ]
 
 
-@pytest.mark.parametrize("changes", [{"flip": True}, ALL], ids=["flip", "all"])
-def test_every_operation_has_a_kernel_on_gpus(changes):
+@pytest.mark.parametrize(
+    "strengths", [{"horizontal_flip": True}, AXES, ALL], ids=["flip", "axes", "all"]
+)
+def test_every_operation_has_a_kernel_on_gpus(strengths):
     """Else TensorFlow moves it to the host, and the batch with it, without a word."""
     if not any(
         k.device_type == "GPU" for k in kernels.get_all_registered_kernels().kernel
     ):
         pytest.skip("needs a TensorFlow that was built for GPUs")
-    change = augment.RandomAugment(global_batch_size=ROWS, seed=0, **changes)
+    change = augment.RandomAugment(strengths, global_batch_size=ROWS, seed=0)
     graph = tf.function(change).get_concrete_function(*make_batch(), count(0)).graph
 
     missing = [op.type for op in graph.get_operations() if not find_gpu_kernels(op)]
@@ -208,77 +213,118 @@ def test_every_operation_has_a_kernel_on_gpus(changes):
     assert missing == []
 
 
-def test_factors_and_places_are_uniform_in_their_ranges(monkeypatch):
+def test_strengths_are_of_all_changes():
+    """Else the tests above and below leave one out."""
+    assert ALL.keys() == registry.CHANGES.keys()
+
+
+def test_draws_are_uniform(monkeypatch):
     """Of 1000 draws some lie in the first and in the last hundredth of the range.
 
     Their mean is off by less than 0.03 of the range, three standard deviations.
     """
-    drawn = record_draws(monkeypatch, **ALL)
-    ranges = {
-        "factors": (0.5, 2.0),
-        "places": (0.0, 1.0),
-        "brightness": (0.6, 1.4),
-        "contrast": (0.7, 1.3),
-        "saturation": (0.4, 1.6),
-    }
+    drawn = np.concatenate(
+        [*record_draws(monkeypatch, num_rows=1000, **ALL).values()], 1
+    )
 
-    assert drawn.keys() == {*ranges, "is_mirrored"}
-    for name, (low, high) in ranges.items():
-        shares = (drawn[name].astype(np.float64) - low) / (high - low)
-        assert -1e-6 <= shares.min() < 0.01, name
-        assert 0.99 < shares.max() <= 1 + 1e-6, name
-        assert abs(shares.mean() - 0.5) < 0.03, name
+    assert (drawn.min(0) < 0.01).all() and (drawn.max(0) > 0.99).all()
+    assert (np.abs(drawn.mean(0) - 0.5) < 0.03).all()
 
 
 def test_no_draw_follows_from_another(monkeypatch):
-    """Of 1000 independent pairs the correlation is below 0.1, three deviations."""
-    drawn = record_draws(monkeypatch, **ALL)
-    places = drawn.pop("places")
-    columns = [*drawn.values(), places[:, 0], places[:, 1]]
-
-    correlations = np.corrcoef(np.stack(columns).astype(np.float64))
-
-    assert len(columns) == 7
-    assert np.abs(correlations - np.eye(7)).max() < 0.1
-
-
-def test_a_draw_does_not_depend_on_what_else_is_drawn(monkeypatch):
-    together = record_draws(monkeypatch, num_rows=ROWS, step=4, **ALL)
-    scale = record_draws(monkeypatch, num_rows=ROWS, step=4, scale=(0.5, 2.0))
-    contrast = record_draws(monkeypatch, num_rows=ROWS, step=4, contrast=0.3)
-
-    np.testing.assert_array_equal(together["is_mirrored"], find_flipped(step=4))
-    np.testing.assert_array_equal(scale["factors"], together["factors"])
-    np.testing.assert_array_equal(scale["places"], together["places"])
-    np.testing.assert_array_equal(contrast["contrast"], together["contrast"])
-
-
-def test_what_is_not_asked_for_is_not_done(monkeypatch):
-    scale = record_draws(monkeypatch, scale=(0.5, 2.0))
-    assert scale.keys() == {"factors", "places", "is_mirrored"}
-    assert not scale["is_mirrored"].any()
-
-    contrast = record_draws(monkeypatch, contrast=0.3)
-    np.testing.assert_array_equal(contrast["brightness"], 1)
-    np.testing.assert_array_equal(contrast["saturation"], 1)
-    assert "factors" not in contrast
-
-
-def test_colour_comes_after_geometry_and_spares_the_labels(monkeypatch):
-    drawn = {
-        name: tf.constant(value)
-        for name, value in record_draws(monkeypatch, num_rows=ROWS, **ALL).items()
-    }
-    images, labels = make_batch()
-    geometry = {name: drawn.pop(name) for name in ("factors", "places", "is_mirrored")}
-    expected_images, expected_labels = resampling.scale_and_crop(
-        images, labels, **geometry
+    """Of 1000 independent pairs the correlation is below 0.12, almost 4 deviations."""
+    drawn = np.concatenate(
+        [*record_draws(monkeypatch, num_rows=1000, **ALL).values()], 1
     )
-    expected_images = color.adjust(expected_images, **drawn)
 
-    new_images, new_labels = apply(images, labels, count(0), **ALL)
+    correlations = np.corrcoef(drawn.astype(np.float64), rowvar=False)
 
-    np.testing.assert_allclose(new_images, expected_images, rtol=1e-5, atol=1e-3)
+    assert np.abs(correlations - np.eye(len(correlations))).max() < 0.12
+
+
+@pytest.mark.parametrize("name", registry.CHANGES)
+def test_no_draw_depends_on_what_else_is_drawn(name):
+    """A change that is added, this one among them, moves none of the others."""
+    made = registry.make(ALL, schema.RGB)
+    together = draw(count(4), {n: change.num_draws for n, change in made.items()})
+
+    alone = draw(count(4), {name: made[name].num_draws})
+    backwards = draw(count(4), {n: made[n].num_draws for n in reversed(made)})
+    more = draw(count(4), {name: made[name].num_draws + 1})
+
+    np.testing.assert_array_equal(alone[name], together[name])
+    np.testing.assert_array_equal(backwards[name], together[name])
+    np.testing.assert_array_equal(more[name][:, :-1], together[name])
+
+
+def test_draws_of_other_names_seeds_and_steps_are_others():
+    drawn = [
+        draw(count(4), {"a": 2})["a"],
+        draw(count(4), {"b": 2})["b"],
+        draw(count(5), {"a": 2})["a"],
+        draw(count(4), {"a": 2}, seed=1)["a"],
+        # The greatest seed fits, too.
+        draw(count(4), {"a": 2}, seed=2**31 - 1)["a"],
+    ]
+
+    assert len({values.tobytes() for values in drawn}) == len(drawn)
+
+
+@pytest.mark.parametrize("name", registry.CHANGES)
+def test_a_change_that_is_off_is_not_made(name):
+    off = registry.CHANGES[name].off
+
+    assert registry.make({name: off}, schema.RGB) == {}
+    assert [*registry.make({name: ALL[name]}, schema.RGB)] == [name]
+
+
+@pytest.mark.parametrize("name", registry.CHANGES)
+def test_a_change_is_of_a_known_kind_and_changes_images(name):
+    (change,) = registry.make({name: ALL[name]}, schema.RGB).values()
+    images, labels = make_batch()
+
+    new_images, new_labels = apply(images, labels, count(0), **{name: ALL[name]})
+
+    assert isinstance(change, kinds.Geometry | kinds.Color)
+    assert (new_images != images).any()
+    # Colour spares the labels.
+    assert (new_labels != labels).any() == isinstance(change, kinds.Geometry)
+
+
+def test_an_unknown_change_is_named():
+    with pytest.raises(ValueError, match="^no random change: flip; use one of random_"):
+        registry.make({"flip": True}, schema.RGB)
+
+
+def test_all_geometry_is_one_map_and_comes_before_all_colour():
+    images, labels = make_batch()
+    made = registry.make(ALL, schema.RGB)
+    drawn = augment.random_uniform(
+        count(2),
+        {name: change.num_draws for name, change in made.items()},
+        global_batch_size=ROWS,
+        seed=0,
+    )
+    turn, scale, flip = (
+        made[name].map_back(drawn[name], (3, 5))
+        for name in ("random_rotation", "random_scale", "horizontal_flip")
+    )
+    # The window of the turned example is mirrored: a new point goes back through the
+    # mirror first.
+    expected_images, expected_labels = resampling.resample(
+        images, labels, maps.compose(turn, maps.compose(scale, flip))
+    )
+    means = color.channel_means(expected_images)
+    for name in [*ALL][3:]:
+        step = made[name].map_colors(drawn[name], means)
+        expected_images = color.apply(expected_images, step, (-9999, 9999))
+        means = color.channel_means(expected_images)
+
+    new_images, new_labels = apply(images, labels, count(2), **ALL)
+
+    np.testing.assert_allclose(
+        new_images, np.clip(expected_images, 0, 255), rtol=1e-4, atol=1e-2
+    )
     np.testing.assert_array_equal(new_labels, expected_labels)
 
 
@@ -286,7 +332,7 @@ def test_draws_of_no_change_change_nothing():
     images, labels = make_batch()
 
     new_images, new_labels = apply(
-        images, labels, count(0), scale=(1.0, 1.0), saturation=1e-30
+        images, labels, count(0), random_scale=(1.0, 1.0), random_saturation=1e-30
     )
 
     np.testing.assert_array_equal(new_images, images)
@@ -294,25 +340,30 @@ def test_draws_of_no_change_change_nothing():
 
 
 @pytest.mark.parametrize(
-    ("settings", "changes"),
-    [
-        ({}, {"flip": True}),
-        ({"random_scale": (0.5, 2.0)}, {"flip": True, "scale": (0.5, 2.0)}),
-        ({"horizontal_flip": False, "random_brightness": 0.2}, {"brightness": 0.2}),
-        ({"horizontal_flip": False, "random_contrast": 0.2}, {"contrast": 0.2}),
-        ({"horizontal_flip": False, "random_saturation": 0.2}, {"saturation": 0.2}),
-    ],
+    "settings", [{}, *({name: ALL[name]} for name in registry.CHANGES)]
 )
-def test_settings_ask_for_the_change_of_their_name(settings, changes):
-    settings = {"model_dir": "runs/a", "seed": 6, "batch_size": ROWS, **settings}
-    made = augmenting.make_augment(config.from_dict(settings), schema.RGB)
+def test_settings_ask_for_the_change_of_their_name(settings):
+    settings = settings or {"horizontal_flip": True}  # By default.
+    chosen = {"horizontal_flip": False, **settings}
+    values = {"model_dir": "runs/a", "seed": 6, "batch_size": ROWS, **chosen}
+    made = augmenting.make_augment(config.from_dict(values), schema.RGB)
 
     new_images, new_labels = tf.function(made)(*make_batch(), count(1))
 
-    expected = apply(*make_batch(), count(1), seed=6, **changes)
+    expected = apply(*make_batch(), count(1), seed=6, **settings)
     np.testing.assert_array_equal(new_images, expected[0])
     np.testing.assert_array_equal(new_labels, expected[1])
     assert not np.array_equal(new_images, make_batch()[0])
+
+
+def test_by_default_examples_are_mirrored():
+    settings = config.from_dict({"model_dir": "runs/a", "batch_size": ROWS})
+    made = augmenting.make_augment(settings, schema.RGB)
+
+    new_images, _ = tf.function(made)(*make_batch(), count(1))
+
+    expected = apply(*make_batch(), count(1), horizontal_flip=True)
+    np.testing.assert_array_equal(new_images, expected[0])
 
 
 def test_without_a_change_examples_are_kept():
@@ -343,7 +394,7 @@ def test_about_half_are_mirrored():
 
 
 def test_each_example_has_draws_of_its_own():
-    draws = augment.random_uniform(count(1), 2, global_batch_size=ROWS, seed=0).numpy()
+    draws = draw(count(1), {"a": 2})["a"]
 
     assert draws.shape == (ROWS, 2)
     assert len(np.unique(draws)) == 2 * ROWS
@@ -358,24 +409,29 @@ def test_keep_changes_nothing():
     np.testing.assert_array_equal(new_labels, labels)
 
 
-def test_images_of_16_bits_keep_their_values_and_are_filled_with_their_middle():
+WIDE = schema.ImageFormat(3, (0, 65535))
+
+
+@pytest.mark.parametrize("strengths", [AXES, ALL], ids=["axes", "all"])
+def test_images_of_16_bits_keep_their_values_and_are_filled_with_their_middle(
+    strengths,
+):
     images, labels = make_batch()
-    wide = images.astype(np.uint16) * 257
     change = augment.RandomAugment(
-        global_batch_size=ROWS, seed=0, flip=True, scale=(0.5, 2.0), fill_value=32896
-    )
-    narrow = augment.RandomAugment(
-        global_batch_size=ROWS, seed=0, flip=True, scale=(0.5, 2.0), fill_value=128
+        strengths, global_batch_size=ROWS, seed=0, image_format=WIDE
     )
 
-    changed, _ = change(tf.constant(wide), tf.constant(labels), count(0))
-    expected, _ = narrow(tf.constant(images), tf.constant(labels), count(0))
+    changed, _ = change(
+        tf.constant(images.astype(np.uint16) * 257), tf.constant(labels), count(0)
+    )
 
-    np.testing.assert_allclose(changed / 257, expected, atol=1e-3)
+    # 32768 is filled in, and 128 * 257 = 32896.
+    expected, _ = apply(images, labels, count(0), **strengths)
+    np.testing.assert_allclose(changed / 257, expected, atol=0.8)
+    assert changed.numpy().max() > 40000
 
 
-@pytest.mark.parametrize("name", ["brightness", "contrast", "saturation"])
-def test_colours_of_what_is_not_rgb_are_not_changed(name):
-    settings = config.from_dict({"model_dir": "runs/a", f"random_{name}": 0.5})
-    with pytest.raises(errors.ConfigError, match=f"--random_{name}=0.5: it is for RGB"):
+def test_colours_of_what_is_not_rgb_are_an_error_of_the_settings():
+    settings = config.from_dict({"model_dir": "runs/a", "random_hue": 5.0})
+    with pytest.raises(errors.ConfigError, match="--random_hue=5.0: .*leave it out.$"):
         augmenting.make_augment(settings, schema.ImageFormat(4, (0, 255)))

@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from data.augmentation import registry as augmentation_registry
 from trainer import errors, flags
 from trainer.settings import config, fields
 
@@ -50,6 +51,8 @@ _UNUSUAL = {
     "random_brightness": 0.1,
     "random_contrast": 0.2,
     "random_saturation": 0.3,
+    "random_hue": 10.0,
+    "random_rotation": 20.0,
     "on_bad_example": "replace",
     "max_bad_examples": 3,
     "cache": "disk",
@@ -150,6 +153,9 @@ def test_the_unusual_settings_are_all_the_settings_and_none_is_a_default():
         ("random_contrast", 1.1, r"must be at most 1\.0"),
         ("random_saturation", -0.1, r"must be at least 0\.0"),
         ("random_saturation", 1.1, r"must be at most 1\.0"),
+        ("random_hue", 181.0, r"must be at most 180\.0"),
+        ("random_rotation", -1.0, r"must be at least 0\.0"),
+        ("random_rotation", 181.0, r"must be at most 180\.0"),
         ("resize", "fit", "use one of stretch, pad, crop"),
         ("image_channels", 0, "must be at least 1"),
         ("image_range", (0, 65536), "must be at most 65535"),
@@ -475,11 +481,7 @@ def test_number_that_nobody_can_mean_is_rejected(name, value):
         "batch_size",
         "dataset",
         "image_size",
-        "horizontal_flip",
-        "random_scale",
-        "random_brightness",
-        "random_contrast",
-        "random_saturation",
+        *augmentation_registry.CHANGES,
         "optimizer",
     ],
 )

@@ -1215,7 +1215,9 @@ def test_picture_shows_usable_examples_as_training_sees_them(tmp_path, monkeypat
         np.testing.assert_array_equal(images[row], make_photo(number, (32, 32)))
         np.testing.assert_array_equal(labels[row], make_label(number, (32, 32)))
     # Mirrored or not, as training does it: batches of three, counters from 0 on.
-    augmentation = augment.RandomAugment(global_batch_size=3, seed=0, flip=True)
+    augmentation = augment.RandomAugment(
+        {"horizontal_flip": True}, global_batch_size=3, seed=0
+    )
     expected = [
         augmentation(
             tf.constant(images[i : i + 3]),

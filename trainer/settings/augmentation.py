@@ -1,63 +1,55 @@
-"""Random changes to training examples."""
+"""Random changes to training examples: a setting for each of them."""
 
 import dataclasses
+from typing import Any
 
+from data.augmentation import registry
 from trainer.settings import fields
+
+_DEFAULTS = {"horizontal_flip": True}
+
+
+def _setting(name: str, entry: registry.Entry) -> tuple[str, type, Any]:
+    """Returns name, type and field of the setting of a change."""
+    is_list = isinstance(entry.off, tuple)
+    field = fields.setting(
+        _DEFAULTS.get(name, entry.off),
+        entry.help,
+        minimum=entry.minimum,
+        maximum=entry.maximum,
+        identity=True,
+        legacy=_DEFAULTS.get(name, entry.off),
+        unused_by=("evaluate",),
+    )
+    return name, tuple[float, ...] if is_list else type(entry.off), field
 
 
 @dataclasses.dataclass(frozen=True)
-class AugmentationConfig(fields.Section):
-    """Random changes to training examples."""
-
-    horizontal_flip: bool = fields.setting(
-        True,
-        "Mirror each training example with probability 1/2.",
-        identity=True,
-        unused_by=("evaluate",),
-    )
-    random_scale: tuple[float, ...] = fields.setting(
-        (),
-        "LOW,HIGH: scale each training example by a factor drawn between them, e.g. "
-        "0.5,2.0, and cut a window of the original size at random; empty: none.",
-        minimum=0.1,
-        maximum=10.0,
-        identity=True,
-        unused_by=("evaluate",),
-    )
-    random_brightness: float = fields.setting(
-        0.0,
-        "Multiply each training image by a factor drawn within 1 -/+ this; 0: none.",
-        minimum=0.0,
-        maximum=1.0,
-        identity=True,
-        unused_by=("evaluate",),
-    )
-    random_contrast: float = fields.setting(
-        0.0,
-        "Multiply each training image's distances from its mean luma by a factor drawn "
-        "within 1 -/+ this; 0: none.",
-        minimum=0.0,
-        maximum=1.0,
-        identity=True,
-        unused_by=("evaluate",),
-    )
-    random_saturation: float = fields.setting(
-        0.0,
-        "Multiply each pixel's distance from its luma by a factor drawn, for each "
-        "training image, within 1 -/+ this; 0: none.",
-        minimum=0.0,
-        maximum=1.0,
-        identity=True,
-        unused_by=("evaluate",),
-    )
+class _Checked(fields.Section):
+    """What the settings of one name cannot say by themselves."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.random_scale and not (
-            len(self.random_scale) == 2 and self.random_scale[0] <= self.random_scale[1]
-        ):
-            fields.reject(
-                "random_scale",
-                self.random_scale,
-                "give LOW,HIGH with LOW not above HIGH, e.g. 0.5,2.0, or nothing",
-            )
+        for name, entry in registry.CHANGES.items():
+            value = getattr(self, name)
+            if not isinstance(entry.off, tuple) or value == entry.off:
+                continue
+            if len(value) != 2 or value[0] > value[1]:
+                fields.reject(
+                    name,
+                    value,
+                    "give LOW,HIGH with LOW not above HIGH, e.g. 0.5,2.0, or nothing",
+                )
+
+
+AugmentationConfig = dataclasses.make_dataclass(
+    "AugmentationConfig",
+    [_setting(name, entry) for name, entry in registry.CHANGES.items()],
+    bases=(_Checked,),
+    namespace={
+        "__doc__": "Random changes to training examples.",
+        "__module__": __name__,
+    },
+    frozen=True,
+)
+"""The settings of `registry.CHANGES`, by their names."""
