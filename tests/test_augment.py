@@ -1,5 +1,11 @@
 """Tests of the random changes to training examples."""
 
+import dataclasses
+import functools
+import importlib
+import sys
+import types
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -12,18 +18,35 @@ from trainer.assembly import augmenting
 from trainer.settings import config
 
 ROWS = 8
-ALL = {
+GEOMETRY = {
     "random_rotation": 40.0,
     "random_scale": (0.5, 2.0),
+    "random_shear": 45.0,
+    "random_quarter_turn": True,
+    "vertical_flip": True,
     "horizontal_flip": True,
+}
+COLORS = {
     "random_brightness": 0.4,
     "random_contrast": 0.3,
     "random_saturation": 0.6,
     "random_hue": 90.0,
+    "random_grey": 0.5,
 }
-"""A strength for each change of the registry."""
+PIXELS = {
+    "random_gamma": 0.5,
+    "random_blur": 2.0,
+    "random_noise": 0.1,
+    "random_classmix": 0.5,
+    "random_cutmix": 0.5,
+    "random_cutout": 0.3,
+}
+ALL = {**GEOMETRY, **COLORS, **PIXELS}
+"""A strength for each change of the registry, in the order of the changes."""
 
 AXES = {name: ALL[name] for name in ("random_scale", "horizontal_flip")}
+FLIPS = {name: ALL[name] for name in ("vertical_flip", "horizontal_flip")}
+ON_LABELS = {*GEOMETRY, "random_classmix", "random_cutmix", "random_cutout"}
 
 
 def make_batch(num_rows=ROWS):
@@ -128,7 +151,9 @@ def test_draws_stay_the_same_however_many_there_are(num_draws):
     [
         ({"horizontal_flip": True}, np.uint8),
         ({"random_scale": (1.0, 2.0)}, np.float32),
+        (FLIPS, np.uint8),
         ({"random_rotation": 10.0}, np.float32),
+        ({"random_cutout": 0.1, "random_cutmix": 0.5}, np.uint8),
         ({"random_brightness": 0.1}, np.float32),
         (ALL, np.float32),
     ],
@@ -140,18 +165,17 @@ def test_images_become_float_where_they_need_to(strengths, dtype):
     assert (images.shape, labels.shape) == ((ROWS, 3, 5, 3), (ROWS, 3, 5))
 
 
-@pytest.mark.parametrize("num_replicas", [1, 2, 4])
-def test_a_row_is_changed_alike_whichever_replica_has_it(num_replicas):
+def test_a_row_is_changed_alike_whichever_replica_has_it():
     images, labels = make_batch()
-    all_images, all_labels = apply(images, labels, count(2), **ALL)
+    change = tf.function(augment.RandomAugment(ALL, global_batch_size=ROWS, seed=0))
+    all_images, all_labels = change(images, labels, count(2))
 
-    for part in np.split(np.arange(ROWS), num_replicas):
-        rows = slice(part[0], part[-1] + 1)
-        new_images, new_labels = apply(
-            images[rows], labels[rows], count(2, rows), **ALL
-        )
-        np.testing.assert_allclose(new_images, all_images[rows], rtol=1e-5, atol=1e-4)
-        np.testing.assert_array_equal(new_labels, all_labels[rows])
+    for num_replicas in (2, 4):
+        for part in np.split(np.arange(ROWS), num_replicas):
+            rows = slice(part[0], part[-1] + 1)
+            new_images, new_labels = change(images[rows], labels[rows], count(2, rows))
+            np.testing.assert_allclose(new_images, all_images[rows], atol=1e-3)
+            np.testing.assert_array_equal(new_labels, all_labels[rows])
 
 
 def test_a_step_is_changed_alike_whatever_came_before():
@@ -168,17 +192,19 @@ def test_a_step_is_changed_alike_whatever_came_before():
 
 def test_xla_gives_the_same_for_the_same_draws(monkeypatch):
     images, labels = make_batch()
-    plain_images, plain_labels = apply(images, labels, count(1), **ALL)
-    drawn = record_draws(monkeypatch, step=1, **ALL)
+    # XLA makes other noise, as it makes other draws.
+    strengths = {name: ALL[name] for name in ALL if name != "random_noise"}
+    plain_images, plain_labels = apply(images, labels, count(1), **strengths)
+    drawn = record_draws(monkeypatch, step=1, **strengths)
     draws = {name: tf.constant(values) for name, values in drawn.items()}
     monkeypatch.setattr(augment, "random_uniform", lambda *_, **__: draws)
-    change = augment.RandomAugment(ALL, global_batch_size=ROWS, seed=0)
+    change = augment.RandomAugment(strengths, global_batch_size=ROWS, seed=0)
 
     xla_images, xla_labels = tf.function(change, jit_compile=True)(
         images, labels, count(1)
     )
 
-    np.testing.assert_allclose(xla_images, plain_images, rtol=1e-5, atol=1e-3)
+    np.testing.assert_allclose(xla_images, plain_images, rtol=1e-4, atol=1e-2)
     np.testing.assert_array_equal(xla_labels, plain_labels)
 
 
@@ -215,7 +241,7 @@ def test_every_operation_has_a_kernel_on_gpus(strengths):
 
 def test_strengths_are_of_all_changes():
     """Else the tests above and below leave one out."""
-    assert ALL.keys() == registry.CHANGES.keys()
+    assert [*ALL] == [*registry.CHANGES]
 
 
 def test_draws_are_uniform(monkeypatch):
@@ -223,9 +249,8 @@ def test_draws_are_uniform(monkeypatch):
 
     Their mean is off by less than 0.03 of the range, three standard deviations.
     """
-    drawn = np.concatenate(
-        [*record_draws(monkeypatch, num_rows=1000, **ALL).values()], 1
-    )
+    drawn = record_draws(monkeypatch, num_rows=1000, **ALL)
+    drawn = np.concatenate([values[:, :4] for values in drawn.values()], 1)
 
     assert (drawn.min(0) < 0.01).all() and (drawn.max(0) > 0.99).all()
     assert (np.abs(drawn.mean(0) - 0.5) < 0.03).all()
@@ -233,9 +258,8 @@ def test_draws_are_uniform(monkeypatch):
 
 def test_no_draw_follows_from_another(monkeypatch):
     """Of 1000 independent pairs the correlation is below 0.12, almost 4 deviations."""
-    drawn = np.concatenate(
-        [*record_draws(monkeypatch, num_rows=1000, **ALL).values()], 1
-    )
+    drawn = record_draws(monkeypatch, num_rows=1000, **ALL)
+    drawn = np.concatenate([values[:, :4] for values in drawn.values()], 1)
 
     correlations = np.corrcoef(drawn.astype(np.float64), rowvar=False)
 
@@ -285,10 +309,9 @@ def test_a_change_is_of_a_known_kind_and_changes_images(name):
 
     new_images, new_labels = apply(images, labels, count(0), **{name: ALL[name]})
 
-    assert isinstance(change, kinds.Geometry | kinds.Color)
+    assert isinstance(change, kinds.Geometry | kinds.Color | kinds.Pixels)
     assert (new_images != images).any()
-    # Colour spares the labels.
-    assert (new_labels != labels).any() == isinstance(change, kinds.Geometry)
+    assert (new_labels != labels).any() == (name in ON_LABELS)
 
 
 def test_an_unknown_change_is_named():
@@ -298,34 +321,66 @@ def test_an_unknown_change_is_named():
 
 def test_all_geometry_is_one_map_and_comes_before_all_colour():
     images, labels = make_batch()
-    made = registry.make(ALL, schema.RGB)
+    strengths = {**GEOMETRY, **COLORS}
+    made = registry.make(strengths, schema.RGB)
     drawn = augment.random_uniform(
         count(2),
         {name: change.num_draws for name, change in made.items()},
         global_batch_size=ROWS,
         seed=0,
     )
-    turn, scale, flip = (
-        made[name].map_back(drawn[name], (3, 5))
-        for name in ("random_rotation", "random_scale", "horizontal_flip")
-    )
-    # The window of the turned example is mirrored: a new point goes back through the
-    # mirror first.
-    expected_images, expected_labels = resampling.resample(
-        images, labels, maps.compose(turn, maps.compose(scale, flip))
-    )
-    means = color.channel_means(expected_images)
-    for name in [*ALL][3:]:
+    # What is done last to the example is what a new point goes back through first.
+    composed = maps.identity(ROWS)
+    for name in reversed(GEOMETRY):
+        composed = maps.compose(made[name].map_back(drawn[name], (3, 5)), composed)
+    expected_images, expected_labels = resampling.resample(images, labels, composed)
+    for name in COLORS:
+        means = color.channel_means(expected_images)
         step = made[name].map_colors(drawn[name], means)
         expected_images = color.apply(expected_images, step, (-9999, 9999))
-        means = color.channel_means(expected_images)
 
-    new_images, new_labels = apply(images, labels, count(2), **ALL)
+    new_images, new_labels = apply(images, labels, count(2), **strengths)
 
     np.testing.assert_allclose(
         new_images, np.clip(expected_images, 0, 255), rtol=1e-4, atol=1e-2
     )
     np.testing.assert_array_equal(new_labels, expected_labels)
+
+
+@pytest.mark.parametrize(
+    "strengths",
+    [
+        AXES,
+        FLIPS,
+        {"random_quarter_turn": True, **FLIPS},
+        {"random_quarter_turn": True, **AXES},
+    ],
+    ids=["axes", "flips", "turns", "turns_and_axes"],
+)
+def test_the_fast_ways_give_what_the_general_one_gives(monkeypatch, strengths):
+    random = np.random.default_rng(2)
+    images = random.integers(0, 256, (ROWS, 6, 6, 3)).astype(np.uint8)
+    labels = random.integers(0, 21, (ROWS, 6, 6)).astype(np.uint8)
+    new_images, new_labels = apply(images, labels, count(2), **strengths)
+
+    for name in strengths:  # None of them is known to keep anything.
+        general = functools.partial(make_general, registry.CHANGES[name].module)
+        monkeypatch.setitem(
+            sys.modules, f"general_{name}", types.SimpleNamespace(make=general)
+        )
+        entry = registry.CHANGES[name]._replace(module=f"general_{name}")
+        monkeypatch.setitem(registry.CHANGES, name, entry)
+    expected_images, expected_labels = apply(images, labels, count(2), **strengths)
+
+    assert expected_images.dtype == np.float32
+    np.testing.assert_allclose(new_images, expected_images, atol=1e-2)
+    np.testing.assert_array_equal(new_labels, expected_labels)
+
+
+def make_general(module, *arguments):
+    """Makes a change of geometry that does not say what it keeps."""
+    change = importlib.import_module(module).make(*arguments)
+    return dataclasses.replace(change, keeps_axes=False, rearranges=())
 
 
 def test_draws_of_no_change_change_nothing():
@@ -346,7 +401,7 @@ def test_settings_ask_for_the_change_of_their_name(settings):
     settings = settings or {"horizontal_flip": True}  # By default.
     chosen = {"horizontal_flip": False, **settings}
     values = {"model_dir": "runs/a", "seed": 6, "batch_size": ROWS, **chosen}
-    made = augmenting.make_augment(config.from_dict(values), schema.RGB)
+    made = augmenting.make_augment(config.from_dict(values), schema.RGB, num_replicas=1)
 
     new_images, new_labels = tf.function(made)(*make_batch(), count(1))
 
@@ -358,7 +413,7 @@ def test_settings_ask_for_the_change_of_their_name(settings):
 
 def test_by_default_examples_are_mirrored():
     settings = config.from_dict({"model_dir": "runs/a", "batch_size": ROWS})
-    made = augmenting.make_augment(settings, schema.RGB)
+    made = augmenting.make_augment(settings, schema.RGB, num_replicas=1)
 
     new_images, _ = tf.function(made)(*make_batch(), count(1))
 
@@ -366,10 +421,11 @@ def test_by_default_examples_are_mirrored():
     np.testing.assert_array_equal(new_images, expected[0])
 
 
-def test_without_a_change_examples_are_kept():
-    settings = config.from_dict({"model_dir": "runs/a", "horizontal_flip": False})
+@pytest.mark.parametrize("settings", [{"horizontal_flip": False}, {"augment": "none"}])
+def test_without_a_change_examples_are_kept(settings):
+    settings = config.from_dict({"model_dir": "runs/a", **settings})
 
-    assert augmenting.make_augment(settings, schema.RGB) is augment.keep
+    assert augmenting.make_augment(settings, schema.RGB, num_replicas=1) is augment.keep
 
 
 def test_steps_differ():
@@ -427,11 +483,50 @@ def test_images_of_16_bits_keep_their_values_and_are_filled_with_their_middle(
 
     # 32768 is filled in, and 128 * 257 = 32896.
     expected, _ = apply(images, labels, count(0), **strengths)
-    np.testing.assert_allclose(changed / 257, expected, atol=0.8)
+    np.testing.assert_allclose(changed / 257, expected, atol=1.5)
     assert changed.numpy().max() > 40000
 
 
 def test_colours_of_what_is_not_rgb_are_an_error_of_the_settings():
     settings = config.from_dict({"model_dir": "runs/a", "random_hue": 5.0})
-    with pytest.raises(errors.ConfigError, match="--random_hue=5.0: .*leave it out.$"):
-        augmenting.make_augment(settings, schema.ImageFormat(4, (0, 255)))
+    with pytest.raises(errors.ConfigError, match="--random_hue=5.0: .*give it 0.$"):
+        augmenting.make_augment(
+            settings, schema.ImageFormat(4, (0, 255)), num_replicas=1
+        )
+
+
+@pytest.mark.parametrize("policy", registry.POLICIES)
+def test_a_policy_is_the_strengths_that_it_names(policy):
+    named = config.from_dict({"model_dir": "a", "augment": policy}).augmentation
+    off = {name: entry.off for name, entry in registry.CHANGES.items()}
+    typed = {**off, **registry.POLICIES[policy]}
+
+    spelled_out = config.from_dict({"model_dir": "a", **typed}).augmentation
+
+    assert dataclasses.asdict(named) == {
+        **dataclasses.asdict(spelled_out),
+        "augment": policy,
+    }
+
+
+def test_strengths_beside_a_policy_count_before_it():
+    values = {"augment": "strong", "random_hue": 3.0, "random_scale": ()}
+
+    settings = config.from_dict({"model_dir": "a", **values}).augmentation
+
+    assert (settings.random_hue, settings.random_scale) == (3.0, ())
+    assert settings.random_grey == registry.POLICIES["strong"]["random_grey"]
+
+
+@pytest.mark.parametrize("name", ["random_classmix", "random_cutmix"])
+def test_pairs_of_examples_need_even_shares_of_the_batch(name):
+    def make(batch_size, num_replicas):
+        values = {"model_dir": "a", name: 0.5, "batch_size": batch_size}
+        augmenting.make_augment(
+            config.from_dict(values), schema.RGB, num_replicas=num_replicas
+        )
+
+    make(8, 4)
+    message = rf"^--batch_size=6: --{name}=0.5 mixes .* 2 replicas have 3 each; use a "
+    with pytest.raises(errors.ConfigError, match=message + "multiple of 4.$"):
+        make(6, 2)

@@ -1,5 +1,6 @@
 """Tests of mirrored, scaled and shifted copies, against a loop over pixels."""
 
+import functools
 import math
 
 import numpy as np
@@ -217,9 +218,9 @@ def test_ignored_pixels_of_the_label_stay_ignored():
 def test_mirror_reverses_the_chosen_rows(use_xla):
     images, labels = make_batch(3)
 
-    new_images, new_labels = tf.function(resampling.mirror, jit_compile=use_xla)(
-        images, labels, horizontal_flip.mirror(tf.constant([True, False, True]))
-    )
+    new_images, new_labels = tf.function(
+        functools.partial(resampling.mirror, axes=("x",)), jit_compile=use_xla
+    )(images, labels, horizontal_flip.mirror(tf.constant([True, False, True])))
 
     np.testing.assert_array_equal(new_images[::2], images[::2, :, ::-1])
     np.testing.assert_array_equal(new_labels[::2], labels[::2, :, ::-1])
@@ -234,6 +235,7 @@ def test_mirror_keeps_types():
         tf.constant(images, tf.float32),
         tf.constant(labels),
         horizontal_flip.mirror(tf.constant([True])),
+        axes=("x",),
     )
 
     assert (new_images.dtype, new_labels.dtype) == (tf.float32, tf.uint8)

@@ -43,8 +43,7 @@ def random_uniform(
     draws = [
         tf.random.stateless_uniform(
             [count, global_batch_size],
-            # The whole seed in the upper half, so that no two pairs are one key.
-            seed=tf.stack([tf.constant((seed << 32) + _hash(name), tf.int64), step]),
+            seed=tf.stack([tf.constant(_key(seed, name), tf.int64), step]),
         )
         for name, count in num_draws.items()
     ]
@@ -52,17 +51,18 @@ def random_uniform(
     return dict(zip(num_draws, tf.split(draws, [*num_draws.values()], 1), strict=True))
 
 
-def _hash(name: str) -> int:
-    """Returns 32 bits that stay the same from one Python to the next."""
-    return zlib.crc32(name.encode())
+def _key(seed: int, name: str) -> int:
+    """Returns the key of the draws of a change, the same with each Python."""
+    # The whole seed in the upper half, so that no seed has a key of another one.
+    return (seed << 32) + zlib.crc32(name.encode())
 
 
 class RandomAugment:
     """Changes each example at random, as the changes of `registry.CHANGES` say.
 
     Geometry comes before colour, so the grey around an example that was made smaller
-    is coloured like the rest, and counts in the mean that contrast turns around. Labels
-    see the geometry only.
+    is coloured like the rest, and counts in the mean that contrast turns around. What
+    is neither comes last, in the order of the registry.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class RandomAugment:
 
         Returns:
           Images and labels of the same shapes: the labels uint8, the images uint8, too,
-          if they were and are mirrored at most, else float32.
+          if they were and their pixels are at most rearranged, else float32.
         """
         if images.dtype == tf.uint16:  # GPUs cannot mirror or pad it.
             images = tf.cast(images, tf.float32)
@@ -113,7 +113,21 @@ class RandomAugment:
             seed=self._seed,
         )
         images, labels = self._move(images, labels, draws)
-        return self._recolor(images, draws), labels
+        images = self._recolor(images, draws)
+        for name, change in self._of_kind(kinds.Pixels).items():
+            rows = kinds.Rows(
+                step=counters[0] // self._global_batch_size,
+                first_row=counters[0] % self._global_batch_size,
+                key=_key(self._seed, name),
+            )
+            images, labels = change.change(images, labels, draws[name], rows)
+        return images, labels
+
+    @property
+    def mixers(self) -> tuple[str, ...]:
+        """The names of the changes that need both rows of each pair."""
+        pixels = self._of_kind(kinds.Pixels)
+        return tuple(name for name, change in pixels.items() if change.mixes_pairs)
 
     def _of_kind(self, kind: type) -> dict[str, Any]:
         return {n: c for n, c in self._changes.items() if isinstance(c, kind)}
@@ -129,13 +143,19 @@ class RandomAugment:
         composed = maps.identity(tf.shape(images)[0])
         for name, change in changes.items():
             composed = maps.compose(composed, change.map_back(draws[name], size))
-        if all(c.keeps_axes and c.keeps_pixels for c in changes.values()):
-            return resampling.mirror(images, labels, composed)
-        resample = resampling.resample
-        if all(c.keeps_axes for c in changes.values()):
-            resample = resampling.resample_lines
-        return resample(
-            images, labels, composed, fill_value=self._image_format.fill_value
+        fill_value = self._image_format.fill_value
+        is_square = size[0] == size[1]
+        if not all(
+            c.keeps_axes or (c.rearranges and is_square) for c in changes.values()
+        ):
+            return resampling.resample(images, labels, composed, fill_value=fill_value)
+        rearranges = {how for c in changes.values() for how in c.rearranges}
+        if "swap" in rearranges:
+            images, labels, composed = resampling.swap_axes(images, labels, composed)
+        if all(c.rearranges for c in changes.values()):
+            return resampling.mirror(images, labels, composed, axes=rearranges)
+        return resampling.resample_lines(
+            images, labels, composed, fill_value=fill_value
         )
 
     def _recolor(self, images: tf.Tensor, draws: Mapping[str, tf.Tensor]) -> tf.Tensor:

@@ -80,5 +80,5 @@ def require_rgb(num_channels: int) -> None:
     if num_channels != 3:
         raise ValueError(
             "it is for images of 3 channels, red, green and blue, and these have "
-            f"{num_channels} (--image_channels); leave it out"
+            f"{num_channels} (--image_channels); give it 0"
         )

@@ -46,6 +46,28 @@ CHANGES = {
         minimum=0.1,
         maximum=10.0,
     ),
+    "random_shear": Entry(
+        "data.augmentation.changes.shear",
+        "Make the upright lines of each training example lean by an angle drawn within "
+        "-/+ this many degrees; what lies outside of it is ignored; 0: none.",
+        maximum=60.0,
+    ),
+    "random_quarter_turn": Entry(
+        "data.augmentation.changes.quarter_turn",
+        "Turn each training example by 0, 90, 180 or 270 degrees. Where its sides are "
+        "not equal it keeps its size: ends are cut off, and what is empty is ignored.",
+        off=False,
+        minimum=None,
+        maximum=None,
+    ),
+    "vertical_flip": Entry(
+        "data.augmentation.changes.vertical_flip",
+        "Turn each training example upside down, as a mirror does, with probability "
+        "1/2.",
+        off=False,
+        minimum=None,
+        maximum=None,
+    ),
     "horizontal_flip": Entry(
         "data.augmentation.changes.horizontal_flip",
         "Mirror each training example with probability 1/2.",
@@ -75,13 +97,82 @@ CHANGES = {
         "within -/+ this many degrees; 0: none.",
         maximum=180.0,
     ),
+    "random_grey": Entry(
+        "data.augmentation.changes.grey",
+        "Make each training image grey with this probability.",
+    ),
+    "random_gamma": Entry(
+        "data.augmentation.changes.gamma",
+        "Raise each training image, from 0 for black to 1 for white, to a power drawn "
+        "between 1/(1+x) and 1+x for an x of this; 0: none.",
+        maximum=9.0,
+    ),
+    "random_blur": Entry(
+        "data.augmentation.changes.blur",
+        "Blur each training image by a Gaussian with a deviation drawn from 0 to this "
+        "many pixels; 0: none.",
+        maximum=100.0,
+    ),
+    "random_noise": Entry(
+        "data.augmentation.changes.noise",
+        "Add Gaussian noise to each training image, with a deviation drawn from 0 to "
+        "this share of the range of values; 0: none.",
+    ),
+    "random_classmix": Entry(
+        "data.augmentation.changes.classmix",
+        "With this probability, paste about half of the classes of another training "
+        "example of the batch over each one, image and label.",
+    ),
+    "random_cutmix": Entry(
+        "data.augmentation.changes.cutmix",
+        "With this probability, paste a box of another training example of the batch "
+        "over each one, image and label.",
+    ),
+    "random_cutout": Entry(
+        "data.augmentation.changes.cutout",
+        "Fill a box in each training image, whose sides are this share of those of the "
+        "image, and ignore its labels; 0: none.",
+    ),
 }
 """By the name of its flag, each change, in the order in which they are made."""
 
 
+POLICIES = {
+    "none": {},
+    "flip": {"horizontal_flip": True},
+    "light": {
+        "horizontal_flip": True,
+        "random_scale": (0.75, 1.5),
+        "random_brightness": 0.2,
+        "random_contrast": 0.2,
+        "random_saturation": 0.2,
+    },
+    # Less than a tenth of a step, on CPUs as well: what is dearer is not in it.
+    "strong": {
+        "horizontal_flip": True,
+        "random_scale": (0.5, 2.0),
+        "random_brightness": 0.4,
+        "random_contrast": 0.4,
+        "random_saturation": 0.4,
+        "random_hue": 15.0,
+        "random_grey": 0.1,
+        "random_gamma": 0.5,
+        "random_cutout": 0.25,
+    },
+}
+"""Strengths that go well together, by the name of the whole; the others are off."""
+
+DEFAULT_POLICY = "flip"
+
+
+def strength_of(policy: str, name: str) -> Any:
+    """Returns how strong a policy makes a change."""
+    return POLICIES[policy].get(name, CHANGES[name].off)
+
+
 def make(
     strengths: Mapping[str, Any], image_format: schema.ImageFormat
-) -> dict[str, kinds.Geometry | kinds.Color]:
+) -> dict[str, kinds.Geometry | kinds.Color | kinds.Pixels]:
     """Makes the changes that are asked for.
 
     Args:

@@ -10,19 +10,24 @@ from trainer.settings import config as config_lib
 
 
 def make_augment(
-    config: config_lib.Config, image_format: schema.ImageFormat
+    config: config_lib.Config, image_format: schema.ImageFormat, *, num_replicas: int
 ) -> Callable:
     """Returns the random changes; see `data.augmentation.augment`.
 
+    Args:
+      config: all settings.
+      image_format: of the training images.
+      num_replicas: which share the rows of a batch.
+
     Raises:
-      errors.ConfigError: if one of them is not for such images.
+      errors.ConfigError: if one of them is not for such images or batches.
     """
     settings = dataclasses.asdict(config.augmentation)
     strengths = {name: settings[name] for name in registry.CHANGES}
     if not any(strengths.values()):
         return augment.keep
     try:
-        return augment.RandomAugment(
+        made = augment.RandomAugment(
             strengths,
             global_batch_size=config.train.batch_size,
             seed=config.run.seed,
@@ -30,3 +35,12 @@ def make_augment(
         )
     except ValueError as error:
         raise errors.ConfigError(f"{error}.") from error
+    num_rows = config.train.batch_size // num_replicas
+    if made.mixers and num_rows % 2:
+        name = made.mixers[0]
+        raise errors.ConfigError(
+            f"--batch_size={config.train.batch_size}: --{name}={strengths[name]} mixes "
+            f"examples in pairs, and {num_replicas} replicas have {num_rows} each; use "
+            f"a multiple of {2 * num_replicas}."
+        )
+    return made

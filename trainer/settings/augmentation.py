@@ -6,30 +6,54 @@ from typing import Any
 from data.augmentation import registry
 from trainer.settings import fields
 
-_DEFAULTS = {"horizontal_flip": True}
-
 
 def _setting(name: str, entry: registry.Entry) -> tuple[str, type, Any]:
     """Returns name, type and field of the setting of a change."""
-    is_list = isinstance(entry.off, tuple)
     field = fields.setting(
-        _DEFAULTS.get(name, entry.off),
+        None,
         entry.help,
         minimum=entry.minimum,
         maximum=entry.maximum,
         identity=True,
-        legacy=_DEFAULTS.get(name, entry.off),
+        legacy=registry.strength_of(registry.DEFAULT_POLICY, name),
+        follows="augment",
         unused_by=("evaluate",),
     )
-    return name, tuple[float, ...] if is_list else type(entry.off), field
+    is_list = isinstance(entry.off, tuple)
+    return name, (tuple[float, ...] if is_list else type(entry.off)) | None, field
+
+
+def _describe_policies() -> str:
+    """Returns what each policy comes to, as flags that could be typed instead."""
+    described = []
+    for policy, strengths in registry.POLICIES.items():
+        typed = [
+            f"--{name}" if value is True else f"--{name}={fields.format_value(value)}"
+            for name, value in strengths.items()
+        ]
+        described.append(f"{policy} ({' '.join(typed) or 'no change'})")
+    return "; ".join(described)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Checked(fields.Section):
     """What the settings of one name cannot say by themselves."""
 
+    augment: str = fields.setting(
+        registry.DEFAULT_POLICY,
+        "Random changes to training examples, each of which has a flag as well, whose "
+        f"value counts if it is given beside this one: {_describe_policies()}.",
+        choices=tuple(registry.POLICIES),
+        replaces=tuple(registry.CHANGES),
+        unused_by=("evaluate",),
+    )
+
     def __post_init__(self) -> None:
         super().__post_init__()
+        for name in registry.CHANGES:
+            if getattr(self, name) is None:
+                strength = registry.strength_of(self.augment, name)
+                object.__setattr__(self, name, strength)
         for name, entry in registry.CHANGES.items():
             value = getattr(self, name)
             if not isinstance(entry.off, tuple) or value == entry.off:
@@ -52,4 +76,4 @@ AugmentationConfig = dataclasses.make_dataclass(
     },
     frozen=True,
 )
-"""The settings of `registry.CHANGES`, by their names."""
+"""A policy, and the settings of `registry.CHANGES`, by their names."""

@@ -27,6 +27,7 @@ def setting(
     legacy: Any = _AS_DEFAULT,
     only_with: Mapping[str, tuple] | None = None,
     replaces: tuple[str, ...] = (),
+    follows: str = "",
     shapes_model: bool = False,
     describes_data: bool = False,
     is_saved: bool = True,
@@ -48,6 +49,7 @@ def setting(
         meaning. A value `tfds` stands for `tfds:NAME`, too.
       replaces: settings of less weight, in a flagfile for instance, that this one
         overrules where it is given.
+      follows: the setting that decides, as it always did, where this one is not given.
       shapes_model: whether weights trained with one value fit no other.
       describes_data: whether it says where examples lie and what their masks mean, and
         so has no bearing on other data.
@@ -64,6 +66,7 @@ def setting(
         "legacy": default if legacy is _AS_DEFAULT else legacy,
         "only_with": only_with or {},
         "replaces": replaces,
+        "follows": follows,
         "shapes_model": shapes_model,
         "describes_data": describes_data,
         "is_saved": is_saved,

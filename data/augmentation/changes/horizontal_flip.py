@@ -9,7 +9,7 @@ from data.augmentation import kinds, maps
 def make(strength: bool, image_format: schema.ImageFormat) -> kinds.Geometry:
     """Returns the change that mirrors an example with probability 1/2."""
     del strength, image_format
-    return kinds.Geometry(1, _map_back, keeps_pixels=True, keeps_axes=True)
+    return kinds.Geometry(1, _map_back, keeps_axes=True, rearranges=("x",))
 
 
 def _map_back(draws: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
