@@ -348,19 +348,19 @@ def test_all_geometry_is_one_map_and_comes_before_all_colour():
 
 
 @pytest.mark.parametrize(
-    "strengths",
+    ("strengths", "height"),
     [
-        AXES,
-        FLIPS,
-        {"random_quarter_turn": True, **FLIPS},
-        {"random_quarter_turn": True, **AXES},
+        (AXES, 4),
+        (FLIPS, 4),
+        ({"random_quarter_turn": True, **FLIPS}, 6),
+        ({"random_quarter_turn": True, **FLIPS}, 4),
+        ({"random_quarter_turn": True, **AXES}, 6),
     ],
-    ids=["axes", "flips", "turns", "turns_and_axes"],
 )
-def test_the_fast_ways_give_what_the_general_one_gives(monkeypatch, strengths):
+def test_the_fast_ways_give_what_the_general_one_gives(monkeypatch, strengths, height):
     random = np.random.default_rng(2)
-    images = random.integers(0, 256, (ROWS, 6, 6, 3)).astype(np.uint8)
-    labels = random.integers(0, 21, (ROWS, 6, 6)).astype(np.uint8)
+    images = random.integers(0, 256, (ROWS, height, 6, 3)).astype(np.uint8)
+    labels = random.integers(0, 21, (ROWS, height, 6)).astype(np.uint8)
     new_images, new_labels = apply(images, labels, count(2), **strengths)
 
     for name in strengths:  # None of them is known to keep anything.
@@ -527,6 +527,8 @@ def test_pairs_of_examples_need_even_shares_of_the_batch(name):
         )
 
     make(8, 4)
-    message = rf"^--batch_size=6: --{name}=0.5 mixes .* 2 replicas have 3 each; use a "
+    message = (
+        rf"^--batch_size=6: --{name}=0.5 mixes .* each replica has 3 of them; use a "
+    )
     with pytest.raises(errors.ConfigError, match=message + "multiple of 4.$"):
         make(6, 2)

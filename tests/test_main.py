@@ -303,6 +303,11 @@ def test_a_damaged_file_is_named_when_its_batch_is_due(
     ("arguments", "error", "message"),
     [
         (
+            ("--batch_size=6", "--virtual_devices=2", "--random_cutmix=0.5"),
+            errors.ConfigError,
+            "--batch_size=6: --random_cutmix=0.5 mixes .* multiple of 4",
+        ),
+        (
             ("--batch_size=9", "--virtual_devices=2"),
             errors.ConfigError,
             "--batch_size=9 is not divisible by 2 replicas; use 8 or 10",

@@ -186,6 +186,15 @@ def test_a_run_goes_on_with_what_it_had_before_there_was_a_setting():
     assert _resume({"moving_average_warmup": True}, saved).train.moving_average_warmup
 
 
+def test_an_older_run_had_the_random_changes_of_the_default():
+    default = config.from_dict({"model_dir": "a"})
+    old, present = config.legacy_values(), default.identity()
+    assert {n: old[n] for n in vars(default.augmentation)} == {
+        **{n: present[n] for n in present.keys() & vars(default.augmentation)},
+        "augment": "flip",
+    }
+
+
 def test_a_run_does_not_go_on_with_random_changes_that_its_command_leaves_out():
     saved = {**config.legacy_values(), "image_range": (0, 255), "random_hue": 9.0}
     made = _resume({}, saved)

@@ -40,7 +40,7 @@ def make_augment(
         name = made.mixers[0]
         raise errors.ConfigError(
             f"--batch_size={config.train.batch_size}: --{name}={strengths[name]} mixes "
-            f"examples in pairs, and {num_replicas} replicas have {num_rows} each; use "
-            f"a multiple of {2 * num_replicas}."
+            f"examples in pairs, and each replica has {num_rows} of them; use a "
+            f"multiple of {2 * num_replicas}."
         )
     return made
