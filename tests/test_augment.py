@@ -377,6 +377,48 @@ def test_the_fast_ways_give_what_the_general_one_gives(monkeypatch, strengths, h
     np.testing.assert_array_equal(new_labels, expected_labels)
 
 
+def crop(images, labels, counters, strengths, crop_size):
+    """Augments some rows and takes windows of them."""
+    change = augment.RandomAugment(
+        strengths, global_batch_size=ROWS, seed=0, crop_size=crop_size
+    )
+    images, labels = tf.function(change)(images, labels, counters)
+    return images.numpy(), labels.numpy()
+
+
+@pytest.mark.parametrize("strengths", [{}, AXES, GEOMETRY], ids=["none", "axes", "any"])
+def test_windows_are_parts_of_the_changed_examples(strengths):
+    images, labels = make_batch()
+    whole = apply(images, labels, count(1), **strengths) if strengths else None
+    whole_images, whole_labels = whole or (images, labels)
+
+    new_images, new_labels = crop(images, labels, count(1), strengths, (2, 3))
+
+    # Of rows 0 and 1 as corners, and of columns 0 to 2.
+    places = draw(count(1), {"crop_size": 2})["crop_size"]
+    for row, (top, left) in enumerate(np.floor(places * [2, 3]).astype(int)):
+        window = row, slice(top, top + 2), slice(left, left + 3)
+        np.testing.assert_allclose(new_images[row], whole_images[window], atol=1e-3)
+        np.testing.assert_array_equal(new_labels[row], whole_labels[window])
+    assert len(np.unique(np.floor(places * [2, 3]), axis=0)) > 3
+
+
+def test_windows_are_of_the_size_of_the_settings():
+    values = {"model_dir": "a", "image_size": (12, 16), "batch_size": 2}
+    for settings, size in (({}, (12, 16)), ({"crop_size": (8, 9)}, (8, 9))):
+        made = augmenting.make_augment(
+            config.from_dict({**values, "augment": "none", **settings}),
+            schema.RGB,
+            num_replicas=1,
+        )
+        images, labels = made(
+            tf.zeros([2, 12, 16, 3], tf.uint8),
+            tf.zeros([2, 12, 16], tf.uint8),
+            count(0)[:2],
+        )
+        assert (images.shape, labels.shape) == ((2, *size, 3), (2, *size))
+
+
 def make_general(module, *arguments):
     """Makes a change of geometry that does not say what it keeps."""
     change = importlib.import_module(module).make(*arguments)

@@ -64,6 +64,7 @@ _UNUSUAL = {
     "random_cutmix": 0.35,
     "random_cutout": 0.45,
     "augment": "light",
+    "crop_size": (32, 64),
     "on_bad_example": "replace",
     "max_bad_examples": 3,
     "cache": "disk",
@@ -331,6 +332,15 @@ def test_number_that_is_not_finite_is_rejected(name, value):
         ),
         ({"image_range": (9,)}, r"^--image_range=9: give LOW,HIGH"),
         ({"image_size": ()}, r"^--image_size=: give HEIGHT or HEIGHT,WIDTH\.$"),
+        ({"crop_size": (8, 8, 8)}, r"^--crop_size=8,8,8: give HEIGHT or HEIGHT,WIDTH"),
+        (
+            {"crop_size": (64,), "image_size": (96, 48)},
+            r"^--crop_size=64,64: a window lies within --image_size=96,48; use a sm",
+        ),
+        (
+            {"crop_size": (64,), "mode": "benchmark", "against": "fit"},
+            "^--against=fit: model.fit is timed on whole images; leave --crop_size out",
+        ),
         (
             {"random_scale": (2.0,)},
             r"^--random_scale=2\.0: give LOW,HIGH with LOW not above HIGH, e\.g\. ",

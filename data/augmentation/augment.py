@@ -12,7 +12,7 @@ from typing import Any
 import tensorflow as tf
 
 from data import schema
-from data.augmentation import color, kinds, maps, registry, resampling
+from data.augmentation import color, kinds, maps, registry, resampling, windows
 
 
 def random_uniform(
@@ -72,6 +72,7 @@ class RandomAugment:
         global_batch_size: int,
         seed: int,
         image_format: schema.ImageFormat = schema.RGB,
+        crop_size: tuple[int, int] | None = None,
     ):
         """Makes the augmentation.
 
@@ -81,11 +82,15 @@ class RandomAugment:
           seed: of the draws.
           image_format: of the images. Its middle fills what lies outside of an
             example, and colours are clipped to its range.
+          crop_size: height and width of a window at random that is left of each
+            example, once all other geometry is done; None: all of it.
 
         Raises:
           ValueError: if a name is unknown, or a change is not for such images.
         """
-        self._changes = registry.make(strengths, image_format)
+        self._changes: dict[str, Any] = registry.make(strengths, image_format)
+        if crop_size:
+            self._changes[windows.NAME] = windows.make(crop_size)
         self._global_batch_size = global_batch_size
         self._seed = seed
         self._image_format = image_format
@@ -101,8 +106,9 @@ class RandomAugment:
           counters: int64 [rows]; see `random_uniform`.
 
         Returns:
-          Images and labels of the same shapes: the labels uint8, the images uint8, too,
-          if they were and their pixels are at most rearranged, else float32.
+          Images and labels of the same shapes, but for `crop_size`: the labels uint8,
+          the images uint8, too, if they were and their pixels are at most rearranged,
+          else float32.
         """
         if images.dtype == tf.uint16:  # GPUs cannot mirror or pad it.
             images = tf.cast(images, tf.float32)
@@ -143,20 +149,21 @@ class RandomAugment:
         composed = maps.identity(tf.shape(images)[0])
         for name, change in changes.items():
             composed = maps.compose(composed, change.map_back(draws[name], size))
-        fill_value = self._image_format.fill_value
+        target = {
+            "size": next((c.new_size for c in changes.values() if c.new_size), size),
+            "fill_value": self._image_format.fill_value,
+        }
         is_square = size[0] == size[1]
         if not all(
             c.keeps_axes or (c.rearranges and is_square) for c in changes.values()
         ):
-            return resampling.resample(images, labels, composed, fill_value=fill_value)
+            return resampling.resample(images, labels, composed, **target)
         rearranges = {how for c in changes.values() for how in c.rearranges}
         if "swap" in rearranges:
             images, labels, composed = resampling.swap_axes(images, labels, composed)
         if all(c.rearranges for c in changes.values()):
             return resampling.mirror(images, labels, composed, axes=rearranges)
-        return resampling.resample_lines(
-            images, labels, composed, fill_value=fill_value
-        )
+        return resampling.resample_lines(images, labels, composed, **target)
 
     def _recolor(self, images: tf.Tensor, draws: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """Makes all affine changes of colours by one product."""

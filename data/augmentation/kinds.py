@@ -33,12 +33,14 @@ class Geometry:
       rearranges: how new pixels are found if each is one of the old ones: `y` and `x`,
         the axes that may be mirrored, and `swap`, if the two may be swapped, which
         keeps all pixels of an example of equal sides. Empty: others are made.
+      new_size: height and width of the new example, if they are others.
     """
 
     num_draws: int
     map_back: Callable[[tf.Tensor, tuple[int, int]], tf.Tensor]
     keeps_axes: bool = False
     rearranges: tuple[str, ...] = ()
+    new_size: tuple[int, int] | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -80,6 +80,7 @@ def resample_lines(
     labels: tf.Tensor,
     maps: tf.Tensor,
     *,
+    size: tuple[int, int] | None = None,
     fill_value: int = schema.FILL_VALUE,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Moves pixels by maps that keep rows rows and columns columns.
@@ -89,13 +90,15 @@ def resample_lines(
       labels: uint8 [rows, height, width].
       maps: float32 [rows, 2, 3]; the entries beside the diagonal of a matrix count
         as 0.
+      size: height and width of the new examples; None: those of the old ones.
       fill_value: of images, for what lies outside of an example. In labels it becomes
         `schema.IGNORE_LABEL`.
 
     Returns:
-      Images, float32 in the range they had, and labels, uint8, of the same shapes.
+      Images, float32 in the range they had, and labels, uint8, of that size.
     """
     height, width, channels = images.shape[1:]
+    new_height, new_width = size or (height, width)
     # One more row and column for all that is outside: a position there reads them, and
     # filling is no case of its own.
     images = tf.pad(
@@ -104,8 +107,8 @@ def resample_lines(
     labels = tf.pad(
         labels, [[0, 0], [0, 1], [0, 1]], constant_values=schema.IGNORE_LABEL
     )
-    tops = _line_positions(height, maps[:, 0, 0], maps[:, 0, 2])
-    lefts = _line_positions(width, maps[:, 1, 1], maps[:, 1, 2])
+    tops = _line_positions(height, new_height, maps[:, 0, 0], maps[:, 0, 2])
+    lefts = _line_positions(width, new_width, maps[:, 1, 1], maps[:, 1, 2])
     # Lines are gathered along the first axis only, where each is one block of memory;
     # the other axis is brought there by transposing matrices. Products with matrices of
     # weights would take almost twice the time, single pixels in place of lines more.
@@ -113,13 +116,13 @@ def resample_lines(
     images = tf.reshape(images, [-1, height + 1, (width + 1) * channels])
     images = tf.cast(tf.transpose(images, [0, 2, 1]), tf.float32)
     images = tf.reshape(images, [-1, width + 1, channels * (height + 1)])
-    images = _blend_lines(images, lefts)  # [rows, width, channels * (height + 1)]
-    images = tf.reshape(images, [-1, width * channels, height + 1])
+    images = _blend_lines(images, lefts)  # [rows, new_width, channels * (height + 1)]
+    images = tf.reshape(images, [-1, new_width * channels, height + 1])
     images = _blend_lines(tf.transpose(images, [0, 2, 1]), tops)
     labels = _pick_lines(tf.cast(labels, tf.float32), tops)
     labels = _pick_lines(tf.transpose(labels, [0, 2, 1]), lefts)
     return (
-        tf.reshape(images, [-1, height, width, channels]),
+        tf.reshape(images, [-1, new_height, new_width, channels]),
         tf.cast(tf.transpose(labels, [0, 2, 1]), tf.uint8),
     )
 
@@ -129,15 +132,17 @@ def _centers(length: int) -> tf.Tensor:
     return tf.range(length, dtype=tf.float32) + (0.5 - length / 2)
 
 
-def _line_positions(length: int, slopes: tf.Tensor, shifts: tf.Tensor) -> tf.Tensor:
+def _line_positions(
+    length: int, new_length: int, slopes: tf.Tensor, shifts: tf.Tensor
+) -> tf.Tensor:
     """Returns where the new lines lie in the example.
 
     Returns:
-      float32 [rows, length], in 0..length; for what lies outside `length + 0.5`, the
-      centre of the line that stands for it.
+      float32 [rows, new_length], in 0..length; for what lies outside `length + 0.5`,
+      the centre of the line that stands for it.
     """
     starts = shifts + length / 2
-    positions = _centers(length) * slopes[:, tf.newaxis] + starts[:, tf.newaxis]
+    positions = _centers(new_length) * slopes[:, tf.newaxis] + starts[:, tf.newaxis]
     is_inside = (positions >= 0) & (positions < length)
     return tf.where(is_inside, positions, length + 0.5)
 
@@ -147,12 +152,12 @@ def _blend_lines(lines: tf.Tensor, positions: tf.Tensor) -> tf.Tensor:
 
     Args:
       lines: float32 [rows, length + 1, n], the last line for what is outside.
-      positions: float32 [rows, length]; see `_line_positions`.
+      positions: float32 [rows, new_length]; see `_line_positions`.
 
     Returns:
-      float32 [rows, length, n].
+      float32 [rows, new_length, n].
     """
-    length = positions.shape[1]
+    length = lines.shape[1] - 1
     # From the centre of the first line. Within half a line of either end there is
     # nothing to blend with.
     offsets = tf.clip_by_value(positions - 0.5, 0, length - 1)
@@ -177,6 +182,7 @@ def resample(
     labels: tf.Tensor,
     maps: tf.Tensor,
     *,
+    size: tuple[int, int] | None = None,
     fill_value: int = schema.FILL_VALUE,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Moves pixels by any affine maps, in more than twice the time of `resample_lines`.
@@ -186,15 +192,20 @@ def resample(
         pixels each.
       labels: uint8 [rows, height, width].
       maps: float32 [rows, 2, 3].
+      size: height and width of the new examples; None: those of the old ones.
       fill_value: of images, for what lies outside of an example. In labels it becomes
         `schema.IGNORE_LABEL`.
 
     Returns:
-      Images, float32 in the range they had, and labels, uint8, of the same shapes.
+      Images, float32 in the range they had, and labels, uint8, of that size.
     """
     height, width, channels = images.shape[1:]
     num_rows = tf.shape(images)[0]
-    y, x = (_positions(maps[:, axis], height, width, axis) for axis in (0, 1))
+    new_size = size or (height, width)
+    y, x = (
+        _positions(maps[:, axis], length, new_size)
+        for axis, length in enumerate((height, width))
+    )
     is_inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
     firsts = tf.range(tf.cast(num_rows, tf.int64))[:, tf.newaxis, tf.newaxis]
     firsts *= height * width
@@ -225,20 +236,19 @@ def resample(
 
 
 def _positions(
-    coefficients: tf.Tensor, height: int, width: int, axis: int
+    coefficients: tf.Tensor, length: int, new_size: tuple[int, int]
 ) -> tf.Tensor:
     """Returns where the new pixels lie in the example, on one of its axes.
 
     Args:
       coefficients: float32 [rows, 3], of y, of x and the shift.
-      height: of the examples.
-      width: of the examples.
-      axis: 0 for y, 1 for x.
+      length: of the example along that axis.
+      new_size: height and width of the new example.
 
     Returns:
-      float32 [rows, height, width].
+      float32 [rows, new height, new width].
     """
     of_y, of_x, shifts = tf.unstack(coefficients[:, :, tf.newaxis], axis=1)
-    starts = shifts + (height, width)[axis] / 2
-    by_row = (of_y * _centers(height) + starts)[:, :, tf.newaxis]
-    return by_row + (of_x * _centers(width))[:, tf.newaxis]
+    by_row = of_y * _centers(new_size[0]) + (shifts + length / 2)
+    by_column = of_x * _centers(new_size[1])
+    return by_row[:, :, tf.newaxis] + by_column[:, tf.newaxis]

@@ -24,7 +24,8 @@ def make_augment(
     """
     settings = dataclasses.asdict(config.augmentation)
     strengths = {name: settings[name] for name in registry.CHANGES}
-    if not any(strengths.values()):
+    crop_size = config.augmentation.crop_size
+    if not any(strengths.values()) and not crop_size:
         return augment.keep
     try:
         made = augment.RandomAugment(
@@ -32,6 +33,7 @@ def make_augment(
             global_batch_size=config.train.batch_size,
             seed=config.run.seed,
             image_format=image_format,
+            crop_size=crop_size or None,
         )
     except ValueError as error:
         raise errors.ConfigError(f"{error}.") from error

@@ -247,7 +247,10 @@ def _make_state(
         strategy,
         lambda: model_lib.build_model(
             config.model,
-            image_size=config.data.image_size,
+            # Evaluation sees more than a window.
+            image_size=(None, None)
+            if config.augmentation.crop_size
+            else config.data.image_size,
             image_format=info.image_format,
             num_classes=info.num_classes,
             num_replicas=strategy.num_replicas_in_sync,

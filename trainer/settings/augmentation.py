@@ -47,9 +47,23 @@ class _Checked(fields.Section):
         replaces=tuple(registry.CHANGES),
         unused_by=("evaluate",),
     )
+    crop_size: tuple[int, ...] = fields.setting(
+        (),
+        "Height[,width] of the windows that training takes of its examples, once they "
+        "are changed otherwise, each at a place drawn at random; evaluation sees all "
+        "of --image_size. Empty: none.",
+        minimum=8,
+        maximum=16384,
+        identity=True,
+        unused_by=("evaluate",),
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if len(self.crop_size) > 2:
+            fields.reject("crop_size", self.crop_size, "give HEIGHT or HEIGHT,WIDTH")
+        if len(self.crop_size) == 1:
+            object.__setattr__(self, "crop_size", self.crop_size * 2)
         for name in registry.CHANGES:
             if getattr(self, name) is None:
                 strength = registry.strength_of(self.augment, name)
