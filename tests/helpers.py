@@ -216,7 +216,7 @@ class Rig:
         self.global_step = self.state.global_step
         self.stop_requested = tf.Variable(False, trainable=False)
         flipper = augment.RandomAugment(
-            global_batch_size=batch_size, seed=seed, flip=True
+            {"horizontal_flip": True}, global_batch_size=batch_size, seed=seed
         )
         self.loop, self.confusion = train_loop.make_train_loop(
             self.strategy,

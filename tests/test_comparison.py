@@ -78,7 +78,9 @@ _NO_MATTER = {
     "train_epochs", "train_steps", "steps_per_loop", "epochs_between_evals",
     "log_steps", "checkpoint_interval", "max_to_keep", "summary_images",
     # On by default; Keras is spared them, which is no advantage of ours.
-    "horizontal_flip", "moving_average_warmup",
+    "moving_average_warmup",
+    # A name of others.
+    "augment",
 }  # fmt: skip
 
 

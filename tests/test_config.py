@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from data.augmentation import registry as augmentation_registry
 from trainer import errors, flags
 from trainer.settings import config, fields
 
@@ -50,6 +51,20 @@ _UNUSUAL = {
     "random_brightness": 0.1,
     "random_contrast": 0.2,
     "random_saturation": 0.3,
+    "random_hue": 10.0,
+    "random_rotation": 20.0,
+    "random_shear": 10.0,
+    "random_quarter_turn": True,
+    "vertical_flip": True,
+    "random_grey": 0.15,
+    "random_gamma": 0.4,
+    "random_blur": 1.5,
+    "random_noise": 0.05,
+    "random_classmix": 0.25,
+    "random_cutmix": 0.35,
+    "random_cutout": 0.45,
+    "augment": "light",
+    "crop_size": (32, 64),
     "on_bad_example": "replace",
     "max_bad_examples": 3,
     "cache": "disk",
@@ -158,6 +173,9 @@ def test_the_unusual_settings_are_all_the_settings_and_none_is_a_default():
         ("random_contrast", 1.1, r"must be at most 1\.0"),
         ("random_saturation", -0.1, r"must be at least 0\.0"),
         ("random_saturation", 1.1, r"must be at most 1\.0"),
+        ("random_hue", 181.0, r"must be at most 180\.0"),
+        ("random_rotation", -1.0, r"must be at least 0\.0"),
+        ("random_rotation", 181.0, r"must be at most 180\.0"),
         ("resize", "fit", "use one of stretch, pad, crop"),
         ("image_channels", 0, "must be at least 1"),
         ("image_range", (0, 65536), "must be at most 65535"),
@@ -334,6 +352,11 @@ def test_number_that_is_not_finite_is_rejected(name, value):
         ),
         ({"image_range": (9,)}, r"^--image_range=9: give LOW,HIGH"),
         ({"image_size": ()}, r"^--image_size=: give HEIGHT or HEIGHT,WIDTH\.$"),
+        ({"crop_size": (8, 8, 8)}, r"^--crop_size=8,8,8: give HEIGHT or HEIGHT,WIDTH"),
+        (
+            {"crop_size": (64,), "image_size": (96, 48)},
+            r"^--crop_size=64,64: a window lies within --image_size=96,48; use a sm",
+        ),
         (
             {"random_scale": (2.0,)},
             r"^--random_scale=2\.0: give LOW,HIGH with LOW not above HIGH, e\.g\. ",
@@ -495,11 +518,7 @@ def test_number_that_nobody_can_mean_is_rejected(name, value):
         "batch_size",
         "dataset",
         "image_size",
-        "horizontal_flip",
-        "random_scale",
-        "random_brightness",
-        "random_contrast",
-        "random_saturation",
+        *augmentation_registry.CHANGES,
         "optimizer",
     ],
 )

@@ -1215,7 +1215,9 @@ def test_picture_shows_usable_examples_as_training_sees_them(tmp_path, monkeypat
         np.testing.assert_array_equal(images[row], make_photo(number, (32, 32)))
         np.testing.assert_array_equal(labels[row], make_label(number, (32, 32)))
     # Mirrored or not, as training does it: batches of three, counters from 0 on.
-    augmentation = augment.RandomAugment(global_batch_size=3, seed=0, flip=True)
+    augmentation = augment.RandomAugment(
+        {"horizontal_flip": True}, global_batch_size=3, seed=0
+    )
     expected = [
         augmentation(
             tf.constant(images[i : i + 3]),
@@ -1231,6 +1233,29 @@ def test_picture_shows_usable_examples_as_training_sees_them(tmp_path, monkeypat
         changed_labels, np.concatenate([pair[1] for pair in expected])
     )
     assert (changed_images != images).any()
+
+
+def test_windows_are_drawn_in_the_middle_of_what_is_ignored(monkeypatch, tmp_path):
+    drawn = {}
+
+    def draw(*columns, **kwargs):
+        drawn["columns"] = columns
+        return np.zeros((2, 2, 3), np.uint8)
+
+    monkeypatch.setattr(doctor.pictures, "draw_contact_sheet", draw)
+    root = tmp_path / "data"
+    for name in ("train/0", "val/0"):
+        write(root, name, image=make_photo(0), mask=make_label(0))
+
+    examine(make_config(tmp_path, *THREE, "--crop_size=16,8"))
+
+    _, labels, changed_images, changed_labels = drawn["columns"]
+    assert changed_labels.shape == labels.shape
+    is_window = np.zeros((32, 32), bool)
+    is_window[8:24, 12:20] = True
+    assert (changed_labels[0][~is_window] == 255).all()
+    assert (changed_images[0][~is_window] == 128).all()
+    assert (changed_labels[0][is_window] != 255).all()
 
 
 def test_folder_that_is_not_there_ends_the_doctor(tmp_path):

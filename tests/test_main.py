@@ -39,6 +39,8 @@ _AUGMENT = (
     "--random_brightness=0.4",
     "--random_contrast=0.4",
     "--random_saturation=0.4",
+    "--random_noise=0.05",
+    "--random_classmix=0.5",
 )
 
 
@@ -179,6 +181,22 @@ def test_the_written_flagfile_repeats_the_run(run, tmp_path):
         np.testing.assert_array_equal(a[name], b[name], err_msg=name)
 
 
+def test_training_sees_windows_and_evaluation_all_of_an_image(run, monkeypatch):
+    sizes = []
+    backpropagate = training_steps.TrainLoop.backpropagate
+
+    def record(self, images, labels, scale):
+        sizes.append((images.shape, labels.shape))
+        return backpropagate(self, images, labels, scale)
+
+    monkeypatch.setattr(training_steps.TrainLoop, "backpropagate", record)
+    folder = run("--train_steps=2", "--crop_size=16,24")
+    assert set(sizes) == {((8, 16, 24, 3), (8, 16, 24))}
+    run("--mode=evaluate", small=False)
+    line = json.loads((folder / "evaluations.jsonl").read_text())
+    assert line["image_size"] == [32, 32]
+
+
 def test_a_stopped_run_goes_on_to_the_same_weights(run, tmp_path):
     settings = ("--mode=train", "--optimizer=adamw", *_AUGMENT)
     whole = run("--train_steps=7", *settings)
@@ -301,6 +319,11 @@ def test_a_damaged_file_is_named_when_its_batch_is_due(
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
+        (
+            ("--batch_size=6", "--virtual_devices=2", "--random_cutmix=0.5"),
+            errors.ConfigError,
+            "--batch_size=6: --random_cutmix=0.5 mixes .* multiple of 4",
+        ),
         (
             ("--batch_size=9", "--virtual_devices=2"),
             errors.ConfigError,

@@ -1,5 +1,6 @@
 """Tests of mirrored, scaled and shifted copies, against a loop over pixels."""
 
+import functools
 import math
 
 import numpy as np
@@ -7,7 +8,8 @@ import pytest
 import tensorflow as tf
 
 from data import schema
-from data.augmentation import resampling
+from data.augmentation import maps, resampling
+from data.augmentation.changes import horizontal_flip, scale
 
 HEIGHT, WIDTH = 5, 8
 
@@ -21,12 +23,17 @@ def make_batch(num_rows):
 
 
 def scale_and_crop(images, labels, factors, places, is_mirrored, *, use_xla=False):
-    images, labels = tf.function(resampling.scale_and_crop, jit_compile=use_xla)(
-        tf.constant(images),
-        tf.constant(labels),
-        factors=tf.constant(factors, tf.float32),
-        places=tf.constant(places, tf.float32),
-        is_mirrored=tf.constant(is_mirrored),
+    """Scales, cuts a window, and mirrors it."""
+    composed = maps.compose(
+        scale.scale_and_crop(
+            tf.constant(factors, tf.float32),
+            tf.constant(places, tf.float32),
+            labels.shape[1:],
+        ),
+        horizontal_flip.mirror(tf.constant(is_mirrored)),
+    )
+    images, labels = tf.function(resampling.resample_lines, jit_compile=use_xla)(
+        tf.constant(images), tf.constant(labels), composed
     )
     return images.numpy(), labels.numpy()
 
@@ -211,9 +218,9 @@ def test_ignored_pixels_of_the_label_stay_ignored():
 def test_mirror_reverses_the_chosen_rows(use_xla):
     images, labels = make_batch(3)
 
-    new_images, new_labels = tf.function(resampling.mirror, jit_compile=use_xla)(
-        images, labels, tf.constant([True, False, True])
-    )
+    new_images, new_labels = tf.function(
+        functools.partial(resampling.mirror, axes=("x",)), jit_compile=use_xla
+    )(images, labels, horizontal_flip.mirror(tf.constant([True, False, True])))
 
     np.testing.assert_array_equal(new_images[::2], images[::2, :, ::-1])
     np.testing.assert_array_equal(new_labels[::2], labels[::2, :, ::-1])
@@ -225,7 +232,93 @@ def test_mirror_keeps_types():
     images, labels = make_batch(1)
 
     new_images, new_labels = resampling.mirror(
-        tf.constant(images, tf.float32), tf.constant(labels), tf.constant([True])
+        tf.constant(images, tf.float32),
+        tf.constant(labels),
+        horizontal_flip.mirror(tf.constant([True])),
+        axes=("x",),
     )
 
     assert (new_images.dtype, new_labels.dtype) == (tf.float32, tf.uint8)
+
+
+def map_by_pixel(image, label, matrix, shift):
+    """Moves one example by any map, pixel by pixel."""
+    height, width = label.shape
+    new_image = np.full(image.shape, 128.0)
+    new_label = np.full(label.shape, 255)
+    for row in range(height):
+        for column in range(width):
+            point = np.array([row + 0.5 - height / 2, column + 0.5 - width / 2])
+            y, x = matrix @ point + shift + np.array([height / 2, width / 2])
+            if 0 <= y < height and 0 <= x < width:
+                new_image[row, column] = interpolate(
+                    image.astype(np.float64), y - 0.5, x - 0.5
+                )
+                new_label[row, column] = label[math.floor(y), math.floor(x)]
+    return new_image, new_label
+
+
+def draw_maps(num_rows, *, keeps_axes):
+    """Draws matrices [rows, 2, 2] and shifts [rows, 2]."""
+    random = np.random.default_rng(7)
+    matrices = random.uniform(-1.5, 1.5, (num_rows, 2, 2))
+    if keeps_axes:
+        matrices *= np.eye(2)
+    return matrices, random.uniform(-2, 2, (num_rows, 2))
+
+
+def resample(function, images, labels, matrices, shifts, *, use_xla=False):
+    composed = np.concatenate([matrices, shifts[..., np.newaxis]], -1)
+    images, labels = tf.function(function, jit_compile=use_xla)(
+        tf.constant(images), tf.constant(labels), tf.constant(composed, tf.float32)
+    )
+    assert (images.dtype, labels.dtype) == (tf.float32, tf.uint8)
+    return images.numpy(), labels.numpy()
+
+
+@pytest.mark.parametrize("use_xla", [False, True], ids=["plain", "xla"])
+@pytest.mark.parametrize(
+    ("function", "keeps_axes"),
+    [
+        (resampling.resample, False),
+        (resampling.resample, True),
+        (resampling.resample_lines, True),
+    ],
+)
+def test_any_map_moves_what_a_loop_over_pixels_moves(function, keeps_axes, use_xla):
+    images, labels = make_batch(12)
+    matrices, shifts = draw_maps(12, keeps_axes=keeps_axes)
+
+    new_images, new_labels = resample(
+        function, images, labels, matrices, shifts, use_xla=use_xla
+    )
+
+    for row in range(12):
+        expected = map_by_pixel(images[row], labels[row], matrices[row], shifts[row])
+        np.testing.assert_allclose(new_images[row], expected[0], atol=1e-3)
+        np.testing.assert_array_equal(new_labels[row], expected[1])
+    is_outside = new_labels == schema.IGNORE_LABEL
+    assert 0.1 < is_outside.mean() < 0.9
+
+
+def test_a_map_of_nothing_changes_no_bit_of_any_path():
+    images, labels = make_batch(2)
+    matrices, shifts = np.tile(np.eye(2), (2, 1, 1)), np.zeros((2, 2))
+
+    for function in (resampling.resample, resampling.resample_lines):
+        new_images, new_labels = resample(function, images, labels, matrices, shifts)
+        np.testing.assert_array_equal(new_images, images)
+        np.testing.assert_array_equal(new_labels, labels)
+
+
+def test_composed_maps_go_through_the_inner_one_first():
+    """(1, 2) -> inner: (2, 3) + (1, 0) -> outer: half of it."""
+    inner = tf.constant([[[2.0, 0.0, 1.0], [1.0, 1.0, 0.0]]])
+    outer = tf.constant([[[0.5, 0.0, 0.0], [0.0, 0.5, 10.0]]])
+
+    composed = maps.compose(outer, inner).numpy()[0]
+
+    np.testing.assert_allclose(composed @ [1, 2, 1], [1.5, 11.5])
+    np.testing.assert_array_equal(
+        maps.compose(maps.identity(1), inner), maps.compose(inner, maps.identity(1))
+    )

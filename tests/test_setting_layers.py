@@ -186,6 +186,34 @@ def test_a_run_goes_on_with_what_it_had_before_there_was_a_setting():
     assert _resume({"moving_average_warmup": True}, saved).train.moving_average_warmup
 
 
+def test_an_older_run_had_the_random_changes_of_the_default():
+    default = config.from_dict({"model_dir": "a"})
+    old, present = config.legacy_values(), default.identity()
+    assert {n: old[n] for n in vars(default.augmentation)} == {
+        **{n: present[n] for n in present.keys() & vars(default.augmentation)},
+        "augment": "flip",
+    }
+
+
+def test_a_run_does_not_go_on_with_random_changes_that_its_command_leaves_out():
+    saved = {**config.legacy_values(), "image_range": (0, 255), "random_hue": 9.0}
+    made = _resume({}, saved)
+    assert made.augmentation == config.from_dict({"model_dir": "a"}).augmentation
+
+
+@pytest.mark.parametrize("files", [{"random_hue": 9.0}, {"augment": "light"}])
+def test_typed_policy_replaces_the_random_changes_of_a_flagfile(files):
+    made, _ = _resolve({"augment": "strong", "random_grey": 0.3}, files)
+    expected = {"model_dir": "a", "augment": "strong", "random_grey": 0.3}
+    assert made.augmentation == config.from_dict(expected).augmentation
+
+
+def test_typed_random_change_counts_beside_the_policy_of_a_flagfile():
+    made, _ = _resolve({"random_hue": 9.0}, {"augment": "light"})
+    expected = {"model_dir": "a", "augment": "light", "random_hue": 9.0}
+    assert made.augmentation == config.from_dict(expected).augmentation
+
+
 def test_architecture_must_be_that_of_the_run():
     made, _ = _resolve({"encoder_alpha": 0.5}, run=_RUN)
     trained = config.from_dict({"model_dir": "x", **_RUN}).identity()

@@ -1,22 +1,27 @@
 """Random changes to training examples, in batches, on the device.
 
-Each draw is keyed by seed, step and position in the global batch, so an example is
-changed in the same way whichever replica has it, and again after a resume.
+Each draw is keyed by seed, step, position in the global batch and name of the change:
+an example is changed in the same way whichever replica has it, and again after a
+resume, and a change that is added moves none of the others.
 """
 
-from collections.abc import Sequence
+import zlib
+from collections.abc import Mapping
+from typing import Any
 
 import tensorflow as tf
 
 from data import schema
-from data.augmentation import color, resampling
-
-_NUM_DRAWS = 7
+from data.augmentation import color, kinds, maps, registry, resampling, windows
 
 
 def random_uniform(
-    counters: tf.Tensor, num_draws: int, *, global_batch_size: int, seed: int
-) -> tf.Tensor:
+    counters: tf.Tensor,
+    num_draws: Mapping[str, int],
+    *,
+    global_batch_size: int,
+    seed: int,
+) -> dict[str, tf.Tensor]:
     """Draws numbers for each example of a replica's rows of a batch.
 
     The numbers of the whole global batch are drawn, and a replica keeps those of its
@@ -26,60 +31,69 @@ def random_uniform(
 
     Args:
       counters: int64 [rows], the example counters of `data.pipeline`, of one step.
-      num_draws: numbers for each example; the first ones do not depend on how many.
+      num_draws: by name of a change, how many numbers each example gets; the first
+        ones do not depend on how many, and none on what else is drawn.
       global_batch_size: rows of a step, over all replicas.
-      seed: of the draws.
+      seed: of the draws, less than 2**31.
 
     Returns:
-      float32 [rows, num_draws], uniform in [0, 1).
+      By name, float32 [rows, num_draws], uniform in [0, 1).
     """
     step = counters[0] // global_batch_size
-    draws = tf.random.stateless_uniform(
-        [num_draws, global_batch_size], seed=tf.stack([tf.cast(seed, tf.int64), step])
-    )
-    return tf.gather(tf.transpose(draws), counters % global_batch_size)
+    draws = [
+        tf.random.stateless_uniform(
+            [count, global_batch_size],
+            seed=tf.stack([tf.constant(_key(seed, name), tf.int64), step]),
+        )
+        for name, count in num_draws.items()
+    ]
+    draws = tf.gather(tf.transpose(tf.concat(draws, 0)), counters % global_batch_size)
+    return dict(zip(num_draws, tf.split(draws, [*num_draws.values()], 1), strict=True))
+
+
+def _key(seed: int, name: str) -> int:
+    """Returns the key of the draws of a change, the same with each Python."""
+    # The whole seed in the upper half, so that no seed has a key of another one.
+    return (seed << 32) + zlib.crc32(name.encode())
 
 
 class RandomAugment:
-    """Mirrors, scales, crops and colours each example at random.
+    """Changes each example at random, as the changes of `registry.CHANGES` say.
 
     Geometry comes before colour, so the grey around an example that was made smaller
-    is coloured like the rest, and counts in the mean that contrast turns around. Labels
-    see the geometry only.
+    is coloured like the rest, and counts in the mean that contrast turns around. What
+    is neither comes last, in the order of the registry.
     """
 
     def __init__(
         self,
+        strengths: Mapping[str, Any],
         *,
         global_batch_size: int,
         seed: int,
-        flip: bool = False,
-        scale: Sequence[float] = (),
-        brightness: float = 0.0,
-        contrast: float = 0.0,
-        saturation: float = 0.0,
-        fill_value: int = schema.FILL_VALUE,
+        image_format: schema.ImageFormat = schema.RGB,
+        crop_size: tuple[int, int] | None = None,
     ):
         """Makes the augmentation.
 
         Args:
+          strengths: by name of a change; see `registry.CHANGES`.
           global_batch_size: rows of a step, over all replicas.
           seed: of the draws.
-          flip: whether to mirror left to right with probability 1/2.
-          scale: least and greatest factor of `resampling.scale_and_crop`, drawn
-            uniformly, as is the place of the window; empty: no scaling.
-          brightness: x, for a factor of `color.adjust` uniform in [1 - x, 1 + x];
-            0 to 1.
-          contrast: the same for contrast.
-          saturation: the same for saturation.
-          fill_value: of images, for what lies outside of an example.
+          image_format: of the images. Its middle fills what lies outside of an
+            example, and colours are clipped to its range.
+          crop_size: height and width of a window at random that is left of each
+            example, once all other geometry is done; None: all of it.
+
+        Raises:
+          ValueError: if a name is unknown, or a change is not for such images.
         """
+        self._changes: dict[str, Any] = registry.make(strengths, image_format)
+        if crop_size:
+            self._changes[windows.NAME] = windows.make(crop_size)
         self._global_batch_size = global_batch_size
         self._seed = seed
-        self._flip = flip
-        self._scale = tuple(scale)
-        self._fill_value = fill_value
-        self._color_strengths = (brightness, contrast, saturation)
+        self._image_format = image_format
 
     def __call__(
         self, images: tf.Tensor, labels: tf.Tensor, counters: tf.Tensor
@@ -87,49 +101,86 @@ class RandomAugment:
         """Augments a replica's rows of a batch.
 
         Args:
-          images: uint8 or uint16 [rows, height, width, channels]; of 3 channels and in
-            0..255 if colours are changed.
+          images: uint8 or uint16 [rows, height, width, channels].
           labels: uint8 [rows, height, width].
           counters: int64 [rows]; see `random_uniform`.
 
         Returns:
-          Images and labels of the same shapes: the labels uint8, the images uint8, too,
-          if they were and are mirrored at most, else float32.
+          Images and labels of the same shapes, but for `crop_size`: the labels uint8,
+          the images uint8, too, if they were and their pixels are at most rearranged,
+          else float32.
         """
         if images.dtype == tf.uint16:  # GPUs cannot mirror or pad it.
             images = tf.cast(images, tf.float32)
-        # All of them in any case, so that each change has its own ones whether the
-        # others are asked for or not.
         draws = random_uniform(
             counters,
-            _NUM_DRAWS,
+            {name: change.num_draws for name, change in self._changes.items()},
             global_batch_size=self._global_batch_size,
             seed=self._seed,
         )
-        is_mirrored = (draws[:, 0] < 0.5) & self._flip
-        if self._scale:
-            low, high = self._scale
-            images, labels = resampling.scale_and_crop(
-                images,
-                labels,
-                factors=low + (high - low) * draws[:, 1],
-                places=draws[:, 2:4],
-                is_mirrored=is_mirrored,
-                fill_value=self._fill_value,
+        images, labels = self._move(images, labels, draws)
+        images = self._recolor(images, draws)
+        for name, change in self._of_kind(kinds.Pixels).items():
+            rows = kinds.Rows(
+                step=counters[0] // self._global_batch_size,
+                first_row=counters[0] % self._global_batch_size,
+                key=_key(self._seed, name),
             )
-        elif self._flip:
-            images, labels = resampling.mirror(images, labels, is_mirrored)
-        if any(self._color_strengths):
-            # From [0, 1) to [1 - x, 1 + x).
-            factors = 1 + (2 * draws[:, 4:] - 1) * self._color_strengths
-            brightness, contrast, saturation = tf.unstack(factors, axis=1)
-            images = color.adjust(
-                images,
-                brightness=brightness,
-                contrast=contrast,
-                saturation=saturation,
-            )
+            images, labels = change.change(images, labels, draws[name], rows)
         return images, labels
+
+    @property
+    def mixers(self) -> tuple[str, ...]:
+        """The names of the changes that need both rows of each pair."""
+        pixels = self._of_kind(kinds.Pixels)
+        return tuple(name for name, change in pixels.items() if change.mixes_pairs)
+
+    def _of_kind(self, kind: type) -> dict[str, Any]:
+        return {n: c for n, c in self._changes.items() if isinstance(c, kind)}
+
+    def _move(
+        self, images: tf.Tensor, labels: tf.Tensor, draws: Mapping[str, tf.Tensor]
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Makes all changes of geometry by one resampling."""
+        changes = self._of_kind(kinds.Geometry)
+        if not changes:
+            return images, labels
+        size = tuple(images.shape[1:3])
+        composed = maps.identity(tf.shape(images)[0])
+        for name, change in changes.items():
+            composed = maps.compose(composed, change.map_back(draws[name], size))
+        target = {
+            "size": next((c.new_size for c in changes.values() if c.new_size), size),
+            "fill_value": self._image_format.fill_value,
+        }
+        is_square = size[0] == size[1]
+        if not all(
+            c.keeps_axes or (c.rearranges and is_square) for c in changes.values()
+        ):
+            return resampling.resample(images, labels, composed, **target)
+        rearranges = {how for c in changes.values() for how in c.rearranges}
+        if "swap" in rearranges:
+            images, labels, composed = resampling.swap_axes(images, labels, composed)
+        if all(c.rearranges for c in changes.values()):
+            return resampling.mirror(images, labels, composed, axes=rearranges)
+        return resampling.resample_lines(images, labels, composed, **target)
+
+    def _recolor(self, images: tf.Tensor, draws: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        """Makes all affine changes of colours by one product."""
+        changes = self._of_kind(kinds.Color)
+        if not changes:
+            return images
+        shape = [tf.shape(images)[0], images.shape[-1]]
+        means = tf.zeros(shape)
+        if any(change.needs_means for change in changes.values()):
+            means = color.channel_means(images)
+        composed = None
+        for name, change in changes.items():
+            step = change.map_colors(draws[name], means)
+            # The mean of what the steps so far made of the image.
+            means = color.transform_means(step, means)
+            composed = color.compose(step, composed) if composed else step
+        return color.apply(images, composed, self._image_format.value_range)
 
 
 def keep(

@@ -1,56 +1,84 @@
-"""Brightness, contrast and saturation of images, in batches."""
+"""Affine changes of the colours of images, in batches.
+
+A map is a pair of matrices, float32 [rows, channels, channels], and offsets, float32
+[rows, channels]: for each image a matrix M and an offset o. A pixel x, with a number
+for each channel, becomes M x + o.
+"""
 
 import tensorflow as tf
+
+Map = tuple[tf.Tensor, tf.Tensor]
 
 LUMA_WEIGHTS = (0.299, 0.587, 0.114)
 """Of red, green and blue (ITU-R BT.601). They add up to 1, so grey stays grey."""
 
 
-def adjust(
-    images: tf.Tensor,
-    *,
-    brightness: tf.Tensor,
-    contrast: tf.Tensor,
-    saturation: tf.Tensor,
-) -> tf.Tensor:
-    """Changes brightness, then contrast, then saturation, each by a factor.
-
-    As torchvision defines them, with x a pixel and luma(x) its brightness:
-
-        brightness b:  x -> b x
-        contrast c:    x -> c x + (1 - c) (mean of luma over the image)
-        saturation s:  x -> s x + (1 - s) luma(x)
-
-    The three make one affine map of each image. The mean after the first step is b
-    times the mean of the image as it came, and the second step's constant is grey,
-    which the third one keeps:
-
-        x -> b c (s x + (1 - s) luma(x)) + b (1 - c) mean
-
-    What differs from torchvision's `ColorJitter`: its order is drawn, not fixed; it
-    clips (and rounds, for uint8) after each step, not once at the end; and its luma
-    weighs red with 0.2989. Images in which no step leaves 0..255 come out alike, up to
-    rounding.
+def scale_from(centers: tf.Tensor, factors: tf.Tensor) -> Map:
+    """Returns the maps x -> f x + (1 - f) c, which scale the distance from c by f.
 
     Args:
-      images: uint8 or float32 [rows, height, width, 3], 0..255.
-      brightness: float32 [rows], at least 0; 1 changes nothing, here and below.
-      contrast: float32 [rows], at least 0.
-      saturation: float32 [rows], at least 0.
+      centers: float32 [rows, channels], the c of each image.
+      factors: float32 [rows], the f of each image.
+    """
+    factors = factors[:, tf.newaxis]
+    matrices = factors[..., tf.newaxis] * tf.eye(centers.shape[1])
+    return matrices, (1 - factors) * centers
+
+
+def compose(outer: Map, inner: Map) -> Map:
+    """Returns the maps that take a pixel through `inner` and then through `outer`."""
+    # No product of matrices: GPUs round its factors to 11 bits.
+    products = outer[0][:, :, :, tf.newaxis] * inner[0][:, tf.newaxis]
+    return tf.reduce_sum(products, 2), _transform(outer, inner[1])
+
+
+def _transform(color_map: Map, pixels: tf.Tensor) -> tf.Tensor:
+    """Maps one pixel of each image, float32 [rows, channels]."""
+    matrices, offsets = color_map
+    return tf.reduce_sum(matrices * pixels[:, tf.newaxis], 2) + offsets
+
+
+def transform_means(color_map: Map, means: tf.Tensor) -> tf.Tensor:
+    """Returns what becomes of the mean of each channel, float32 [rows, channels]."""
+    return _transform(color_map, means)
+
+
+def channel_means(images: tf.Tensor) -> tf.Tensor:
+    """Returns the mean of each channel of each image, float32 [rows, channels]."""
+    # Over one axis at a time: twice as fast as over both.
+    return tf.reduce_mean(tf.reduce_mean(tf.cast(images, tf.float32), 1), 1)
+
+
+def apply(images: tf.Tensor, color_map: Map, value_range: tuple[int, int]) -> tf.Tensor:
+    """Maps the pixels of images, and clips them once.
+
+    Args:
+      images: uint8 or float32 [rows, height, width, channels].
+      color_map: for each image.
+      value_range: the least and the greatest value that images have.
 
     Returns:
-      float32 [rows, height, width, 3], 0..255.
+      float32 of the same shape, within the range.
     """
+    matrices, offsets = color_map
     height, width, channels = images.shape[1:]
-    images = tf.cast(images, tf.float32)
-    # Over one axis at a time: twice as fast as over both.
-    means = tf.reduce_mean(tf.reduce_mean(images, 1), 1)  # [rows, 3]
-    mean_luma = tf.reduce_sum(means * LUMA_WEIGHTS, 1)
-    to_luma = tf.repeat(tf.constant(LUMA_WEIGHTS)[:, tf.newaxis], channels, axis=1)
-    saturation = saturation[:, tf.newaxis, tf.newaxis]
-    maps = saturation * tf.eye(channels) + (1 - saturation) * to_luma
-    maps *= (brightness * contrast)[:, tf.newaxis, tf.newaxis]  # [rows, 3, 3]
-    offsets = (brightness * (1 - contrast) * mean_luma)[:, tf.newaxis, tf.newaxis]
-    pixels = tf.matmul(tf.reshape(images, [-1, height * width, channels]), maps)
-    pixels = tf.clip_by_value(pixels + offsets, 0, 255)
+    pixels = tf.reshape(tf.cast(images, tf.float32), [-1, height * width, channels])
+    pixels = tf.matmul(pixels, matrices, transpose_b=True)
+    # A line of offsets for each image: single ones are added in twice the time.
+    pixels = tf.reshape(pixels, [-1, height, width * channels])
+    pixels += tf.tile(offsets, [1, width])[:, tf.newaxis]
+    pixels = tf.clip_by_value(pixels, *map(float, value_range))
     return tf.reshape(pixels, [-1, height, width, channels])
+
+
+def require_rgb(num_channels: int) -> None:
+    """Checks that images have colours.
+
+    Raises:
+      ValueError: if they do not have three channels.
+    """
+    if num_channels != 3:
+        raise ValueError(
+            "it is for images of 3 channels, red, green and blue, and these have "
+            f"{num_channels} (--image_channels); give it 0"
+        )

@@ -1,42 +1,48 @@
 """The random changes to training examples, as the settings say."""
 
+import dataclasses
 from collections.abc import Callable
 
 from data import schema
-from data.augmentation import augment
+from data.augmentation import augment, registry
 from trainer import errors
 from trainer.settings import config as config_lib
 
 
 def make_augment(
-    config: config_lib.Config, image_format: schema.ImageFormat
+    config: config_lib.Config, image_format: schema.ImageFormat, *, num_replicas: int
 ) -> Callable:
     """Returns the random changes; see `data.augmentation.augment`.
 
+    Args:
+      config: all settings.
+      image_format: of the training images.
+      num_replicas: which share the rows of a batch.
+
     Raises:
-      errors.ConfigError: if one of them is not for such images.
+      errors.ConfigError: if one of them is not for such images or batches.
     """
-    settings = config.augmentation
-    changes = {
-        "flip": settings.horizontal_flip,
-        "scale": settings.random_scale,
-        "brightness": settings.random_brightness,
-        "contrast": settings.random_contrast,
-        "saturation": settings.random_saturation,
-    }
-    if not any(changes.values()):
+    settings = dataclasses.asdict(config.augmentation)
+    strengths = {name: settings[name] for name in registry.CHANGES}
+    crop_size = config.augmentation.crop_size
+    if not any(strengths.values()) and not crop_size:
         return augment.keep
-    for name in ("brightness", "contrast", "saturation"):
-        if changes[name] and image_format != schema.RGB:
-            raise errors.ConfigError(
-                f"--random_{name}={changes[name]}: it is for RGB images of 8 bits, and "
-                f"these have {image_format.num_channels} channels of "
-                f"{image_format.bits} bits (--image_channels, --image_range); leave it "
-                "out."
-            )
-    return augment.RandomAugment(
-        global_batch_size=config.train.batch_size,
-        seed=config.run.seed,
-        fill_value=image_format.fill_value,
-        **changes,
-    )
+    try:
+        made = augment.RandomAugment(
+            strengths,
+            global_batch_size=config.train.batch_size,
+            seed=config.run.seed,
+            image_format=image_format,
+            crop_size=crop_size or None,
+        )
+    except ValueError as error:
+        raise errors.ConfigError(f"{error}.") from error
+    num_rows = config.train.batch_size // num_replicas
+    if made.mixers and num_rows % 2:
+        name = made.mixers[0]
+        raise errors.ConfigError(
+            f"--batch_size={config.train.batch_size}: --{name}={strengths[name]} mixes "
+            f"examples in pairs, and each replica has {num_rows} of them; use a "
+            f"multiple of {2 * num_replicas}."
+        )
+    return made

@@ -202,7 +202,7 @@ def prepare_inspection(config: config_lib.Config) -> InspectionSetup:
         preprocessor=preprocessor,
         image_format=image_format,
         convention=convention,
-        augment=augmenting.make_augment(config, image_format),
+        augment=augmenting.make_augment(config, image_format, num_replicas=1),
     )
 
 

@@ -14,7 +14,7 @@ from trainer.settings import optimizer as optimizer_settings
 def build_model(
     settings: model_settings.ModelConfig,
     *,
-    image_size: tuple[int, int],
+    image_size: tuple[int | None, int | None],
     image_format: schema.ImageFormat,
     num_classes: int,
     num_replicas: int,
@@ -24,7 +24,7 @@ def build_model(
 
     Args:
       settings: of the model.
-      image_size: height and width of what it is trained on.
+      image_size: height and width of what it is shown; None: any.
       image_format: channels and values of that.
       num_classes: channels of the logits.
       num_replicas: devices that share each batch, on all hosts.

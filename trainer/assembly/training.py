@@ -147,7 +147,7 @@ def prepare_training(
         loss=loss,
         class_names=info.class_names,
         stop_requested=stop_requested,
-        **_loop_settings(config, info, opening),
+        **_loop_settings(config, info, opening, strategy.num_replicas_in_sync),
     )
     if not opening.done():  # Other threads decode them, mostly without Python.
         train_loop.prepare(_make_blank_iterator(config, strategy, info))
@@ -185,7 +185,10 @@ def _make_state(
         strategy,
         lambda: model_lib.build_model(
             config.model,
-            image_size=config.data.image_size,
+            # Evaluation sees more than a window.
+            image_size=(None, None)
+            if config.augmentation.crop_size
+            else config.data.image_size,
             image_format=info.image_format,
             num_classes=info.num_classes,
             num_replicas=strategy.num_replicas_in_sync,
@@ -200,13 +203,16 @@ def _loop_settings(
     config: config_lib.Config,
     info: schema.DatasetInfo,
     opening: concurrent.futures.Future,
+    num_replicas: int,
 ) -> dict[str, Any]:
     """Returns what follows for `make_train_loop` from the settings, by its names."""
     # Of the examples on the devices, `fetch` is known once they are there.
     is_on_device = config.data.cache == "device"
     return {
         "fetch": opening.result().fetch if is_on_device else pipeline.take_whole,
-        "augment": augmenting.make_augment(config, info.image_format),
+        "augment": augmenting.make_augment(
+            config, info.image_format, num_replicas=num_replicas
+        ),
         "batch_size": config.train.batch_size,
         "seed": config.run.seed,
         "has_average_warmup": config.train.moving_average_warmup,

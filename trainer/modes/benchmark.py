@@ -70,7 +70,7 @@ def _measure(
         secs=config.benchmark.benchmark_secs,
     )
     peak = max(flops / timings[name].best for name, (_, flops) in calibrations.items())
-    step = _count_work(setup, config.data.image_size)
+    step = _count_work(setup, config.training_size)
     images = {name: setup.batch_size for name in contenders if name not in calibrations}
     images.update({n: len(setup.evaluation.examples) for n in images if "eval" in n})
     device = setup.strategy.extended.worker_devices[0].rpartition("device:")[2]

@@ -175,7 +175,12 @@ def _draw(
             )
         )
     changed_images, changed_labels = (
-        np.concatenate(parts) for parts in zip(*changed, strict=True)
+        _surround(np.concatenate(parts), labels.shape[1:], value)
+        for parts, value in zip(
+            zip(*changed, strict=True),
+            (setup.image_format.fill_value, schema.IGNORE_LABEL),
+            strict=True,
+        )
     )
     sheet = pictures.draw_contact_sheet(
         pictures.to_rgb(images, setup.image_format),
@@ -188,6 +193,15 @@ def _draw(
     path = folder / "doctor.png"
     pictures.write_png(path, sheet)
     return path
+
+
+def _surround(windows: np.ndarray, size: tuple[int, int], value: int) -> np.ndarray:
+    """Puts windows, [n, height, width, ...], in the middle of pictures of one value."""
+    margins = [(0, 0)] * windows.ndim
+    for axis, length in enumerate(size, start=1):
+        before = (length - windows.shape[axis]) // 2
+        margins[axis] = (before, length - windows.shape[axis] - before)
+    return np.pad(windows, margins, constant_values=value)
 
 
 def format_report(report: dict) -> str:

@@ -1,67 +1,96 @@
-"""Random changes to training examples."""
+"""Random changes to training examples: a setting for each of them."""
 
 import dataclasses
+from typing import Any
 
+from data.augmentation import registry
 from trainer.settings import fields
 
 
-@dataclasses.dataclass(frozen=True)
-class AugmentationConfig(fields.Section):
-    """Random changes to training examples."""
-
-    horizontal_flip: bool = fields.setting(
-        True,
-        "Mirror each training example with probability 1/2.",
+def _setting(name: str, entry: registry.Entry) -> tuple[str, type, Any]:
+    """Returns name, type and field of the setting of a change."""
+    default = registry.strength_of(registry.DEFAULT_POLICY, name)
+    field = fields.setting(
+        None,
+        entry.help,
+        minimum=entry.minimum,
+        maximum=entry.maximum,
         identity=True,
+        legacy=default,
+        follows="augment",
+        unused_by=("evaluate",),
+        in_fit=(entry.off, default),
+    )
+    is_list = isinstance(entry.off, tuple)
+    return name, (tuple[float, ...] if is_list else type(entry.off)) | None, field
+
+
+def _describe_policies() -> str:
+    """Returns what each policy comes to, as flags that could be typed instead."""
+    described = []
+    for policy, strengths in registry.POLICIES.items():
+        typed = [
+            f"--{name}" if value is True else f"--{name}={fields.format_value(value)}"
+            for name, value in strengths.items()
+        ]
+        described.append(f"{policy} ({' '.join(typed) or 'no change'})")
+    return "; ".join(described)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Checked(fields.Section):
+    """What the settings of one name cannot say by themselves."""
+
+    augment: str = fields.setting(
+        registry.DEFAULT_POLICY,
+        "Random changes to training examples, each of which has a flag as well, whose "
+        f"value counts if it is given beside this one: {_describe_policies()}.",
+        choices=tuple(registry.POLICIES),
+        replaces=tuple(registry.CHANGES),
         unused_by=("evaluate",),
     )
-    random_scale: tuple[float, ...] = fields.setting(
+    crop_size: tuple[int, ...] = fields.setting(
         (),
-        "LOW,HIGH: scale each training example by a factor drawn between them, e.g. "
-        "0.5,2.0, and cut a window of the original size at random; empty: none.",
-        minimum=0.1,
-        maximum=10.0,
+        "Height[,width] of the windows that training takes of its examples, once they "
+        "are changed otherwise, each at a place drawn at random; evaluation sees all "
+        "of --image_size. Empty: none.",
+        minimum=8,
+        maximum=16384,
         identity=True,
         unused_by=("evaluate",),
         in_fit=((),),
     )
-    random_brightness: float = fields.setting(
-        0.0,
-        "Multiply each training image by a factor drawn within 1 -/+ this; 0: none.",
-        minimum=0.0,
-        maximum=1.0,
-        identity=True,
-        unused_by=("evaluate",),
-        in_fit=(0.0,),
-    )
-    random_contrast: float = fields.setting(
-        0.0,
-        "Multiply each training image's distances from its mean luma by a factor drawn "
-        "within 1 -/+ this; 0: none.",
-        minimum=0.0,
-        maximum=1.0,
-        identity=True,
-        unused_by=("evaluate",),
-        in_fit=(0.0,),
-    )
-    random_saturation: float = fields.setting(
-        0.0,
-        "Multiply each pixel's distance from its luma by a factor drawn, for each "
-        "training image, within 1 -/+ this; 0: none.",
-        minimum=0.0,
-        maximum=1.0,
-        identity=True,
-        unused_by=("evaluate",),
-        in_fit=(0.0,),
-    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.random_scale and not (
-            len(self.random_scale) == 2 and self.random_scale[0] <= self.random_scale[1]
-        ):
-            fields.reject(
-                "random_scale",
-                self.random_scale,
-                "give LOW,HIGH with LOW not above HIGH, e.g. 0.5,2.0, or nothing",
-            )
+        if len(self.crop_size) > 2:
+            fields.reject("crop_size", self.crop_size, "give HEIGHT or HEIGHT,WIDTH")
+        if len(self.crop_size) == 1:
+            object.__setattr__(self, "crop_size", self.crop_size * 2)
+        for name in registry.CHANGES:
+            if getattr(self, name) is None:
+                strength = registry.strength_of(self.augment, name)
+                object.__setattr__(self, name, strength)
+        for name, entry in registry.CHANGES.items():
+            value = getattr(self, name)
+            if not isinstance(entry.off, tuple) or value == entry.off:
+                continue
+            if len(value) != 2 or value[0] > value[1]:
+                fields.reject(
+                    name,
+                    value,
+                    "give LOW,HIGH with LOW not above HIGH, e.g. 0.5,2.0, or nothing",
+                )
+
+
+AugmentationConfig = dataclasses.make_dataclass(
+    "AugmentationConfig",
+    [_setting(name, entry) for name, entry in registry.CHANGES.items()],
+    bases=(_Checked,),
+    namespace={
+        "__doc__": "Random changes to training examples.",
+        "__module__": __name__,
+    },
+    frozen=True,
+)
+"""A policy, and the settings of `registry.CHANGES`, by their names."""

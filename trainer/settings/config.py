@@ -57,6 +57,7 @@ class Config:
             if condition := fields.unmet_condition(name, settings, values):
                 fields.reject(name, values[name], condition)
         self._check_devices()
+        self._check_windows()
         self._check_comparison()
 
     def _check_devices(self) -> None:
@@ -73,6 +74,21 @@ class Config:
                 num_gpus,
                 "--distribution_strategy=multi_worker_mirrored uses all GPUs that a "
                 "worker sees; set CUDA_VISIBLE_DEVICES for each worker instead",
+            )
+
+    @property
+    def training_size(self) -> tuple[int, ...]:
+        """Height and width of what the model is trained on."""
+        return self.augmentation.crop_size or self.data.image_size
+
+    def _check_windows(self) -> None:
+        whole, window = self.data.image_size, self.training_size
+        if any(new > old for new, old in zip(window, whole, strict=True)):
+            fields.reject(
+                "crop_size",
+                window,
+                f"a window lies within --image_size={fields.format_value(whole)}; use "
+                "a smaller one, or a larger --image_size",
             )
 
     def _check_comparison(self) -> None:

@@ -28,6 +28,7 @@ def setting(
     only_with: Mapping[str, tuple] | None = None,
     parts: Callable[[Any], tuple | None] | None = None,
     replaces: tuple[str, ...] = (),
+    follows: str = "",
     shapes_model: bool = False,
     describes_data: bool = False,
     is_saved: bool = True,
@@ -53,6 +54,7 @@ def setting(
         names; None for a value that will be refused.
       replaces: settings of less weight, in a flagfile for instance, that this one
         overrules where it is given.
+      follows: the setting that decides, as it always did, where this one is not given.
       shapes_model: whether weights trained with one value fit no other.
       describes_data: whether it says where examples lie and what their masks mean, and
         so has no bearing on other data.

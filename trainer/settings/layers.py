@@ -113,6 +113,7 @@ def _take_young(saved: Mapping[str, Any]) -> dict[str, Any]:
         name: value
         for name, value in saved.items()
         if settings[name].metadata["legacy"] != settings[name].default
+        and not settings[name].metadata["follows"]
     }
 
 

@@ -1,0 +1,1 @@
+"""The random changes to training examples, one a module."""
