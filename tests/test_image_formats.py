@@ -176,10 +176,15 @@ def test_the_range_is_that_of_the_bits_of_the_files(tmp_path, caplog):
 
 
 def test_the_range_of_pixels_is_that_of_their_type():
-    def make(dtype):
-        pixels = {"image": np.zeros((1, 2, 2, 3), dtype)}
-        dataset = tf.data.Dataset.from_tensor_slices(pixels)
-        return types.SimpleNamespace(examples=lambda: dataset)
+    class Source:
+        def __init__(self, dtype):
+            self._pixels = {"image": np.zeros((1, 2, 2, 3), dtype)}
 
-    assert image_formats.find_range(make(np.uint8)) == (0, 255)
-    assert image_formats.find_range(make(np.uint16)) == (0, 65535)
+        def __len__(self):
+            return 1
+
+        def examples(self, start=0, stop=None):
+            return tf.data.Dataset.from_tensor_slices(self._pixels)
+
+    assert image_formats.find_range(Source(np.uint8)) == (0, 255)
+    assert image_formats.find_range(Source(np.uint16)) == (0, 65535)

@@ -26,7 +26,10 @@ def resize(image, label, size, method):
         ]
     )
     def run(image, label):
-        return resizing.resize_pair(image, label, size, method)
+        return (
+            resizing.resize_image(image, size, method),
+            resizing.resize_labels(label, size, method),
+        )
 
     return [tensor.numpy() for tensor in run(image, label)]
 

@@ -55,7 +55,7 @@ class Preprocessor:
 
         Returns:
           `image`, uint8 or uint16 [height, width, channels] as `image_format` says, and
-          `label`, uint8 [height, width], of the one size (see `resizing.resize_pair`)
+          `label`, uint8 [height, width], of the one size (see `preparing.resizing`)
           or of the example's own; `name`, a string; and `problem`, an int32 that is 0
           if all is well and otherwise 1, with a blank image and all pixels ignored:
           `explain` puts it into words.
@@ -71,13 +71,11 @@ class Preprocessor:
         fill_value = self.image_format.fill_value
         if self.image_size:
             # Before the look-up, which takes longer than all the rest of a mask.
-            image, values = resizing.resize_pair(
-                image,
-                values,
-                self.image_size,
-                self.resize,
-                fill_value=fill_value,
-                ignored=palettes.IGNORED_VALUE,
+            image = resizing.resize_image(
+                image, self.image_size, self.resize, fill_value=fill_value
+            )
+            values = resizing.resize_labels(
+                values, self.image_size, self.resize, ignored=palettes.IGNORED_VALUE
             )
         low, high = self.image_format.value_range
         if (low, high) != (image.dtype.min, image.dtype.max):

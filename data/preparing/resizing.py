@@ -14,60 +14,89 @@ from data import schema
 METHODS = ("stretch", "pad", "crop")
 
 
-def resize_pair(
+def resize_image(
     image: tf.Tensor,
-    label: tf.Tensor,
     size: tuple[int, int],
     method: str,
     *,
     fill_value: int = schema.FILL_VALUE,
-    ignored: int = schema.IGNORE_LABEL,
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Brings an image and its labels to one size.
+) -> tf.Tensor:
+    """Brings an image to a size.
 
     Args:
       image: uint8 or uint16 [height, width, channels].
-      label: integers [height, width].
       size: height and width of what comes out.
       method: one of `METHODS`.
-      fill_value: of the image, for what `pad` adds.
+      fill_value: for what `pad` adds.
+
+    Returns:
+      The image, of its type [*size, channels], by antialiased bilinear interpolation.
+    """
+    if image.shape[:2] == size:
+        return image
+    image, inner = _crop(image, size, method)
+    dtype = image.dtype
+    image = tf.image.resize(image, inner, "bilinear", antialias=True)
+    image = tf.cast(tf.clip_by_value(tf.round(image), 0, dtype.max), dtype)
+    if method == "pad":
+        # None for the channels.
+        margins = tf.pad(_margins(size, inner), [[0, 1], [0, 0]])
+        image = tf.pad(image, margins, constant_values=fill_value)
+    return tf.ensure_shape(image, [*size, image.shape[-1]])
+
+
+def resize_labels(
+    labels: tf.Tensor,
+    size: tuple[int, int],
+    method: str,
+    *,
+    ignored: int = schema.IGNORE_LABEL,
+) -> tf.Tensor:
+    """Brings the labels of an image to a size, as `resize_image` does the image.
+
+    Args:
+      labels: integers [height, width].
+      size: height and width of what comes out.
+      method: one of `METHODS`.
       ignored: label of what `pad` adds.
 
     Returns:
-      The image, of its type [*size, channels], by antialiased bilinear interpolation,
-      and the labels, integers [*size], each that of the nearest pixel.
+      Integers [*size], each the label of the nearest pixel.
     """
-    if image.shape[:2] == size:
-        return image, label
-    shape = tf.shape(label)
+    if labels.shape == size:
+        return labels
+    labels, inner = _crop(labels, size, method)
+    # Any other method would invent labels between those of the mask.
+    labels = tf.image.resize(labels[..., tf.newaxis], inner, "nearest")[..., 0]
+    if method == "pad":
+        labels = tf.pad(labels, _margins(size, inner), constant_values=ignored)
+    return tf.ensure_shape(labels, size)
+
+
+def _crop(
+    pixels: tf.Tensor, size: tuple[int, int], method: str
+) -> tuple[tf.Tensor, tf.Tensor | tuple[int, int]]:
+    """Returns what is kept of pixels, [height, width, ...], and the size it gets."""
+    shape = tf.shape(pixels)[:2]
     if method == "crop":
         # Before it is resized: of a long, thin image little is left.
         window = _largest_within(shape, size)
         top, left = tf.unstack((shape - window) // 2)
-        image = image[top : top + window[0], left : left + window[1]]
-        label = label[top : top + window[0], left : left + window[1]]
-    inner = _largest_within(size, shape) if method == "pad" else size
-    dtype = image.dtype
-    image = tf.image.resize(image, inner, "bilinear", antialias=True)
-    image = tf.cast(tf.clip_by_value(tf.round(image), 0, dtype.max), dtype)
-    # Any other method would invent labels between those of the mask.
-    label = tf.image.resize(label[..., tf.newaxis], inner, "nearest")[..., 0]
-    if method == "pad":
-        before = (size - inner) // 2
-        margins = tf.stack([before, size - inner - before], axis=1)
-        label = tf.pad(label, margins, constant_values=ignored)
-        margins = tf.pad(margins, [[0, 1], [0, 0]])  # None for the channels.
-        image = tf.pad(image, margins, constant_values=fill_value)
-    return tf.ensure_shape(image, [*size, image.shape[-1]]), tf.ensure_shape(
-        label, size
-    )
+        pixels = pixels[top : top + window[0], left : left + window[1]]
+    return pixels, _largest_within(size, shape) if method == "pad" else size
+
+
+def _margins(size: tuple[int, int], inner: tf.Tensor) -> tf.Tensor:
+    """Returns what `pad` adds, int32 [2, 2]: before and after, in height and width."""
+    before = (size - inner) // 2
+    return tf.stack([before, size - inner - before], axis=1)
 
 
 def restore_size(scores: tf.Tensor, native_size: tf.Tensor, method: str) -> tf.Tensor:
     """Interpolates the scores of classes at the pixels that an image had at first.
 
     Args:
-      scores: [height, width, classes], of what `resize_pair` made of it.
+      scores: [height, width, classes], of what `resize_image` made of it.
       native_size: int32 [2], the height and width it had before.
       method: `stretch` or `pad`; of what was cropped away there are no scores.
 

@@ -104,11 +104,13 @@ def prepare_evaluation(
     """
     source = inputs.open_source(config, is_training=False)
     info = inputs.resolve_info(config, source, run.class_names)
-    config = inputs.with_image_range(config, info)
     (opening,) = inputs.open_in_background(config, strategy, info, {"eval": source})
     with strategy.scope():
         restored = restoring.restore(
-            run, config, num_replicas=strategy.num_replicas_in_sync
+            run,
+            config,
+            info.image_format,
+            num_replicas=strategy.num_replicas_in_sync,
         )
     setup = make_eval_setup(
         config, strategy, info, opening.result(), restored.model, restored.ema

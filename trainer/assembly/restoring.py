@@ -70,13 +70,18 @@ def find_run(model_dir: str, checkpoint: str = "last") -> SavedRun:
 
 
 def restore(
-    run: SavedRun, config: config_lib.Config, *, num_replicas: int = 1
+    run: SavedRun,
+    config: config_lib.Config,
+    image_format: schema.ImageFormat,
+    *,
+    num_replicas: int = 1,
 ) -> Restored:
     """Builds the model of a run and restores it; call it in the scope of the strategy.
 
     Args:
       run: its checkpoints.
       config: its settings.
+      image_format: of the images it takes.
       num_replicas: devices that share each batch, on all hosts.
 
     Raises:
@@ -85,18 +90,13 @@ def restore(
     model = model_lib.build_model(
         config.model,
         image_size=config.data.image_size,
-        image_format=image_format_of(config),
+        image_format=image_format,
         num_classes=len(run.class_names),
         num_replicas=num_replicas,
         has_checkpoint=True,
     )
     ema = state_lib.make_ema(model, config.train.ema_decay)
     return Restored(model, ema, checkpointing.restore_model(model, ema, run.paths))
-
-
-def image_format_of(config: config_lib.Config) -> schema.ImageFormat:
-    """Returns what images a run was trained on; a run's settings have the range."""
-    return schema.ImageFormat(config.data.image_channels, config.data.image_range)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -190,15 +190,12 @@ class TrainedModel:
 
     def _resize(self, image: np.ndarray) -> tf.Tensor:
         """Brings an image to the model's size, as training does."""
-        blank = tf.zeros(image.shape[:2], tf.int32)  # For the labels, which it has not.
-        resized, _ = resizing.resize_pair(
+        return resizing.resize_image(
             tf.constant(image),
-            blank,
             self.image_size,
             self.resize,
             fill_value=self.image_format.fill_value,
         )
-        return resized
 
     def _restore(
         self, logits: tf.Tensor, size: tuple[int, int], probabilities: bool
@@ -246,8 +243,12 @@ def load_run(model_dir: str, checkpoint: str = "last") -> TrainedModel:
     )
     run = find_run(model_dir, checkpoint)
     dataset = dataset_lib.read(model_dir, run.class_names)
+    # A run's settings have the range.
+    image_format = schema.ImageFormat(
+        config.data.image_channels, config.data.image_range
+    )
     with _float32():
-        restored = restore(run, config)
+        restored = restore(run, config, image_format)
     if restored.ema:
         restored.ema.copy_to_model()
     return TrainedModel(
@@ -255,7 +256,7 @@ def load_run(model_dir: str, checkpoint: str = "last") -> TrainedModel:
         class_names=dataset.class_names,
         palette=dataset.palette,
         image_size=config.data.image_size,
-        image_format=image_format_of(config),
+        image_format=image_format,
         resize=config.data.resize,
         checkpoint=restored.path,
     )

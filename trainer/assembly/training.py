@@ -133,7 +133,6 @@ def prepare_training(
     """
     source = inputs.open_source(config, is_training=True)
     info = inputs.resolve_info(config, source)
-    config = inputs.with_image_range(config, info)
     num_steps = _count_steps(config, len(source))
     used = {"train": source}
     if config.run.mode != "train":
