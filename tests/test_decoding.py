@@ -8,7 +8,7 @@ import tensorflow as tf
 from PIL import Image
 
 from data import schema
-from data.files import decoding, images, masks
+from data.files import decoding, graph_decoding, images, masks
 from tests import test_masks
 
 PIXELS = np.random.default_rng(5).integers(0, 256, (6, 9, 3), np.uint8)
@@ -32,7 +32,7 @@ def encode(pixels, orientation=None, kind="PNG"):
 def decode_in_graph(image, label, colors=()):
     example = {"image": image, "label": label}
     dataset = tf.data.Dataset.from_tensors(example).map(
-        lambda example: decoding.decode_pair_in_graph(
+        lambda example: graph_decoding.decode_pair_in_graph(
             example["image"], example["label"], colors
         )
     )
@@ -207,7 +207,8 @@ def test_kinds_of_masks_may_change_from_one_example_to_the_next():
 
     dataset = tf.data.Dataset.from_tensor_slices((images, [*masks, palette]))
     results = [
-        r[1] for r in dataset.map(decoding.decode_pair_in_graph).as_numpy_iterator()
+        r[1]
+        for r in dataset.map(graph_decoding.decode_pair_in_graph).as_numpy_iterator()
     ]
 
     np.testing.assert_array_equal(results[0], LABEL)
@@ -261,7 +262,7 @@ def test_python_in_the_graph_keeps_no_state():
     """Op determinism would run it for one example at a time."""
     spec = tf.TensorSpec([], tf.string)
     graph = (
-        tf.function(decoding.decode_pair_in_graph)
+        tf.function(graph_decoding.decode_pair_in_graph)
         .get_concrete_function(spec, spec)
         .graph
     )

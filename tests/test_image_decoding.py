@@ -10,7 +10,7 @@ import tifffile
 from PIL import Image
 
 from data import schema
-from data.files import decoding, image_decoding, images
+from data.files import decoding, graph_decoding, image_decoding, images
 from tests import test_masks
 
 _RANDOM = np.random.default_rng(8)
@@ -182,7 +182,7 @@ def test_pixels_come_to_the_channels_in_a_graph_too(num_channels):
 
     @tf.function
     def decode(image, label):
-        return decoding.decode_pair_in_graph(image, label, (), image_format)
+        return graph_decoding.decode_pair_in_graph(image, label, (), image_format)
 
     pixels, _, is_valid = decode(tf.constant(_COLORS), tf.zeros([6, 9], tf.uint8))
 

@@ -1,11 +1,9 @@
 """An image and its mask, from files to pixels that lie upon each other."""
 
 import contextlib
-import functools
 from collections.abc import Iterator
 
 import numpy as np
-import tensorflow as tf
 
 from data import schema
 from data.files import image_decoding, images, masks, palettes
@@ -66,104 +64,6 @@ def decode_pair(
         else:
             pixels = image_decoding.fit_pixels(image, image_format)
     return images.turn(pixels, image_turn), images.turn(values, label_turn)
-
-
-def decode_pair_in_graph(
-    image: tf.Tensor,
-    label: tf.Tensor,
-    label_colors: LabelColors = (),
-    image_format: schema.ImageFormat = schema.RGB,
-    *,
-    catches_errors: bool = False,
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Does in a graph what `decode_pair` does.
-
-    Args:
-      image: as there.
-      label: as there.
-      label_colors: as there.
-      image_format: as there.
-      catches_errors: whether a damaged file never is an error of the graph, as one of
-        JPEG or PNG else may be; slower, since all files then go through Python.
-
-    Returns:
-      The image, the mask's values, and a bool that is false where `decode_pair` has an
-      error to raise.
-    """
-    is_rgb = image_format == schema.RGB
-    fits = image.dtype == image_format.dtype and (
-        image.shape[-1] == image_format.num_channels
-    )
-    if fits and label.dtype != tf.string and label.shape.rank == 2:
-        is_valid = tf.reduce_all(tf.shape(image)[:2] == tf.shape(label))
-        return image, tf.cast(label, tf.int32), is_valid
-
-    def decode_plain() -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        pixels = (
-            images.decode_rgb_in_graph(image) if image.dtype == tf.string else image
-        )
-        values = label
-        if label.dtype == tf.string:
-            values = tf.io.decode_png(label, channels=1)[..., 0]
-        is_valid = tf.reduce_all(tf.shape(pixels)[:2] == tf.shape(values))
-        return pixels, tf.cast(values, tf.int32), is_valid
-
-    def decode_other() -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        function = functools.partial(
-            _try_decode_pair, label_colors=label_colors, image_format=image_format
-        )
-        dtypes = (image_format.dtype, tf.int32, tf.bool)
-        # Without state, or --deterministic would decode one file at a time.
-        return tuple(
-            tf.numpy_function(function, [image, label], dtypes, stateful=False)
-        )
-
-    if (
-        catches_errors
-        or not (fits or (is_rgb and image.dtype == tf.string))
-        or label_colors
-        or (label.dtype != tf.string and label.shape.rank != 2)
-    ):
-        pixels, values, is_valid = decode_other()
-    else:
-        pixels, values, is_valid = tf.cond(
-            _is_plain(image, label), decode_plain, decode_other
-        )
-    return (
-        tf.ensure_shape(pixels, [None, None, image_format.num_channels]),
-        tf.ensure_shape(values, [None, None]),
-        tf.ensure_shape(is_valid, []),
-    )
-
-
-def _is_plain(image: tf.Tensor, label: tf.Tensor) -> tf.Tensor:
-    """Tells whether TensorFlow decodes both as they must be, with nothing to turn.
-
-    It does with nearly all files, and Python, which decodes the others, would be in the
-    way of the thread that builds the model.
-    """
-    is_plain = tf.constant(True)
-    if image.dtype == tf.string:
-        is_plain &= images.is_plain(image)
-    if label.dtype == tf.string:
-        is_plain &= masks.is_plain_in_graph(label)
-    if image.dtype == label.dtype == tf.string:
-        is_plain &= image != label  # `decode_pair` says what is wrong with it.
-    return is_plain
-
-
-def _try_decode_pair(
-    image: bytes | np.ndarray,
-    label: bytes | np.ndarray,
-    *,
-    label_colors: LabelColors,
-    image_format: schema.ImageFormat,
-) -> tuple[np.ndarray, np.ndarray, bool]:
-    try:
-        return *decode_pair(image, label, label_colors, image_format), True
-    except schema.DataError:
-        blank = np.zeros([1, 1, image_format.num_channels], image_format.dtype)
-        return blank, np.zeros([1, 1], np.int32), False
 
 
 def decode_label(label: bytes | np.ndarray, label_colors: LabelColors) -> np.ndarray:

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from data import schema
-from data.files import decoding, mask_values, palettes
+from data.files import decoding, graph_decoding, mask_values, palettes
 from data.preparing import resizing
 
 UNKNOWN = -1
@@ -51,7 +51,7 @@ class Preprocessor:
         Args:
           example: `image` and `label` as bytes of a file or as pixels; see
             `schema.Source.examples`.
-          catches_errors: see `decoding.decode_pair_in_graph`.
+          catches_errors: see `graph_decoding.decode_pair_in_graph`.
 
         Returns:
           `image`, uint8 or uint16 [height, width, channels] as `image_format` says, and
@@ -60,7 +60,7 @@ class Preprocessor:
           if all is well and otherwise 1, with a blank image and all pixels ignored:
           `explain` puts it into words.
         """
-        image, values, is_valid = decoding.decode_pair_in_graph(
+        image, values, is_valid = graph_decoding.decode_pair_in_graph(
             example["image"],
             example["label"],
             self.label_colors,

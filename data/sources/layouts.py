@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from data import schema
 from data.files import images, palettes
-from data.sources import globs, list_files, listing, naming, tfds
+from data.sources import advice, globs, list_files, listing, naming, tfds
 
 SPLITS = ("train", "trainval", "val", "validation", "test")
 """Splits that are looked for; one of another name has to be asked for."""
@@ -110,25 +110,21 @@ def find_split(
       image_pattern: of the images, where the folder is in no known layout; `{split}`
         in it stands for the split; see `globs.find_pairs`.
       mask_pattern: of the masks.
-      train_fraction: share of an undivided set to train on. It is decided for each
-        example by a hash of its key and `seed`, so the share is met on average, and
-        files that are added move no other file to the other side.
+      train_fraction: share of an undivided set to train on, met on average.
       seed: another one divides otherwise.
 
     Raises:
       schema.DataError: if the folder or the split is not there, or holds no pair.
     """
     if not os.path.isdir(data_dir or "."):
-        raise schema.DataError(
-            f"--data_dir={listing.printable(data_dir)} is no folder."
-        )
-    wanted = (split,) if split else _DEFAULTS[is_training]
-    candidates = [other for name in wanted for other in _SYNONYMS.get(name, (name,))]
-    candidates = list(dict.fromkeys(candidates))
+        shown = listing.printable(data_dir)
+        raise schema.DataError(f"--data_dir={shown} is no folder.")
+    candidates = _candidates(split, is_training)
     if image_pattern:
-        patterns = (image_pattern, mask_pattern)
         is_divided, info = "{split}" in image_pattern, None
-        names, folder, parts = _find_by_patterns(data_dir, patterns, candidates)
+        names, folder, parts = _find_by_patterns(
+            data_dir, (image_pattern, mask_pattern), candidates
+        )
     else:
         layout, names = _choose_layout(data_dir, candidates, is_training)
         is_divided, info = layout != UNDIVIDED, layout.info
@@ -138,18 +134,14 @@ def find_split(
     pairs, problems = parts[0] if len(parts) == 1 else _join(parts)
     if not is_divided and split != schema.ALL_SPLITS:
         name, is_train = _choose_side(data_dir, split, is_training, train_fraction)
-        chosen = [
-            pair
-            for pair in pairs
-            if _is_train(pair.key, train_fraction, seed) == is_train
-        ]
-        if pairs and not chosen:
+        sides = _divide(pairs, train_fraction, seed)
+        if pairs and not sides[is_train]:
             raise schema.DataError(
                 f"--train_fraction={train_fraction} leaves none of the {len(pairs)} "
                 f"examples of {data_dir} for the split {name}; give another fraction "
                 "or another --seed."
             )
-        pairs = chosen
+        pairs = sides[is_train]
     elif is_divided and is_training and train_fraction is not None:
         raise schema.DataError(
             f"--train_fraction={train_fraction}: {data_dir} has splits of its own; "
@@ -158,6 +150,13 @@ def find_split(
     if not pairs and not problems:
         raise schema.DataError(f"--data_dir={data_dir}: the split {name} is empty.")
     return Split(name, folder, tuple(pairs), tuple(problems), info)
+
+
+def _candidates(split: str, is_training: bool) -> list[str]:
+    """Returns the names by which a split is looked for, in order."""
+    wanted = (split,) if split else _DEFAULTS[is_training]
+    names = [other for name in wanted for other in _SYNONYMS.get(name, (name,))]
+    return list(dict.fromkeys(names))
 
 
 def _choose_layout(
@@ -239,87 +238,18 @@ def _find_in_layout(folder: listing.Folder, layout: Layout, split: str) -> Part:
         return list_files.find_pairs(folder, list_file, *files)
     pairs, more_problems = listing.pair_by_key(*files)
     if any(problem.kind == "missing_pair" for problem in more_problems):
-        more_problems = _advise(folder, layout, split, files, more_problems)
-    return pairs, problems + more_problems
-
-
-def _advise(
-    folder: listing.Folder,
-    layout: Layout,
-    split: str,
-    files: list[dict[str, list[str]]],
-    problems: list[listing.Problem],
-) -> list[listing.Problem]:
-    """Puts a remedy to files without a partner of their name but with one of another.
-
-    That is patterns, tried on all splits, or else new names for the masks of one.
-    """
-    affixes = naming.find_affixes(*files)
-    if affixes is None:
-        return problems
-    named = [p for p in problems if p.kind == "missing_pair"]
-    rest = [p for p in problems if p.kind != "missing_pair"]
-    patterns = [
-        naming.make_pattern(
-            path,
-            *around,
-            [
-                file[len(path.format(split=split)) + 1 :]
-                for group in groups.values()
-                for file in group
-            ],
-        )
-        for path, around, groups in zip(
+        splits = [split]
+        if "{split}" in layout.images:
+            splits = [n for n in SPLITS if layout.has(folder.path, n)] or splits
+        more_problems = advice.advise(
+            folder,
             (layout.images, layout.masks),
-            (
-                (affixes.image_prefix, affixes.image_suffix),
-                (affixes.mask_prefix, affixes.mask_suffix),
-            ),
-            files,
-            strict=True,
+            split,
+            splits=splits,
+            files=files,
+            problems=more_problems,
         )
-    ]
-    splits = [split]
-    if "{split}" in layout.images:
-        splits = [name for name in SPLITS if layout.has(folder.path, name)] or splits
-    if num_pairs := _count_pairs(folder, layout, patterns, splits):
-        remedy = (
-            f"say --images='{patterns[0]}' --masks='{patterns[1]}', which pairs all "
-            f"{num_pairs} images"
-        )
-    else:
-        remedy = _advise_renaming(layout.masks.format(split=split), affixes)
-    files = tuple(file for problem in named for file in problem.files)
-    sentence = " and ".join(problem.sentence for problem in named)
-    return [listing.Problem("missing_pair", sentence, files, remedy), *rest]
-
-
-def _count_pairs(
-    folder: listing.Folder, layout: Layout, patterns: list[str], splits: list[str]
-) -> int:
-    """Returns the number of pairs of some splits; 0 if a file is left without."""
-    num_pairs = 0
-    for split in splits:
-        filled = [p.replace("{split}", split) for p in patterns]
-        try:
-            _, pairs, problems = globs.find_pairs(str(folder.path), *filled)
-        except schema.DataError:
-            return 0
-        images_folder = layout.images.format(split=split)
-        if problems or len(pairs) < sum(1 for _ in folder.find_images(images_folder)):
-            return 0
-        num_pairs += len(pairs)
-    return num_pairs
-
-
-def _advise_renaming(mask_folder: str, affixes: naming.Affixes) -> str:
-    """Says how the masks of one split are to be named like their images."""
-    image = f"{affixes.image_prefix}NAME{affixes.image_suffix}"
-    mask = f"{affixes.mask_prefix}NAME{affixes.mask_suffix}"
-    return (
-        f"in {mask_folder}/ rename the masks from {mask} to {image}, as no pattern "
-        "fits all splits"
-    )
+    return pairs, problems + more_problems
 
 
 def _join(parts: Iterable[Part]) -> Part:
@@ -364,6 +294,17 @@ def _split_flag(is_training: bool) -> str:
     return "train_split" if is_training else "eval_split"
 
 
-def _is_train(key: str, train_fraction: float, seed: int) -> bool:
-    digest = hashlib.sha256(f"{seed}/".encode() + os.fsencode(key)).digest()
-    return int.from_bytes(digest[:8], "big") < train_fraction * 2**64
+def _divide(
+    pairs: Iterable[listing.Pair], train_fraction: float, seed: int
+) -> dict[bool, list[listing.Pair]]:
+    """Returns the pairs to train on, under True, and the others.
+
+    It is decided for each by a hash of its key and the seed, so that files that are
+    added move no other file to the other side.
+    """
+    sides: dict[bool, list[listing.Pair]] = {True: [], False: []}
+    for pair in pairs:
+        digest = hashlib.sha256(f"{seed}/".encode() + os.fsencode(pair.key)).digest()
+        number = int.from_bytes(digest[:8], "big")
+        sides[number < train_fraction * 2**64].append(pair)
+    return sides

@@ -32,20 +32,8 @@ def find_pairs(
     Raises:
       schema.DataError: if the file cannot be read.
     """
-    if os.path.exists(folder.path / list_file) and not os.path.isfile(
-        folder.path / list_file
-    ):
-        raise schema.DataError(f"--data_dir={folder.path}: {list_file} is no file.")
-    try:
-        lines = (folder.path / list_file).read_text("utf-8-sig").splitlines()
-    except (OSError, ValueError) as error:
-        raise schema.DataError(
-            f"--data_dir={folder.path}: {list_file} cannot be read ({error})."
-        ) from error
-    lines = [line.strip() for line in lines]
-    entries = [
-        _parse_line(line, image_files) for line in lines if line and line[0] != "#"
-    ]
+    lines = _read_lines(folder, list_file)
+    entries = [_parse_line(line, image_files) for line in lines]
     stems = [entry for entry in entries if isinstance(entry, str)]
     listed = [entry for entry in entries if not isinstance(entry, str)]
     problems = _find_repeated(list_file, stems + [image for image, _ in listed])
@@ -76,6 +64,25 @@ def find_pairs(
     ]
     pairs = sorted(by_stem + by_path, key=lambda pair: pair.key)
     return pairs, problems + more_problems
+
+
+def _read_lines(folder: listing.Folder, list_file: str) -> list[str]:
+    """Returns the lines of a list file that name something.
+
+    Raises:
+      schema.DataError: if it cannot be read.
+    """
+    path = folder.path / list_file
+    if path.exists() and not path.is_file():
+        raise schema.DataError(f"--data_dir={folder.path}: {list_file} is no file.")
+    try:
+        lines = path.read_text("utf-8-sig").splitlines()
+    except (OSError, ValueError) as error:
+        raise schema.DataError(
+            f"--data_dir={folder.path}: {list_file} cannot be read ({error})."
+        ) from error
+    lines = [line.strip() for line in lines]
+    return [line for line in lines if line and line[0] != "#"]
 
 
 def _parse_line(
