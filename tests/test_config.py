@@ -327,7 +327,7 @@ def test_number_that_is_not_finite_is_rejected(name, value):
         ),
         (
             {"metrics": ("iou",)},
-            r"^--metrics=iou: 'iou' is no metric; use boundary_iou\.$",
+            r"^--metrics=iou: 'iou' is no metric; use boundary_iou, calibration, ima",
         ),
         ({"metrics": ("boundary_iou",) * 2}, r"^--metrics=.*: boundary_iou is there t"),
         (

@@ -4,6 +4,7 @@ import dataclasses
 import importlib
 import json
 import random as random_lib
+import re
 import shutil
 
 import keras
@@ -116,6 +117,13 @@ def test_a_moved_folder_alone_gives_the_scores_of_the_training(copy, capsys):
     assert (copy / line["picture"]).read_bytes()[:4] == b"\x89PNG"
     out = capsys.readouterr().out
     assert "IoU road" in out and "mean boundary IoU  0." in out
+    assert line["class_names"] == ["bg", "road", "car"]
+    counts = np.array(line["confusion"])
+    accuracy = np.trace(counts) / counts.sum()
+    assert accuracy == pytest.approx(line["scores"]["pixel_accuracy"])
+    recall = counts[1, 1] / counts[1].sum()
+    assert recall == pytest.approx(line["scores"]["recall/road"])
+    assert re.search(rf"^road  .* {recall:.1%} ", out, re.M)
     # Nothing of the run itself has changed.
     assert {p: p.read_bytes() for p in before} == before
 
@@ -127,7 +135,7 @@ def test_each_term_and_metric_has_a_curve_of_its_own(trained):
     }
     for split in ("train", "eval"):
         assert {"loss", "loss/ce", "loss/dice", "mean_iou"} <= tags[split]
-    assert {"mean_boundary_iou", "boundary_iou/car"} <= tags["eval"]
+    assert {"mean_boundary_iou", "boundary_iou/car", "confusion"} <= tags["eval"]
     for line in (trained / "metrics.jsonl").read_text().splitlines():
         point = json.loads(line)
         expected = point["loss/ce"] + 0.5 * point["loss/dice"] + point["loss/focal"]

@@ -240,6 +240,16 @@ def test_equally_hard_pixels_share_what_is_left_for_them():
     np.testing.assert_allclose(gradient[0, 0, 1:], [[-1 / 12, 1 / 12]] * 3)
 
 
+def test_ignored_pixels_are_not_among_those_that_cost_nothing():
+    logits = np.full([1, 1, 8, 2], [1e3, 0.0])
+    logits[0, 0, 0] = [0, 2]
+    labels = np.array([[[0, 0, 0, 0] + 4 * [_IGNORED]]], np.uint8)
+    value, _ = _evaluate(
+        registry.make("ce", 2, options={"loss_top_k": 0.5}), logits, labels
+    )
+    np.testing.assert_allclose(value, np.log1p(np.exp(2)) / 2)
+
+
 def test_focal_loss_of_a_pixel_that_is_met_in_full_has_no_gradient():
     logits = np.array([[[[1e4, 0.0], [0.0, 1e4]]]], np.float32)
     labels = np.array([[[0, 1]]], np.uint8)

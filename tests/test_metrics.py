@@ -95,6 +95,13 @@ def test_counts_of_the_most_classes_keep_the_ignored_ones_apart():
         ("dice/tree", 6 / 9),
         ("dice/road", 8 / 9),
         ("mean_dice", (10 / 12 + 6 / 9 + 8 / 9) / 3),
+        # Right / true, right / predicted
+        ("recall/tree", 3 / 4),
+        ("precision/sky", 5 / 6),
+        ("precision/tree", 3 / 5),
+        ("precision/road", 4 / 4),
+        # 6, 4 and 5 true pixels.
+        ("frequency_weighted_iou", (6 * 5 / 7 + 4 * 3 / 6 + 5 * 4 / 5) / 15),
     ],
 )
 def test_score_of_a_drawn_map(tag, expected):
@@ -124,6 +131,13 @@ def test_class_that_is_only_predicted_counts_as_zero():
     confusion = np.array([[5, 0, 3], [0, 0, 0], [0, 0, 0]])
     scores = confusion_lib.scores(confusion, _NAMES)
     assert scores["mean_iou"] == pytest.approx((5 / 8 + 0) / 2)
+
+
+def test_absent_class_has_no_weight_and_no_precision():
+    scores = confusion_lib.scores([[5, 1, 0], [1, 3, 0], [0, 0, 0]], _NAMES)
+    expected = (6 * 5 / 7 + 4 * 3 / 5) / 10
+    assert scores["frequency_weighted_iou"] == pytest.approx(expected)
+    assert np.isnan(scores["precision/road"])
 
 
 def test_no_pixel_at_all_has_no_score():

@@ -150,3 +150,33 @@ def test_png_holds_the_picture(tmp_path):
     pictures.write_png(tmp_path / "a.png", image)
     decoded = tf.io.decode_png((tmp_path / "a.png").read_bytes())
     np.testing.assert_array_equal(decoded, image)
+
+
+def test_cells_of_a_confusion_matrix_are_the_darker_the_more_they_have():
+    counts = np.array([[0, 8], [1, 3]])
+    picture = pictures.draw_confusion(counts, ("sky", "tree"))
+    side = picture.shape[0]
+    assert picture.shape == (side, side, 3)
+    # Two cells of 40 pixels at the end; their lower right corners have no text.
+    corners = picture[[side - 42, side - 2]][:, [side - 42, side - 2]]
+    shares = np.array([[0, 1], [0.25, 0.75]])[..., np.newaxis]
+    expected = 255 + shares * (np.array([24, 84, 168]) - 255)
+    np.testing.assert_allclose(corners, expected, atol=0.5)
+    # The names stand at the left and, turned, at the top.
+    margin = side - 80
+    left, top = picture[margin:, :margin], picture[:margin, margin:]
+    assert left.min() == 0
+    np.testing.assert_array_equal(top[::-1], left.transpose(1, 0, 2))
+
+
+def test_a_class_without_a_pixel_has_an_empty_row():
+    counts = np.array([[0, 0], [1, 3]])
+    picture = pictures.draw_confusion(counts, ("sky", "tree"))
+    assert (picture[-80:-40, -80:] == 255).all()
+
+
+def test_confusions_of_many_classes_are_small_cells_without_text():
+    picture = pictures.draw_confusion(np.eye(21), tuple(map(str, range(21))))
+    expected = np.full((21, 21, 3), 255)
+    expected[np.diag_indices(21)] = (24, 84, 168)
+    np.testing.assert_array_equal(picture, np.kron(expected, np.ones((4, 4, 1))))

@@ -40,3 +40,19 @@ def test_class_in_predictions_alone_and_class_nowhere_are_told_apart():
         "IoU tree        0.0000  (predicted, but not in the masks)",
         "IoU car         absent  (neither in the masks nor predicted)",
     ]
+
+
+def test_confusions_are_shares_of_the_true_pixels():
+    counts = np.array([[3, 1, 0], [0, 0, 0], [1, 0, 199]])
+    assert scoring.format_confusion(counts, _NAMES).splitlines() == [
+        "true \\ predicted    sky   tree    car",
+        "sky               75.0%  25.0%   0.0%",
+        "tree                  -      -      -",
+        "car                0.5%   0.0%  99.5%",
+    ]
+
+
+def test_confusions_of_many_classes_are_no_table():
+    names = tuple(map(str, range(13)))
+    assert scoring.format_confusion(np.eye(13), names) == ""
+    assert scoring.format_confusion(np.eye(12), names[:12])

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 import tensorflow as tf
 
 from data.stores import reading
-from trainer import errors, scoring, verdicts
+from trainer import errors, pictures, scoring, verdicts
 from trainer import window as window_lib
 from trainer.assembly import training
 from trainer.run_folder import checkpoint_folders, checkpointing, summaries
@@ -237,10 +237,13 @@ class Loop:
         """Scores the model, writes curves and pictures, and notes the best score."""
         step, evaluation = self._setup.step, self._setup.evaluation
         scores = scoring.evaluate(evaluation)
+        counts = evaluation.confusion.counts()
         self._writer.write_scalars("eval", step, scores)
         if self._plan.summary_images:
             picture = scoring.draw_examples(evaluation, self._plan.summary_images)
             self._writer.write_image("eval", step, "photo_truth_prediction", picture)
+            picture = pictures.draw_confusion(counts, evaluation.confusion.class_names)
+            self._writer.write_image("eval", step, "confusion", picture)
         self._writer.flush()
         is_best = self._checkpointer.mark_evaluated(step, scores[BEST_SCORE])
         self._bar.say(
@@ -254,7 +257,7 @@ class Loop:
             scores["images_per_sec"],
         )
         recent = self._window.recent_counts()
-        for verdict in self._watch.judge(step, recent, evaluation.confusion.counts()):
+        for verdict in self._watch.judge(step, recent, counts):
             self._bar.say("Warning at step %d: %s", step, verdict)
 
     def _check_end(self) -> None:

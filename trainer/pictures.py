@@ -19,6 +19,11 @@ _FONT_SIZE = 14
 _LINE_HEIGHT = 24
 _SWATCH_WIDTH = 20
 _STRIPE_WIDTH = 4
+_CELL_SIZE = 40
+_CELL_COLOR = (24, 84, 168)
+"""Of a cell of the confusion matrix that has all pixels of its row."""
+_MOST_CELLS_WITH_TEXT = 20
+"""In a row; of 255 classes, a picture with text would be of 10,000 pixels square."""
 
 
 def to_rgb(images: np.ndarray, image_format: schema.ImageFormat) -> np.ndarray:
@@ -92,6 +97,60 @@ def draw_contact_sheet(
     )
     legend = _draw_legend(sheet.shape[1], class_names, palette)
     return np.concatenate([sheet, legend])
+
+
+def draw_confusion(counts: np.ndarray, class_names: Sequence[str]) -> np.ndarray:
+    """Draws a confusion matrix: rows are true classes, columns predicted ones.
+
+    A cell is the darker, the more of its row's pixels it has; a row without a pixel is
+    empty. Of up to 20 classes, names and percentages are there, too.
+
+    Args:
+      counts: of pixels, [classes, classes].
+      class_names: of the classes.
+
+    Returns:
+      uint8 [rows, columns, 3].
+    """
+    num_classes = len(class_names)
+    has_text = num_classes <= _MOST_CELLS_WITH_TEXT
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    colors = _BACKGROUND + shares[..., np.newaxis] * np.subtract(
+        _CELL_COLOR, _BACKGROUND
+    )
+    size = _CELL_SIZE if has_text else _CELL_SIZE // 10
+    cells = np.kron(colors.round().astype(np.uint8), np.ones((size, size, 1), np.uint8))
+    return _label_cells(cells, shares, class_names) if has_text else cells
+
+
+def _label_cells(
+    cells: np.ndarray, shares: np.ndarray, class_names: Sequence[str]
+) -> np.ndarray:
+    """Writes the shares into the cells of a matrix, and the names beside and above."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    font = ImageFont.load_default(_FONT_SIZE)
+    margin = round(max(map(font.getlength, class_names))) + 2 * _GUTTER
+    names = Image.new("RGB", (margin, len(cells)), (_BACKGROUND,) * 3)
+    draw = ImageDraw.Draw(names)
+    for index, name in enumerate(class_names):
+        place = (_GUTTER, index * _CELL_SIZE + _CELL_SIZE // 4)
+        draw.text(place, name, fill=_TEXT_COLOR, font=font)
+    picture = Image.fromarray(cells)
+    draw = ImageDraw.Draw(picture)
+    for row, column in zip(*shares.nonzero(), strict=True):
+        share = shares[row, column]
+        shade = _BACKGROUND if share > 0.5 else 0
+        place = (column * _CELL_SIZE + _GUTTER, row * _CELL_SIZE + _CELL_SIZE // 4)
+        draw.text(place, f"{share:.0%}", fill=(shade,) * 3, font=font)
+    left, picture = np.asarray(names), np.asarray(picture)
+    # Above, the names stand upright: the same picture, turned.
+    top = np.pad(
+        left.transpose(1, 0, 2)[::-1],
+        ((0, 0), (margin, 0), (0, 0)),
+        constant_values=_BACKGROUND,
+    )
+    return np.concatenate([top, np.concatenate([left, picture], axis=1)])
 
 
 def blend(

@@ -12,6 +12,9 @@ from trainer import pictures
 from trainer.assembly import evaluation
 from trainer.metrics import metric as metric_lib
 
+_MOST_COLUMNS = 12
+"""A wider table would not fit on a screen."""
+
 
 def evaluate(setup: evaluation.EvalSetup) -> dict[str, float]:
     """Scores the model on the whole split, each example once.
@@ -96,6 +99,37 @@ def format_table(
         if tag in values:
             lines.append(f"{title:<{width}}  {values[tag]:.0f} images/s")
     return "\n".join(lines)
+
+
+def format_confusion(counts: np.ndarray, class_names: Sequence[str]) -> str:
+    """Lays out a confusion matrix: what share of each true class is taken for which.
+
+    Args:
+      counts: of pixels, [classes, classes]: rows are true, columns predicted classes.
+      class_names: of the classes; of more than 12, the table is left out.
+
+    Returns:
+      A line with the predicted classes, and one for each true class; empty without a
+      table.
+    """
+    if len(class_names) > _MOST_COLUMNS:
+        return ""
+    rows = [["true \\ predicted", *class_names]]
+    for name, row in zip(class_names, counts, strict=True):
+        total = row.sum()
+        rows.append([name, *(f"{n / total:.1%}" if total else "-" for n in row)])
+    first, *others = (
+        [len(cell) for cell in column] for column in zip(*rows, strict=True)
+    )
+    return "\n".join(
+        "  ".join(
+            [
+                f"{row[0]:<{max(first)}}",
+                *(f"{cell:>{max(w)}}" for cell, w in zip(row[1:], others, strict=True)),
+            ]
+        )
+        for row in rows
+    )
 
 
 def _format(value: float | None) -> str:

@@ -34,7 +34,6 @@ class Lovasz(term.Mean):
         is_valid = tf.reshape(pixels.is_valid(labels), layout[1:])  # [rows, pixels]
         errors = tf.abs(is_class - probabilities)
         gains = _jaccard_gains(tf.where(is_valid, errors, -1), is_class)
-        gains = tf.where(is_valid, gains, 0)
         losses = tf.reduce_sum(errors * tf.stop_gradient(gains), axis=2)
         weights = tf.reduce_max(is_class, axis=2)  # [classes, rows], 1 where present.
         if self.class_weights is not None:
@@ -62,8 +61,8 @@ def _jaccard_gains(errors: tf.Tensor, is_class: tf.Tensor) -> tf.Tensor:
       is_class: 1 where a pixel is of the class, 0 elsewhere; of the same shape.
 
     Returns:
-      Of the same shape and dtype; anything at ignored pixels, or at those of classes
-      that an image does not have.
+      Of the same shape and dtype; 0 at ignored pixels, which come last, and for classes
+      that an image does not have, as no pixel is left then that is right.
     """
     num_pixels = tf.shape(errors)[2]
     # The bits of numbers from 0 on are whole numbers of the same order, and these are

@@ -29,9 +29,16 @@ class ConfusionMatrix(metric.Metric):
 
     @property
     def titles(self) -> dict[str, str]:
-        """Titles of the accuracy, the mean IoU and the IoU of each class."""
-        titles = {"pixel_accuracy": "pixel accuracy", "mean_iou": "mean IoU"}
-        return titles | {f"iou/{name}": f"IoU {name}" for name in self.class_names}
+        """Titles of the accuracy, the mean IoU and the IoU of each class.
+
+        Of two classes, the IoU of the second, the foreground, comes first.
+        """
+        means = {"pixel_accuracy": "pixel accuracy", "mean_iou": "mean IoU"}
+        classes = {f"iou/{name}": f"IoU {name}" for name in self.class_names}
+        if self.num_classes == 2:
+            foreground = f"iou/{self.class_names[1]}"
+            return {foreground: classes[foreground]} | means | classes
+        return means | classes
 
     def remarks(self, values: Mapping[str, float]) -> dict[str, str]:
         """Says which classes have no pixel in the masks, and what that means."""
@@ -95,32 +102,40 @@ def scores(confusion: np.ndarray, class_names: Sequence[str]) -> dict[str, float
     """Takes the ratios of a confusion matrix.
 
     With t, p and n the true, predicted and correct pixels of a class: IoU is
-    n / (t + p - n), Dice 2n / (t + p) and recall n / t. A class that is neither in
-    truth nor in prediction has NaN for all and is left out of the means; one that is
-    in predictions alone has an IoU and a Dice of 0, which count, and no recall.
+    n / (t + p - n), Dice 2n / (t + p), recall n / t and precision n / p. A class that
+    is neither in truth nor in prediction has NaN for all and is left out of the means;
+    one that is in predictions alone has an IoU and a Dice of 0, which count, and no
+    recall; one that is never predicted has no precision. The frequency-weighted IoU is
+    the mean of the IoU weighted by t (Long et al., CVPR 2015, arXiv:1411.4038).
 
     Args:
       confusion: counts [classes, classes]: rows are true, columns predicted classes.
       class_names: the name of each class.
 
     Returns:
-      `pixel_accuracy`, `mean_iou`, `mean_dice`, and `iou/NAME`, `dice/NAME` and
-      `recall/NAME` of each class, all in 0..1.
+      `pixel_accuracy`, `mean_iou`, `mean_dice`, `frequency_weighted_iou`, and
+      `iou/NAME`, `dice/NAME`, `recall/NAME` and `precision/NAME` of each class, all in
+      0..1.
     """
     confusion = np.asarray(confusion, np.float64)
     correct = np.diagonal(confusion)
-    sizes = confusion.sum(axis=0) + confusion.sum(axis=1)
+    predicted, true = confusion.sum(axis=0), confusion.sum(axis=1)
+    sizes = predicted + true
     with np.errstate(invalid="ignore", divide="ignore"):
         iou = correct / (sizes - correct)
         dice = 2 * correct / sizes
-        recall = correct / confusion.sum(axis=1)
+        recall = correct / true
+        precision = correct / predicted
         accuracy = correct.sum() / confusion.sum()
+        weighted_iou = (true * iou)[true > 0].sum() / confusion.sum()
     named = {
         "pixel_accuracy": accuracy,
         "mean_iou": metric.mean_of_present(iou),
         "mean_dice": metric.mean_of_present(dice),
+        "frequency_weighted_iou": weighted_iou,
     }
-    for tag, values in (("iou", iou), ("dice", dice), ("recall", recall)):
+    of_classes = {"iou": iou, "dice": dice, "recall": recall, "precision": precision}
+    for tag, values in of_classes.items():
         for name, value in zip(class_names, values, strict=True):
             named[f"{tag}/{name}"] = value
     return {name: float(value) for name, value in named.items()}

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 METRICS = {
     "boundary_iou": "trainer.metrics.boundary_iou",
+    "calibration": "trainer.metrics.calibration",
+    "image_iou": "trainer.metrics.image_iou",
 }
 """By name, the module that holds a metric, as `make`; see `Metric` for the arguments.
 

@@ -27,10 +27,13 @@ def run(config: config_lib.Config) -> None:
         config, devices.prepare_devices(config), saved
     )
     scores = scoring.evaluate(setup)
+    counts, class_names = setup.confusion.counts(), setup.confusion.class_names
     if cluster.worker_index(setup.strategy) > 0:
         return
     print(f"{path.name} of {model_dir} on {setup.examples.name}:\n")
     print(scoring.format_table(scores, setup.eval_loop.metrics))
+    if table := scoring.format_confusion(counts, class_names):
+        print(f"\n{table}")
     scored = evaluations.Scored(
         dataset=config.data.dataset,
         data_dir=config.data.data_dir,
@@ -43,7 +46,13 @@ def run(config: config_lib.Config) -> None:
         precision=setup.model.dtype_policy.name,
     )
     picture = evaluations.record(
-        model_dir, path, scored, scores, scoring.draw_examples(setup)
+        model_dir,
+        path,
+        scored,
+        scores,
+        confusion=counts,
+        class_names=class_names,
+        picture=scoring.draw_examples(setup),
     )
     print(f"\nPhotos, truths, predictions: {picture}")
     print(f"All scores:                  {model_dir}/evaluations.jsonl")

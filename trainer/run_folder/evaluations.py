@@ -10,7 +10,7 @@ import json
 import math
 import pathlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -51,6 +51,9 @@ def record(
     checkpoint: pathlib.Path,
     scored: Scored,
     scores: Mapping[str, float],
+    *,
+    confusion: np.ndarray,
+    class_names: Sequence[str],
     picture: np.ndarray,
 ) -> pathlib.Path:
     """Notes the scores of a checkpoint, and keeps a picture of what it predicts.
@@ -60,6 +63,9 @@ def record(
       checkpoint: its folder.
       scored: what was scored.
       scores: by name; those that are NaN become null.
+      confusion: counts of pixels, [classes, classes]: rows are true, columns predicted
+        classes.
+      class_names: of the classes, in the order of the rows.
       picture: uint8 [height, width, 3].
 
     Returns:
@@ -85,6 +91,8 @@ def record(
             tag: value if math.isfinite(value) else None
             for tag, value in scores.items()
         },
+        "class_names": list(class_names),
+        "confusion": confusion.tolist(),
     }
     files.append_line(folder / "evaluations.jsonl", json.dumps(line))
     return path

@@ -1,0 +1,72 @@
+"""Calibration: whether the predicted probabilities can be believed."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from trainer.losses import pixels
+from trainer.metrics import metric, predictions
+
+_NUM_BINS = 15
+"""As in the paper."""
+
+_UNIT = 2.0**-24
+"""Confidences are counted in whole ones of these: the sum is then the same in any
+order, on any number of replicas."""
+
+
+class Calibration(metric.Metric):
+    """Expected calibration error of Guo et al. (ICML 2017, arXiv:1706.04599).
+
+    The confidence of a pixel is the greatest of its probabilities. Of M = 15 bins, bin
+    m has the valid pixels whose confidence is above (m - 1) / M, and at most m / M.
+    With n the number of pixels in a bin, a the share of these that are right, and c
+    their mean confidence,
+
+        ECE = sum(n |a - c|) / sum(n)    over the bins.
+
+    The counts are, for each bin, its pixels, those that are right, and the sum of the
+    confidences, each rounded to 2^-24.
+    """
+
+    def __init__(self, class_names: Sequence[str]):
+        """Makes counts of zero, int64 [3, 15]."""
+        super().__init__(class_names, [3, _NUM_BINS])
+
+    def update(self, labels: tf.Tensor, logits: tf.Tensor) -> None:
+        """Counts a batch; see `Metric.update`."""
+        is_valid = tf.reshape(pixels.is_valid(labels), [-1])  # [pixels]
+        predicted = predictions.most_likely_class(logits)
+        is_right = tf.equal(tf.cast(labels, tf.int32), predicted)
+        confidence = tf.reduce_max(pixels.softmax(logits), axis=0)  # [pixels]
+        bins = tf.cast(tf.math.ceil(confidence * _NUM_BINS), tf.int32) - 1
+        # What does not count goes to one more bin, which is cut off.
+        bins = tf.where(is_valid, tf.clip_by_value(bins, 0, _NUM_BINS - 1), _NUM_BINS)
+        sums = (
+            tf.ones_like(bins, tf.int64),
+            tf.cast(tf.reshape(is_right, [-1]), tf.int64),
+            tf.cast(tf.round(confidence / _UNIT), tf.int64),
+        )
+        counts = [
+            tf.raw_ops.DenseBincount(
+                input=bins, size=_NUM_BINS + 1, weights=values, binary_output=False
+            )
+            for values in sums
+        ]
+        self._counts.assign_add(tf.stack(counts)[:, :_NUM_BINS])
+
+    def result(self) -> dict[str, float]:
+        """Returns `calibration_error`, in 0..1; NaN if no pixel was counted."""
+        number, right, confidence = self.counts().astype(np.float64)
+        gaps = np.abs(right - confidence * _UNIT)
+        with np.errstate(invalid="ignore"):
+            return {"calibration_error": float(gaps.sum() / number.sum())}
+
+    @property
+    def titles(self) -> dict[str, str]:
+        """The title of the error."""
+        return {"calibration_error": "calibration error"}
+
+
+make = Calibration
