@@ -56,6 +56,7 @@ def test_the_end_of_keras_iterators_waits_for_no_tuner():
     ("settings", "message"),
     [
         ({"decoder": "fpn"}, "^--decoder=fpn: --against=fit .* use --decoder=pix2pix"),
+        ({"decoder_norm": "group"}, "^--decoder_norm=group: .* with batch norm; leave"),
         ({"decoder_dropout": 0.5}, "^--decoder_dropout=0.5: .* without dropout; leave"),
     ],
 )

@@ -33,6 +33,11 @@ def check(config: config_lib.Config) -> None:
             f"--decoder_dropout={settings.decoder_dropout}: --against=fit compares "
             "with a U-Net without dropout; leave one of the two out."
         )
+    if settings.decoder_norm != "batch":
+        raise errors.ConfigError(
+            f"--decoder_norm={settings.decoder_norm}: --against=fit compares with a "
+            "U-Net with batch norm; leave one of the two out."
+        )
 
 
 def build_model(
