@@ -1,6 +1,7 @@
 """Models by the names of their parts."""
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -29,19 +30,16 @@ def build_model(
       encoder: a key of `registry.ENCODERS`.
       encoder_options: what this encoder takes; see the registry.
       encoder_weights: `imagenet`, `none` or a file; see the encoder.
-      encoder_bn_momentum: momentum of its moving batch-norm statistics, or None to
-        leave it.
+      encoder_bn_momentum: of its moving batch-norm statistics; None: its own.
       freeze_encoder: whether the encoder stays as it is, batch norm included.
       decoder: a key of `registry.DECODERS`.
-      decoder_filters: channels inside of the decoder, as many numbers as it has by
-        default.
+      decoder_filters: channels inside of it, as many numbers as by default.
       decoder_options: what this decoder takes; see the registry.
       image_size: height and width; None: any. The layers, and with them the
         checkpoints, are the same for all sizes.
       images: what comes in.
       num_classes: channels of the logits.
-      synchronized_batch_norm: whether batch norm takes its statistics over all
-        replicas.
+      synchronized_batch_norm: whether its statistics are those of all replicas.
 
     Returns:
       A model from images, floats or unsigned integers [batch, height, width, channels]
@@ -53,7 +51,7 @@ def build_model(
       ValueError: if a part does not take an option or so many numbers of channels.
     """
     registry.check_options(decoder, decoder_options, registry.DECODERS[decoder].options)
-    encoder_model, strides = encoders.build_encoder(
+    part = encoders.build_encoder(
         encoder,
         image_size,
         images=images,
@@ -62,19 +60,26 @@ def build_model(
         synchronized=synchronized_batch_norm,
         options=encoder_options,
     )
-    encoder_model.trainable = not freeze_encoder
-    inputs = keras.Input(encoder_model.input_shape[1:], name="image")
-    logits = registry.load_decoder(decoder)(
-        encoder_model(inputs),
-        strides,
-        num_classes,
+    part.model.trainable = not freeze_encoder
+    decode = functools.partial(
+        registry.load_decoder(decoder),
         filters=decoder_filters,
         synchronized=synchronized_batch_norm,
         **decoder_options,
     )
+    return _attach(part, decode, num_classes, name=f"{encoder}_{decoder}")
+
+
+def _attach(
+    encoder: encoders.Encoder, decode: Callable, num_classes: int, *, name: str
+) -> keras.Model:
+    """Makes a model of both, whose logits are float32 and as large as the images."""
+    images = keras.Input(encoder.model.input_shape[1:], name="image")
+    logits = decode(encoder.model(images), encoder.strides, num_classes)
     if keras.backend.standardize_dtype(logits.dtype) in ("bfloat16", "float16"):
         # Loss and argmax need the range and the precision of float32.
         logits = keras.layers.Activation("linear", dtype="float32", name="cast")(logits)
-    if None in image_size or logits.shape[1:3] != tuple(image_size):
-        logits = layers.Crop(name="crop")([logits, inputs])
-    return keras.Model(inputs, logits, name=f"{encoder}_{decoder}")
+    size = tuple(images.shape[1:3])
+    if None in size or tuple(logits.shape[1:3]) != size:
+        logits = layers.Crop(name="crop")([logits, images])
+    return keras.Model(images, logits, name=name)

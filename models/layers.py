@@ -33,6 +33,37 @@ class Resize(keras.layers.Layer):
         return tf.cast(outputs, inputs.dtype)
 
 
+class ImageMean(keras.layers.Layer):
+    """Takes the mean of a feature map over each image.
+
+    The output is [batch, 1, 1, channels], a map that a convolution can follow. The mean
+    is taken in float32: sums of many pixels leave the range of float16.
+    """
+
+    def call(self, inputs):
+        features = inputs
+        if features.dtype in (tf.float16, tf.bfloat16):
+            features = tf.cast(features, tf.float32)
+        mean = tf.reduce_mean(features, [1, 2], keepdims=True)
+        return tf.cast(mean, inputs.dtype)
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], 1, 1, input_shape[-1])
+
+
+class Spread(keras.layers.Layer):
+    """Repeats what there is for an image at all pixels of a feature map.
+
+    The input is a pair, [batch, 1, 1, channels] and [batch, height, width, any]; the
+    output is [batch, height, width, channels].
+    """
+
+    def call(self, inputs):
+        values, features = inputs
+        batch, height, width = keras.ops.shape(features)[:3]  # Numbers where known.
+        return tf.broadcast_to(values, [batch, height, width, values.shape[-1]])
+
+
 class Crop(keras.layers.Layer):
     """Cuts logits to the size of the images: the part at the top and left.
 
@@ -102,3 +133,13 @@ class RowDropout(keras.layers.Layer):
         config = super().get_config()
         config.update(rate=self.rate, stream=self.stream, noise_shape=self.noise_shape)
         return config
+
+
+class DroppingReLU(RowDropout):
+    """ReLU of what a dropout leaves, in one layer.
+
+    A model has the same layers, and so the same checkpoints, whatever the rate is.
+    """
+
+    def call(self, inputs, training=False):
+        return tf.nn.relu(super().call(inputs, training=training))

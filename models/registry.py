@@ -47,10 +47,26 @@ def _double_with_depth(strides: Sequence[int]) -> tuple[int, ...]:
     return tuple(64 << index for index in reversed(range(num_blocks)))
 
 
-def _same_at_all_levels(strides: Sequence[int]) -> tuple[int, ...]:
+def _half_of_that(strides: Sequence[int]) -> tuple[int, ...]:
+    """Returns 32 for the level at stride 2, twice as much for each deeper."""
+    return tuple(channels // 2 for channels in _double_with_depth(strides))
+
+
+def _by_stride(strides: Sequence[int]) -> tuple[int, ...]:
+    """Returns as much for each stride that there is, but for the greatest."""
+    return tuple(16 * stride for stride in sorted(set(strides), reverse=True)[1:])
+
+
+def _narrow(strides: Sequence[int]) -> tuple[int, ...]:
     """Returns the width of semantic FPN, which is one number."""
     del strides
     return (128,)
+
+
+def _wide(strides: Sequence[int]) -> tuple[int, ...]:
+    """Returns the width of DeepLabv3+, and of SegFormer-B0: one number."""
+    del strides
+    return (256,)
 
 
 _FIVE = (2, 4, 8, 16, 32)
@@ -84,7 +100,7 @@ DECODERS = {
         "models.decoders.pix2pix",
         "the U-Net of TensorFlow's tutorial",
         default_filters=_double_with_depth,
-        options=("dropout",),
+        options=("norm", "dropout"),
     ),
     "tensorflow_examples": Decoder(
         "models.decoders.tensorflow_examples",
@@ -94,7 +110,32 @@ DECODERS = {
     "fpn": Decoder(
         "models.decoders.fpn",
         "semantic FPN, lighter",
-        default_filters=_same_at_all_levels,
+        default_filters=_narrow,
+        options=("norm", "dropout"),
+    ),
+    "unet": Decoder(
+        "models.decoders.unet",
+        "a U-Net of two convolutions a level",
+        default_filters=_half_of_that,
+        options=("norm", "dropout"),
+    ),
+    "unetpp": Decoder(
+        "models.decoders.unetpp",
+        "UNet++, with a net of blocks for skips",
+        default_filters=_by_stride,
+        options=("norm", "dropout"),
+    ),
+    "deeplabv3plus": Decoder(
+        "models.decoders.deeplabv3plus",
+        "DeepLabv3+, context by atrous convolutions",
+        default_filters=_wide,
+        options=("norm", "dropout"),
+    ),
+    "segformer": Decoder(
+        "models.decoders.segformer",
+        "SegFormer's, linear layers alone",
+        default_filters=_wide,
+        options=("norm", "dropout"),
     ),
 }
 

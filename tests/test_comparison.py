@@ -100,6 +100,7 @@ def test_each_setting_of_a_step_is_mirrored_or_refused():
     "settings",
     [
         {"decoder": "fpn"},
+        {"decoder_norm": "group"},
         {"decoder_dropout": 0.5},
         {"optimizer": "sgd"},
         {"class_weights": ("balanced",)},

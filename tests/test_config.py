@@ -117,6 +117,7 @@ _UNUSUAL = {
 _OTHERS = {
     # These have no meaning beside those above: another encoder has no --encoder_alpha.
     "encoder": "mobilenet_v2",
+    "decoder_norm": "batch",
     "decoder_dropout": 0.0,
     "encoder_drop_connect": 0.2,
     "label_colors": "",
@@ -189,7 +190,13 @@ def test_the_unusual_settings_are_all_the_settings_and_none_is_a_default():
         ("encoder_alpha", 5.0, r"must be at most 4\.0"),
         ("encoder_bn_momentum", -0.1, r"must be at least 0\.0"),
         ("encoder_bn_momentum", 1.1, r"must be at most 1\.0"),
-        ("decoder", "fcn", "use one of pix2pix, tensorflow_examples, fpn"),
+        (
+            "decoder",
+            "fcn",
+            "use one of pix2pix, tensorflow_examples, fpn, unet, unetpp, "
+            "deeplabv3plus, segformer",
+        ),
+        ("decoder_norm", "layer", "use one of batch, group"),
         ("decoder_filters", (8, 8, 0, 8), "must be at least 1"),
         ("optimizer", "lion", "use one of adam, adamw, sgd"),
         ("learning_rate", -0.1, r"must be at least 0\.0"),
@@ -399,8 +406,14 @@ def test_number_that_is_not_finite_is_rejected(name, value):
             r"^--encoder_alpha=0\.5: .* only with --encoder=mobilenet_v2 or .* plain",
         ),
         (
-            {"decoder": "fpn", "decoder_dropout": 0.5},
-            r"^--decoder_dropout=0\.5: .* only with --decoder=pix2pix, and here is",
+            {"decoder": "tensorflow_examples", "decoder_dropout": 0.5},
+            r"^--decoder_dropout=0\.5: .* only with --decoder=pix2pix or fpn or .*, "
+            "and here is --decoder=tensorflow_examples",
+        ),
+        (
+            {"decoder": "tensorflow_examples", "decoder_norm": "group"},
+            r"^--decoder_norm=group: .* only with --decoder=pix2pix or fpn or .*, "
+            "and here is --decoder=tensorflow_examples",
         ),
         (
             {"encoder_weights": "none"},

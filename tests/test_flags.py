@@ -37,8 +37,8 @@ _NAMES = frozenset({
     "batch_size", "gradient_accumulation_steps",
     "train_epochs", "train_steps", "steps_per_loop",
     "epochs_between_evals", "log_steps", "checkpoint_interval", "max_to_keep",
-    "ema_decay", "moving_average_warmup", "decoder_dropout", "startup_timeout",
-    "stall_timeout", "summary_images",
+    "ema_decay", "moving_average_warmup", "decoder_norm", "decoder_dropout",
+    "startup_timeout", "stall_timeout", "summary_images",
     "distribution_strategy", "num_gpus", "virtual_devices", "mixed_precision",
     "enable_xla",
 })  # fmt: skip

@@ -12,7 +12,7 @@ from models import encoders, registry
 from models.decoders import pix2pix as pix2pix_lib
 from models.encoders import applications
 from models.fast import normalization
-from tests import helpers
+from tests import helpers, shallow
 from tests.stand_ins import write_package
 from trainer import flags
 from trainer.benchmarking import plain
@@ -177,12 +177,17 @@ def test_logits_have_the_size_of_the_image():
     assert model.output_shape == (None, 32, 64, 5)
 
 
-@pytest.mark.parametrize("decoder", ["pix2pix", "fpn"])
-def test_logits_of_an_odd_size_are_those_of_the_mirrored_image(decoder):
+@pytest.mark.parametrize("decoder", registry.DECODERS)
+def test_logits_of_an_odd_size_are_those_of_the_mirrored_image(
+    decoder, pix2pix, monkeypatch, tmp_path
+):
+    """Both of one checkpoint."""
+    shallow.shorten(monkeypatch)
     keras.utils.set_random_seed(0)
     odd = helpers.build_unet(image_size=(45, 70), num_classes=5, decoder=decoder)
     even = helpers.build_unet(image_size=(64, 96), num_classes=5, decoder=decoder)
-    even.set_weights(odd.get_weights())
+    path = tf.train.Checkpoint(model=odd).write(str(tmp_path / "model"))
+    tf.train.Checkpoint(model=even).read(path).assert_consumed()
     images = np.random.default_rng(1).integers(0, 256, (2, 45, 70, 3), np.uint8)
     mirrored = np.pad(images, [(0, 0), (0, 19), (0, 26), (0, 0)], mode="reflect")
 
@@ -242,19 +247,39 @@ def test_freezing_leaves_the_decoder_to_train():
     assert len(frozen.trainable_variables) == 4 * 3 + 2
 
 
+NORMS = {
+    "pix2pix": 4,  # One a block.
+    "tensorflow_examples": 4,
+    "fpn": 3 + 2 + 1 + 1,  # For each doubling to stride 4, and one there.
+    "unet": 2 * 4,
+    "unetpp": 2 * (4 + 3 + 2 + 1),
+    # Five branches, three of them in two parts, and what joins them; then the finer map
+    # and two more in two parts.
+    "deeplabv3plus": 5 + 3 + 1 + 1 + 2 * 2,
+    "segformer": 1,
+}
+"""Batch norms in each decoder, with maps of the strides 2 to 32."""
+
+
 @pytest.mark.parametrize("synchronized", [True, False])
 @pytest.mark.parametrize("decoder", registry.DECODERS)
-def test_all_batch_norms_are_synchronized_or_none(decoder, synchronized, pix2pix):
+def test_all_batch_norms_are_synchronized_or_none(
+    decoder, synchronized, pix2pix, monkeypatch
+):
+    shallow.shorten(monkeypatch)
     model = helpers.build_unet(decoder=decoder, synchronized_batch_norm=synchronized)
 
     norms = find_batch_norms(model)
-    # One a block; of fpn, one for each doubling to stride 4, and one there.
-    assert len(norms) == 50 + (3 + 2 + 1 + 1 if decoder == "fpn" else 4)
+    encoder = find_batch_norms(model.get_layer("mobilenet_v2"))
+    assert len(norms) == len(encoder) + NORMS[decoder]
     assert {norm.synchronized for norm in norms} == {synchronized}
 
 
 @pytest.mark.parametrize("decoder", registry.DECODERS)
-def test_the_momentum_of_all_trained_batch_norms_can_be_limited(decoder, pix2pix):
+def test_the_momentum_of_all_trained_batch_norms_can_be_limited(
+    decoder, pix2pix, monkeypatch
+):
+    shallow.shorten(monkeypatch)
     model = helpers.build_unet(decoder=decoder, freeze_encoder=True)
     encoder = model.get_layer("mobilenet_v2")
     frozen = {id(norm) for norm in find_batch_norms(encoder)}
@@ -266,7 +291,7 @@ def test_the_momentum_of_all_trained_batch_norms_can_be_limited(decoder, pix2pix
         ]
         assert {norm.momentum for norm in find_batch_norms(encoder)} == {0.999}
     assert set(limited) == {0.25}
-    assert len(limited) == (7 if decoder == "fpn" else 4)
+    assert len(limited) == NORMS[decoder]
     assert {norm.momentum for norm in find_batch_norms(model)} == {0.999, 0.99}
 
 

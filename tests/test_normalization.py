@@ -107,6 +107,49 @@ def test_scale_and_shift_are_what_inference_does():
     np.testing.assert_allclose(inputs * scale + shift, layer(inputs), rtol=1e-12)
 
 
+@pytest.mark.parametrize("groups", [1, 3, 6])
+def test_group_norm_computes_what_keras_does(groups):
+    keras.config.set_dtype_policy("float64")
+    random = np.random.default_rng(0)
+    # A mean far from 0: E[x^2] - E[x]^2 would cancel.
+    inputs = tf.constant(random.normal(1e4, 1, (2, 5, 7, 6)))
+    upstream = tf.constant(random.normal(size=(2, 5, 7, 6)))
+    results = []
+    for kind in (keras.layers.GroupNormalization, normalization.GroupNormalization):
+        layer = kind(groups)
+        layer.build((None, None, None, 6))
+        layer.set_weights([np.arange(1.0, 7), np.arange(6.0)])
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            outputs = layer(inputs)
+            total = tf.reduce_sum(outputs * upstream)
+        sources = [inputs, *(v.value for v in layer.trainable_variables)]
+        results.append([outputs, *tape.gradient(total, sources)])
+    for actual, expected in zip(*results, strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_group_norm_computes_in_float32(policy):
+    layer = normalization.GroupNormalization(2, dtype=policy)
+    # In float16 the squares of these would be infinite.
+    inputs = np.random.default_rng(0).normal(0, 1000, (2, 4, 4, 8))
+    inputs = tf.cast(inputs, layer.compute_dtype)
+    outputs = layer(inputs)
+    assert keras.backend.standardize_dtype(outputs.dtype) == layer.compute_dtype
+    exact = keras.layers.GroupNormalization(2)(tf.cast(inputs, tf.float32))
+    np.testing.assert_allclose(tf.cast(outputs, tf.float32), exact, rtol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("num_channels", "groups"),
+    # 24 divides 48, but no number from 25 to 32 does; a group has two channels.
+    [(256, 32), (64, 32), (48, 24), (16, 8), (6, 3), (7, 1), (1, 1)],
+)
+def test_groups_are_32_or_the_most_that_channels_can_be_shared_by(num_channels, groups):
+    assert normalization.choose_groups(num_channels) == groups
+
+
 def _build_norm_of_images(replicas, kind=normalization.BatchNormalization, **kwargs):
     """Builds a model whose batch norm sees the images, so that training moves nothing.
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import keras
 
 from models import layers
-from models.decoders import unet
+from models.decoders import blocks, doubling
 from models.fast import convolutions, normalization
 
 
@@ -15,26 +15,29 @@ def decode(
     num_classes: int,
     *,
     filters: Sequence[int],
+    norm: str = "batch",
     dropout: float = 0.0,
     synchronized: bool = False,
 ) -> keras.KerasTensor:
-    """Decodes by the upsampling blocks of pix2pix; see `unet.decode`.
+    """Decodes by the upsampling blocks of pix2pix; see `doubling.decode`.
 
     Args:
       features: maps of any strides.
       strides: of the maps.
       num_classes: channels of the logits.
       filters: output channels of each block, deepest first.
+      norm: `batch`, as the tutorial has it, or `group`.
       dropout: share of a block's features that a training step drops.
       synchronized: whether batch norm takes its statistics over all replicas.
     """
-    return unet.decode(
+    return doubling.decode(
         features,
         strides,
         num_classes,
         filters=filters,
         make_block=lambda index, channels: UpsampleBlock(
             channels,
+            norm=norm,
             dropout=dropout,
             dropout_stream=f"upsample_{index}",
             synchronized=synchronized,
@@ -43,7 +46,7 @@ def decode(
 
 
 class UpsampleBlock(keras.layers.Layer):
-    """Doubles height and width: transposed convolution, batch norm, ReLU.
+    """Doubles height and width: transposed convolution, norm, ReLU.
 
     The block of pix2pix's generator (Isola et al., CVPR 2017, arXiv:1611.07004) as
     the TensorFlow examples define it: no bias, initial weights from N(0, 0.02).
@@ -56,6 +59,7 @@ class UpsampleBlock(keras.layers.Layer):
         self,
         filters: int,
         *,
+        norm: str = "batch",
         dropout: float = 0.0,
         dropout_stream: str = "upsample",
         synchronized: bool = False,
@@ -65,6 +69,7 @@ class UpsampleBlock(keras.layers.Layer):
 
         Args:
           filters: channels of the output.
+          norm: `batch` or `group`.
           dropout: share of the features that a training step sets to 0, as pix2pix
             does before the ReLU.
           dropout_stream: a name that no other block of the model has.
@@ -74,6 +79,7 @@ class UpsampleBlock(keras.layers.Layer):
         """
         super().__init__(**kwargs)
         self._filters = filters
+        self._kind_of_norm = norm
         self._synchronized = synchronized
         self._conv = convolutions.Conv2DTranspose(
             filters,
@@ -84,10 +90,11 @@ class UpsampleBlock(keras.layers.Layer):
             kernel_initializer=keras.initializers.RandomNormal(stddev=0.02),
             name="conv",
         )
-        self._norm = normalization.BatchNormalization(
-            synchronized=synchronized, name="norm"
+        self._norm = blocks.Blocks(norm, synchronized=synchronized).make_norm(
+            filters, name="norm"
         )
-        self._conv.fold(self._norm)
+        if isinstance(self._norm, normalization.BatchNormalization):
+            self._conv.fold(self._norm)
         self._dropout = layers.RowDropout(
             dropout, stream=dropout_stream, name="dropout"
         )
@@ -99,7 +106,10 @@ class UpsampleBlock(keras.layers.Layer):
 
     def call(self, inputs, training=None):
         features = self._conv(inputs, training=training)
-        features = self._norm(features, training=training)
+        if isinstance(self._norm, normalization.BatchNormalization):
+            features = self._norm(features, training=training)
+        else:
+            features = self._norm(features)
         features = self._dropout(features, training=training)
         return keras.ops.relu(features)
 
@@ -110,6 +120,7 @@ class UpsampleBlock(keras.layers.Layer):
         config = super().get_config()
         config.update(
             filters=self._filters,
+            norm=self._kind_of_norm,
             dropout=self._dropout.rate,
             dropout_stream=self._dropout.stream,
             synchronized=self._synchronized,

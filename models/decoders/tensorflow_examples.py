@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import keras
 
-from models.decoders import unet
+from models.decoders import doubling
 from models.fast import normalization
 
 
@@ -16,7 +16,7 @@ def decode(
     filters: Sequence[int],
     synchronized: bool = False,
 ) -> keras.KerasTensor:
-    """Decodes by the package's upsampling blocks; see `unet.decode`.
+    """Decodes by the package's upsampling blocks; see `doubling.decode`.
 
     Args:
       features: maps of any strides.
@@ -48,7 +48,7 @@ def decode(
 
         return join_and_upsample
 
-    return unet.decode(
+    return doubling.decode(
         features, strides, num_classes, filters=filters, make_block=make_block
     )
 

@@ -1,10 +1,10 @@
-"""The decoder of a U-Net: blocks that double the size, with skips, and logits."""
+"""The U-Net with two convolutions at each level."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import keras
 
-from models.fast import convolutions
+from models.decoders import blocks as blocks_lib
 
 
 def decode(
@@ -13,46 +13,47 @@ def decode(
     num_classes: int,
     *,
     filters: Sequence[int],
-    make_block: Callable[[int, int], Callable],
+    norm: str = "batch",
+    dropout: float = 0.0,
+    synchronized: bool = False,
 ) -> keras.KerasTensor:
     """Decodes as a U-Net does (Ronneberger et al., MICCAI 2015, arXiv:1505.04597).
 
-    Each block doubles the size of the deepest features so far, down to a stride of 2,
-    and is joined with the encoder's features of that size, if there are any; the last
-    transposed convolution gives the logits.
+    At each level, down to a stride of 2, the deeper features are doubled in height and
+    width, joined with the encoder's of that size, if there are any, and go through two
+    3x3 convolutions, each with norm and ReLU. Logits are made at a stride of 2 and
+    enlarged.
+
+    Three things are not as in the paper: features are doubled bilinearly, where a
+    transposed convolution may leave a checkerboard; convolutions are padded, with a
+    norm; and there is no level at the images' own size, where an encoder has no map.
 
     Args:
       features: maps of any strides, [batch, height / stride, width / stride, any].
       strides: of the maps, powers of 2 and at least 2.
       num_classes: channels of the logits.
-      filters: output channels of each block, deepest first.
-      make_block: makes the layer that doubles height and width, of its number, from 0
-        on, and its output channels; it takes a list of feature maps, to be joined along
-        their channels.
+      filters: channels of each level, deepest first.
+      norm: `batch` or `group`.
+      dropout: share of a level's features that a training step drops.
+      synchronized: whether batch norm takes its statistics over all replicas.
 
     Returns:
       Logits, [batch, height, width, num_classes].
 
     Raises:
-      ValueError: if there are not as many filters as blocks.
+      ValueError: if there are not as many filters as levels.
     """
+    blocks = blocks_lib.Blocks(norm, dropout, synchronized)
     stride = max(strides)
-    num_blocks = stride.bit_length() - 2  # From stride 32 to 2: 4 blocks.
-    if len(filters) != num_blocks:
-        raise ValueError(
-            f"{len(filters)} filters for {num_blocks} blocks from stride {stride} to 2"
-        )
-    joined = _at_stride(stride, features, strides)
-    for index, channels in enumerate(filters):
+    blocks_lib.check_filters(filters, stride)
+    deepest = blocks_lib.at_stride(stride, features, strides)
+    joined = blocks_lib.join(deepest, name="deepest")
+    for channels in filters:
         stride //= 2
-        deeper = make_block(index, channels)(joined)
-        joined = [deeper, *_at_stride(stride, features, strides)]
-    return convolutions.Conv2DTranspose(
-        num_classes, kernel_size=3, strides=2, padding="same", name="logits"
-    )(joined)
-
-
-def _at_stride(
-    stride: int, features: Sequence[keras.KerasTensor], strides: Sequence[int]
-) -> list[keras.KerasTensor]:
-    return [each for each, own in zip(features, strides, strict=True) if own == stride]
+        name = f"stride{stride}"
+        deeper = blocks_lib.enlarge(joined, 2, f"{name}_enlarge")
+        skips = blocks_lib.at_stride(stride, features, strides)
+        joined = blocks_lib.join([deeper, *skips], name=f"{name}_join")
+        joined = blocks.convolve(joined, channels, name=f"{name}_first")
+        joined = blocks.convolve(joined, channels, name=f"{name}_second", drops=True)
+    return blocks_lib.make_logits(joined, stride, num_classes)

@@ -7,10 +7,23 @@ from models import registry
 from trainer import errors
 from trainer.settings import fields
 
+_COMMON_STRIDES = (2, 4, 8, 16, 32)
+
 
 def _describe(parts: Mapping[str, registry.Encoder | registry.Decoder]) -> str:
     """Returns what `--help` says of the parts of a registry."""
     return "; ".join(f"{name}: {part.about}" for name, part in parts.items())
+
+
+def _describe_filters() -> str:
+    """Returns what `--help` says of the decoders' default numbers of channels."""
+    names: dict[tuple[int, ...], list[str]] = {}
+    for name, part in registry.DECODERS.items():
+        names.setdefault(part.default_filters(_COMMON_STRIDES), []).append(name)
+    return "; ".join(
+        f"{fields.format_value(filters)} ({', '.join(same)})"
+        for filters, same in names.items()
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,16 +114,30 @@ class ModelConfig(fields.Section):
     decoder_filters: tuple[int, ...] | None = fields.setting(
         None,
         "Channels inside of the decoder: those of a U-Net's blocks, deepest first, or "
-        "the one width of fpn; default: 512,256,128,64, or 128.",
+        "the one width of fpn, deeplabv3plus and segformer. Default, with strides of 2 "
+        f"to 32: {_describe_filters()}.",
         minimum=1,
         identity=True,
         shapes_model=True,
         maximum=8192,
         unused_by=("doctor",),
     )
+    decoder_norm: str = fields.setting(
+        "batch",
+        "What normalizes the decoder's features: batch (batch norm, over all devices) "
+        "or group (group norm, for batches of a few images; slower).",
+        choices=("batch", "group"),
+        identity=True,
+        shapes_model=True,
+        only_with={"decoder": registry.decoders_with("norm")},
+        unused_by=("doctor",),
+        in_fit=("batch",),
+    )
     decoder_dropout: float = fields.setting(
         0.0,
-        "Share of each upsampling block's features that a training step drops.",
+        "Share of the features that a training step drops: those of each block of a "
+        "U-Net, of each branch of fpn, of the joined branches of deeplabv3plus, the "
+        "fused ones of segformer.",
         minimum=0.0,
         maximum=0.95,
         identity=True,
