@@ -47,9 +47,10 @@ def _double_with_depth(strides: Sequence[int]) -> tuple[int, ...]:
     return tuple(64 << index for index in reversed(range(num_blocks)))
 
 
-def _half_of_that(strides: Sequence[int]) -> tuple[int, ...]:
-    """Returns 32 for the level at stride 2, twice as much for each deeper."""
-    return tuple(channels // 2 for channels in _double_with_depth(strides))
+def _from_32(strides: Sequence[int]) -> tuple[int, ...]:
+    """Returns 32 for a U-Net's last level, twice as much for each deeper."""
+    num_levels = (max(strides) // min(2, *strides)).bit_length() - 1
+    return tuple(32 << index for index in reversed(range(num_levels)))
 
 
 def _by_stride(strides: Sequence[int]) -> tuple[int, ...]:
@@ -116,7 +117,7 @@ DECODERS = {
     "unet": Decoder(
         "models.decoders.unet",
         "a U-Net of two convolutions a level",
-        default_filters=_half_of_that,
+        default_filters=_from_32,
         options=("norm", "dropout"),
     ),
     "unetpp": Decoder(

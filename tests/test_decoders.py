@@ -12,6 +12,7 @@ from tests import helpers
 
 SIZE = 64
 PYRAMIDS = {
+    "from 1": (1, 2, 4, 8, 16),
     "from 2": (2, 4, 8, 16, 32),
     "from 4": (4, 8, 16, 32),
     "to 16": (2, 4, 8, 16),
@@ -65,6 +66,8 @@ def _uses(decoder, strides):
     if decoder == "deeplabv3plus":
         deepest = len(strides) - 1
         return [s == 4 or i == deepest for i, s in enumerate(strides)]
+    if decoder in ("pix2pix", "tensorflow_examples"):
+        return [stride >= 2 for stride in strides]
     return [True for _ in strides]
 
 

@@ -178,14 +178,15 @@ def only_width(filters: Sequence[int], what: str) -> int:
     return filters[0]
 
 
-def check_filters(filters: Sequence[int], stride: int) -> None:
-    """Checks that there are as many filters as doublings from a stride to 2.
+def check_filters(filters: Sequence[int], stride: int, finest: int = 2) -> None:
+    """Checks that there are as many filters as doublings between two strides.
 
     Raises:
       ValueError: if not.
     """
-    num_blocks = stride.bit_length() - 2  # From stride 32 to 2: 4 blocks.
+    num_blocks = (stride // finest).bit_length() - 1  # From stride 32 to 2: 4 blocks.
     if len(filters) != num_blocks:
         raise ValueError(
-            f"{len(filters)} filters for {num_blocks} blocks from stride {stride} to 2"
+            f"{len(filters)} filters for {num_blocks} blocks from stride {stride} to "
+            f"{finest}"
         )

@@ -24,7 +24,7 @@ def decode(
 
     Args:
       features: maps of any strides, [batch, height / stride, width / stride, any].
-      strides: of the maps, powers of 2 and at least 2.
+      strides: of the maps, powers of 2; one of stride 1 is not used.
       num_classes: channels of the logits.
       filters: output channels of each block, deepest first.
       make_block: makes the layer that doubles height and width, of its number, from 0

@@ -19,18 +19,18 @@ def decode(
 ) -> keras.KerasTensor:
     """Decodes as a U-Net does (Ronneberger et al., MICCAI 2015, arXiv:1505.04597).
 
-    At each level, down to a stride of 2, the deeper features are doubled in height and
-    width, joined with the encoder's of that size, if there are any, and go through two
-    3x3 convolutions, each with norm and ReLU. Logits are made at a stride of 2 and
-    enlarged.
+    At each level the deeper features are doubled in height and width, joined with the
+    encoder's of that size, if there are any, and go through two 3x3 convolutions, each
+    with norm and ReLU. The last level has a stride of 2, or of 1 where the encoder has
+    a map of the images' own size; logits are made there and enlarged.
 
-    Three things are not as in the paper: features are doubled bilinearly, where a
-    transposed convolution may leave a checkerboard; convolutions are padded, with a
-    norm; and there is no level at the images' own size, where an encoder has no map.
+    Two things are not as in the paper: features are doubled bilinearly, where a
+    transposed convolution may leave a checkerboard; and convolutions are padded, with a
+    norm.
 
     Args:
       features: maps of any strides, [batch, height / stride, width / stride, any].
-      strides: of the maps, powers of 2 and at least 2.
+      strides: of the maps, powers of 2.
       num_classes: channels of the logits.
       filters: channels of each level, deepest first.
       norm: `batch` or `group`.
@@ -45,7 +45,7 @@ def decode(
     """
     blocks = blocks_lib.Blocks(norm, dropout, synchronized)
     stride = max(strides)
-    blocks_lib.check_filters(filters, stride)
+    blocks_lib.check_filters(filters, stride, min(2, *strides))
     deepest = blocks_lib.at_stride(stride, features, strides)
     joined = blocks_lib.join(deepest, name="deepest")
     for channels in filters:
