@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from models.fast import convolutions, normalization
+from models.fast import convolutions, devices, normalization
 from trainer.benchmarking import measuring
 
 
@@ -255,3 +255,23 @@ def test_an_input_whose_gradient_nobody_needs_costs_no_convolution():
     assert _gradient_convolutions(["features", "skip"]) == [3, 5]
     assert _gradient_convolutions(["features"]) == [3]
     assert _gradient_convolutions([]) == []
+
+
+@pytest.mark.parametrize("is_on_cpu", [True, False])
+def test_a_doubling_on_a_gpu_is_tensorflows_own(monkeypatch, is_on_cpu):
+    monkeypatch.setattr(devices, "is_on_cpu", lambda: is_on_cpu)
+    conv = convolutions.Conv2DTranspose(3, 3, strides=2, padding="same")
+    conv.build([(1, 4, 4, 8)])
+
+    @tf.function
+    def differentiate(inputs):
+        with tf.GradientTape() as tape:
+            total = tf.reduce_sum(conv([inputs]))
+        return tape.gradient(total, conv.kernel.value)
+
+    spec = tf.TensorSpec([1, 4, 4, 8])
+    ops = differentiate.get_concrete_function(spec).graph.get_operations()
+    kinds = {op.type for op in ops}
+    assert ("DepthToSpace" in kinds) == is_on_cpu
+    assert ("ExtractImagePatches" in kinds) == is_on_cpu
+    assert ("Conv2DBackpropFilter" in kinds) == (not is_on_cpu)
