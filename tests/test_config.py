@@ -198,7 +198,7 @@ def test_the_unusual_settings_are_all_the_settings_and_none_is_a_default():
         ),
         ("decoder_norm", "layer", "use one of batch, group"),
         ("decoder_filters", (8, 8, 0, 8), "must be at least 1"),
-        ("optimizer", "lion", "use one of adam, adamw, sgd"),
+        ("optimizer", "muon", "use one of adam, adamw, sgd, lion"),
         ("learning_rate", -0.1, r"must be at least 0\.0"),
         ("lr_schedule", "step", "use one of constant, cosine, polynomial"),
         ("polynomial_power", -1.0, r"must be at least 0\.0"),
@@ -421,7 +421,7 @@ def test_number_that_is_not_finite_is_rejected(name, value):
         ),
         (
             {"optimizer": "adam", "weight_decay": 0.01},
-            r"^--weight_decay=0\.01: .* only with --optimizer=adamw or sgd, and",
+            r"^--weight_decay=0\.01: .* only with --optimizer=adamw or sgd or lion",
         ),
         (
             {"train_epochs": 3, "train_steps": 40},
@@ -514,6 +514,24 @@ def test_every_whole_number_has_bounds():
         and None in (field.metadata["minimum"], field.metadata["maximum"])
     ]
     assert unbounded == []
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "batch_size", "rate"),
+    [
+        ("adam", 64, 1e-3),
+        ("adamw", 16, 5e-4),
+        ("adam", 24, 6.12e-4),
+        ("lion", 64, 1e-4),
+        ("sgd", 32, 0.02),
+    ],
+)
+def test_learning_rate_follows_optimizer_and_batch(optimizer, batch_size, rate):
+    made = _make(optimizer=optimizer, batch_size=batch_size)
+    assert made.optimizer.learning_rate == rate
+    assert made.saved()["learning_rate"] == rate
+    given = _make(optimizer=optimizer, batch_size=batch_size, learning_rate=0.5)
+    assert given.optimizer.learning_rate == 0.5
 
 
 @pytest.mark.parametrize(

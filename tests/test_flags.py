@@ -136,7 +136,7 @@ def test_parsed_flags_reach_their_section():
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        ("--optimizer=lion", r"--optimizer=lion: .*<adam\|adamw\|sgd>"),
+        ("--optimizer=muon", r"--optimizer=muon: .*<adam\|adamw\|sgd\|lion>"),
         (
             "--mode=test",
             r"--mode=test: .*<train\|evaluate\|train_and_evaluate\|benchmark\|doctor>",

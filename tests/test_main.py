@@ -475,7 +475,7 @@ def test_changed_settings_are_said_when_a_run_goes_on(run, caplog):
         run("--mode=train", "--train_steps=2", "--learning_rate=0.5")
     said = [m for m in caplog.messages if " was " in m and "now" in m]
     assert said == [
-        "--learning_rate was 0.001 and is 0.5 now.",
+        "--learning_rate was 0.000354 and is 0.5 now.",
         "--train_steps was 1 and is 2 now.",
     ]
     assert not (model_dir / run_lock.FILE_NAME).exists()

@@ -34,6 +34,10 @@ def _constant(rate: float) -> schedules.WarmupSchedule:
         ("sgd", {"momentum": 0.0}, 0.9, 1.0),
         # 0.89, then 0.89 * 0.99 + 0.05 = 0.9311.
         ("sgd", {"momentum": 0.5, "weight_decay": 0.1}, 0.89, 0.9311),
+        # Steps of 0.1 against the sign of 0.9 * 0 + 0.1 * 1, and of 0.9 * 0.01 - 0.1.
+        ("lion", {}, 0.9, 1.0),
+        # 0.99 - 0.1, then 0.89 * 0.99 + 0.1 = 0.9811.
+        ("lion", {"weight_decay": 0.1}, 0.89, 0.9811),
     ],
 )
 def test_two_steps_by_hand(name, settings, after_one, after_two):
@@ -113,7 +117,7 @@ def _decayed_names(name: str) -> set[str]:
     return changed
 
 
-@pytest.mark.parametrize("name", ["adamw", "sgd"])
+@pytest.mark.parametrize("name", ["adamw", "sgd", "lion"])
 def test_weight_decay_shrinks_kernels_only(name):
     names = _decayed_names(name)
     assert {path.split("/")[-1] for path in names} == {"kernel"}

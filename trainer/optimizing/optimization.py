@@ -20,11 +20,11 @@ def build_optimizer(
     """Builds an optimizer.
 
     Args:
-      name: `adam` (Kingma & Ba, ICLR 2015), `adamw` (Loshchilov & Hutter, ICLR 2019)
-        or `sgd`.
+      name: `adam` (Kingma & Ba, ICLR 2015), `adamw` (Loshchilov & Hutter, ICLR 2019),
+        `sgd`, or `lion` (Chen et al., NeurIPS 2023, arXiv:2302.06675).
       learning_rate: a schedule.
       momentum: of sgd.
-      weight_decay: decoupled; of adamw and sgd. Batch-norm scales, shifts and biases
+      weight_decay: decoupled; of all but adam. Batch-norm scales, shifts and biases
         are left out.
     """
     optimizer = {
@@ -32,6 +32,9 @@ def build_optimizer(
         "adamw": lambda: AdamW(learning_rate, weight_decay=weight_decay),
         "sgd": lambda: keras.optimizers.SGD(
             learning_rate, momentum=momentum, weight_decay=weight_decay or None
+        ),
+        "lion": lambda: keras.optimizers.Lion(
+            learning_rate, weight_decay=weight_decay or None
         ),
     }[name]()
     if optimizer.weight_decay:

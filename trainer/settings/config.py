@@ -12,6 +12,7 @@ from typing import Any
 
 from trainer import errors
 from trainer.settings import fields
+from trainer.settings import optimizer as optimizer_settings
 from trainer.settings.augmentation import AugmentationConfig
 from trainer.settings.benchmark import BenchmarkConfig
 from trainer.settings.data import DataConfig
@@ -56,9 +57,19 @@ class Config:
                 continue
             if condition := fields.unmet_condition(name, settings, values):
                 fields.reject(name, values[name], condition)
+        self._resolve_learning_rate()
         self._check_devices()
         self._check_windows()
         self._check_comparison()
+
+    def _resolve_learning_rate(self) -> None:
+        """Fills in the default, which depends on two sections."""
+        if self.optimizer.learning_rate is None:
+            rate = optimizer_settings.default_learning_rate(
+                self.optimizer.optimizer, self.train.batch_size
+            )
+            resolved = dataclasses.replace(self.optimizer, learning_rate=rate)
+            object.__setattr__(self, "optimizer", resolved)
 
     def _check_devices(self) -> None:
         strategy, num_gpus = self.runtime.distribution_strategy, self.runtime.num_gpus

@@ -1,6 +1,7 @@
 """How weights are updated."""
 
 import dataclasses
+import math
 
 from trainer.settings import fields
 from trainer.settings.train import MAX_STEPS
@@ -13,14 +14,16 @@ class OptimizerConfig(fields.Section):
     optimizer: str = fields.setting(
         "adam",
         "The optimizer.",
-        choices=("adam", "adamw", "sgd"),
+        choices=("adam", "adamw", "sgd", "lion"),
         identity=True,
         unused_by=("evaluate", "doctor"),
         in_fit=("adam",),
     )
-    learning_rate: float = fields.setting(
-        1e-3,
-        "Peak learning rate, reached after the warm-up.",
+    learning_rate: float | None = fields.setting(
+        None,
+        "Peak learning rate, reached after the warm-up. Default, with b for "
+        "--batch_size: 1e-3 sqrt(b / 64) for adam and adamw, a tenth of it for lion, "
+        "1e-2 b / 16 for sgd.",
         minimum=0.0,
         unused_by=("evaluate", "doctor"),
     )
@@ -57,9 +60,9 @@ class OptimizerConfig(fields.Section):
     )
     weight_decay: float = fields.setting(
         0.0,
-        "Decoupled weight decay of adamw and sgd.",
+        "Decoupled weight decay of adamw, sgd and lion.",
         minimum=0.0,
-        only_with={"optimizer": ("adamw", "sgd")},
+        only_with={"optimizer": ("adamw", "sgd", "lion")},
         unused_by=("evaluate", "doctor"),
     )
     global_clipnorm: float = fields.setting(
@@ -69,3 +72,24 @@ class OptimizerConfig(fields.Section):
         unused_by=("evaluate", "doctor"),
         in_fit=(0.0,),
     )
+
+
+def default_learning_rate(optimizer: str, batch_size: int) -> float:
+    """Returns the learning rate of a run that names none, of three digits.
+
+    That of Adam grows with the square root of the batch, as its steps are of one size
+    and only their noise shrinks (Malladi et al., NeurIPS 2022, arXiv:2205.10287); that
+    of SGD in proportion (Goyal et al., arXiv:1706.02677). Lion's steps are larger: its
+    authors take a tenth to a third of Adam's rate (Chen et al., NeurIPS 2023,
+    arXiv:2302.06675).
+
+    Args:
+      optimizer: a choice of `--optimizer`.
+      batch_size: rows of a step, over all replicas.
+    """
+    rate = {
+        "adam": 1e-3 * math.sqrt(batch_size / 64),
+        "lion": 1e-4 * math.sqrt(batch_size / 64),
+        "sgd": 1e-2 * batch_size / 16,
+    }[optimizer.removesuffix("w")]
+    return float(f"{rate:.3g}")
