@@ -10,7 +10,12 @@ import tensorflow as tf
 
 from tests import helpers
 from trainer import errors
-from trainer.run_folder import checkpoint_folders, checkpointing
+from trainer.run_folder import (
+    checkpoint_folders,
+    checkpointing,
+    criterion,
+    saved_weights,
+)
 
 _IDENTITY = {"seed": 0, "batch_size": 8}
 
@@ -118,6 +123,48 @@ def test_the_newest_and_the_best_are_kept(tmp_path):
     restored.restore()
     assert (restored.saved.best_step, restored.saved.best_score) == (2, 0.9)
     assert restored.saved.is_evaluated
+
+
+def test_the_lowest_loss_is_the_best_and_nan_never_is(tmp_path):
+    rig = helpers.Rig(helpers.make_store())
+    best = criterion.Criterion("loss", lower_is_better=True)
+    checkpointer = _make(rig, tmp_path, max_to_keep=9, best=best)
+    found = []
+    for score in (np.nan, 0.5, 0.4, 0.6, np.nan):
+        rig.train(1)
+        checkpointer.save()
+        step = int(rig.global_step.numpy())
+        is_best = checkpointer.mark_evaluated(step, score)
+        found.append((is_best, checkpointer.evaluations_since_best))
+    assert found == [(False, 1), (True, 0), (True, 0), (False, 1), (False, 2)]
+    restored = _make(rig, tmp_path, best=best)
+    restored.restore()
+    assert (restored.best_score, restored.evaluations_since_best) == (0.4, 2)
+    assert restored.saved.best_step == 3
+
+
+def test_the_best_by_another_score_is_looked_for_anew(tmp_path, caplog):
+    rig, checkpointer = _train_and_save(tmp_path, 1)
+    checkpointer.mark_evaluated(1, 0.5)
+    best = criterion.Criterion("loss", lower_is_better=True)
+    restored = _make(rig, tmp_path, best=best)
+    with caplog.at_level("INFO"):
+        restored.restore()
+    assert "so far was that by mean_iou; by loss" in caplog.text
+    assert (restored.saved.best_step, restored.best_score) == (None, None)
+    assert restored.mark_evaluated(1, 0.7)
+
+
+def test_evaluations_are_counted_where_the_save_failed(tmp_path):
+    """Only the chief knows that it did, and all workers must come to one number."""
+    rig, checkpointer = _train_and_save(tmp_path, 1)
+    checkpointer.mark_evaluated(1, 0.5)
+    rig.train(1)  # And no save.
+    assert not checkpointer.mark_evaluated(2, 0.4)
+    assert checkpointer.evaluations_since_best == 1
+    assert not checkpointer.mark_evaluated(2, 0.9)
+    assert checkpointer.evaluations_since_best == 0
+    assert checkpointer.saved.best_score == 0.5
 
 
 def test_another_setting_is_an_error_that_names_it(tmp_path):
@@ -233,7 +280,7 @@ def test_another_process_than_the_chief_writes_nothing(tmp_path):
 def _restore_model(model, model_dir, which):
     """Restores weights as an evaluation does; returns the step."""
     paths = checkpoint_folders.find(str(model_dir), which)
-    path = checkpointing.restore_model(model, None, paths)
+    path = saved_weights.restore_model(model, None, paths)
     return checkpoint_folders.step_of(path)
 
 
@@ -395,5 +442,7 @@ def test_metadata_is_json_with_step_score_and_identity(tmp_path):
         "is_evaluated": False,
         "best_step": None,
         "best_score": None,
+        "best_metric": "mean_iou",
+        "evaluations_since_best": 0,
         "window": {"total": 0.5},
     }

@@ -105,6 +105,8 @@ _UNUSUAL = {
     "tversky_beta": 0.6,
     "class_weights": ("0.5", "1", "4"),
     "metrics": ("boundary_iou",),
+    "best_metric": "loss",
+    "early_stopping_patience": 4,
     "stall_timeout": 8,
     "summary_images": 0,
     "distribution_strategy": "one_device",

@@ -37,6 +37,7 @@ _NAMES = frozenset({
     "batch_size", "gradient_accumulation_steps",
     "train_epochs", "train_steps", "steps_per_loop",
     "epochs_between_evals", "log_steps", "checkpoint_interval", "max_to_keep",
+    "best_metric", "early_stopping_patience",
     "ema_decay", "moving_average_warmup", "decoder_norm", "decoder_dropout",
     "startup_timeout", "stall_timeout", "summary_images",
     "distribution_strategy", "num_gpus", "virtual_devices", "mixed_precision",

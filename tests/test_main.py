@@ -20,7 +20,7 @@ from data.sources import registry, synthetic
 from data.stores import store
 from tests import helpers, shallow
 from tests.faults import processes
-from trainer import errors, flags, main, verdicts
+from trainer import errors, flags, main, scoring, verdicts
 from trainer.run_folder import checkpoint_folders, checkpointing, run_lock
 from trainer.settings import modes
 from trainer.steps import training as training_steps
@@ -446,6 +446,41 @@ def _fail_to_save_at(monkeypatch, *steps):
         write(self, metadata)
 
     monkeypatch.setattr(checkpointing.Checkpointer, "_write", fail)
+
+
+def test_a_run_ends_early_and_goes_on_with_more_patience(run, monkeypatch, caplog):
+    scores = iter([0.3, 0.5, 0.4, 0.4, 0.3, 0.2])
+
+    def evaluate(setup):
+        return {
+            "loss": 1.0,
+            "pixel_accuracy": 0.5,
+            "mean_iou": next(scores),
+            "images_per_sec": 1.0,
+        }
+
+    monkeypatch.setattr(scoring, "evaluate", evaluate)
+    flags = ("--train_epochs=9", "--summary_images=0")
+    with caplog.at_level("INFO"):
+        model_dir = run(*flags, "--early_stopping_patience=2")
+    assert [p["step"] for p in _points(model_dir, "eval")] == [3, 6, 9, 12]
+    assert "for 2 evaluations no mean_iou has been better than 0.5000" in caplog.text
+    run(*flags, "--early_stopping_patience=2")
+    assert [p["step"] for p in _points(model_dir, "eval")] == [3, 6, 9, 12]
+    run(*flags, "--early_stopping_patience=3")
+    assert [p["step"] for p in _points(model_dir, "eval")] == [3, 6, 9, 12, 15]
+
+
+def test_the_best_is_chosen_by_the_score_asked_for(run):
+    message = "^--best_metric=iou: no score of this evaluation; use one of .*iou/body"
+    with pytest.raises(errors.ConfigError, match=message):
+        run("--best_metric=iou", "--train_steps=1")
+    model_dir = run("--best_metric=loss", "--train_steps=1")
+    (folder,) = (model_dir / "checkpoints").iterdir()
+    metadata = json.loads((folder / "metadata.json").read_text())
+    (point,) = _points(model_dir, "eval")
+    assert metadata["best_metric"] == "loss"
+    assert metadata["best_score"] == pytest.approx(point["loss"])
 
 
 def test_a_failed_save_skips_no_evaluation(run, monkeypatch):

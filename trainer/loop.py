@@ -25,9 +25,6 @@ from trainer.run_folder import checkpoint_folders, checkpointing, summaries
 from trainer.running import progress
 from trainer.steps import training as training_steps
 
-BEST_SCORE = "mean_iou"
-"""The score by which the best checkpoint is chosen."""
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Plan:
@@ -40,6 +37,9 @@ class Plan:
         none.
       epochs_between_evals: epochs between two evaluations.
       summary_images: examples in the picture of each evaluation; 0: no picture.
+      best_metric: the score by which the best checkpoint is chosen.
+      early_stopping_patience: evaluations without a better score that end the run; 0:
+        none do.
       has_average_warmup: whether moving averages soon forget their initial values.
     """
 
@@ -48,6 +48,8 @@ class Plan:
     checkpoint_interval: int
     epochs_between_evals: int
     summary_images: int
+    best_metric: str
+    early_stopping_patience: int
     has_average_warmup: bool
 
 
@@ -92,7 +94,14 @@ class Calendar:
 
     def is_done(self, saved: checkpoint_folders.Metadata) -> bool:
         """Whether the newest checkpoint is the end of the run."""
+        if self.is_early_end(saved.evaluations_since_best):
+            return True
         return saved.step >= self._num_steps and not self.is_evaluation_due(saved)
+
+    def is_early_end(self, evaluations_since_best: int) -> bool:
+        """Whether the scores have not grown better for so long that the run ends."""
+        patience = self._plan.early_stopping_patience
+        return 0 < patience <= evaluations_since_best
 
     def is_save(self, step: int) -> bool:
         """Whether to save: at each evaluation, and at the interval asked for."""
@@ -170,12 +179,16 @@ class Loop:
             iterator = self._setup.make_iterator(self._setup.step)
             if self._calendar.is_evaluation_due(self._checkpointer.saved):
                 self._evaluate()
-            while self._setup.step < self._setup.num_steps:
+            while self._setup.step < self._setup.num_steps and not self._is_early_end:
                 self._advance(iterator)
         finally:
             self._bar.close()
             self._writer.flush()
         self._check_end()
+
+    @property
+    def _is_early_end(self) -> bool:
+        return self._calendar.is_early_end(self._checkpointer.evaluations_since_best)
 
     def _advance(self, iterator: Iterator) -> None:
         """Trains up to the next boundary, and does what is due there."""
@@ -245,7 +258,8 @@ class Loop:
             picture = pictures.draw_confusion(counts, evaluation.confusion.class_names)
             self._writer.write_image("eval", step, "confusion", picture)
         self._writer.flush()
-        is_best = self._checkpointer.mark_evaluated(step, scores[BEST_SCORE])
+        score = scores[self._plan.best_metric]
+        is_best = self._checkpointer.mark_evaluated(step, score)
         self._bar.say(
             "Step %d: eval loss %.4f, pixel accuracy %.4f, mean IoU %.4f%s, %.0f "
             "images/s.",
@@ -256,6 +270,15 @@ class Loop:
             " (best)" if is_best else "",
             scores["images_per_sec"],
         )
+        if self._is_early_end:
+            self._bar.say(
+                "Stopping early at step %d: for %d evaluations no %s has been better "
+                "than %.4f.",
+                step,
+                self._checkpointer.evaluations_since_best,
+                self._plan.best_metric,
+                self._checkpointer.best_score,
+            )
         recent = self._window.recent_counts()
         for verdict in self._watch.judge(step, recent, counts):
             self._bar.say("Warning at step %d: %s", step, verdict)

@@ -17,7 +17,7 @@ from trainer.assembly import model as model_lib
 from trainer.assembly import state as state_lib
 from trainer.metrics import predictions
 from trainer.optimizing import ema as ema_lib
-from trainer.run_folder import checkpoint_folders, checkpointing, run_settings
+from trainer.run_folder import checkpoint_folders, run_settings, saved_weights
 from trainer.run_folder import dataset as dataset_lib
 from trainer.settings import config as config_lib
 
@@ -96,7 +96,7 @@ def restore(
         has_checkpoint=True,
     )
     ema = state_lib.make_ema(model, config.train.ema_decay)
-    return Restored(model, ema, checkpointing.restore_model(model, ema, run.paths))
+    return Restored(model, ema, saved_weights.restore_model(model, ema, run.paths))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -64,6 +64,11 @@ class Calibration(metric.Metric):
             return {"calibration_error": float(gaps.sum() / number.sum())}
 
     @property
+    def lower_is_better(self) -> frozenset[str]:
+        """The error."""
+        return frozenset(self.titles)
+
+    @property
     def titles(self) -> dict[str, str]:
         """The title of the error."""
         return {"calibration_error": "calibration error"}

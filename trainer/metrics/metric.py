@@ -60,6 +60,11 @@ class Metric(tf.Module, abc.ABC):
     def titles(self) -> dict[str, str]:
         """What a table calls the scores that it shows, by their names, in order."""
 
+    @property
+    def lower_is_better(self) -> frozenset[str]:
+        """The names of scores that are better the lower they are."""
+        return frozenset()
+
     def remarks(self, values: Mapping[str, float]) -> dict[str, str]:
         """Returns what a table has to say of scores, by their names.
 

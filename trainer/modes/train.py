@@ -12,6 +12,7 @@ from trainer.distributing import cluster
 from trainer.run_folder import (
     checkpoint_folders,
     checkpointing,
+    criterion,
     dataset,
     model_dir,
     run_lock,
@@ -77,6 +78,7 @@ def _run_with(
         },
         legacy=config_lib.legacy_values(),
         max_to_keep=config.train.max_to_keep,
+        best=_choose_best(config, setup),
         is_chief=is_chief,
         is_window=functools.partial(
             window.is_state, loss=setup.loss, num_classes=setup.info.num_classes
@@ -107,6 +109,27 @@ def _run_with(
         _print_report(config, setup)
 
 
+def _choose_best(
+    config: config_lib.Config, setup: training.TrainSetup
+) -> criterion.Criterion:
+    """Returns how the best checkpoint is chosen.
+
+    Raises:
+      errors.ConfigError: if that is no score of the evaluation.
+    """
+    name = config.evaluation.best_metric
+    if not setup.evaluation:
+        return criterion.Criterion(name)
+    loop_of_scores = setup.evaluation.eval_loop
+    names = loop_of_scores.result().keys()
+    if name not in names:
+        raise errors.ConfigError(
+            f"--best_metric={name}: no score of this evaluation; use one of "
+            f"{', '.join(sorted(names))}."
+        )
+    return criterion.Criterion(name, loop_of_scores.lower_is_better(name))
+
+
 def _make_plan(config: config_lib.Config) -> loop.Plan:
     train = config.train
     return loop.Plan(
@@ -115,6 +138,8 @@ def _make_plan(config: config_lib.Config) -> loop.Plan:
         checkpoint_interval=train.checkpoint_interval,
         epochs_between_evals=train.epochs_between_evals,
         summary_images=train.summary_images,
+        best_metric=config.evaluation.best_metric,
+        early_stopping_patience=config.evaluation.early_stopping_patience,
         has_average_warmup=train.moving_average_warmup,
     )
 

@@ -29,7 +29,9 @@ class Metadata:
       is_evaluated: whether the evaluation that is due at this step, if one is, has been
         made and written. The save comes before it.
       best_step: the step with the best score so far, None before the first score.
-      best_score: that score; higher is better.
+      best_score: that score.
+      best_metric: the name of what it is a score of.
+      evaluations_since_best: how many there have been without a better score.
       window: sums since the last report, as `trainer.loop` keeps them.
     """
 
@@ -38,6 +40,8 @@ class Metadata:
     is_evaluated: bool = False
     best_step: int | None = None
     best_score: float | None = None
+    best_metric: str = "mean_iou"
+    evaluations_since_best: int = 0
     window: Mapping[str, Any] | None = None
 
 
@@ -223,6 +227,8 @@ _FIELD_CHECKS = {
     "is_evaluated": lambda value: isinstance(value, bool),
     "best_step": lambda value: value is None or _is_step(value),
     "best_score": lambda value: value is None or _is_score(value),
+    "best_metric": lambda value: isinstance(value, str),
+    "evaluations_since_best": _is_step,
     "window": lambda value: value is None or isinstance(value, dict),
 }
 """Whether a value from JSON can be that of a field of `Metadata`."""

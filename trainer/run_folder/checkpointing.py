@@ -12,14 +12,14 @@ that cannot be read; the next older one then serves.
 import dataclasses
 import os
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import tensorflow as tf
 from absl import logging
 
 from trainer import errors, files
-from trainer.run_folder import checkpoint_folders
+from trainer.run_folder import checkpoint_folders, criterion, saved_weights
 from trainer.run_folder import model_dir as model_dir_lib
 
 _MAX_FAILED_SAVES = 3
@@ -36,6 +36,7 @@ class Checkpointer:
         state: Mapping[str, Any],
         identity: Mapping[str, Any],
         max_to_keep: int,
+        best: criterion.Criterion = criterion.MEAN_IOU,
         legacy: Mapping[str, Any] | None = None,
         is_chief: bool = True,
         is_window: Callable[[Any], bool] = lambda window: True,
@@ -52,10 +53,17 @@ class Checkpointer:
             with this run to be restored.
           legacy: what a checkpoint counts as that knows nothing of a value.
           max_to_keep: newest checkpoints to keep, besides the best one.
+          best: by which score that is chosen.
           is_chief: whether this process writes.
           is_window: whether metadata hold a window that the run can go on with.
           check_lock: called before anything is written; raises an error if the folder
             is no longer this run's.
+
+        Attributes:
+          saved: what the newest checkpoint says of itself.
+          best_score: of all evaluations, of a step that was saved or not; None: none.
+          evaluations_since_best: how many there have been since, the same on all
+            workers.
         """
         self._folder = pathlib.Path(model_dir) / "checkpoints"
         self._state = dict(state)
@@ -67,7 +75,12 @@ class Checkpointer:
         self._is_window = is_window
         self._check_lock = check_lock
         self._failed_saves = 0
-        self.saved = checkpoint_folders.Metadata(step=0, identity=dict(identity))
+        self._criterion = best
+        self.best_score: float | None = None
+        self.evaluations_since_best = 0
+        self.saved = checkpoint_folders.Metadata(
+            step=0, identity=dict(identity), best_metric=best.metric
+        )
         self.is_saving = False
         self.is_noted = True  # Whether the newest checkpoint knows its evaluation.
 
@@ -122,7 +135,7 @@ class Checkpointer:
 
         Args:
           step: that was evaluated.
-          score: of the model at this step; higher is better.
+          score: of the model at this step; NaN is never the best.
 
         Returns:
           Whether the score is the best so far.
@@ -132,11 +145,19 @@ class Checkpointer:
           errors.LockLostError: if another run has taken the folder over.
         """
         self._check_lock()
+        is_better = self._criterion.is_better(score, self.best_score)
+        if is_better:
+            self.best_score = score
+        # Counted also where the save failed, which only the chief knows of: all workers
+        # must come to the same number.
+        self.evaluations_since_best += 1
+        if is_better:
+            self.evaluations_since_best = 0
         if self.saved.step != step:
             return False
-        best = self.saved.best_score
-        is_best = best is None or score > best
+        is_best = self._criterion.is_better(score, self.saved.best_score)
         self.saved.is_evaluated = True
+        self.saved.evaluations_since_best = self.evaluations_since_best
         if is_best:
             self.saved.best_step, self.saved.best_score = self.saved.step, score
         folder = checkpoint_folders.path_of(self._folder, self.saved.step)
@@ -177,7 +198,7 @@ class Checkpointer:
                 logging.warning("Skipping %s: it cannot be read (%s).", path, error)
                 damaged.append(path)
                 continue
-            self.saved = metadata
+            self._take(metadata)
             for bad in damaged if self._is_chief else ():
                 files.set_aside(bad)
             logging.info("Restored %s.", path)
@@ -188,6 +209,23 @@ class Checkpointer:
                 "the run does not start over by itself. Move the folder away to do so."
             )
         return False
+
+    def _take(self, metadata: checkpoint_folders.Metadata) -> None:
+        """Goes on from what a checkpoint says of itself."""
+        name = self._criterion.metric
+        if metadata.best_metric != name:
+            if metadata.best_step is not None:
+                logging.info(
+                    "The best checkpoint so far was that by %s; by %s, it is looked "
+                    "for from here on.",
+                    metadata.best_metric,
+                    name,
+                )
+            metadata.best_metric, metadata.best_step = name, None
+            metadata.best_score, metadata.evaluations_since_best = None, 0
+        self.saved = metadata
+        self.best_score = metadata.best_score
+        self.evaluations_since_best = metadata.evaluations_since_best
 
     def _read(self, path: pathlib.Path, metadata: checkpoint_folders.Metadata) -> None:
         """Restores all variables.
@@ -203,7 +241,7 @@ class Checkpointer:
             if retired := _read_retired(prefix):
                 checkpoint = tf.train.Checkpoint(**self._state, **retired)
             checkpoint.read(prefix).assert_consumed()
-        _check_step(metadata, self._global_step)
+        saved_weights.check_step(metadata, self._global_step)
 
     def _write(self, metadata: checkpoint_folders.Metadata) -> None:
         final = checkpoint_folders.path_of(self._folder, metadata.step)
@@ -259,51 +297,6 @@ class Checkpointer:
                 checkpoint_folders.remove(path)
 
 
-def restore_model(
-    model: tf.Module, ema: tf.Module | None, paths: Sequence[pathlib.Path]
-) -> pathlib.Path:
-    """Restores the weights alone, for evaluation.
-
-    Of damaged checkpoints the next one serves, with a warning.
-
-    Args:
-      model: the built model.
-      ema: moving averages to restore as well, or None.
-      paths: checkpoints that will do; see `checkpoint_folders.find`.
-
-    Returns:
-      The path of the checkpoint restored.
-
-    Raises:
-      errors.CheckpointError: if none can be read, or none fits the model.
-    """
-    failures = []
-    for path in paths:
-        try:
-            _read_weights(path, model, ema)
-        except Exception as error:  # Damage shows as many kinds of error.
-            logging.warning("Skipping %s: it cannot be read (%s).", path, error)
-            failures.append(error)
-            continue
-        logging.info("Restored the weights of %s.", path)
-        return path
-    raise errors.CheckpointError(
-        f"{paths[0]} cannot be restored ({failures[0]})"
-        + (f", nor can the {len(paths) - 1} others." if paths[1:] else ".")
-    ) from failures[0]
-
-
-def _read_weights(path: pathlib.Path, model: tf.Module, ema: tf.Module | None) -> None:
-    metadata = checkpoint_folders.read_metadata(path)
-    global_step = tf.Variable(-1, dtype=tf.int64, trainable=False)
-    state = {"model": model, "global_step": global_step}
-    state |= {"ema": ema} if ema else {}
-    with model_dir_lib.readable_by_tensorflow(path) as readable:
-        status = tf.train.Checkpoint(**state).read(str(readable / "state"))
-        status.expect_partial().assert_existing_objects_matched()
-    _check_step(metadata, global_step)
-
-
 def _read_retired(prefix: str) -> dict[str, Any]:
     """Returns what older versions kept in a checkpoint, and nobody needs any more.
 
@@ -315,16 +308,6 @@ def _read_retired(prefix: str) -> dict[str, Any]:
     )
     seeds = [tf.Variable(reader.get_tensor(name)) for name in names]
     return {"seeds": seeds} if seeds else {}
-
-
-def _check_step(
-    metadata: checkpoint_folders.Metadata, global_step: tf.Variable
-) -> None:
-    step = int(global_step.numpy())
-    if step != metadata.step:
-        raise ValueError(
-            f"its variables are of step {step}, its metadata of step {metadata.step}"
-        )
 
 
 def _sync(path: pathlib.Path) -> None:

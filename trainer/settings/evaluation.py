@@ -17,6 +17,21 @@ class EvaluationConfig(fields.Section):
         unused_by=("train", "doctor"),
     )
 
+    best_metric: str = fields.setting(
+        "mean_iou",
+        "The score of the evaluation by which the best checkpoint is chosen, such as "
+        "mean_iou, iou/NAME of a class, pixel_accuracy or loss.",
+        unused_by=("train", "evaluate", "doctor", "benchmark"),
+    )
+    early_stopping_patience: int = fields.setting(
+        0,
+        "End the run after so many evaluations without a better --best_metric; 0: "
+        "train to the end.",
+        minimum=0,
+        maximum=100_000,
+        unused_by=("train", "evaluate", "doctor", "benchmark"),
+    )
+
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in self.metrics:

@@ -88,6 +88,11 @@ class EvalLoop:
             values |= scored.result()
         return values
 
+    def lower_is_better(self, name: str) -> bool:
+        """Tells whether a score of `result` is better the lower it is."""
+        is_loss = name.partition("/")[0] == "loss"
+        return is_loss or any(name in scored.lower_is_better for scored in self.metrics)
+
     @tf.autograph.experimental.do_not_convert
     def _replica_scores(self, batch: dict[str, tf.Tensor]) -> None:
         batch = self._fetch(batch)
