@@ -64,6 +64,29 @@ def test_folded_batch_norm_gives_what_the_two_layers_give(
     assert names[0] == names[1]
 
 
+def test_convolution_of_several_maps_is_that_of_the_maps_joined(float64):
+    maps = [_random([2, 5, 6, channels], channels) for channels in (1, 3, 2)]
+    settings = {"filters": 4, "kernel_size": 3, "padding": "same"}
+    conv, plain = convolutions.JoinedConv2D(**settings), keras.layers.Conv2D(**settings)
+    results = []
+    for layer, inputs in ((conv, maps), (plain, tf.concat(maps, -1))):
+        layer(inputs)
+        _fill([layer])
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            outputs = layer(inputs)
+            total = tf.reduce_sum(outputs**2)
+        values = [v.value for v in layer.trainable_variables]
+        of_inputs, of_weights = tape.gradient(total, (inputs, values))
+        if layer is conv:
+            of_inputs = tf.concat(of_inputs, -1)
+        results.append([outputs, of_inputs, *of_weights])
+    for actual, expected in zip(*results, strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=1e-11, atol=1e-11)
+    shapes = [tuple(features.shape) for features in maps]
+    assert tuple(conv.compute_output_shape(shapes)) == (2, 5, 6, 4)
+
+
 @pytest.mark.parametrize("size", [(8, 6), (2, 4)])
 def test_folded_padding_gives_what_the_two_layers_give(size, float64):
     inputs = _random([2, *size, 3])

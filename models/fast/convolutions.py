@@ -5,9 +5,10 @@ Each is the Keras layer of that name with the same variables; what they leave ou
 - All: the batch norm that follows, in inference mode: it is a factor and a shift for
   each channel, which the kernel and a bias can hold.
 - `DepthwiseConv2D`: a copy of its input with a margin, where it pads by itself.
-- `Conv2DTranspose`: to join its inputs, and with that the gradients of what nobody
-  trains, such as the feature maps of a frozen encoder. Of small maps, the kernel's
-  gradient is a product of matrices. A few channels come as four pixels at once.
+- `JoinedConv2D` and `Conv2DTranspose`: to join their inputs, and with that the
+  gradients of what nobody trains, such as the feature maps of a frozen encoder.
+- `Conv2DTranspose`: of small maps, the kernel's gradient is a product of matrices. A
+  few channels come as four pixels at once.
 - All: rounding. Under a mixed policy the kernel is cast with the batch norm in it.
 """
 
@@ -73,6 +74,28 @@ class Conv2D(_Foldable, keras.layers.Conv2D):
 
     def _convolve(self, inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
         return self.convolution_op(inputs, kernel)
+
+
+class JoinedConv2D(Conv2D):
+    """The same, of several feature maps as of one; see `Conv2DTranspose`."""
+
+    # Keras' own asks for one tensor.
+    input_spec = property(lambda self: None, lambda self, value: None)
+
+    def build(self, input_shape):
+        super().build(_joined(input_shape))
+
+    def _convolve(self, inputs: Sequence[tf.Tensor], kernel: tf.Tensor) -> tf.Tensor:
+        sizes = [features.shape[-1] for features in inputs]
+        kernels = tf.split(kernel, sizes, axis=2)
+        parts = zip(inputs, kernels, strict=True)
+        return tf.add_n([self.convolution_op(*part) for part in parts])
+
+    def compute_output_shape(self, input_shape):
+        # Keras' `build` asks, too, with the shape that it was given.
+        is_joined = not isinstance(input_shape[0], Sequence)
+        shape = input_shape if is_joined else _joined(input_shape)
+        return super().compute_output_shape(shape)
 
 
 class ZeroPadding2D(keras.layers.ZeroPadding2D):
