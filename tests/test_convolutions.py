@@ -64,38 +64,27 @@ def test_folded_batch_norm_gives_what_the_two_layers_give(
     assert names[0] == names[1]
 
 
-@pytest.mark.parametrize("size", [(8, 6), (2, 4)])
-def test_folded_padding_gives_what_the_two_layers_give(size, float64):
-    inputs = _random([2, *size, 3])
-    settings = {"kernel_size": 3, "strides": 2, "depth_multiplier": 2}
-    margins = ((0, 1), (0, 1))
-    pad = convolutions.ZeroPadding2D(margins)
-    conv = convolutions.DepthwiseConv2D(**settings)
-    conv.fold_padding(pad)
-    plain_pad = keras.layers.ZeroPadding2D(margins)
-    plain_conv = keras.layers.DepthwiseConv2D(**settings)
-    expected = plain_conv(plain_pad(inputs))
-    conv.build((None, size[0] + 1, size[1] + 1, 3))
-    conv.set_weights(plain_conv.get_weights())
-    assert pad(inputs) is inputs
-    np.testing.assert_allclose(conv(pad(inputs)), expected, rtol=1e-12)
-    assert pad.get_config().keys() == plain_pad.get_config().keys()
-
-
-@pytest.mark.parametrize(
-    ("margins", "settings"),
-    [
-        (((1, 0), (1, 0)), {"strides": 2}),
-        (((0, 1), (0, 1)), {"strides": 1}),
-        (((0, 1), (0, 1)), {"strides": 2, "padding": "same"}),
-    ],
-)
-def test_another_padding_is_not_folded(margins, settings):
-    conv = convolutions.DepthwiseConv2D(3, name="conv", **settings)
-    pad = convolutions.ZeroPadding2D(margins, name="pad")
-    with pytest.raises(ValueError, match="conv cannot take over pad"):
-        conv.fold_padding(pad)
-    assert not pad.is_folded
+def test_convolution_of_several_maps_is_that_of_the_maps_joined(float64):
+    maps = [_random([2, 5, 6, channels], channels) for channels in (1, 3, 2)]
+    settings = {"filters": 4, "kernel_size": 3, "padding": "same"}
+    conv, plain = convolutions.JoinedConv2D(**settings), keras.layers.Conv2D(**settings)
+    results = []
+    for layer, inputs in ((conv, maps), (plain, tf.concat(maps, -1))):
+        layer(inputs)
+        _fill([layer])
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            outputs = layer(inputs)
+            total = tf.reduce_sum(outputs**2)
+        values = [v.value for v in layer.trainable_variables]
+        of_inputs, of_weights = tape.gradient(total, (inputs, values))
+        if layer is conv:
+            of_inputs = tf.concat(of_inputs, -1)
+        results.append([outputs, of_inputs, *of_weights])
+    for actual, expected in zip(*results, strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=1e-11, atol=1e-11)
+    shapes = [tuple(features.shape) for features in maps]
+    assert tuple(conv.compute_output_shape(shapes)) == (2, 5, 6, 4)
 
 
 def test_folding_follows_the_moving_statistics(float64):

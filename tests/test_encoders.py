@@ -318,21 +318,6 @@ def test_a_norm_is_folded_where_nothing_else_reads_the_convolution(body, is_fold
     assert copy.model.get_layer("norm").is_folded == is_folded
 
 
-@pytest.mark.parametrize(("size", "is_folded"), [(8, True), (6, False)])
-def test_padding_is_folded_where_the_size_is_even(size, is_folded):
-    def body(features):
-        if size == 6:
-            features = keras.layers.Cropping2D(((0, 3), (0, 3)))(features)
-        features = keras.layers.ZeroPadding2D(((0, 1), (0, 1)), name="pad")(features)
-        return keras.layers.DepthwiseConv2D(3, strides=2)(features)
-
-    network, clone = _small_network(body)
-    copy = clone()
-
-    assert copy.model.get_layer("pad").is_folded == is_folded
-    _assert_copy_is_equal(network, copy)
-
-
 def test_dropout_of_a_network_keeps_its_rate_and_gets_masks_of_its_own():
     def body(features):
         drop = keras.layers.Dropout(0.5, noise_shape=(None, 1, 1, 1), name="drop")

@@ -28,7 +28,7 @@ class Blocks(NamedTuple):
 
     def convolve(
         self,
-        features: keras.KerasTensor,
+        features: keras.KerasTensor | Sequence[keras.KerasTensor],
         filters: int,
         kernel_size: int = 3,
         *,
@@ -38,7 +38,8 @@ class Blocks(NamedTuple):
         """Applies a convolution without bias, the norm and a ReLU.
 
         Args:
-          features: [batch, height, width, any].
+          features: [batch, height, width, any], or several, taken as joined along
+            their channels.
           filters: channels of the result.
           kernel_size: height and width of the kernel.
           name: with `_conv`, `_norm` and `_relu` behind it, that of a layer.
@@ -47,7 +48,11 @@ class Blocks(NamedTuple):
         Returns:
           [batch, height, width, filters].
         """
-        convolution = convolutions.Conv2D(
+        is_joined = isinstance(features, Sequence) and len(features) > 1
+        kind = convolutions.JoinedConv2D if is_joined else convolutions.Conv2D
+        if not is_joined:
+            (features,) = keras.tree.flatten(features)
+        convolution = kind(
             filters, kernel_size, padding="same", use_bias=False, name=f"{name}_conv"
         )
         return self._follow(convolution, features, name, drops=drops)
@@ -102,7 +107,7 @@ class Blocks(NamedTuple):
     def _follow(
         self,
         convolution: convolutions.Conv2D | convolutions.DepthwiseConv2D,
-        features: keras.KerasTensor,
+        features: keras.KerasTensor | Sequence[keras.KerasTensor],
         name: str,
         *,
         drops: bool = False,

@@ -53,7 +53,6 @@ def decode(
         name = f"stride{stride}"
         deeper = blocks_lib.enlarge(joined, 2, f"{name}_enlarge")
         skips = blocks_lib.at_stride(stride, features, strides)
-        joined = blocks_lib.join([deeper, *skips], name=f"{name}_join")
-        joined = blocks.convolve(joined, channels, name=f"{name}_first")
+        joined = blocks.convolve([deeper, *skips], channels, name=f"{name}_first")
         joined = blocks.convolve(joined, channels, name=f"{name}_second", drops=True)
     return blocks_lib.make_logits(joined, stride, num_classes)

@@ -50,16 +50,20 @@ def decode(
             f"{len(filters)} filters for {len(levels) - 1} levels with nodes, of the "
             f"strides {', '.join(map(str, levels[:-1]))}"
         )
-    widths = filters[::-1]  # Finest first, as the levels.
     maps = [blocks_lib.at_stride(stride, features, strides) for stride in levels]
-    nodes = [[blocks_lib.join(m, name=f"level{i}_maps")] for i, m in enumerate(maps)]
+    first = [blocks_lib.join(m, name=f"level{i}_maps") for i, m in enumerate(maps)]
+    nodes = [[] for _ in levels]  # Those after the first of each level.
+    widths = filters[::-1]  # Finest first, as the levels.
     for j in range(1, len(levels)):
         for i in range(len(levels) - j):
             name = f"level{i}_node{j}"
+            deeper = [first[i + 1], *nodes[i + 1]][j - 1]
             factor = levels[i + 1] // levels[i]
-            deeper = blocks_lib.enlarge(nodes[i + 1][-1], factor, f"{name}_enlarge")
-            node = blocks_lib.join([*nodes[i], deeper], name=f"{name}_join")
-            node = blocks.convolve(node, widths[i], name=f"{name}_first")
+            deeper = blocks_lib.enlarge(deeper, factor, f"{name}_enlarge")
+            # The maps by themselves: those of a frozen encoder need no gradient.
+            made = blocks_lib.join([*nodes[i], deeper], name=f"{name}_join")
+            parts = [*maps[i], made]
+            node = blocks.convolve(parts, widths[i], name=f"{name}_first")
             node = blocks.convolve(node, widths[i], name=f"{name}_second", drops=True)
             nodes[i].append(node)
-    return blocks_lib.make_logits(nodes[0][-1], levels[0], num_classes)
+    return blocks_lib.make_logits([first[0], *nodes[0]][-1], levels[0], num_classes)

@@ -14,7 +14,6 @@ _KINDS = {
     keras.layers.Conv2D: convolutions.Conv2D,
     keras.layers.DepthwiseConv2D: convolutions.DepthwiseConv2D,
     keras.layers.Dropout: layers.RowDropout,
-    keras.layers.ZeroPadding2D: convolutions.ZeroPadding2D,
 }
 """The layers of Keras that this package has its own of."""
 
@@ -156,7 +155,7 @@ def _translate(
 
 
 def _fold(calls: Sequence[_Call], outputs: Sequence[keras.KerasTensor]) -> None:
-    """Lets convolutions do the work of batch norms and paddings beside them.
+    """Lets convolutions do the work of batch norms behind them.
 
     Only where the layers are called once, and nothing else reads what is between them.
     """
@@ -175,8 +174,7 @@ def _fold(calls: Sequence[_Call], outputs: Sequence[keras.KerasTensor]) -> None:
         (tensor,) = call.inputs
         before = makers.get(id(tensor))
         if num_calls[id(before)] == 1 and len(readers[id(tensor)]) == 1:
-            for fold in (_fold_norm, _fold_padding):
-                fold(before, call.layer)
+            _fold_norm(before, call.layer)
 
 
 def _fold_norm(before: keras.layers.Layer, layer: keras.layers.Layer) -> None:
@@ -186,13 +184,3 @@ def _fold_norm(before: keras.layers.Layer, layer: keras.layers.Layer) -> None:
         and before.activation in (None, keras.activations.linear)
     ):
         before.fold(layer)
-
-
-def _fold_padding(before: keras.layers.Layer, layer: keras.layers.Layer) -> None:
-    if (
-        isinstance(before, convolutions.ZeroPadding2D)
-        and isinstance(layer, convolutions.DepthwiseConv2D)
-        and layer.can_fold_padding(before)
-        and not any(side and side % 2 for side in before.input.shape[1:3])
-    ):
-        layer.fold_padding(before)

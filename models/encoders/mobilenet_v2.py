@@ -131,8 +131,7 @@ def _convolve_depthwise(
         name=f"{name}_depthwise",
     )
     if stride > 1:
-        pad = convolutions.ZeroPadding2D(((0, 1), (0, 1)), name=f"{name}_pad")
-        depthwise.fold_padding(pad)
+        pad = keras.layers.ZeroPadding2D(((0, 1), (0, 1)), name=f"{name}_pad")
         features = pad(features)
     return norms.follow(
         depthwise, features, f"{name}_depthwise_BN", f"{name}_depthwise_relu"

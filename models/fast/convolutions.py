@@ -4,11 +4,11 @@ Each is the Keras layer of that name with the same variables; what they leave ou
 
 - All: the batch norm that follows, in inference mode: it is a factor and a shift for
   each channel, which the kernel and a bias can hold.
-- `DepthwiseConv2D`: a copy of its input with a margin, where it pads by itself; and on
-  CPUs, gradients in bfloat16 where those in float32 are faster.
-- `Conv2DTranspose`: to join its inputs, and with that the gradients of what nobody
-  trains, such as the feature maps of a frozen encoder. Of small maps, the kernel's
-  gradient is a product of matrices. A few channels come as four pixels at once.
+- `DepthwiseConv2D`: gradients in bfloat16 on CPUs, where those in float32 are faster.
+- `JoinedConv2D` and `Conv2DTranspose`: to join their inputs, and with that the
+  gradients of what nobody trains, such as the feature maps of a frozen encoder.
+- `Conv2DTranspose`: of small maps, the kernel's gradient is a product of matrices. A
+  few channels come as four pixels at once.
 - All: rounding. Under a mixed policy the kernel is cast with the batch norm in it.
 
 What each is worth, as the time of a training step without it over the time with all
@@ -81,61 +81,45 @@ class Conv2D(_Foldable, keras.layers.Conv2D):
         return self.convolution_op(inputs, kernel)
 
 
-class ZeroPadding2D(keras.layers.ZeroPadding2D):
-    """Keras' padding, which a convolution can take over.
+class JoinedConv2D(Conv2D):
+    """The same, of several feature maps as of one; see `Conv2DTranspose`."""
 
-    Attributes:
-      is_folded: whether the convolution that follows does the work.
-    """
+    # Keras' own asks for one tensor.
+    input_spec = property(lambda self: None, lambda self, value: None)
 
-    is_folded = False
+    def build(self, input_shape):
+        super().build(_joined(input_shape))
 
-    def call(self, inputs):
-        return inputs if self.is_folded else super().call(inputs)
+    def _convolve(self, inputs: Sequence[tf.Tensor], kernel: tf.Tensor) -> tf.Tensor:
+        sizes = [features.shape[-1] for features in inputs]
+        kernels = tf.split(kernel, sizes, axis=2)
+        parts = zip(inputs, kernels, strict=True)
+        return tf.add_n([self.convolution_op(*part) for part in parts])
+
+    def compute_output_shape(self, input_shape):
+        # Keras' `build` asks, too, with the shape that it was given.
+        is_joined = not isinstance(input_shape[0], Sequence)
+        shape = input_shape if is_joined else _joined(input_shape)
+        return super().compute_output_shape(shape)
 
 
 class DepthwiseConv2D(_Foldable, keras.layers.DepthwiseConv2D):
-    """Keras' depthwise convolution, which can take in its neighbours.
-
-    They are the batch norm that follows it, and the padding before it.
-    """
-
-    _has_padding = False
-
-    def can_fold_padding(self, layer: ZeroPadding2D) -> bool:
-        """Tells whether `layer` pads even sizes as TensorFlow does by itself."""
-        settings = (self.kernel_size, self.strides, self.padding, layer.padding)
-        return settings == ((3, 3), (2, 2), "valid", ((0, 1), (0, 1)))
-
-    def fold_padding(self, layer: ZeroPadding2D) -> None:
-        """Takes over what `layer`, which nothing else may follow, does.
-
-        Raises:
-          ValueError: if `can_fold_padding` says no.
-        """
-        if not self.can_fold_padding(layer):
-            raise ValueError(
-                f"{self.name} cannot take over {layer.name}: kernel {self.kernel_size},"
-                f" strides {self.strides}, {self.padding} padding, {layer.padding}"
-            )
-        layer.is_folded = True
-        self._has_padding = True
+    """Keras' depthwise convolution, which can take in the batch norm that follows."""
 
     def _align(self, scale: tf.Tensor) -> tf.Tensor:
         return tf.reshape(scale, self.kernel.shape[-2:])
 
     def _convolve(self, inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
-        padding = "same" if self._has_padding else self.padding
         is_plain = self.data_format == "channels_last" and self.dilation_rate == (1, 1)
         if inputs.dtype == tf.bfloat16 and is_plain and devices.is_on_cpu():
             return _depthwise_in_bfloat16(
-                [1, *self.strides, 1], padding.upper(), kernel, inputs
+                [1, *self.strides, 1], self.padding.upper(), kernel, inputs
             )
         return keras.ops.depthwise_conv(
             inputs,
             kernel,
             strides=self.strides,
-            padding=padding,
+            padding=self.padding,
             data_format=self.data_format,
             dilation_rate=self.dilation_rate,
         )
