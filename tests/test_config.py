@@ -508,6 +508,13 @@ def test_saved_settings_are_those_of_the_run_that_have_a_meaning():
     assert saved["image_size"] == [64, 96]
 
 
+def test_a_decoder_gets_the_settings_that_it_takes():
+    settings = {"decoder_norm": "group", "decoder_dropout": 0.1}
+    model = _make(decoder="unet", **settings).model
+    assert model.decoder_options() == {"norm": "group", "dropout": 0.1}
+    assert _make(decoder="tensorflow_examples").model.decoder_options() == {}
+
+
 def test_every_whole_number_has_bounds():
     unbounded = [
         name

@@ -295,6 +295,21 @@ def test_the_momentum_of_all_trained_batch_norms_can_be_limited(
     assert {norm.momentum for norm in find_batch_norms(model)} == {0.999, 0.99}
 
 
+def test_a_decoder_is_given_its_options(monkeypatch):
+    shallow.shorten(monkeypatch)
+    model = helpers.build_unet(decoder="segformer", decoder_options={"norm": "group"})
+
+    encoder = find_batch_norms(model.get_layer("mobilenet_v2"))
+    assert len(find_batch_norms(model)) == len(encoder)
+
+
+def test_an_option_that_a_decoder_does_not_take_is_refused():
+    with pytest.raises(ValueError, match="^tensorflow_examples does not take norm; it"):
+        helpers.build_unet(
+            decoder="tensorflow_examples", decoder_options={"norm": "group"}
+        )
+
+
 @pytest.mark.parametrize("momentum, expected", [(0.9, 0.9), (None, 0.999)])
 def test_momentum_is_that_of_keras_unless_given(momentum, expected):
     model = helpers.build_unet(encoder_bn_momentum=momentum)
