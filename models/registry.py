@@ -5,7 +5,7 @@ encoders themselves are the rows of `models.encoders.applications`, by the same 
 """
 
 import importlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 
@@ -74,17 +74,33 @@ _FIVE = (2, 4, 8, 16, 32)
 
 ENCODERS = {
     "mobilenet_v2": Encoder(
-        "small and fast, 1.8 million parameters", _FIVE, options=("alpha",)
+        "small and fast, 1.8 million parameters",
+        _FIVE,
+        options=("alpha", "output_stride"),
     ),
-    "mobilenet_v3_small": Encoder("0.9 million", _FIVE, options=("alpha",)),
-    "mobilenet_v3_large": Encoder("2.8 million", _FIVE, options=("alpha",)),
-    "efficientnetv2_b0": Encoder("5.7 million", _FIVE, options=("drop_connect",)),
-    "efficientnetv2_b1": Encoder("6.7 million", _FIVE, options=("drop_connect",)),
-    "efficientnetv2_b2": Encoder("8.5 million", _FIVE, options=("drop_connect",)),
-    "efficientnetv2_b3": Encoder("12.6 million", _FIVE, options=("drop_connect",)),
-    "efficientnetv2_s": Encoder("20 million", _FIVE, options=("drop_connect",)),
-    "resnet50": Encoder("24 million", _FIVE),
-    "resnet101": Encoder("43 million", _FIVE),
+    "mobilenet_v3_small": Encoder(
+        "0.9 million", _FIVE, options=("alpha", "output_stride")
+    ),
+    "mobilenet_v3_large": Encoder(
+        "2.8 million", _FIVE, options=("alpha", "output_stride")
+    ),
+    "efficientnetv2_b0": Encoder(
+        "5.7 million", _FIVE, options=("drop_connect", "output_stride")
+    ),
+    "efficientnetv2_b1": Encoder(
+        "6.7 million", _FIVE, options=("drop_connect", "output_stride")
+    ),
+    "efficientnetv2_b2": Encoder(
+        "8.5 million", _FIVE, options=("drop_connect", "output_stride")
+    ),
+    "efficientnetv2_b3": Encoder(
+        "12.6 million", _FIVE, options=("drop_connect", "output_stride")
+    ),
+    "efficientnetv2_s": Encoder(
+        "20 million", _FIVE, options=("drop_connect", "output_stride")
+    ),
+    "resnet50": Encoder("24 million", _FIVE, options=("output_stride",)),
+    "resnet101": Encoder("43 million", _FIVE, options=("output_stride",)),
     "resnet50_v2": Encoder("24 million", _FIVE),
     "convnext_tiny": Encoder("28 million", _FIVE[1:]),
     "convnext_small": Encoder("49 million", _FIVE[1:]),
@@ -139,6 +155,17 @@ DECODERS = {
         options=("norm", "dropout"),
     ),
 }
+
+
+def strides_of(encoder: str, options: Mapping[str, object]) -> tuple[int, ...]:
+    """Returns the strides of an encoder's maps.
+
+    Args:
+      encoder: a key of `ENCODERS`.
+      options: of it; `output_stride` bounds the strides.
+    """
+    largest = options.get("output_stride") or max(ENCODERS[encoder].strides)
+    return tuple(min(stride, largest) for stride in ENCODERS[encoder].strides)
 
 
 def encoders_with(option: str) -> tuple[str, ...]:

@@ -348,6 +348,48 @@ def test_drop_connect_is_that_of_keras_unless_it_is_given():
     assert not any(rates[0.0])
 
 
+@pytest.mark.parametrize(
+    ("encoder", "first"),
+    [
+        # Where the places of stride 32 lie: a depthwise convolution begins with its
+        # second place, a 1x1 convolution with its first.
+        ("mobilenet_v2", 1),
+        ("resnet50", 0),
+    ],
+)
+def test_dilated_maps_are_those_of_stride_32_at_more_places(encoder, first):
+    keras.config.set_dtype_policy("float64")
+    models = []
+    for options in ({}, {"output_stride": 16}):
+        model, strides = encoders.build_encoder(
+            encoder, (None, None), weights="none", options=options
+        )
+        models.append(model)
+    assert strides == (2, 4, 8, 16, 16)
+    _draw_weights(models[0])
+    models[1].set_weights(models[0].get_weights())
+    images = _make_images(2, 96, 64)
+    coarse, fine = (model(images) for model in models)
+
+    for one, other in zip(coarse[:-1], fine[:-1], strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert fine[-1].shape[1:3] == (6, 4)
+    np.testing.assert_allclose(
+        fine[-1][:, first::2, first::2], coarse[-1], rtol=1e-9, atol=1e-9
+    )
+
+
+@pytest.mark.parametrize("encoder", ["mobilenet_v3_small", "efficientnetv2_b0"])
+def test_the_last_stage_loses_its_stride(encoder):
+    model, strides = encoders.build_encoder(
+        encoder, (64, 64), weights="none", options={"output_stride": 16}
+    )
+    assert strides[-1] == 16
+    assert [m.shape[1] for m in model.outputs] == [32, 16, 8, 4, 4]
+    rates = {c.dilation_rate for c in _layers_of(model, convolutions.DepthwiseConv2D)}
+    assert rates == {(1, 1), (2, 2)}
+
+
 def test_one_channel_is_taken_as_grey_and_more_as_colours_in_turn():
     network, clone = _small_network(lambda x: _CONV(name="first")(x))
     kernel, bias = network.get_layer("first").get_weights()

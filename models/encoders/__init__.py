@@ -46,7 +46,7 @@ def build_encoder(
       images: what comes in. Weights of colour photos serve other numbers of channels,
         too; see `scaling.adapt_kernel`.
       weights: `imagenet` (Keras downloads them), `none`, or a file of the application
-        without its top: a `.weights.h5` file, or one as Keras downloads it.
+        without its top, `.weights.h5` or as Keras downloads it.
       bn_momentum: how much of the moving batch-norm statistics a training step keeps;
         None: as much as Keras' network does.
       synchronized: whether the statistics are those of all replicas together.
@@ -58,7 +58,7 @@ def build_encoder(
     """
     options = dict(options or {})
     registry.check_options(name, options, registry.ENCODERS[name].options)
-    strides = registry.ENCODERS[name].strides
+    strides = registry.strides_of(name, options)
     application = applications.APPLICATIONS[name]
     inputs = keras.Input((*image_size, images.num_channels), name="image")
     image_scaling = scaling.make_image_scaling(
@@ -81,7 +81,10 @@ def build_encoder(
         return Encoder(model, strides)
     is_random = weights == "none"
     network = make() if is_random else weights_lib.read_into(make, weights)
-    model, pairs = cloning.clone_network(network, inputs, image_scaling, **norms)
+    is_dilated = strides != registry.ENCODERS[name].strides
+    model, pairs = cloning.clone_network(
+        network, inputs, image_scaling, dilates_last_stage=is_dilated, **norms
+    )
     if not is_random:
         cloning.copy_weights(pairs, application.scaling.colours)
     return Encoder(model, strides)

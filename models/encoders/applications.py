@@ -189,7 +189,8 @@ def make_network(
       image_size: height and width of the input; None: any.
       images: what comes in; of other numbers of channels than 3, without weights.
       weights: None for random ones, `imagenet`, or a file.
-      options: of the encoder.
+      options: of the encoder. Of `output_stride` only the padding of the images is
+        seen to; see `cloning.clone_network`.
 
     Returns:
       A model of Keras' layers behind one of this package's, which scales the images. It
@@ -203,9 +204,15 @@ def make_network(
     image_scaling = scaling.make_image_scaling(
         application.scaling,
         images,
-        multiple=max(registry.ENCODERS[name].strides),
+        multiple=max(registry.strides_of(name, options)),
     )
-    # Keras' builders give rates of their own to dropout, the blocks' stochastic depth.
+    # What Keras' builders do not take: they give rates of their own to dropout, the
+    # blocks' stochastic depth, and the last stage has a stride.
+    taken = {
+        key: value
+        for key, value in options.items()
+        if key not in ("drop_connect", "output_stride")
+    }
     drop_connect = options.get("drop_connect", application.drop_connect)
     network = application.make(
         input_tensor=image_scaling(inputs),
@@ -213,7 +220,7 @@ def make_network(
         include_top=False,
         weights=weights,
         **application.settings,
-        **{key: value for key, value in options.items() if key != "drop_connect"},
+        **taken,
     )
     for layer in network.layers:
         if isinstance(layer, keras.layers.Dropout):

@@ -65,6 +65,7 @@ def clone_network(
     *,
     bn_momentum: float | None = None,
     synchronized: bool = False,
+    dilates_last_stage: bool = False,
 ) -> Clone:
     """Copies a network with this package's layers in place of Keras'.
 
@@ -79,14 +80,21 @@ def clone_network(
       bn_momentum: how much of the moving statistics a training step keeps; None: as
         much as the network does.
       synchronized: whether a step's statistics are those of all replicas together.
+      dilates_last_stage: whether what lies between the last two of the network's
+        outputs has no stride, and a dilation of 2 in the convolutions behind that. So
+        it computes what it did, for four times as many places (Chen et al., TPAMI 2018,
+        arXiv:1606.00915).
     """
     pairs: list[tuple[keras.layers.Layer, keras.layers.Layer]] = []
     recorder = _Recorder()
+    last_stage = _names_of_last_stage(network) if dilates_last_stage else ()
 
     def make(layer: keras.layers.Layer) -> keras.layers.Layer:
         if isinstance(layer, scaling.ImageScaling):
             return image_scaling
         kind, config = _translate(layer)
+        if layer.name in last_stage:
+            _dilate(kind, config)
         if kind is normalization.BatchNormalization:
             config["synchronized"] = synchronized
             if bn_momentum is not None:
@@ -152,6 +160,24 @@ def _translate(
     for part in ("initializer", "regularizer", "constraint"):
         config[f"depthwise_{part}"] = config.pop(f"kernel_{part}")
     return convolutions.DepthwiseConv2D, config
+
+
+def _names_of_last_stage(network: keras.Model) -> frozenset[str]:
+    """Returns the layers between the last two outputs of a network."""
+    *_, before, last = network.outputs
+    return frozenset(layer.name for layer in keras.Model(before, last).layers)
+
+
+def _dilate(kind: type[keras.layers.Layer], config: dict) -> None:
+    """Takes the stride from a layer, or gives it a dilation of 2, in its settings."""
+    if issubclass(kind, keras.layers.ZeroPadding2D):
+        # In front of a convolution with a stride, and so more at one end.
+        config["padding"] = [[(sum(side) + 1) // 2] * 2 for side in config["padding"]]
+    elif issubclass(kind, keras.layers.Conv2D | keras.layers.DepthwiseConv2D):
+        if max(config["strides"]) > 1:
+            config["strides"] = (1, 1)
+        else:
+            config["dilation_rate"] = (2, 2)
 
 
 def _fold(calls: Sequence[_Call], outputs: Sequence[keras.KerasTensor]) -> None:

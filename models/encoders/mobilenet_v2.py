@@ -34,6 +34,7 @@ def build_mobilenet_v2(
     image_scaling: scaling.ImageScaling,
     *,
     alpha: float = 1.0,
+    output_stride: int = 32,
     bn_momentum: float | None = None,
     synchronized: bool = False,
 ) -> keras.Model:
@@ -43,6 +44,8 @@ def build_mobilenet_v2(
       images: the input.
       image_scaling: the first layer; its output's sides are multiples of 32.
       alpha: width multiplier of all layers.
+      output_stride: 32, or 16: without the last stride, and with a dilation of 2 in the
+        convolutions behind it.
       bn_momentum: how much of the moving statistics a training step keeps; None: as
         much as Keras' network does.
       synchronized: whether a step's statistics are those of all replicas together.
@@ -60,7 +63,7 @@ def build_mobilenet_v2(
         "bn_Conv1",
         "Conv1_relu",
     )
-    maps = []
+    maps, total_stride, rate = [], 2, 1
     blocks = [
         (expansion, _round_filters(int(alpha * filters)), 1 if repetition else stride)
         for expansion, filters, count, stride in _STAGES
@@ -71,7 +74,12 @@ def build_mobilenet_v2(
         inputs, features = features, _expand(features, expansion, norms, name)
         if stride > 1:
             maps.append(features)
-        features = _convolve_depthwise(features, stride, norms, name)
+            total_stride *= stride
+        is_whole = total_stride > output_stride and stride > 1
+        features = _convolve_depthwise(
+            features, stride, norms, name, rate=rate, is_whole=is_whole
+        )
+        rate = 2 if total_stride > output_stride else 1
         project = _conv2d(filters, name=f"{name}_project")
         if index == len(blocks) - 1:
             maps.append(project(features))
@@ -120,18 +128,35 @@ def _expand(
 
 
 def _convolve_depthwise(
-    features: keras.KerasTensor, stride: int, norms: _Norms, name: str
+    features: keras.KerasTensor,
+    stride: int,
+    norms: _Norms,
+    name: str,
+    *,
+    rate: int = 1,
+    is_whole: bool = False,
 ) -> keras.KerasTensor:
-    """Convolves each channel by itself, and makes the map smaller by a stride of 2."""
+    """Convolves each channel by itself, and makes the map smaller by a stride of 2.
+
+    Args:
+      features: [batch, height, width, channels].
+      stride: 1 or 2.
+      norms: of the network.
+      name: of the layers.
+      rate: of the dilation.
+      is_whole: whether to leave out the stride after all.
+    """
     depthwise = convolutions.DepthwiseConv2D(
         3,
-        strides=stride,
+        strides=1 if is_whole else stride,
         padding="same" if stride == 1 else "valid",
+        dilation_rate=rate,
         use_bias=False,
         name=f"{name}_depthwise",
     )
     if stride > 1:
-        pad = keras.layers.ZeroPadding2D(((0, 1), (0, 1)), name=f"{name}_pad")
+        margin = (1, 1) if is_whole else (0, 1)
+        pad = keras.layers.ZeroPadding2D((margin, margin), name=f"{name}_pad")
         features = pad(features)
     return norms.follow(
         depthwise, features, f"{name}_depthwise_BN", f"{name}_depthwise_relu"

@@ -46,7 +46,7 @@ def build_keras_unet(
                 # That of a layer that is not trained, Keras would draw all the same.
                 layer.rate = 0.0
     inputs = keras.Input((*image_size, images.num_channels))
-    strides = registry.ENCODERS[encoder].strides
+    strides = registry.strides_of(encoder, encoder_options)
     skips = dict(zip(strides, network(inputs), strict=True))
     stride = max(strides)
     features = skips[stride]

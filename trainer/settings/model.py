@@ -66,6 +66,19 @@ class ModelConfig(fields.Section):
         },
         unused_by=("evaluate", "doctor"),
     )
+    encoder_output_stride: int = fields.setting(
+        32,
+        "The images' size over that of the encoder's smallest maps: 32, or 16, where "
+        "its last stage has dilated convolutions in place of the stride: finer maps, "
+        "for more time and memory.",
+        minimum=16,
+        maximum=32,
+        identity=True,
+        shapes_model=True,
+        only_with={"encoder": registry.encoders_with("output_stride")},
+        unused_by=("doctor",),
+        in_fit=(32,),
+    )
     encoder_weights: str = fields.setting(
         "imagenet",
         "Initial weights of the encoder: imagenet (downloaded by Keras), none "
@@ -148,6 +161,10 @@ class ModelConfig(fields.Section):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.encoder_output_stride not in (16, 32):
+            fields.reject(
+                "encoder_output_stride", self.encoder_output_stride, "use 16 or 32"
+            )
         self._resolve_filters()
         if self.image_normalization is None:
             is_random = self.encoder_weights == "none"
@@ -162,7 +179,7 @@ class ModelConfig(fields.Section):
     def _resolve_filters(self) -> None:
         """Fills in the default of `decoder_filters`, or checks what was given."""
         default = registry.DECODERS[self.decoder].default_filters(
-            registry.ENCODERS[self.encoder].strides
+            registry.strides_of(self.encoder, self.encoder_options())
         )
         if self.decoder_filters is None:
             object.__setattr__(self, "decoder_filters", default)
