@@ -105,6 +105,7 @@ _UNUSUAL = {
     "tversky_beta": 0.6,
     "class_weights": ("0.5", "1", "4"),
     "metrics": ("boundary_iou",),
+    "tta": ("flip", "0.75"),
     "stall_timeout": 8,
     "summary_images": 0,
     "distribution_strategy": "one_device",
@@ -337,6 +338,19 @@ def test_number_that_is_not_finite_is_rejected(name, value):
             r"^--metrics=iou: 'iou' is no metric; use boundary_iou, calibration, ima",
         ),
         ({"metrics": ("boundary_iou",) * 2}, r"^--metrics=.*: boundary_iou is there t"),
+        *(
+            (
+                {"tta": (word,)},
+                rf"^--tta={word}: '{word}' is neither flip nor a scale; .* 0\.25 to 4",
+            )
+            for word in ("flop", "0", "9", "nan", "")
+        ),
+        (
+            {"tta": ("flip", "1.0")},
+            r"^--tta=flip,1\.0: '1\.0' is the size of the image",
+        ),
+        ({"tta": ("flip", "flip")}, "^--tta=flip,flip: flip is there twice; leave one"),
+        ({"tta": ("0.5", ".50")}, r"^--tta=0\.5,\.50: \.50 is there twice; leave one "),
         (
             {"label_colors": "voc"},
             "^--label_colors=voc: .* only with --dataset=folder or tfds",

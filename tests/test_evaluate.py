@@ -309,6 +309,29 @@ def test_a_loaded_run_predicts_what_evaluation_scores(
     assert loaded.checkpoint.name == "step-00000008"
 
 
+def test_a_mean_over_variants_is_evaluated_predicted_and_noted(trained, copy):
+    _run("--mode=evaluate", f"--model_dir={copy}", "--tta=flip,1.25")
+    _run("--mode=evaluate", f"--model_dir={copy}")
+    images, labels = _read_split(trained, (45, 70))
+
+    loaded = load_run(str(copy))
+    predicted = loaded.predict(images, tta=("flip", "1.25"))
+    shares = loaded.predict(images, tta=("flip",), probabilities=True)
+
+    line, plain = _lines(copy)
+    assert (line["tta"], plain["tta"]) == (["flip", "1.25"], [])
+    assert line["picture"] == plain["picture"].replace(".png", "-tta-flip-1.25.png")
+    assert abs(line["scores"]["loss"] - plain["scores"]["loss"]) > 1e-3
+    accuracy = line["scores"]["pixel_accuracy"]
+    np.testing.assert_allclose((predicted == labels).mean(), accuracy, atol=1e-3)
+    assert (predicted != loaded.predict(images)).any()
+    mirrored = loaded.predict(images[:, :, ::-1], probabilities=True)[:, :, ::-1]
+    expected = (loaded.predict(images, probabilities=True) + mirrored) / 2
+    np.testing.assert_allclose(shares, expected, atol=1e-5)
+    with pytest.raises(ValueError, match="^tta=flip,5: '5' is neither flip nor a scal"):
+        loaded.predict(images, tta=("flip", "5"))
+
+
 def test_images_of_any_size_are_predicted_at_their_own(copy):
     loaded = load_run(copy)
     random = np.random.default_rng(1)

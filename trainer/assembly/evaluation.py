@@ -18,6 +18,8 @@ from trainer.metrics import confusion as confusion_lib
 from trainer.metrics import registry as metric_registry
 from trainer.optimizing import ema as ema_lib
 from trainer.settings import config as config_lib
+from trainer.settings import variants as variants_lib
+from trainer.steps import averaging
 from trainer.steps import evaluation as evaluation_steps
 
 
@@ -111,6 +113,7 @@ def prepare_evaluation(
             config,
             info.image_format,
             num_replicas=strategy.num_replicas_in_sync,
+            takes_any_size=bool(config.evaluation.variants.scales),
         )
     setup = make_eval_setup(
         config, strategy, info, opening.result(), restored.model, restored.ema
@@ -147,6 +150,7 @@ def make_eval_setup(
         ),
         metrics=config.evaluation.metrics,
         resize=config.data.resize,
+        tta=config.evaluation.tta,
     )
     return EvalSetup(
         strategy=strategy,
@@ -174,6 +178,7 @@ def make_eval_loop(
     loss: weighted_sum.WeightedSum,
     metrics: Sequence[str],
     resize: str,
+    tta: Sequence[str] = (),
 ) -> tuple[evaluation_steps.EvalLoop, confusion_lib.ConfusionMatrix]:
     """Makes what scores batches.
 
@@ -185,6 +190,7 @@ def make_eval_loop(
       loss: whose numbers are scores, too.
       metrics: names of metrics besides the confusion matrix.
       resize: how the examples were brought to one size.
+      tta: names variants of each image, whose mean probabilities are scored.
 
     Returns:
       The loop, and the confusion matrix among its metrics.
@@ -194,7 +200,7 @@ def make_eval_loop(
         loop = evaluation_steps.EvalLoop(
             strategy,
             fetch=examples.fetch,
-            model=model,
+            model=averaging.Averaged(model, variants_lib.parse(tta)) if tta else model,
             loss=loss,
             metrics=[confusion, *metric_registry.make(metrics, class_names)],
             restore_size=functools.partial(resizing.restore_size, method=resize),

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Sequence
 
-import keras
 import tensorflow as tf
 
 from trainer.losses import weighted_sum
@@ -17,7 +16,7 @@ class EvalLoop:
         strategy: tf.distribute.Strategy,
         *,
         fetch: Callable,
-        model: keras.Model,
+        model: Callable[..., tf.Tensor],
         loss: weighted_sum.WeightedSum,
         metrics: Sequence[metric.Metric],
         restore_size: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
@@ -30,7 +29,7 @@ class EvalLoop:
         Args:
           strategy: on whose replicas to run.
           fetch: completes a replica's batch; see `data.pipeline.Examples`.
-          model: from images to logits.
+          model: from images to logits, a Keras model or an `averaging.Averaged`.
           loss: whose numbers are scores, too.
           metrics: what to score the logits with.
           restore_size: from an example's logits and native size to logits of that size;
