@@ -154,7 +154,7 @@ def test_native_sizes_are_restored_from_the_mean(tmp_path):
 
 def test_training_scores_other_sizes_than_it_trains_on_in_half_precision(tmp_path):
     shallow.write_weights(tmp_path / "encoder.weights.h5")
-    common = [f"--model_dir={tmp_path / 'run'}", "--num_gpus=0"]
+    common = [f"--model_dir={tmp_path / 'run'}", "--mixed_precision=bfloat16"]
     _run(
         *common,
         "--dataset=synthetic",
@@ -165,7 +165,6 @@ def test_training_scores_other_sizes_than_it_trains_on_in_half_precision(tmp_pat
         "--batch_size=8",
         "--train_steps=1",
         "--summary_images=0",
-        "--mixed_precision=bfloat16",
         "--tta=0.5",
     )
     text = (tmp_path / "run" / "metrics.jsonl").read_text()
@@ -173,4 +172,5 @@ def test_training_scores_other_sizes_than_it_trains_on_in_half_precision(tmp_pat
     _run("--mode=evaluate", *common, "--tta=")
     plain = json.loads((tmp_path / "run" / "evaluations.jsonl").read_text())
     assert np.isfinite(trained["loss"])
-    assert abs(plain["scores"]["loss"] - trained["loss"]) > 1e-4 * trained["loss"]
+    tag = "iou/background"
+    assert abs(plain["scores"][tag] - trained[tag]) > 0.01
