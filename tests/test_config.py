@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import pytest
 
@@ -126,6 +127,7 @@ _OTHERS = {
     "label_key": "segmentation_mask",
     "startup_timeout": 300,
     "checkpoint": "last",
+    "merge_classes": (),
     "against": "none",
     "benchmark_rounds": 5,
     "benchmark_secs": 3.0,
@@ -135,6 +137,7 @@ _OF_A_COMMAND = {
     "mode",
     "model_dir",
     "checkpoint",
+    "merge_classes",
     "against",
     "benchmark_rounds",
     "benchmark_secs",
@@ -348,6 +351,21 @@ def test_number_that_is_not_finite_is_rejected(name, value):
         (
             {"tta": ("flip", "1.0")},
             r"^--tta=flip,1\.0: '1\.0' is the size of the image",
+        ),
+        *(
+            (
+                {"merge_classes": (word,)},
+                rf"^--merge_classes={re.escape(word)}: '.*' is no group of classes; wr",
+            )
+            for word in ("a", "a=", "=b+c", "a=b+", "a=+b")
+        ),
+        (
+            {"merge_classes": ("a=b+c", "a=d+e")},
+            r"^--merge_classes=a=b\+c,a=d\+e: the group a is there twice; name one oth",
+        ),
+        (
+            {"merge_classes": ("a=b+c", "d=e+c")},
+            "^--merge_classes=.*: the class c is there twice; leave one out",
         ),
         ({"tta": ("flip", "flip")}, "^--tta=flip,flip: flip is there twice; leave one"),
         ({"tta": ("0.5", ".50")}, r"^--tta=0\.5,\.50: \.50 is there twice; leave one "),

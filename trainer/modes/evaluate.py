@@ -45,6 +45,7 @@ def run(config: config_lib.Config) -> None:
         uses_averages=setup.ema is not None,
         precision=setup.model.dtype_policy.name,
         tta=config.evaluation.tta,
+        merge_classes=config.evaluation.merge_classes,
     )
     picture = evaluations.record(
         model_dir,

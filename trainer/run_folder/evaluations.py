@@ -34,6 +34,8 @@ class Scored:
       uses_averages: whether moving averages of the weights were scored.
       precision: the dtype policy.
       tta: the variants of each image, as `--tta` names them.
+      merge_classes: groups of classes that were scored as one, as `--merge_classes`
+        names them.
     """
 
     dataset: str
@@ -46,6 +48,7 @@ class Scored:
     uses_averages: bool
     precision: str
     tta: tuple[str, ...]
+    merge_classes: tuple[str, ...]
 
 
 def record(

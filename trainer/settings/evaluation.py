@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from trainer.metrics import registry
+from trainer.metrics import groups, registry
 from trainer.settings import fields
 from trainer.settings import variants as variants_lib
 
@@ -27,6 +27,16 @@ class EvaluationConfig(fields.Section):
         in_fit=((),),
     )
 
+    merge_classes: tuple[str, ...] = fields.setting(
+        (),
+        "Groups of classes that are scored as one, NAME=CLASS+CLASS,..., e.g. "
+        "foreground=body+border: their probabilities are summed, and all scores are "
+        "of the groups and of the classes in none; the loss stays that of the trained "
+        "classes.",
+        is_saved=False,
+        unused_by=("train", "train_and_evaluate", "benchmark", "doctor"),
+    )
+
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in self.metrics:
@@ -42,6 +52,11 @@ class EvaluationConfig(fields.Section):
             variants_lib.parse(self.tta)
         except ValueError as error:
             fields.reject("tta", self.tta, str(error))
+
+        try:
+            groups.parse(self.merge_classes)
+        except ValueError as error:
+            fields.reject("merge_classes", self.merge_classes, str(error))
 
     @property
     def variants(self) -> variants_lib.Variants:

@@ -19,6 +19,7 @@ class EvalLoop:
         model: Callable[..., tf.Tensor],
         loss: weighted_sum.WeightedSum,
         metrics: Sequence[metric.Metric],
+        merge: Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]],
         restore_size: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
     ):
         """Makes a loop; call it in the strategy's scope.
@@ -32,6 +33,8 @@ class EvalLoop:
           model: from images to logits, a Keras model or an `averaging.Averaged`.
           loss: whose numbers are scores, too.
           metrics: what to score the logits with.
+          merge: from labels and logits to those of the classes that the metrics score;
+            see `trainer.metrics.merging`.
           restore_size: from an example's logits and native size to logits of that size;
             see `data.preparing.resizing`.
 
@@ -43,6 +46,7 @@ class EvalLoop:
         self._fetch = fetch
         self._model = model
         self._loss = loss
+        self._merge = merge
         self._restore_size = restore_size
         self.metrics = tuple(metrics)
         self.num_calls = 0
@@ -106,6 +110,7 @@ class EvalLoop:
     def _score_logits(self, logits: tf.Tensor, labels: tf.Tensor) -> None:
         sums = self._loss.sums(logits, labels)
         self._sums.assign_add(tf.cast(sums, tf.float64))
+        labels, logits = self._merge(labels, logits)
         for scored in self.metrics:
             scored.update(labels, logits)
 
