@@ -39,7 +39,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--all-encoders",
         action="store_true",
-        help="test every encoder; default: one of each family",
+        help="test every encoder; default: one of each kind",
     )
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import pytest
 
@@ -108,6 +109,7 @@ _UNUSUAL = {
     "metrics": ("boundary_iou",),
     "best_metric": "loss",
     "early_stopping_patience": 4,
+    "tta": ("flip", "0.75"),
     "stall_timeout": 8,
     "summary_images": 0,
     "distribution_strategy": "one_device",
@@ -128,6 +130,7 @@ _OTHERS = {
     "label_key": "segmentation_mask",
     "startup_timeout": 300,
     "checkpoint": "last",
+    "merge_classes": (),
     "against": "none",
     "benchmark_rounds": 5,
     "benchmark_secs": 3.0,
@@ -137,6 +140,7 @@ _OF_A_COMMAND = {
     "mode",
     "model_dir",
     "checkpoint",
+    "merge_classes",
     "against",
     "benchmark_rounds",
     "benchmark_secs",
@@ -340,6 +344,34 @@ def test_number_that_is_not_finite_is_rejected(name, value):
             r"^--metrics=iou: 'iou' is no metric; use boundary_iou, calibration, ima",
         ),
         ({"metrics": ("boundary_iou",) * 2}, r"^--metrics=.*: boundary_iou is there t"),
+        *(
+            (
+                {"tta": (word,)},
+                rf"^--tta={word}: '{word}' is neither flip nor a scale; .* 0\.25 to 4",
+            )
+            for word in ("flop", "0", "9", "nan", "")
+        ),
+        (
+            {"tta": ("flip", "1.0")},
+            r"^--tta=flip,1\.0: '1\.0' is the size of the image",
+        ),
+        *(
+            (
+                {"merge_classes": (word,)},
+                rf"^--merge_classes={re.escape(word)}: '.*' is no group of classes; wr",
+            )
+            for word in ("a", "a=", "=b+c", "a=b+", "a=+b")
+        ),
+        (
+            {"merge_classes": ("a=b+c", "a=d+e")},
+            r"^--merge_classes=a=b\+c,a=d\+e: the group a is there twice; name one oth",
+        ),
+        (
+            {"merge_classes": ("a=b+c", "d=e+c")},
+            "^--merge_classes=.*: the class c is there twice; leave one out",
+        ),
+        ({"tta": ("flip", "flip")}, "^--tta=flip,flip: flip is there twice; leave one"),
+        ({"tta": ("0.5", ".50")}, r"^--tta=0\.5,\.50: \.50 is there twice; leave one "),
         (
             {"label_colors": "voc"},
             "^--label_colors=voc: .* only with --dataset=folder or tfds",

@@ -309,6 +309,52 @@ def test_a_loaded_run_predicts_what_evaluation_scores(
     assert loaded.checkpoint.name == "step-00000008"
 
 
+def test_a_mean_over_variants_is_evaluated_predicted_and_noted(trained, copy):
+    _run("--mode=evaluate", f"--model_dir={copy}", "--tta=flip,1.25")
+    _run("--mode=evaluate", f"--model_dir={copy}")
+    images, labels = _read_split(trained, (45, 70))
+
+    loaded = load_run(str(copy))
+    predicted = loaded.predict(images, tta=("flip", "1.25"))
+    shares = loaded.predict(images, tta=("flip",), probabilities=True)
+
+    line, plain = _lines(copy)
+    assert (line["tta"], plain["tta"]) == (["flip", "1.25"], [])
+    assert line["picture"] == plain["picture"].replace(".png", "-tta-flip-1.25.png")
+    assert abs(line["scores"]["loss"] - plain["scores"]["loss"]) > 1e-3
+    accuracy = line["scores"]["pixel_accuracy"]
+    np.testing.assert_allclose((predicted == labels).mean(), accuracy, atol=1e-3)
+    assert (predicted != loaded.predict(images)).any()
+    mirrored = loaded.predict(images[:, :, ::-1], probabilities=True)[:, :, ::-1]
+    expected = (loaded.predict(images, probabilities=True) + mirrored) / 2
+    np.testing.assert_allclose(shares, expected, atol=1e-5)
+    with pytest.raises(ValueError, match="^tta=flip,5: '5' is neither flip nor a scal"):
+        loaded.predict(images, tta=("flip", "5"))
+
+
+def test_merged_classes_are_scored_and_noted(trained, copy, capsys):
+    point = json.loads((trained / "metrics.jsonl").read_text().splitlines()[-1])
+    _run("--mode=evaluate", f"--model_dir={copy}", "--merge_classes=front=road+car")
+    (line,) = _lines(copy)
+    assert line["merge_classes"] == ["front=road+car"]
+    assert line["class_names"] == ["bg", "front"] and len(line["confusion"]) == 2
+    assert "IoU front" in capsys.readouterr().out
+    assert line["scores"]["loss"] == pytest.approx(point["loss"], rel=1e-5)
+    # Pixels of a front class that were taken for the other one are right now.
+    assert line["scores"]["pixel_accuracy"] > point["pixel_accuracy"]
+
+
+def test_a_merged_class_that_is_none_is_refused_before_data_is_read(copy):
+    message = "^--merge_classes=a=road.sky: 'sky' is no class of the model; there are"
+    with pytest.raises(errors.ConfigError, match=f"{message} bg, road, car.$"):
+        _run(
+            "--mode=evaluate",
+            f"--model_dir={copy}",
+            "--data_dir=/nowhere",
+            "--merge_classes=a=road+sky",
+        )
+
+
 def test_images_of_any_size_are_predicted_at_their_own(copy):
     loaded = load_run(copy)
     random = np.random.default_rng(1)

@@ -29,7 +29,7 @@ _NAMES = frozenset({
     "cache", "cache_dir", "loss", "class_weights",
     "label_smoothing", "loss_top_k", "focal_gamma", "boundary_weight",
     "boundary_width", "tversky_alpha", "tversky_beta",
-    "metrics",
+    "metrics", "tta", "merge_classes",
     "encoder", "encoder_alpha", "encoder_drop_connect",
     "encoder_output_stride", "encoder_weights",
     "freeze_encoder", "encoder_bn_momentum", "decoder", "decoder_filters",

@@ -77,6 +77,7 @@ _LIGHT_MODULES = (
     "trainer/main.py",
     "trainer/running/memory.py",
     "trainer/metrics/__init__.py",
+    "trainer/metrics/groups.py",
     "trainer/metrics/registry.py",
     "trainer/run_folder/__init__.py",
     "trainer/run_folder/run_settings.py",

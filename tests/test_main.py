@@ -23,6 +23,7 @@ from tests.faults import processes
 from trainer import errors, flags, main, scoring, verdicts
 from trainer.run_folder import checkpoint_folders, checkpointing, run_lock
 from trainer.settings import modes
+from trainer.steps import gradients
 from trainer.steps import training as training_steps
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -183,13 +184,13 @@ def test_the_written_flagfile_repeats_the_run(run, tmp_path):
 
 def test_training_sees_windows_and_evaluation_all_of_an_image(run, monkeypatch):
     sizes = []
-    backpropagate = training_steps.TrainLoop.backpropagate
+    backpropagate = gradients.Gradients.backpropagate
 
-    def record(self, images, labels, scale):
+    def record(self, images, labels, scale, sums_of_all=None):
         sizes.append((images.shape, labels.shape))
-        return backpropagate(self, images, labels, scale)
+        return backpropagate(self, images, labels, scale, sums_of_all)
 
-    monkeypatch.setattr(training_steps.TrainLoop, "backpropagate", record)
+    monkeypatch.setattr(gradients.Gradients, "backpropagate", record)
     folder = run("--train_steps=2", "--crop_size=16,24")
     assert set(sizes) == {((8, 16, 24, 3), (8, 16, 24))}
     run("--mode=evaluate", small=False)

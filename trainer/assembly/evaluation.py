@@ -15,9 +15,14 @@ from trainer.assembly import inputs, restoring
 from trainer.losses import registry as loss_registry
 from trainer.losses import weighted_sum
 from trainer.metrics import confusion as confusion_lib
+from trainer.metrics import groups as groups_lib
+from trainer.metrics import merging
 from trainer.metrics import registry as metric_registry
 from trainer.optimizing import ema as ema_lib
 from trainer.settings import config as config_lib
+from trainer.settings import fields
+from trainer.settings import variants as variants_lib
+from trainer.steps import averaging
 from trainer.steps import evaluation as evaluation_steps
 
 
@@ -98,10 +103,11 @@ def prepare_evaluation(
       The setup, and the folder of the checkpoint.
 
     Raises:
-      errors.RunError: if settings do not fit the devices or files, or no checkpoint can
-        be restored.
+      errors.RunError: if settings do not fit the devices, files or classes, or no
+        checkpoint can be restored.
       schema.DataError: if examples cannot be used.
     """
+    groups = _resolve_groups(config.evaluation.merge_classes, run.class_names)
     source = inputs.open_source(config, is_training=False)
     info = inputs.resolve_info(config, source, run.class_names)
     (opening,) = inputs.open_in_background(config, strategy, info, {"eval": source})
@@ -111,11 +117,30 @@ def prepare_evaluation(
             config,
             info.image_format,
             num_replicas=strategy.num_replicas_in_sync,
+            takes_any_size=bool(config.evaluation.variants.scales),
         )
     setup = make_eval_setup(
-        config, strategy, info, opening.result(), restored.model, restored.ema
+        config,
+        strategy,
+        info,
+        opening.result(),
+        restored.model,
+        restored.ema,
+        groups=groups,
     )
     return setup, restored.path
+
+
+def _resolve_groups(
+    words: Sequence[str], class_names: Sequence[str]
+) -> groups_lib.Groups | None:
+    """Returns the classes to score; None: those that the model was trained with."""
+    if not words:
+        return None
+    try:
+        return groups_lib.resolve(groups_lib.parse(words), class_names)
+    except ValueError as error:
+        fields.reject("merge_classes", words, str(error))
 
 
 def make_eval_setup(
@@ -125,6 +150,8 @@ def make_eval_setup(
     examples: pipeline.Examples,
     model: keras.Model,
     ema: ema_lib.ExponentialMovingAverage | None,
+    *,
+    groups: groups_lib.Groups | None = None,
 ) -> EvalSetup:
     """Makes what scores a model that is there.
 
@@ -135,6 +162,7 @@ def make_eval_setup(
       examples: the split to evaluate on.
       model: from images to logits.
       ema: moving averages to evaluate in place of the weights, or None.
+      groups: classes to score in place of the trained ones, or None.
     """
     eval_loop, confusion = make_eval_loop(
         strategy,
@@ -147,6 +175,8 @@ def make_eval_setup(
         ),
         metrics=config.evaluation.metrics,
         resize=config.data.resize,
+        tta=config.evaluation.tta,
+        groups=groups,
     )
     return EvalSetup(
         strategy=strategy,
@@ -174,6 +204,8 @@ def make_eval_loop(
     loss: weighted_sum.WeightedSum,
     metrics: Sequence[str],
     resize: str,
+    tta: Sequence[str] = (),
+    groups: groups_lib.Groups | None = None,
 ) -> tuple[evaluation_steps.EvalLoop, confusion_lib.ConfusionMatrix]:
     """Makes what scores batches.
 
@@ -185,18 +217,23 @@ def make_eval_loop(
       loss: whose numbers are scores, too.
       metrics: names of metrics besides the confusion matrix.
       resize: how the examples were brought to one size.
+      tta: names variants of each image, whose mean probabilities are scored.
+      groups: classes to score in place of the trained ones, or None.
 
     Returns:
       The loop, and the confusion matrix among its metrics.
     """
+    if groups:
+        class_names = groups.names
     with strategy.scope():
         confusion = confusion_lib.ConfusionMatrix(class_names)
         loop = evaluation_steps.EvalLoop(
             strategy,
             fetch=examples.fetch,
-            model=model,
+            model=averaging.Averaged(model, variants_lib.parse(tta)) if tta else model,
             loss=loss,
             metrics=[confusion, *metric_registry.make(metrics, class_names)],
+            merge=merging.Merging(groups) if groups else merging.keep,
             restore_size=functools.partial(resizing.restore_size, method=resize),
         )
     return loop, confusion

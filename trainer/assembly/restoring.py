@@ -2,9 +2,10 @@
 
 import contextlib
 import dataclasses
+import functools
 import pathlib
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -20,6 +21,8 @@ from trainer.optimizing import ema as ema_lib
 from trainer.run_folder import checkpoint_folders, run_settings, saved_weights
 from trainer.run_folder import dataset as dataset_lib
 from trainer.settings import config as config_lib
+from trainer.settings import variants as variants_lib
+from trainer.steps import averaging
 
 _BATCH_SIZE = 16
 
@@ -75,6 +78,7 @@ def restore(
     image_format: schema.ImageFormat,
     *,
     num_replicas: int = 1,
+    takes_any_size: bool = False,
 ) -> Restored:
     """Builds the model of a run and restores it; call it in the scope of the strategy.
 
@@ -83,13 +87,15 @@ def restore(
       config: its settings.
       image_format: of the images it takes.
       num_replicas: devices that share each batch, on all hosts.
+      takes_any_size: whether the model is for images of any size, rather than of
+        `--image_size` alone.
 
     Raises:
       errors.CheckpointError: if no checkpoint can be read, or none fits.
     """
     model = model_lib.build_model(
         config.model,
-        image_size=config.data.image_size,
+        image_size=(None, None) if takes_any_size else config.data.image_size,
         image_format=image_format,
         num_classes=len(run.class_names),
         num_replicas=num_replicas,
@@ -112,6 +118,8 @@ class TrainedModel:
       image_format: channels and values of that.
       resize: how images come to that size; one of `resizing.METHODS`.
       checkpoint: the folder that the weights are from.
+      build_for_any_size: builds the model anew, with other weights, for images of any
+        size.
     """
 
     model: keras.Model
@@ -121,12 +129,14 @@ class TrainedModel:
     image_format: schema.ImageFormat
     resize: str
     checkpoint: pathlib.Path
+    build_for_any_size: Callable[[], keras.Model]
 
     def predict(
         self,
         images: np.ndarray | Sequence[np.ndarray],
         *,
         probabilities: bool = False,
+        tta: Sequence[str] = (),
     ) -> np.ndarray | list[np.ndarray]:
         """Predicts the class of each pixel, at the images' own sizes.
 
@@ -138,6 +148,9 @@ class TrainedModel:
             images of any sizes.
           probabilities: whether to return those of all classes, in place of the
             likeliest class.
+          tta: `flip` for the mean of the probabilities for the image and its mirror
+            image, and numbers as text for those for the image resized by each, too;
+            see `averaging.Averaged`.
 
         Returns:
           Classes, uint8 [height, width], or probabilities, float32 [height, width,
@@ -146,15 +159,20 @@ class TrainedModel:
 
         Raises:
           ValueError: if images are of another kind, or, of a model trained with
-            `--resize=crop`, of another size than the model's.
+            `--resize=crop`, of another size than the model's; if `tta` has words that
+            `--tta` does not take.
         """
+        model = self._averaged(tta)
         if isinstance(images, np.ndarray) and images.ndim == 3:
-            return self._predict([images], probabilities)[0]
-        results = self._predict(list(images), probabilities)
+            return self._predict([images], probabilities, model)[0]
+        results = self._predict(list(images), probabilities, model)
         return np.stack(results) if isinstance(images, np.ndarray) else results
 
     def _predict(
-        self, images: list[np.ndarray], probabilities: bool
+        self,
+        images: list[np.ndarray],
+        probabilities: bool,
+        model: Callable[..., tf.Tensor],
     ) -> list[np.ndarray]:
         for image in images:
             self._check(image)
@@ -162,10 +180,28 @@ class TrainedModel:
         for first in range(0, len(images), _BATCH_SIZE):
             batch = images[first : first + _BATCH_SIZE]
             shown = tf.stack([self._resize(image) for image in batch])
-            logits = self.model(shown, training=False)
+            logits = model(shown, training=False)
             for image, scores in zip(batch, logits, strict=True):
                 results.append(self._restore(scores, image.shape[:2], probabilities))
         return results
+
+    def _averaged(self, tta: Sequence[str]) -> Callable[..., tf.Tensor]:
+        """Returns what gives the logits of images, of variants if there are words."""
+        if not tta:
+            return self.model
+        try:
+            variants = variants_lib.parse(tta)
+        except ValueError as error:
+            raise ValueError(f"tta={','.join(tta)}: {error}") from error
+        model = self._any_size_model if variants.scales else self.model
+        return averaging.Averaged(model, variants)
+
+    @functools.cached_property
+    def _any_size_model(self) -> keras.Model:
+        """The model for images of any size; not made before a scale asks for it."""
+        model = self.build_for_any_size()
+        model.set_weights(self.model.get_weights())
+        return model
 
     def _check(self, image: np.ndarray) -> None:
         dtype, channels = self.image_format.dtype, self.image_format.num_channels
@@ -259,7 +295,22 @@ def load_run(model_dir: str, checkpoint: str = "last") -> TrainedModel:
         image_format=image_format,
         resize=config.data.resize,
         checkpoint=restored.path,
+        build_for_any_size=lambda: _build_for_any_size(run, config, image_format),
     )
+
+
+def _build_for_any_size(
+    run: SavedRun, config: config_lib.Config, image_format: schema.ImageFormat
+) -> keras.Model:
+    with _float32():
+        return model_lib.build_model(
+            config.model,
+            image_size=(None, None),
+            image_format=image_format,
+            num_classes=len(run.class_names),
+            num_replicas=1,
+            has_checkpoint=True,
+        )
 
 
 @contextlib.contextmanager

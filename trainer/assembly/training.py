@@ -180,14 +180,15 @@ def _make_state(
     num_steps: int,
     has_checkpoint: bool,
 ) -> state_lib.State:
+    # Evaluation sees more than a window, and images at other scales.
+    takes_any_size = config.augmentation.crop_size or (
+        config.run.mode != "train" and config.evaluation.variants.scales
+    )
     return state_lib.make_state(
         strategy,
         lambda: model_lib.build_model(
             config.model,
-            # Evaluation sees more than a window.
-            image_size=(None, None)
-            if config.augmentation.crop_size
-            else config.data.image_size,
+            image_size=(None, None) if takes_any_size else config.data.image_size,
             image_format=info.image_format,
             num_classes=info.num_classes,
             num_replicas=strategy.num_replicas_in_sync,

@@ -44,6 +44,8 @@ def run(config: config_lib.Config) -> None:
         eval_native_size=config.data.eval_native_size,
         uses_averages=setup.ema is not None,
         precision=setup.model.dtype_policy.name,
+        tta=config.evaluation.tta,
+        merge_classes=config.evaluation.merge_classes,
     )
     picture = evaluations.record(
         model_dir,

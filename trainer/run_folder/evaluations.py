@@ -33,6 +33,9 @@ class Scored:
       eval_native_size: whether the scores are of the masks' own sizes.
       uses_averages: whether moving averages of the weights were scored.
       precision: the dtype policy.
+      tta: the variants of each image, as `--tta` names them.
+      merge_classes: groups of classes that were scored as one, as `--merge_classes`
+        names them.
     """
 
     dataset: str
@@ -44,6 +47,8 @@ class Scored:
     eval_native_size: bool
     uses_averages: bool
     precision: str
+    tta: tuple[str, ...]
+    merge_classes: tuple[str, ...]
 
 
 def record(
@@ -77,7 +82,8 @@ def record(
     folder = pathlib.Path(model_dir)
     split = re.sub(r"[^\w.-]+", "-", scored.split)
     size = "-native" if scored.eval_native_size else ""
-    name = f"{checkpoint.name}-{split}-{scored.fingerprint}{size}.png"
+    tta = "".join(f"-{word}" for word in ("tta", *scored.tta) if scored.tta)
+    name = f"{checkpoint.name}-{split}-{scored.fingerprint}{size}{tta}.png"
     path = folder / "evaluations" / name
     files.make_folder(path.parent)
     pictures.write_png(path, picture)

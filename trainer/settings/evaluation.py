@@ -2,8 +2,9 @@
 
 import dataclasses
 
-from trainer.metrics import registry
+from trainer.metrics import groups, registry
 from trainer.settings import fields
+from trainer.settings import variants as variants_lib
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,6 +16,25 @@ class EvaluationConfig(fields.Section):
         "Scores of the evaluation besides those of the confusion matrix, which cost "
         f"time: {', '.join(registry.METRICS)}.",
         unused_by=("train", "doctor"),
+    )
+    tta: tuple[str, ...] = fields.setting(
+        (),
+        "Test-time augmentation: evaluation takes the mean of the probabilities for "
+        "the image and variants of it: flip, its mirror image; numbers from 0.25 to "
+        "4, the image resized by each, mirrored, too, beside flip. E.g. "
+        "flip,0.75,1.25; each variant takes one more pass through the model.",
+        unused_by=("train", "doctor"),
+        in_fit=((),),
+    )
+
+    merge_classes: tuple[str, ...] = fields.setting(
+        (),
+        "Groups of classes that are scored as one, NAME=CLASS+CLASS,..., e.g. "
+        "foreground=body+border: their probabilities are summed, and all scores are "
+        "of the groups and of the classes in none; the loss stays that of the trained "
+        "classes.",
+        is_saved=False,
+        unused_by=("train", "train_and_evaluate", "benchmark", "doctor"),
     )
 
     best_metric: str = fields.setting(
@@ -43,3 +63,17 @@ class EvaluationConfig(fields.Section):
                 )
             if self.metrics.count(name) > 1:
                 fields.reject("metrics", self.metrics, f"{name} is there twice")
+        try:
+            variants_lib.parse(self.tta)
+        except ValueError as error:
+            fields.reject("tta", self.tta, str(error))
+
+        try:
+            groups.parse(self.merge_classes)
+        except ValueError as error:
+            fields.reject("merge_classes", self.merge_classes, str(error))
+
+    @property
+    def variants(self) -> variants_lib.Variants:
+        """What `tta` stands for."""
+        return variants_lib.parse(self.tta)

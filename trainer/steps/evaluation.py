@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Sequence
 
-import keras
 import tensorflow as tf
 
 from trainer.losses import weighted_sum
@@ -17,9 +16,10 @@ class EvalLoop:
         strategy: tf.distribute.Strategy,
         *,
         fetch: Callable,
-        model: keras.Model,
+        model: Callable[..., tf.Tensor],
         loss: weighted_sum.WeightedSum,
         metrics: Sequence[metric.Metric],
+        merge: Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]],
         restore_size: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
     ):
         """Makes a loop; call it in the strategy's scope.
@@ -30,9 +30,11 @@ class EvalLoop:
         Args:
           strategy: on whose replicas to run.
           fetch: completes a replica's batch; see `data.pipeline.Examples`.
-          model: from images to logits.
+          model: from images to logits, a Keras model or an `averaging.Averaged`.
           loss: whose numbers are scores, too.
           metrics: what to score the logits with.
+          merge: from labels and logits to those of the classes that the metrics score;
+            see `trainer.metrics.merging`.
           restore_size: from an example's logits and native size to logits of that size;
             see `data.preparing.resizing`.
 
@@ -44,6 +46,7 @@ class EvalLoop:
         self._fetch = fetch
         self._model = model
         self._loss = loss
+        self._merge = merge
         self._restore_size = restore_size
         self.metrics = tuple(metrics)
         self.num_calls = 0
@@ -112,6 +115,7 @@ class EvalLoop:
     def _score_logits(self, logits: tf.Tensor, labels: tf.Tensor) -> None:
         sums = self._loss.sums(logits, labels)
         self._sums.assign_add(tf.cast(sums, tf.float64))
+        labels, logits = self._merge(labels, logits)
         for scored in self.metrics:
             scored.update(labels, logits)
 
