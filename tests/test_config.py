@@ -70,7 +70,8 @@ _UNUSUAL = {
     "cache": "disk",
     "cache_dir": "/cache",
     "encoder_alpha": 0.35,
-    "encoder_weights": "none",
+    "init_checkpoint": "runs/other",
+    "init_scope": "encoder",
     "image_normalization": "measured",
     "freeze_encoder": False,
     "encoder_bn_momentum": 0.9,
@@ -117,6 +118,7 @@ _UNUSUAL = {
 _OTHERS = {
     # These have no meaning beside those above: another encoder has no --encoder_alpha.
     "encoder": "mobilenet_v2",
+    "encoder_weights": "imagenet",
     "decoder_norm": "batch",
     "decoder_dropout": 0.0,
     "encoder_drop_connect": 0.2,
@@ -197,6 +199,7 @@ def test_the_unusual_settings_are_all_the_settings_and_none_is_a_default():
             "deeplabv3plus, segformer",
         ),
         ("decoder_norm", "layer", "use one of batch, group"),
+        ("init_scope", "decoder", "use one of all, encoder"),
         ("decoder_filters", (8, 8, 0, 8), "must be at least 1"),
         ("optimizer", "lion", "use one of adam, adamw, sgd"),
         ("learning_rate", -0.1, r"must be at least 0\.0"),
@@ -543,6 +546,8 @@ def test_identity_holds_what_a_model_dir_cannot_change(name):
     "name",
     [
         "learning_rate",
+        "init_checkpoint",
+        "init_scope",
         "mode",
         "model_dir",
         "train_epochs",
