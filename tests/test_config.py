@@ -79,6 +79,7 @@ _UNUSUAL = {
     "decoder_filters": (16, 8, 4, 2),
     "optimizer": "sgd",
     "learning_rate": 1e-05,
+    "encoder_lr_multiplier": 0.1,
     "lr_schedule": "polynomial",
     "polynomial_power": 2.5,
     "warmup_steps": 7,
@@ -203,6 +204,8 @@ def test_the_unusual_settings_are_all_the_settings_and_none_is_a_default():
         ("decoder_filters", (8, 8, 0, 8), "must be at least 1"),
         ("optimizer", "lion", "use one of adam, adamw, sgd"),
         ("learning_rate", -0.1, r"must be at least 0\.0"),
+        ("encoder_lr_multiplier", 0.0, "must be at least 1e-06"),
+        ("encoder_lr_multiplier", 1001.0, r"must be at most 1000\.0"),
         ("lr_schedule", "step", "use one of constant, cosine, polynomial"),
         ("polynomial_power", -1.0, r"must be at least 0\.0"),
         ("warmup_steps", -1, "must be at least 0"),
@@ -423,6 +426,10 @@ def test_number_that_is_not_finite_is_rejected(name, value):
             r"^--freeze_encoder with --encoder_weights=none .*; use --nofreeze_encoder",
         ),
         (
+            {"encoder_lr_multiplier": 0.1},
+            r"^--encoder_lr_multiplier=0\.1: .* only with --freeze_encoder=false, and",
+        ),
+        (
             {"optimizer": "adam", "weight_decay": 0.01},
             r"^--weight_decay=0\.01: .* only with --optimizer=adamw or sgd, and",
         ),
@@ -546,6 +553,7 @@ def test_identity_holds_what_a_model_dir_cannot_change(name):
     "name",
     [
         "learning_rate",
+        "encoder_lr_multiplier",
         "init_checkpoint",
         "init_scope",
         "mode",

@@ -34,7 +34,7 @@ _NAMES = frozenset({
     "init_checkpoint", "init_scope",
     "freeze_encoder", "encoder_bn_momentum", "decoder", "decoder_filters",
     "optimizer", "learning_rate", "lr_schedule", "polynomial_power", "warmup_steps",
-    "momentum", "weight_decay", "global_clipnorm",
+    "momentum", "weight_decay", "global_clipnorm", "encoder_lr_multiplier",
     "batch_size", "gradient_accumulation_steps",
     "train_epochs", "train_steps", "steps_per_loop",
     "epochs_between_evals", "log_steps", "checkpoint_interval", "max_to_keep",

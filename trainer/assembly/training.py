@@ -219,6 +219,7 @@ def _make_state(
         ),
         lambda: model_lib.build_optimizer(config.optimizer, num_steps),
         ema_decay=config.train.ema_decay,
+        encoder_lr_multiplier=config.optimizer.encoder_lr_multiplier,
     )
 
 
