@@ -70,6 +70,12 @@ def build_model(
     return _attach(part, decode, num_classes, name=f"{encoder}_{decoder}")
 
 
+def find_encoder(model: keras.Model) -> keras.Model:
+    """Returns the encoder of a model that `build_model` made."""
+    # The first of its models: a decoder's blocks may be models, too.
+    return next(layer for layer in model.layers if isinstance(layer, keras.Model))
+
+
 def _attach(
     encoder: encoders.Encoder, decode: Callable, num_classes: int, *, name: str
 ) -> keras.Model:

@@ -73,7 +73,7 @@ _MIRRORED = {
 _NO_MATTER = {
     # Used only with others that are refused.
     "polynomial_power", "momentum", "weight_decay", "focal_gamma", "boundary_weight",
-    "boundary_width", "tversky_alpha", "tversky_beta",
+    "boundary_width", "tversky_alpha", "tversky_beta", "init_scope",
     # How long a run is, and what happens between its steps.
     "train_epochs", "train_steps", "steps_per_loop", "epochs_between_evals",
     "log_steps", "checkpoint_interval", "max_to_keep", "summary_images",
@@ -101,10 +101,12 @@ def test_each_setting_of_a_step_is_mirrored_or_refused():
     [
         {"decoder": "fpn"},
         {"decoder_norm": "group"},
+        {"init_checkpoint": "runs/other"},
         {"decoder_dropout": 0.5},
         {"optimizer": "sgd"},
         {"class_weights": ("balanced",)},
         {"freeze_encoder": False, "encoder_bn_momentum": 0.9},
+        {"freeze_encoder": False, "encoder_lr_multiplier": 0.1},
     ],
 )
 def test_what_keras_twin_does_not_have_is_refused(settings):

@@ -6,7 +6,8 @@ import pytest
 import tensorflow as tf
 
 from tests import helpers
-from trainer.optimizing import optimization, schedules
+from trainer.optimizing import optimization, rate_multiples, schedules
+from trainer.settings import config
 
 
 def _constant(rate: float) -> schedules.WarmupSchedule:
@@ -50,6 +51,53 @@ def test_two_steps_by_hand(name, settings, after_one, after_two):
         values.append(float(weight.numpy()[0]))
     # Adam's epsilon of 1e-7 is left out of the arithmetic above.
     np.testing.assert_allclose(values, [after_one, after_two], rtol=3e-6)
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+@pytest.mark.parametrize(
+    ("name", "settings", "moved", "slow"),
+    [
+        # As above, at a tenth of the learning rate: 0.01.
+        # Adam: 1 - 0.01, then + 0.01 * 0.0526316.
+        ("adam", {}, 0.9052632, (0.9905263, 0.9905263)),
+        # Decay takes 0.01 * 0.1 = 0.1% of the kernel before each move, none of the
+        #   bias: 0.999 - 0.01 = 0.989, and 0.989 * 0.999 + 0.000526316 = 0.9885373.
+        ("adamw", {"weight_decay": 0.1}, 0.8863632, (0.9885373, 0.9905263)),
+        # Velocity -0.01, then 0.5 * -0.01 + 0.01 = 0.005.
+        ("sgd", {"momentum": 0.5}, 0.95, (0.995, 0.995)),
+        # 0.999 - 0.01 = 0.989, then 0.989 * 0.999 + 0.005 = 0.993011.
+        ("sgd", {"momentum": 0.5, "weight_decay": 0.1}, 0.9311, (0.993011, 0.995)),
+        # 0.999 - 0.01 = 0.989, then 0.989 * 0.999 + 0.01 = 0.998011.
+        ("lion", {"weight_decay": 0.1}, 0.9811, (0.998011, 1.0)),
+    ],
+)
+def test_two_steps_at_a_tenth_of_the_learning_rate(
+    name, settings, moved, slow, replicas
+):
+    strategy = helpers.make_strategy(replicas)
+    with strategy.scope():
+        weights = [
+            keras.Variable([1.0], name=kind) for kind in ("kernel", "kernel", "bias")
+        ]
+        optimizer = optimization.build_optimizer(name, _constant(0.1), **settings)
+        optimizer.slow_down(weights[1:], 0.1)
+        optimizer.build(weights)
+
+    @tf.function
+    def step(gradient):
+        strategy.run(lambda: optimizer.apply([gradient] * 3, weights))
+
+    for gradient in (1.0, -1.0):
+        step(tf.constant([gradient]))
+    values = [float(weight.numpy()[0]) for weight in weights]
+    np.testing.assert_allclose(values, [moved, *slow], rtol=3e-6)
+
+
+def test_every_optimizer_can_slow_variables_down():
+    field = config.fields_by_name()["optimizer"]
+    for name in field.metadata["choices"]:
+        optimizer = optimization.build_optimizer(name, _constant(0.1))
+        assert isinstance(optimizer, rate_multiples.RateMultiple)
 
 
 @pytest.mark.cross_section

@@ -26,6 +26,16 @@ def take_gradients_as_they_are(optimizer: keras.Optimizer) -> None:
     setattr(optimizer, _REDUCTION_HOOK, list)
 
 
+def variable_index(optimizer: keras.Optimizer, variable: tf.Variable) -> int:
+    """Returns the place of a variable among those that an optimizer was built with.
+
+    Args:
+      optimizer: built.
+      variable: as `update_step` is given it.
+    """
+    return optimizer._get_variable_index(variable)
+
+
 def adam_slots(
     optimizer: keras.optimizers.Adam, variable: tf.Variable
 ) -> tuple[tf.Variable, tf.Variable]:
@@ -38,7 +48,7 @@ def adam_slots(
     Returns:
       That of the gradients, and that of their squares.
     """
-    index = optimizer._get_variable_index(variable)
+    index = variable_index(optimizer, variable)
     return optimizer._momentums[index].value, optimizer._velocities[index].value
 
 

@@ -9,7 +9,7 @@ from absl import logging
 
 from data import pipeline
 from data.stores import statistics
-from models import scaling
+from models import factory, scaling
 from trainer.optimizing import ema as ema_lib
 from trainer.optimizing import optimization
 
@@ -43,6 +43,7 @@ def make_state(
     build_optimizer: Callable[[], keras.Optimizer],
     *,
     ema_decay: float,
+    encoder_lr_multiplier: float = 1.0,
 ) -> State:
     """Makes the variables of a run.
 
@@ -51,10 +52,14 @@ def make_state(
       build_model: builds the model.
       build_optimizer: makes the optimizer.
       ema_decay: of the moving averages; 0: none.
+      encoder_lr_multiplier: what multiple of the learning rate the encoder has.
     """
     with strategy.scope():
         model = build_model()
         optimizer = build_optimizer()
+        if encoder_lr_multiplier != 1:
+            encoder = factory.find_encoder(model)
+            optimizer.slow_down(encoder.trainable_variables, encoder_lr_multiplier)
         optimizer.build(model.trainable_variables)
         is_float16 = model.dtype_policy.name == "mixed_float16"
         loss_scale = optimization.LossScale(is_dynamic=is_float16)

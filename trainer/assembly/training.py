@@ -13,7 +13,7 @@ from absl import logging
 from data import pipeline, schema
 from data.stores import balance
 from trainer import errors
-from trainer.assembly import augmenting, inputs
+from trainer.assembly import augmenting, initializing, inputs
 from trainer.assembly import evaluation as evaluation_lib
 from trainer.assembly import model as model_lib
 from trainer.assembly import state as state_lib
@@ -128,15 +128,16 @@ def prepare_training(
       has_checkpoint: whether a checkpoint will give the variables their values.
 
     Raises:
-      errors.ConfigError: if settings do not fit each other, the devices or files.
+      errors.RunError: if settings do not fit each other, the devices, files or the run
+        of `--init_checkpoint`.
       schema.DataError: if examples cannot be used.
     """
     source = inputs.open_source(config, is_training=True)
     info = inputs.resolve_info(config, source)
     num_steps = _count_steps(config, len(source))
-    used = {"train": source}
-    if config.run.mode != "train":
-        used["eval"] = inputs.open_source(config, is_training=False)
+    if not has_checkpoint:
+        initializing.check(config, info.class_names)
+    used = _open_used(config, source)
     opening, *eval_opening = inputs.open_in_background(config, strategy, info, used)
     state = _make_state(config, strategy, info, num_steps, has_checkpoint)
     loss = _make_loss(config, info, opening)
@@ -152,7 +153,7 @@ def prepare_training(
         train_loop.prepare(_make_blank_iterator(config, strategy, info))
     examples = opening.result()
     if not has_checkpoint:
-        state_lib.measure_images(state, strategy, examples)
+        _begin(state, strategy, config, info, examples)
     evaluation = None
     if eval_opening:
         evaluation = evaluation_lib.make_eval_setup(
@@ -171,6 +172,29 @@ def prepare_training(
         batch_size=config.train.batch_size,
         seed=config.run.seed,
     )
+
+
+def _open_used(
+    config: config_lib.Config, source: schema.Source
+) -> dict[str, schema.Source]:
+    """Returns the splits that the mode has a use for; one is given."""
+    if config.run.mode == "train":
+        return {"train": source}
+    return {"train": source, "eval": inputs.open_source(config, is_training=False)}
+
+
+def _begin(
+    state: state_lib.State,
+    strategy: tf.distribute.Strategy,
+    config: config_lib.Config,
+    info: schema.DatasetInfo,
+    examples: pipeline.Examples,
+) -> None:
+    """Gives the variables of a new run what its encoder's weights do not bring."""
+    if config.model.init_checkpoint:
+        initializing.take_over(state, strategy, config, info)
+    else:
+        state_lib.measure_images(state, strategy, examples)
 
 
 def _make_state(
@@ -192,10 +216,11 @@ def _make_state(
             image_format=info.image_format,
             num_classes=info.num_classes,
             num_replicas=strategy.num_replicas_in_sync,
-            has_checkpoint=has_checkpoint,
+            has_checkpoint=has_checkpoint or bool(config.model.init_checkpoint),
         ),
         lambda: model_lib.build_optimizer(config.optimizer, num_steps),
         ema_decay=config.train.ema_decay,
+        encoder_lr_multiplier=config.optimizer.encoder_lr_multiplier,
     )
 
 

@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 
 from trainer import keras_private
+from trainer.optimizing import rate_multiples
 
 
 def build_optimizer(
@@ -26,19 +27,20 @@ def build_optimizer(
       momentum: of sgd.
       weight_decay: decoupled; of all but adam. Batch-norm scales, shifts and biases
         are left out.
+
+    Returns:
+      An optimizer that is a `rate_multiples.RateMultiple`, too.
     """
     optimizer = {
         "adam": lambda: Adam(learning_rate),
         "adamw": lambda: AdamW(learning_rate, weight_decay=weight_decay),
-        "sgd": lambda: keras.optimizers.SGD(
+        "sgd": lambda: SGD(
             learning_rate, momentum=momentum, weight_decay=weight_decay or None
         ),
-        "lion": lambda: keras.optimizers.Lion(
-            learning_rate, weight_decay=weight_decay or None
-        ),
+        "lion": lambda: Lion(learning_rate, weight_decay=weight_decay or None),
     }[name]()
     if optimizer.weight_decay:
-        optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
+        optimizer.exclude_from_weight_decay(var_names=list(rate_multiples.UNDECAYED))
     keras_private.take_gradients_as_they_are(optimizer)
     return optimizer
 
@@ -73,12 +75,20 @@ class _OneOpUpdate:
         )
 
 
-class Adam(_OneOpUpdate, keras.optimizers.Adam):
+class Adam(rate_multiples.RateMultiple, _OneOpUpdate, keras.optimizers.Adam):
     """Keras' Adam, updated by one op for each variable."""
 
 
-class AdamW(_OneOpUpdate, keras.optimizers.AdamW):
+class AdamW(rate_multiples.RateMultiple, _OneOpUpdate, keras.optimizers.AdamW):
     """Keras' AdamW, updated by one op for each variable."""
+
+
+class SGD(rate_multiples.RateMultiple, keras.optimizers.SGD):
+    """Keras' gradient descent."""
+
+
+class Lion(rate_multiples.RateMultiple, keras.optimizers.Lion):
+    """Keras' Lion."""
 
 
 class LossScale(tf.Module):

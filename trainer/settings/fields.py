@@ -128,6 +128,10 @@ def unmet_condition(
     """
     for other, allowed in settings[name].metadata["only_with"].items():
         value, parts_of = values[other], settings[other].metadata["parts"]
+        if allowed == ("",):
+            if value:
+                return f"it has no meaning beside --{other}={format_value(value)}"
+            continue
         if parts_of:
             parts = parts_of(value)
             if parts is not None and not set(parts) & set(allowed):
@@ -137,8 +141,6 @@ def unmet_condition(
         kind = value.partition(":")[0] if isinstance(value, str) else value
         if kind in allowed:
             continue
-        if allowed == ("",):
-            return f"it has no meaning beside --{other}={format_value(value)}"
         needed = " or ".join(format_value(item) for item in allowed)
         return _describe_condition(f"--{other}={needed}", other, value)
     return ""

@@ -83,6 +83,27 @@ class ModelConfig(fields.Section):
         "imagenet",
         "Initial weights of the encoder: imagenet (downloaded by Keras), none "
         "(random), or a file: .weights.h5, or .h5 as Keras downloads it.",
+        only_with={"init_checkpoint": ("",)},
+        unused_by=("evaluate", "doctor"),
+    )
+    init_checkpoint: str = fields.setting(
+        "",
+        "Another run that this one begins with the weights of: its folder (the last "
+        "checkpoint), or the folder of one of its checkpoints; its moving averages, if "
+        "it kept them. Classes are matched by name. Of no use to a run that has "
+        "checkpoints of its own.",
+        parts=lambda path: ("a run",) if path else (),
+        is_local=True,
+        unused_by=("evaluate", "doctor"),
+        in_fit=("",),
+    )
+    init_scope: str = fields.setting(
+        "all",
+        "What --init_checkpoint gives: all (encoder and decoder; where the classes are "
+        "others, all but the logits) or encoder.",
+        choices=("all", "encoder"),
+        only_with={"init_checkpoint": ("a run",)},
+        is_local=True,
         unused_by=("evaluate", "doctor"),
     )
     image_normalization: str | None = fields.setting(

@@ -27,6 +27,16 @@ class OptimizerConfig(fields.Section):
         minimum=0.0,
         unused_by=("evaluate", "doctor"),
     )
+    encoder_lr_multiplier: float = fields.setting(
+        1.0,
+        "What multiple of the learning rate a trained encoder has, weight decay "
+        "included.",
+        minimum=1e-6,
+        maximum=1e3,
+        only_with={"freeze_encoder": (False,)},
+        unused_by=("evaluate", "doctor"),
+        in_fit=(1.0,),
+    )
     lr_schedule: str = fields.setting(
         "constant",
         "Course of the learning rate after the warm-up; cosine and polynomial end at "
