@@ -73,6 +73,15 @@ def test_a_palette_may_have_a_transparent_color():
     assert _decode(encoded, 4).tolist() == [[[9, 8, 7, 255], [200, 100, 50, 0]]]
 
 
+def test_gray_and_colors_may_have_a_transparent_one():
+    gray = test_masks.encode(Image.fromarray(np.uint8([[3, 5]])), transparency=5)
+    pixels = np.uint8([[[1, 2, 3], [4, 5, 6]]])
+    colored = test_masks.encode(Image.fromarray(pixels), transparency=(1, 2, 3))
+
+    assert _decode(gray, 2).tolist() == [[[3, 255], [5, 0]]]
+    assert _decode(colored, 4).tolist() == [[[1, 2, 3, 0], [4, 5, 6, 255]]]
+
+
 @pytest.mark.parametrize("num_bands", [1, 3, 4])
 def test_16_bits_of_png_are_kept_or_cut(num_bands):
     pixels = _WIDE[..., :num_bands]

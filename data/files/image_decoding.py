@@ -26,6 +26,9 @@ _STORED_AS = {
 }
 """What Pillow shall make of its pixel formats; of those that are not here, RGB."""
 
+_WITH_ALPHA = {"1": "LA", "L": "LA", "P": "RGBA", "RGB": "RGBA"}
+"""The same where the file names a colour that is transparent."""
+
 
 def decode_image(encoded: bytes, wanted: schema.ImageFormat = schema.RGB) -> np.ndarray:
     """Decodes an image file of any kind, without turning it.
@@ -148,8 +151,8 @@ def load_stored(encoded: bytes, header: images.Header) -> np.ndarray:
         return tiff.load_bands(encoded)
     image = images.open_image(encoded)
     mode = _STORED_AS.get(image.mode, "RGB")
-    if image.mode == "P" and "transparency" in image.info:
-        mode = "RGBA"
+    if "transparency" in image.info:
+        mode = _WITH_ALPHA.get(image.mode, mode)
     pixels = images.load_pixels(image, mode)
     return pixels if pixels.ndim == 3 else pixels[..., np.newaxis]
 
