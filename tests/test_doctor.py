@@ -334,10 +334,15 @@ def smooth_edges(colors):
     return build
 
 
+def read_bands(number, num_bands) -> np.ndarray:
+    """Returns what `make_tiff` writes."""
+    bands = np.random.default_rng(number).integers(0, 256, (_HEIGHT, _WIDTH, num_bands))
+    return bands.astype(np.uint8)
+
+
 def make_tiff(number, num_bands=5) -> bytes:
     """Writes an uncompressed TIFF file of many bands, which Pillow does not write."""
-    bands = np.random.default_rng(number).integers(0, 256, (_HEIGHT, _WIDTH, num_bands))
-    data = bands.astype(np.uint8).tobytes()
+    data = read_bands(number, num_bands).tobytes()
     tags = [
         (256, 3, 1, _WIDTH), (257, 3, 1, _HEIGHT), (259, 3, 1, 1),
         (262, 3, 1, 1 if num_bands > 4 else 2), (273, 4, 1, 8), (277, 3, 1, num_bands),
@@ -366,6 +371,18 @@ def add_noise_under_alpha(root):
 
 def make_12_bit(number):
     return make_photo(number)[..., 0].astype(np.uint16) * 16
+
+
+def make_16_bit_photo(number):
+    random = np.random.default_rng(number)
+    return random.integers(0, 65536, (_HEIGHT, _WIDTH), np.uint16)
+
+
+def mix_fourth_bands(root):
+    make_clean(root)
+    for stem, number in numbers().items():
+        image = np.dstack([make_photo(number), make_photo(number)[..., 0]])
+        write(root, stem, image=image if number % 2 else make_tiff(number, 4))
 
 
 def make_rare_foreground(number):
@@ -896,6 +913,52 @@ ZOO = [
         None,
     ),
     (
+        "more than 8 bits",
+        lambda root: write_pairs(root, make_16_bit_photo, make_label),
+        (*THREE, "--image_range=0,255"),
+        "cut_bits",
+        "6 images of 16 bits hold more than the upper 8 bits, which --image_range="
+        "0,255 takes; if it matters, say --image_range=0,65535",
+        None,
+    ),
+    (
+        "8 bits scaled to 16",
+        lambda root: write_pairs(
+            root, lambda n: make_photo(n)[..., 0] * np.uint16(257), make_label
+        ),
+        (*THREE, "--image_range=0,255"),
+        None,
+        "",
+        None,
+    ),
+    (
+        "8 bits and 16",
+        lambda root: write_pairs(
+            root, lambda n: make_16_bit_photo(n) if n % 2 else make_photo(n), make_label
+        ),
+        THREE,
+        "cut_bits",
+        "if it matters, write all images with 16 bits and say --image_range=0,65535",
+        None,
+    ),
+    (
+        "beyond the range",
+        lambda root: write_pairs(root, make_12_bit, make_label),
+        (*THREE, "--image_range=5,1023"),
+        "beyond_range",
+        "all beyond 1023 are taken for 1023; if they matter, say --image_range=5,4095",
+        None,
+    ),
+    (
+        "alpha and a fourth band",
+        mix_fourth_bands,
+        (*THREE, "--image_channels=4"),
+        "mixed_alpha",
+        "3 images have an alpha channel where 3 others have a further band, and "
+        "--image_channels=4 takes both for the same; keep one kind",
+        None,
+    ),
+    (
         "noise under alpha",
         add_noise_under_alpha,
         THREE,
@@ -910,7 +973,8 @@ ZOO = [
         ),
         THREE,
         "dropped_band",
-        "6 images have a further band, which is dropped",
+        "6 images have a further band, which is dropped by --image_channels=3; if it "
+        "matters, say --image_channels=4",
         None,
     ),
     (
@@ -1022,6 +1086,9 @@ WARNINGS = {
     "and (0, 255, 0); they are read by index (of 4 looked at",
     "open_turn": "4 photos are turned by an EXIF orientation that the mask does not",
     "dark_16_bit": "4 images of 16 bits hold values up to 4080 only",
+    "cut_bits": "images of 16 bits hold more than the upper 8 bits",
+    "beyond_range": "all beyond 1023 are taken for 1023",
+    "mixed_alpha": "2 images have an alpha channel where 2 others have a further band",
     "dropped_band": "4 images have ",
     "imbalance": "which may never be predicted; try --class_weights=inverse_sqrt",
     "mixed_conventions": "the masks are of 2 conventions of black and white: 2 (gray",
@@ -1256,6 +1323,89 @@ def test_windows_are_drawn_in_the_middle_of_what_is_ignored(monkeypatch, tmp_pat
     assert (changed_labels[0][~is_window] == 255).all()
     assert (changed_images[0][~is_window] == 128).all()
     assert (changed_labels[0][is_window] != 255).all()
+
+
+def _show(image, channels):
+    """Returns what is to be seen of some channels: gray of one, else colours."""
+    return np.broadcast_to(image[..., :channels], (*image.shape[:2], 3))
+
+
+@pytest.mark.parametrize(
+    ("make_image", "ending", "arguments", "stored", "shown", "line"),
+    [
+        (
+            lambda n: make_photo(n)[..., 0],
+            "png",
+            ["--image_channels=1"],
+            (1, 8, False),
+            lambda n: _show(make_photo(n), 1),
+            "images: 1 channel of 8 bits",
+        ),
+        (
+            lambda n: np.dstack([make_photo(n), make_photo(n + 50)[..., 0]]),
+            "png",
+            ["--image_channels=4"],
+            (4, 8, True),
+            make_photo,
+            "images: 4 channels of 8 bits, the last of them alpha",
+        ),
+        (
+            make_12_bit,
+            "png",
+            ["--image_channels=1", "--image_range=0,4095"],
+            (1, 16, False),
+            lambda n: _show(np.rint(make_12_bit(n)[..., None] * (255 / 4095)), 1),
+            "images: 1 channel of 16 bits",
+        ),
+        (
+            lambda n: make_tiff(n, 8),
+            "tif",
+            ["--image_channels=8", "--image_range=100,200"],
+            (8, 8, False),
+            lambda n: np.rint((read_bands(n, 8).clip(100, 200) - 100) * 2.55),
+            "images: 8 channels of 8 bits",
+        ),
+    ],
+    ids=["gray", "alpha", "12 bits", "8 bands"],
+)
+def test_images_of_any_kind_are_shown_and_told(
+    tmp_path, monkeypatch, capsys, make_image, ending, arguments, stored, shown, line
+):
+    drawn = []
+    draw = doctor.pictures.draw_contact_sheet
+    monkeypatch.setattr(
+        doctor.pictures,
+        "draw_contact_sheet",
+        lambda *columns, **kwargs: drawn.append(columns[0]) or draw(*columns, **kwargs),
+    )
+    write_pairs(tmp_path / "data", make_image, make_label, ending=ending)
+    size = f"--image_size={_HEIGHT},{_WIDTH}"
+
+    report = examine(make_config(tmp_path, *THREE, size, *arguments))
+
+    assert report["findings"] == []
+    keys = ("num_channels", "bits", "has_alpha")
+    told = [{**dict(zip(keys, stored, strict=True)), "num_examples": 4}]
+    assert report["splits"][0]["images"] == told
+    assert line in capsys.readouterr().out
+    (images,) = drawn
+    expected = [shown(number)[..., :3] for number in range(4)]
+    np.testing.assert_allclose(images, expected, atol=1)  # float32 or float64
+    assert (tmp_path / "run" / "doctor.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_kinds_of_images_that_cannot_be_used_are_told(tmp_path, capsys):
+    def make_image(number):
+        return make_tiff(number, 5 if number % 2 else 8)
+
+    write_pairs(tmp_path / "data", make_image, make_label, ending="tif")
+
+    report = examine(make_config(tmp_path, *THREE, "--image_channels=5"))
+
+    (finding,) = report["findings"]
+    assert "it has 8 bands, and --image_channels=5" in finding["message"]
+    out = capsys.readouterr().out
+    assert "images: 2 with 5 channels of 8 bits; 2 with 8 channels of 8 bits" in out
 
 
 def test_folder_that_is_not_there_ends_the_doctor(tmp_path):

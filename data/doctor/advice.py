@@ -77,16 +77,16 @@ def look_at_files(
     see = f"(of {len(found)} looked at; --mode=doctor looks at all)"
     image_format = preprocessor.image_format
     for dropped in file_traits.DROPPED:
-        if num_images := sum(dropped in one.dropped for one in found):
-            message = file_traits.describe_dropped(dropped, num_images, image_format)
+        if concerned := [one for one in found if dropped in one.dropped]:
+            message = file_traits.describe_dropped(dropped, concerned, image_format)
             yield f"{message} {see}"
     if num_images := sum(one.lacks_alpha for one in found):
         yield f"{file_traits.describe_missing_alpha(num_images)} {see}"
-    ranges = [one.greatest_16_bit for one in found if one.greatest_16_bit is not None]
-    if ranges and (
-        message := file_traits.describe_range(len(ranges), max(ranges), image_format)
-    ):
+    num_channels = image_format.num_channels
+    if message := file_traits.describe_mixed_alpha(found, num_channels):
         yield f"{message} {see}"
+    if misfit := file_traits.describe_range(found, image_format):
+        yield f"{misfit[1]} {see}"
     if num_turned := sum(one.orientation != 1 for one in found):
         yield f"{file_traits.describe_turns(num_turned)} {see}"
     if not preprocessor.label_colors and (mixed := conventions.find_palettes(facts)):

@@ -28,7 +28,8 @@ class Facts:
       neighbours: of the values of a mask that cannot be used, or of the codes of its
         colours; see `blends.count` and `masks.encode_colors`.
       cells: colours of a mask that is compressed; see `conversions.count_cells`.
-      traits: what the files hold that training does not see.
+      traits: what the files hold that training does not see; of an example that cannot
+        be decoded, only `stored`.
       turn_gain: how much better the mask fits the image turned by its orientation than
         as stored, where sizes do not tell; see `edges.compare`.
       has_label_image: whether the image is gray and holds the values of the mask.

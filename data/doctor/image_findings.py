@@ -46,12 +46,13 @@ def judge(
         found = findings.select(splits, lambda f, d=dropped: d in f.traits.dropped)
         if found:
             message = file_traits.describe_dropped(
-                dropped, len(found.facts), image_format
+                dropped, [fact.traits for fact in found.facts], image_format
             )
             yield _warn(found, "dropped_band", message)
     if found := findings.select(splits, lambda fact: fact.traits.lacks_alpha):
         message = file_traits.describe_missing_alpha(len(found.facts))
         yield _warn(found, "opaque_image", message)
+    yield from _judge_alpha(splits, image_format.num_channels)
     yield from _judge_ranges(splits, image_format)
 
 
@@ -209,17 +210,24 @@ def _judge_palettes(splits: _Splits) -> _Findings:
     )
 
 
+def _judge_alpha(splits: _Splits, num_channels: int) -> _Findings:
+    """Yields images whose last channel is alpha, where that of others is not."""
+    traits = [fact.traits for split in splits for fact in split.examples]
+    if message := file_traits.describe_mixed_alpha(traits, num_channels):
+        found = findings.select(
+            splits, lambda fact: fact.traits.stored and fact.traits.stored.has_alpha
+        )
+        yield _warn(found, "mixed_alpha", message)
+
+
 def _judge_ranges(splits: _Splits, image_format: schema.ImageFormat) -> _Findings:
     """Yields images of 16 bits that do not fit the range."""
-    found = findings.select(
-        splits, lambda fact: fact.traits.greatest_16_bit is not None
-    )
-    if not found:
-        return
-    greatest = max(fact.traits.greatest_16_bit for fact in found.facts)
-    if message := file_traits.describe_range(len(found.facts), greatest, image_format):
-        kind = "dark_16_bit" if "black" in message else "beyond_range"
-        yield _warn(found, kind, message)
+    traits = [fact.traits for split in splits for fact in split.examples]
+    if misfit := file_traits.describe_range(traits, image_format):
+        found = findings.select(
+            splits, lambda fact: fact.traits.greatest_16_bit is not None
+        )
+        yield _warn(found, *misfit)
 
 
 def _stretching(size: tuple[int, int], image_size: tuple[int, int]) -> float:

@@ -249,7 +249,16 @@ def _describe_error(
         frozenset(colors),
         neighbours=neighbours,
         cells=cells,
+        traits=file_traits.Traits(stored=_look_at_image(example["image"])),
     )
+
+
+def _look_at_image(image: bytes | np.ndarray) -> file_traits.Stored | None:
+    """Returns what an image has of each pixel; None if its header is damaged."""
+    try:
+        return file_traits.look_at_image(image)
+    except schema.DataError:
+        return None
 
 
 def _judge_values(

@@ -1,7 +1,8 @@
 """What files hold that training does not see, or sees otherwise than a viewer."""
 
 import dataclasses
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,23 +19,46 @@ _LEAST_OF_16_BITS = 16383
 """Images of which no value is greater use less than a quarter of their range."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Traits:
-    """Of an example; all empty where both files are plain.
+class Stored(NamedTuple):
+    """What an image has of each pixel.
 
     Attributes:
+      num_channels: how many values.
+      bits: of each value; of fewer than 8, 8.
+      has_alpha: whether one of them says how opaque the pixel is.
+    """
+
+    num_channels: int
+    bits: int
+    has_alpha: bool
+
+    def __str__(self) -> str:
+        channels = f"{self.num_channels} channel{'s' * (self.num_channels > 1)}"
+        alpha = ", the last of them alpha" if self.has_alpha else ""
+        return f"{channels} of {self.bits} bits{alpha}"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Traits:
+    """Of an example; all but `stored` empty where both files are plain.
+
+    Attributes:
+      stored: what the image has of each pixel; None if its header cannot be read.
       dropped: what of the image is passed over; of `DROPPED`.
       lacks_alpha: whether the image has no alpha where the network sees one.
       greatest_16_bit: the greatest value of an image of 16 bits.
+      has_low_bits: whether such an image is more than one of 8 bits, scaled.
       orientation: by which the image is turned and the mask, which has none, is not,
         though their sizes fit as they are stored, too; else 1.
       encoding: how the mask is stored: `palette`, `gray`, `gray with alpha`, `colour`.
       palette: value and colour of the indexes that a palette mask uses.
     """
 
+    stored: Stored | None = None
     dropped: tuple[str, ...] = ()
     lacks_alpha: bool = False
     greatest_16_bit: int | None = None
+    has_low_bits: bool = False
     orientation: int = 1
     encoding: str = "gray"
     palette: tuple[tuple[int, palettes.Color], ...] = ()
@@ -48,14 +72,14 @@ def look(
     """Looks at the headers of two files, and at pixels where these leave it open.
 
     Args:
-      image: a file, or pixels, of which nothing is to be said.
+      image: a file, or pixels, of which nothing but `stored` is to be said.
       label: a file, or pixels.
       image_format: what the image is decoded to.
 
     Raises:
       schema.DataError: if a file cannot be read.
     """
-    found = {}
+    found = {"stored": look_at_image(image)}
     image_header = label_header = None
     if isinstance(image, bytes):
         image_header = images.read_header(image)
@@ -64,13 +88,33 @@ def look(
         found["lacks_alpha"] = num_channels in (2, 4) and not _has_alpha(
             image, image_header
         )
-        found["greatest_16_bit"] = _find_greatest(image, image_header)
+        found["greatest_16_bit"], found["has_low_bits"] = _measure(image, image_header)
     if isinstance(label, bytes):
         label_header = images.read_header(label)
         found["encoding"], found["palette"] = _find_encoding(label)
     if image_header and label_header:
         found["orientation"] = find_open_turn(image_header, label_header)
     return Traits(**found)
+
+
+def look_at_image(image: bytes | np.ndarray) -> Stored:
+    """Returns what an image, a file or [height, width, channels], has of each pixel.
+
+    Raises:
+      schema.DataError: if its header cannot be read.
+    """
+    if not isinstance(image, bytes):
+        return Stored(image.shape[-1], 8 * image.dtype.itemsize, has_alpha=False)
+    header = images.read_header(image)
+    if header.num_bands is not None:
+        return Stored(header.num_bands, header.bits, has_alpha=False)
+    has_alpha = _has_alpha(image, header)
+    num_colors = 1 if _is_gray(header) else 3
+    return Stored(num_colors + has_alpha, header.bits, has_alpha)
+
+
+def _is_gray(header: images.Header) -> bool:
+    return header.mode in _GRAY_MODES or header.mode.startswith("I")
 
 
 def find_open_turn(image: images.Header, label: images.Header) -> int:
@@ -103,20 +147,23 @@ def _find_dropped(
         # Where all is opaque, nothing is lost with it.
         if images.load_pixels(image, "RGBA")[..., 3].min() < 255:
             yield _ALPHA
-    is_gray = header.mode in _GRAY_MODES or header.mode.startswith("I")
-    if num_channels in (1, 2) and not is_gray:
+    if num_channels in (1, 2) and not _is_gray(header):
         pixels = images.load_pixels(images.open_image(encoded), "RGB")
         if (pixels != pixels[..., :1]).any():
             yield _COLORS
 
 
-def _find_greatest(encoded: bytes, header: images.Header) -> int | None:
+def _measure(encoded: bytes, header: images.Header) -> tuple[int | None, bool]:
+    """Returns `greatest_16_bit` and `has_low_bits` of an image."""
     if header.bits <= 8:
-        return None
+        return None, False
     try:
-        return int(image_decoding.load_stored(encoded, header).max())
+        pixels = image_decoding.load_stored(encoded, header)
     except schema.DataError:
-        return None  # Decoding names what is wrong with it.
+        return None, False  # Decoding names what is wrong with it.
+    # To scale 8 bits up, programs add a byte of zeros or the same byte again.
+    low, high = pixels & 255, pixels >> 8
+    return int(pixels.max()), bool(low.any() and (low != high).any())
 
 
 def _find_encoding(
@@ -140,15 +187,16 @@ def _find_encoding(
 
 
 def describe_dropped(
-    dropped: str, num_images: int, image_format: schema.ImageFormat
+    dropped: str, found: Sequence[Traits], image_format: schema.ImageFormat
 ) -> str:
     """Says what becomes of alpha channels, bands or colours of some images.
 
     Args:
       dropped: one of `DROPPED`.
-      num_images: that have it.
+      found: the traits of those.
       image_format: what images are decoded to.
     """
+    num_images = len(found)
     subject = f"{num_images:,} image{'s have' if num_images > 1 else ' has'} {dropped}"
     asked = f"--image_channels={image_format.num_channels}"
     if dropped == _COLORS:
@@ -157,10 +205,12 @@ def describe_dropped(
             f"--image_channels={image_format.num_channels + 2}"
         )
     if dropped == _BAND:
-        return (
-            f"{subject}, which is dropped by {asked}; if it matters, say "
-            "--image_channels=N with the number of their bands"
-        )
+        numbers = sorted({one.stored.num_channels for one in found})
+        remedy = f"say --image_channels={numbers[-1]}"
+        if len(numbers) > 1:
+            listed = ", ".join(map(str, numbers))
+            remedy = f"write all with as many bands (there are {listed}), and {remedy}"
+        return f"{subject}, which is dropped by {asked}; if it matters, {remedy}"
     return (
         f"{subject}, which is dropped by {asked}, so what is transparent is seen in "
         "the colours that lie under it; if it matters, say "
@@ -175,40 +225,81 @@ def describe_missing_alpha(num_images: int) -> str:
     return f"{num_images:,} images have no alpha channel, and count as opaque"
 
 
-def describe_range(
-    num_images: int, greatest: int, image_format: schema.ImageFormat
-) -> str:
-    """Says what does not fit between values of 16 bits and the range.
+def describe_mixed_alpha(found: Sequence[Traits], num_channels: int) -> str:
+    """Says where the last channel of some images is alpha, and that of others is not.
 
     Args:
-      num_images: of 16 bits.
-      greatest: of their values.
-      image_format: what images are decoded to.
+      found: the traits of all images that were looked at.
+      num_channels: what images are decoded to.
 
     Returns:
       A sentence; nothing if all is well.
     """
-    subject = f"{num_images:,} image{'s' if num_images > 1 else ''} of 16 bits"
+    alike = [
+        one.stored
+        for one in found
+        if one.stored and one.stored.num_channels == num_channels
+    ]
+    num_alpha = sum(stored.has_alpha for stored in alike)
+    num_other = len(alike) - num_alpha
+    if num_channels not in (2, 4) or not num_alpha or not num_other:
+        return ""
+    return (
+        f"{num_alpha:,} image{'s have' if num_alpha > 1 else ' has'} an alpha channel "
+        f"where {num_other:,} other{'s have' if num_other > 1 else ' has'} a further "
+        f"band, and --image_channels={num_channels} takes both for the same; keep one "
+        f"kind of images, or say --image_channels={num_channels - 1}, which drops both"
+    )
+
+
+def describe_range(
+    found: Sequence[Traits], image_format: schema.ImageFormat
+) -> tuple[str, str] | None:
+    """Says what does not fit between values of 16 bits and the range.
+
+    Args:
+      found: the traits of all images that were looked at.
+      image_format: what images are decoded to.
+
+    Returns:
+      The kind of a finding and a sentence; None if all is well.
+    """
+    wide = [one for one in found if one.greatest_16_bit is not None]
+    if not wide:
+        return None
+    greatest = max(one.greatest_16_bit for one in wide)
+    subject = f"{len(wide):,} image{'s' * (len(wide) > 1)} of 16 bits"
     low, high = image_format.value_range
     is_cut = image_format.bits == 8
-    if not is_cut and greatest > high:
-        return (
-            f"{subject} hold values up to {greatest}, and with "
-            f"--image_range={low},{high} all beyond {high} are taken for {high}"
-        )
-    if greatest > _LEAST_OF_16_BITS or (not is_cut and high < 65535):
-        return ""
+    asked = f"--image_range={low},{high}"
     bits = max(greatest, 1).bit_length()
+    if not is_cut and greatest > high:
+        return "beyond_range", (
+            f"{subject} hold values up to {greatest}, and with {asked} all beyond "
+            f"{high} are taken for {high}; if they matter, say --image_range={low},"
+            f"{2**bits - 1}"
+        )
+    has_others = any(one.stored and one.stored.bits == 8 for one in found)
+    start = "write all images with 16 bits and say" if has_others else "say"
+    if greatest > _LEAST_OF_16_BITS:
+        if not (is_cut and any(one.has_low_bits for one in wide)):
+            return None
+        return "cut_bits", (
+            f"{subject} hold more than the upper 8 bits, which {asked} takes; if it "
+            f"matters, {start} --image_range=0,65535"
+        )
+    if not is_cut and high < 65535:
+        return None
     # A range within 0..255 would ask for the upper 8 bits.
     proposed = max(2**bits - 1, 256)
     taken = (
         f"the upper 8 of the 16 bits are taken, 0 to {greatest >> 8}"
         if is_cut
-        else f"of --image_range={low},{high} they use the lower end"
+        else f"of {asked} they use the lower end"
     )
-    return (
+    return "dark_16_bit", (
         f"{subject} hold values up to {greatest} only, which are {bits} bits: {taken}, "
-        f"which is nearly black; say --image_range=0,{proposed}"
+        f"which is nearly black; {start} --image_range=0,{proposed}"
     )
 
 

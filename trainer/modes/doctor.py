@@ -1,5 +1,6 @@
 """`--mode=doctor`: what is wrong with a data set, and what mends it."""
 
+import collections
 import contextlib
 import json
 import pathlib
@@ -12,6 +13,7 @@ import tqdm
 from data import schema
 from data.doctor import class_findings, findings, image_findings, inspection
 from data.doctor import facts as facts_lib
+from data.files import file_traits
 from trainer import errors, files, pictures
 from trainer.assembly import inputs
 from trainer.run_folder import model_dir
@@ -121,6 +123,11 @@ def _summarize(split: facts_lib.Split, info: schema.DatasetInfo | None) -> dict:
         "num_usable": sum(not fact.kind for fact in split.examples),
         "values": {str(v): n for v, n in sorted(split.value_counts.items())},
     }
+    stored = collections.Counter(fact.traits.stored for fact in split.examples)
+    facts["images"] = [
+        {**kind._asdict(), "num_examples": stored[kind]}
+        for kind in sorted(filter(None, stored))
+    ]
     for axis, name in enumerate(_AXES):
         if len(sizes):
             least, median, greatest = np.percentile(
@@ -211,6 +218,7 @@ def format_report(report: dict) -> str:
         sizes = [_format_range(split[axis]) for axis in _AXES if axis in split]
         pixels = f", {' x '.join(sizes)} pixels" if sizes else ""
         lines.append(f"{split['name']}: {split['num_examples']:,} examples{pixels}")
+        lines += [_format_images(split["images"])] if split["images"] else []
         classes = split.get("classes", [])
         total = sum(item["pixels"] for item in classes)
         width = max((len(item["name"]) for item in classes), default=0)
@@ -230,6 +238,16 @@ def format_report(report: dict) -> str:
     if not report["findings"]:
         lines += ["", "Nothing is wrong with them."]
     return "\n".join(lines)
+
+
+def _format_images(kinds: list[dict]) -> str:
+    """Says what the images have of each pixel."""
+    parts = []
+    for kind in kinds:
+        stored = {name: kind[name] for name in file_traits.Stored._fields}
+        count = f"{kind['num_examples']:,} with " if len(kinds) > 1 else ""
+        parts.append(f"{count}{file_traits.Stored(**stored)}")
+    return f"    images: {'; '.join(parts)}"
 
 
 def _format_range(numbers: dict[str, int]) -> str:
