@@ -16,6 +16,7 @@ def build_model(
     encoder_weights: str,
     encoder_bn_momentum: float | None,
     freeze_encoder: bool,
+    freeze_encoder_stages: int = 0,
     decoder: str,
     decoder_filters: Sequence[int],
     decoder_options: Mapping[str, Any],
@@ -32,11 +33,11 @@ def build_model(
       encoder_weights: `imagenet`, `none` or a file; see the encoder.
       encoder_bn_momentum: of its moving batch-norm statistics; None: its own.
       freeze_encoder: whether the encoder stays as it is, batch norm included.
+      freeze_encoder_stages: how many maps of a trained one stay so, the finest first.
       decoder: a key of `registry.DECODERS`.
       decoder_filters: channels inside of it, as many numbers as by default.
       decoder_options: what this decoder takes; see the registry.
-      image_size: height and width; None: any. The layers, and with them the
-        checkpoints, are the same for all sizes.
+      image_size: height and width; None: any. All have the same layers and checkpoints.
       images: what comes in.
       num_classes: channels of the logits.
       synchronized_batch_norm: whether its statistics are those of all replicas.
@@ -60,7 +61,7 @@ def build_model(
         synchronized=synchronized_batch_norm,
         options=encoder_options,
     )
-    part.model.trainable = not freeze_encoder
+    _freeze(part.model, len(part.strides) if freeze_encoder else freeze_encoder_stages)
     decode = functools.partial(
         registry.load_decoder(decoder),
         filters=decoder_filters,
@@ -74,6 +75,16 @@ def find_encoder(model: keras.Model) -> keras.Model:
     """Returns the encoder of a model that `build_model` made."""
     # The first of its models: a decoder's blocks may be models, too.
     return next(layer for layer in model.layers if isinstance(layer, keras.Model))
+
+
+def _freeze(encoder: keras.Model, num_maps: int) -> None:
+    """Freezes all layers of an encoder that its first maps depend on."""
+    encoder.trainable = num_maps < len(encoder.outputs)
+    if not encoder.trainable or not num_maps:
+        return
+    # A model of these maps has the layers on the way to them, and no others.
+    for layer in keras.Model(encoder.inputs, encoder.outputs[:num_maps]).layers:
+        layer.trainable = False
 
 
 def _attach(

@@ -76,6 +76,7 @@ _UNUSUAL = {
     "init_scope": "encoder",
     "image_normalization": "measured",
     "freeze_encoder": False,
+    "freeze_encoder_stages": 2,
     "encoder_bn_momentum": 0.9,
     "decoder": "tensorflow_examples",
     "decoder_filters": (16, 8, 4),
@@ -207,6 +208,8 @@ def test_the_unusual_settings_are_all_the_settings_and_none_is_a_default():
             "deeplabv3plus, segformer",
         ),
         ("decoder_norm", "layer", "use one of batch, group"),
+        ("freeze_encoder_stages", -1, "must be at least 0"),
+        ("freeze_encoder_stages", 6, "must be at most 5"),
         ("init_scope", "decoder", "use one of all, encoder"),
         ("decoder_filters", (8, 8, 0, 8), "must be at least 1"),
         ("optimizer", "muon", "use one of adam, adamw, sgd, lion"),
@@ -465,6 +468,28 @@ def test_number_that_is_not_finite_is_rejected(name, value):
             r"^--encoder_lr_multiplier=0\.1: .* only with --freeze_encoder=false, and",
         ),
         (
+            {"freeze_encoder_stages": 1},
+            r"^--freeze_encoder_stages=1: .* only with --freeze_encoder=false, and",
+        ),
+        (
+            {
+                "freeze_encoder": False,
+                "freeze_encoder_stages": 1,
+                "encoder_weights": "none",
+            },
+            "^--freeze_encoder_stages=1: with --encoder_weights=none these would .*; "
+            "leave one of the two out",
+        ),
+        (
+            {
+                "freeze_encoder": False,
+                "freeze_encoder_stages": 4,
+                "encoder": "convnext_tiny",
+            },
+            "^--freeze_encoder_stages=4: --encoder=convnext_tiny has 4 feature maps, "
+            "so that this is --freeze_encoder; use that, or a smaller number",
+        ),
+        (
             {"optimizer": "adam", "weight_decay": 0.01},
             r"^--weight_decay=0\.01: .* only with --optimizer=adamw or sgd or lion",
         ),
@@ -602,6 +627,7 @@ def test_number_that_nobody_can_mean_is_rejected(name, value):
         "dataset",
         "image_size",
         *augmentation_registry.CHANGES,
+        "freeze_encoder_stages",
         "optimizer",
     ],
 )

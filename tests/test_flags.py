@@ -32,7 +32,7 @@ _NAMES = frozenset({
     "metrics", "tta", "merge_classes",
     "encoder", "encoder_alpha", "encoder_drop_connect",
     "encoder_output_stride", "encoder_weights",
-    "init_checkpoint", "init_scope",
+    "init_checkpoint", "init_scope", "freeze_encoder_stages",
     "freeze_encoder", "encoder_bn_momentum", "decoder", "decoder_filters",
     "optimizer", "learning_rate", "lr_schedule", "polynomial_power", "warmup_steps",
     "momentum", "weight_decay", "global_clipnorm", "encoder_lr_multiplier",

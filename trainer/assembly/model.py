@@ -41,6 +41,7 @@ def build_model(
             encoder_weights="none" if has_checkpoint else settings.encoder_weights,
             encoder_bn_momentum=settings.encoder_bn_momentum,
             freeze_encoder=settings.freeze_encoder,
+            freeze_encoder_stages=settings.freeze_encoder_stages,
             decoder=settings.decoder,
             decoder_filters=settings.decoder_filters,
             decoder_options=settings.decoder_options(),

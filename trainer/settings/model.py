@@ -124,6 +124,17 @@ class ModelConfig(fields.Section):
         identity=True,
         unused_by=("evaluate", "doctor"),
     )
+    freeze_encoder_stages: int = fields.setting(
+        0,
+        "How many feature maps of a trained encoder stay as they are, the finest "
+        "first, with all layers that lead to them, batch norm in inference mode.",
+        minimum=0,
+        maximum=max(len(part.strides) for part in registry.ENCODERS.values()),
+        identity=True,
+        only_with={"freeze_encoder": (False,)},
+        unused_by=("evaluate", "doctor"),
+        in_fit=(0,),
+    )
     encoder_bn_momentum: float | None = fields.setting(
         None,
         "Momentum of the encoder's moving batch-norm statistics, which "
@@ -195,6 +206,25 @@ class ModelConfig(fields.Section):
             raise errors.ConfigError(
                 "--freeze_encoder with --encoder_weights=none would keep a random "
                 "encoder for good; use --nofreeze_encoder, or weights."
+            )
+        self._check_stages()
+
+    def _check_stages(self) -> None:
+        count = self.freeze_encoder_stages
+        num_maps = len(registry.ENCODERS[self.encoder].strides)
+        if count and self.encoder_weights == "none":
+            fields.reject(
+                "freeze_encoder_stages",
+                count,
+                "with --encoder_weights=none these would keep random weights for good; "
+                "leave one of the two out",
+            )
+        if count >= num_maps:
+            fields.reject(
+                "freeze_encoder_stages",
+                count,
+                f"--encoder={self.encoder} has {num_maps} feature maps, so "
+                "that this is --freeze_encoder; use that, or a smaller number",
             )
 
     def _resolve_filters(self) -> None:
