@@ -427,5 +427,7 @@ def test_an_encoder_of_four_channels_is_built_of_a_file_for_three(build, folder)
 
 
 def test_options_that_an_encoder_does_not_take_are_refused():
-    with pytest.raises(ValueError, match="resnet50 does not take alpha; it takes no o"):
+    with pytest.raises(
+        ValueError, match="resnet50 does not take alpha; it takes output_stride"
+    ):
         encoders.build_encoder("resnet50", (32, 32), options={"alpha": 0.5})
