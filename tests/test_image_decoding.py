@@ -31,6 +31,12 @@ def make_tiff(pixels, **kwargs) -> bytes:
     return file.getvalue()
 
 
+def _set_compression(encoded, number):
+    none = struct.pack("<HHIHH", 259, 3, 1, 1, 0)
+    assert none in encoded
+    return encoded.replace(none, struct.pack("<HHIHH", 259, 3, 1, number, 0))
+
+
 def _decode(encoded, num_channels=3, value_range=(0, 255)):
     return image_decoding.decode_image(
         encoded, schema.ImageFormat(num_channels, value_range)
@@ -94,16 +100,25 @@ def test_16_bits_of_png_are_kept_or_cut(num_bands):
     np.testing.assert_array_equal(_decode(encoded, num_bands), pixels >> 8)
 
 
+@pytest.mark.cross_section
 @pytest.mark.parametrize(
     "settings",
     [
         {},
         {"planarconfig": "separate"},
         {"tile": (16, 16)},
+        {"tile": (16, 16), "planarconfig": "separate", "compression": "zlib"},
+        {"compression": "zlib"},
         {"compression": "zlib", "predictor": True},
+        {"compression": "zlib", "predictor": True, "planarconfig": "separate"},
+        {"compression": "deflate"},
+        {"compression": "lzma"},
         {"byteorder": ">"},
+        {"byteorder": ">", "compression": "zlib", "predictor": True},
         {"bigtiff": True},
+        {"bigtiff": True, "byteorder": ">", "tile": (16, 16)},
         {"rowsperstrip": 2},
+        {"photometric": "rgb", "extrasamples": ["unspecified"] * 5},
     ],
     ids=str,
 )
@@ -121,6 +136,75 @@ def test_bands_of_tiff_are_taken_as_they_are(settings, dtype):
     assert (header.size, header.num_bands) == ((6, 9), 8)
 
 
+@pytest.mark.parametrize("planarconfig", ["contig", "separate"])
+def test_tiles_of_tiff_are_put_together(planarconfig):
+    """Of 2 x 3 tiles, those at the right and below reach over the edge."""
+    pixels = _RANDOM.integers(0, 65536, (20, 35, 5), np.uint16)
+    stored = np.moveaxis(pixels, -1, 0) if planarconfig == "separate" else pixels
+    encoded = make_tiff(
+        stored, tile=(16, 16), planarconfig=planarconfig, compression="zlib"
+    )
+
+    np.testing.assert_array_equal(_decode(encoded, 5, (0, 65535)), pixels)
+
+
+def test_packbits_of_tiff_are_unpacked():
+    # 3 bytes as they are, 5 times a 7, and two bytes of no meaning: 8 bytes for 8.
+    packed = np.uint8([2, 1, 2, 3, 256 - 4, 7, 128, 128]).reshape(1, 1, 8)
+    encoded = _set_compression(make_tiff(packed), 32773)
+
+    assert _decode(encoded, 8).tolist() == [[[1, 2, 3, 7, 7, 7, 7, 7]]]
+
+
+@pytest.mark.parametrize("num_bands", [2, 3, 4, 5, 6])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_few_bands_that_are_stored_one_after_the_other_are_all_taken(num_bands, dtype):
+    """Pillow reads the first of them, and takes it for gray."""
+    pixels = _WIDE[..., :num_bands].astype(dtype)
+    encoded = make_tiff(
+        np.moveaxis(pixels, -1, 0),
+        planarconfig="separate",
+        tile=(16, 16),
+        compression="zlib",
+    )
+    value_range = (0, np.iinfo(dtype).max)
+
+    np.testing.assert_array_equal(_decode(encoded, num_bands, value_range), pixels)
+    if num_bands in (3, 4):
+        colors = _decode(encoded, 3, value_range)
+        np.testing.assert_array_equal(colors, pixels[..., :3])
+
+
+def test_lzw_of_tiff_is_read_where_pillow_does():
+    def encode(pixels):
+        return test_masks.encode(
+            Image.fromarray(pixels), "TIFF", compression="tiff_lzw"
+        )
+
+    wide = _decode(encode(_WIDE[..., 0]), 1, (0, 65535))
+
+    np.testing.assert_array_equal(wide, _WIDE[..., :1])
+    np.testing.assert_array_equal(_decode(encode(_RGBA), 4), _RGBA)
+    np.testing.assert_array_equal(_decode(encode(_COLORS)), _COLORS)
+
+
+@pytest.mark.parametrize("num_bands", [1, 3, 5])
+def test_of_several_pages_of_tiff_the_first_is_taken(num_bands):
+    file = io.BytesIO()
+    with tifffile.TiffWriter(file) as writer:
+        for page in (_WIDE, _WIDE[::-1, :5], _WIDE[..., ::-1]):
+            photometric = "rgb" if num_bands == 3 else "minisblack"
+            writer.write(
+                page[..., :num_bands].squeeze(),
+                photometric=photometric,
+                planarconfig="contig" if num_bands > 1 else None,
+            )
+
+    decoded = _decode(file.getvalue(), num_bands, (0, 65535))
+
+    np.testing.assert_array_equal(decoded, _WIDE[..., :num_bands])
+
+
 def test_16_bits_of_colored_and_gray_tiff_are_kept():
     colored = make_tiff(_WIDE[..., :3], photometric="rgb")
     gray = test_masks.encode(Image.fromarray(_WIDE[..., 0]), "TIFF")
@@ -134,12 +218,6 @@ def test_four_bands_that_are_no_alpha_are_taken_as_they_are():
 
     np.testing.assert_array_equal(_decode(encoded, 4), _RGBA)
     np.testing.assert_array_equal(_decode(encoded, 3), _COLORS)
-
-
-def _set_compression(encoded, number):
-    none = struct.pack("<HHIHH", 259, 3, 1, 1, 0)
-    assert none in encoded
-    return encoded.replace(none, struct.pack("<HHIHH", 259, 3, 1, number, 0))
 
 
 @pytest.mark.parametrize(
@@ -157,11 +235,22 @@ def _set_compression(encoded, number):
         (make_tiff(_WIDE.astype(np.float32)), 8, (0, 9999), "of 32 float bits; store"),
         (make_tiff(_WIDE.astype(np.int16)), 8, (0, 9999), "of 16 signed bits; store"),
         (make_tiff(_WIDE)[:300], 8, (0, 65535), "cannot be decoded"),
+        *(
+            (
+                _set_compression(make_tiff(_WIDE, **settings), number),
+                8,
+                (0, 65535),
+                f"^it is compressed by {name}, which only .* imagecodecs`, or write "
+                "the file with deflate$",
+            )
+            for number, name in ((5, "LZW"), (7, "JPEG"), (50000, "ZSTD"))
+            for settings in ({}, {"tile": (16, 16)})
+        ),
         (
-            _set_compression(make_tiff(_WIDE), 5),  # LZW
+            make_tiff(_WIDE, compression="zlib")[:-8] + bytes(8),
             8,
             (0, 65535),
-            "cannot be decoded .*LZW.*pip install imagecodecs",
+            "^it cannot be decoded",
         ),
     ],
 )

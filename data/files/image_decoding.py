@@ -141,9 +141,9 @@ def load_stored(encoded: bytes, header: images.Header) -> np.ndarray:
     if header.format == "PNG" and header.bits == 16:
         decode_png = functools.partial(tf.io.decode_png, dtype=tf.uint16)
         return images.decode_by_tensorflow(decode_png, encoded)
-    if header.mode.startswith("I"):
+    if header.mode.startswith("I") and header.num_bands is None:
         return _load_gray(encoded)
-    if header.mode == "F":
+    if header.mode == "F" and header.num_bands is None:
         raise schema.DataError(
             "its pixels are floats; store images with 8 or 16 bits", kind="image_format"
         )

@@ -31,6 +31,9 @@ PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _MAX_BANDS_OF_PILLOW = 6
 """Of TIFF files; of more, it logs an error."""
 
+_MAX_GRAY_BANDS = 2
+"""Gray, and alpha or another band beside it."""
+
 _HEAD_SIZE = 32
 
 _EXIF_PATTERN = rb"\C*(Exif\x00\x00|eXIf)\C*"
@@ -50,7 +53,7 @@ class Header:
     Attributes:
       format: one of `FORMATS`.
       mode: Pillow's name of the pixel format, e.g. `RGB`, `P` or `I;16`; empty of a
-        TIFF file that Pillow does not read.
+        TIFF file that Pillow does not read, or of which it reads one of many bands.
       size: height and width as stored.
       orientation: how viewers turn it, 1 (not at all) to 8; see EXIF 2.32, 4.6.4.
       bits: of each value; of fewer than 8, 8.
@@ -141,13 +144,16 @@ def read_header(encoded: bytes) -> Header:
     format = "JPEG" if image.format == "MPO" else image.format
     is_wide_png = format == "PNG" and encoded[24:25] == b"\x10"
     bits = 16 if is_wide_png or image.mode.startswith("I") else 8
-    num_bands = None
+    mode, num_bands = image.mode, None
     if layout:
         bits = max(bits, layout.bits)
         # Of `RGBX`, Pillow would drop the fourth band.
         is_other = layout.num_bands != len(image.getbands()) or image.mode == "RGBX"
         num_bands = layout.num_bands if is_other else None
-    return Header(format, image.mode, size, orientation, bits, num_bands)
+        # Of bands that are stored one after the other, Pillow takes the first for gray.
+        if layout.num_bands > _MAX_GRAY_BANDS and len(image.getbands()) == 1:
+            mode = ""
+    return Header(format, mode, size, orientation, bits, num_bands)
 
 
 def decode_gray_png(encoded: bytes) -> np.ndarray:

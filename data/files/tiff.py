@@ -68,7 +68,7 @@ def load_bands(encoded: bytes) -> np.ndarray:
 
     Strips and tiles are read, bands stored pixel by pixel or one after the other,
     uncompressed or by deflate, LZMA or PackBits; for LZW, JPEG and others the package
-    `imagecodecs` must be installed.
+    `imagecodecs` must be installed. Of several pictures, this is the first.
 
     Returns:
       uint8 or uint16 [height, width, bands].
@@ -83,13 +83,22 @@ def load_bands(encoded: bytes) -> np.ndarray:
             f"it is {layout or 'a damaged TIFF file'}; store images with 8 or 16 bits",
             kind="image_format",
         )
+    compression = ""
     try:
         with _first_page(encoded) as page:
+            compression = getattr(page.compression, "name", str(page.compression))
             pixels = page.asarray()
             axes = page.axes
     except Exception as error:  # As above.
+        if _lacks_codec(error):
+            raise schema.DataError(
+                f"it is compressed by {compression}, which only the package "
+                "imagecodecs reads; run `pip install imagecodecs`, or write the file "
+                "with deflate",
+                kind="image_format",
+            ) from error
         raise schema.DataError(
-            f"it cannot be decoded ({_explain(error)})", kind="damaged_file"
+            f"it cannot be decoded ({error})", kind="damaged_file"
         ) from error
     if axes.startswith("S"):  # One band after the other.
         pixels = np.moveaxis(pixels, 0, -1)
@@ -109,7 +118,9 @@ def _first_page(encoded: bytes) -> "Iterator[tifffile.TiffPage]":
         yield file.pages[0]
 
 
-def _explain(error: Exception) -> str:
-    if "imagecodecs" in str(error):
-        return f"{error}; pip install imagecodecs, or write it with deflate"
-    return str(error)
+def _lacks_codec(error: Exception) -> bool:
+    """Tells whether an error is of a compression that tifffile needs a package for.
+
+    Of Zstandard, it asks for a module that Python has from version 3.14 on.
+    """
+    return isinstance(error, ImportError) or "imagecodecs" in str(error)
