@@ -271,6 +271,16 @@ def test_benchmark_times_the_objects_of_training(run_whole, capsys):
     assert not (model_dir / "checkpoints").exists()
 
 
+def test_benchmark_counts_the_work_of_a_model_that_draws(run):
+    model_dir = run(
+        "--mode=benchmark",
+        "--decoder_dropout=0.5",
+        "--benchmark_rounds=1",
+        "--benchmark_secs=0.01",
+    )
+    assert json.loads((model_dir / "benchmark.json").read_text())["step_gflop"] > 0
+
+
 def test_benchmark_against_fit_is_for_one_device(run):
     with pytest.raises(errors.ConfigError, match="--against=fit compares on one dev"):
         run("--mode=benchmark", "--against=fit", "--virtual_devices=2")

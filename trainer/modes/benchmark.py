@@ -127,9 +127,16 @@ def _count_work(
     """Counts what forward and backward pass of a step compute, on all replicas."""
     num_replicas = setup.strategy.num_replicas_in_sync
     rows, image_format = setup.batch_size // num_replicas, setup.info.image_format
-    backpropagate = setup.train_loop.gradients.backpropagate
+    gradients = setup.train_loop.gradients
+
+    def backpropagate(
+        images: tf.Tensor, labels: tf.Tensor
+    ) -> tuple[list[tf.Tensor], tf.Tensor]:
+        with gradients.drawing_for(tf.range(rows, dtype=tf.int64)):
+            return gradients.backpropagate(images, labels, 1.0)[:2]
+
     work = measuring.count_work(
-        lambda images, labels: backpropagate(images, labels, 1.0)[:2],
+        backpropagate,
         tf.TensorSpec(
             [rows, *image_size, image_format.num_channels], image_format.dtype
         ),

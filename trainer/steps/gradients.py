@@ -124,6 +124,14 @@ class Gradients:
         )
         return run(self._sum_of_parts, (rows,))
 
+    def drawing_for(self, counters: tf.Tensor) -> contextlib.AbstractContextManager:
+        """Returns a context in which the model draws for rows, as its dropout does.
+
+        Args:
+          counters: int64 [rows], of the rows that it is called on.
+        """
+        return self._key_by_row(counters, stride=self._num_parts)
+
     # There is nothing to convert in it, and to find that out takes AutoGraph a second.
     @tf.autograph.experimental.do_not_convert
     def _replica_gradients(
@@ -167,7 +175,7 @@ class Gradients:
         if self._enable_xla:
             # A function of its own for each graph: it captures tensors of that graph.
             backpropagate = tf.function(backpropagate, jit_compile=True)
-        with self._key_by_row(counters, stride=self._num_parts):
+        with self.drawing_for(counters):
             gradients, sums, logits = backpropagate(images, labels, scale, sums_of_all)
         self._confusion.update(labels, logits)
         return gradients, sums
@@ -175,7 +183,7 @@ class Gradients:
     @tf.autograph.experimental.do_not_convert
     def _add_sums(self, rows: tuple[tf.Tensor, ...], part: tf.Tensor) -> None:
         images, labels, counters = self._parts.rows_of(part, *rows)
-        with self._key_by_row(counters, stride=self._num_parts):
+        with self.drawing_for(counters):
             logits = self._model(images, training=True)
         self._parts.add_sums(self._loss.sums(logits, labels))
 
