@@ -30,7 +30,7 @@ def decode(
 
     Args:
       features: maps of any strides, [batch, height / stride, width / stride, any].
-      strides: of the maps, powers of 2 and at least 2.
+      strides: of the maps, powers of 2.
       num_classes: channels of the logits.
       filters: channels of the nodes of each level but the deepest, deepest first.
       norm: `batch` or `group`.

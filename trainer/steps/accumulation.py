@@ -1,6 +1,6 @@
 """Gradients of a batch in parts, one after the other, in the memory of one part."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import keras
 import tensorflow as tf
@@ -32,22 +32,9 @@ class Accumulator:
         self._sums = _make_sum(tf.zeros([num_sums], keras.config.floatx()))
 
     def reset(self) -> None:
-        """Begins anew; call it in replica context, as all below but `repeat`."""
+        """Begins anew; call it in replica context, as all below."""
         for total in (*self._gradients, self._sums):
             total.assign(tf.zeros_like(total))
-
-    def repeat(self, run: Callable[[tf.Tensor], None]) -> None:
-        """Calls a function for each part; call it in cross-replica context.
-
-        Args:
-          run: of the part's number, an int32 scalar; it has effects only.
-        """
-
-        def step(part: tf.Tensor) -> tuple[tf.Tensor]:
-            run(part)
-            return (part + 1,)
-
-        tf.while_loop(lambda part: part < self._num_parts, step, (0,))
 
     def rows_of(self, part: tf.Tensor, *tensors: tf.Tensor) -> list[tf.Tensor]:
         """Returns the rows of a part.

@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from trainer.losses import weighted_sum
 from trainer.metrics import metric, predictions
+from trainer.steps import loops
 
 
 class EvalLoop:
@@ -76,7 +77,7 @@ class EvalLoop:
 
     @tf.function(autograph=False)
     def _run(self, iterator: Iterator, num_batches: tf.Tensor) -> None:
-        _repeat(
+        loops.repeat(
             num_batches,
             lambda _: self._strategy.run(self._replica_scores, (next(iterator),)),
         )
@@ -110,7 +111,9 @@ class EvalLoop:
             native_logits = self._restore_size(logits[row], sizes[row])
             self._score_logits(native_logits[tf.newaxis], label[tf.newaxis])
 
-        _repeat(tf.shape(sizes)[0], score_row)  # One at a time, as photos are large.
+        loops.repeat(
+            tf.shape(sizes)[0], score_row
+        )  # One at a time, as photos are large.
 
     def _score_logits(self, logits: tf.Tensor, labels: tf.Tensor) -> None:
         sums = self._loss.sums(logits, labels)
@@ -131,13 +134,3 @@ class EvalLoop:
         """
         logits = self._model(images, training=False)
         return tf.cast(predictions.most_likely_class(logits), tf.uint8)
-
-
-def _repeat(count: tf.Tensor, run: Callable[[tf.Tensor], None]) -> None:
-    """Calls a function of the numbers from 0 on, one after the other, on the device."""
-
-    def step(index: tf.Tensor) -> tuple[tf.Tensor]:
-        run(index)
-        return (index + 1,)
-
-    tf.while_loop(lambda index: index < count, step, (0,))

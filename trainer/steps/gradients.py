@@ -26,7 +26,7 @@ import tensorflow as tf
 from trainer.losses import weighted_sum
 from trainer.metrics import confusion as confusion_lib
 from trainer.optimizing import optimization
-from trainer.steps import accumulation
+from trainer.steps import accumulation, loops
 
 _MakeContext = Callable[..., contextlib.AbstractContextManager]
 
@@ -117,10 +117,13 @@ class Gradients:
         sums_of_all = None
         if not self._loss.is_mean:
             with self._keep_statistics():
-                self._parts.repeat(lambda part: run(self._add_sums, (rows, part)))
+                loops.repeat(
+                    self._num_parts, lambda part: run(self._add_sums, (rows, part))
+                )
             sums_of_all = run(self._sums_of_all)
-        self._parts.repeat(
-            lambda part: run(self._add_gradients, (rows, part, sums_of_all))
+        loops.repeat(
+            self._num_parts,
+            lambda part: run(self._add_gradients, (rows, part, sums_of_all)),
         )
         return run(self._sum_of_parts, (rows,))
 
