@@ -476,7 +476,9 @@ def test_a_run_ends_early_and_goes_on_with_more_patience(run, monkeypatch, caplo
         model_dir = run(*flags, "--early_stopping_patience=2")
     assert [p["step"] for p in _points(model_dir, "eval")] == [3, 6, 9, 12]
     assert "for 2 evaluations no mean_iou has been better than 0.5000" in caplog.text
-    run(*flags, "--early_stopping_patience=2")
+    with caplog.at_level("INFO"):
+        run(*flags, "--early_stopping_patience=2")
+    assert "step 12 of 27. For more, raise --early_stopping_patience." in caplog.text
     assert [p["step"] for p in _points(model_dir, "eval")] == [3, 6, 9, 12]
     run(*flags, "--early_stopping_patience=3")
     assert [p["step"] for p in _points(model_dir, "eval")] == [3, 6, 9, 12, 15]

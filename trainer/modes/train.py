@@ -92,12 +92,15 @@ def _run_with(
     stop.protect(lambda: checkpointer.has_unsaved_work)
     plan = _make_plan(config)
     if loop.make_calendar(plan, setup).is_done(checkpointer.saved):
+        is_early = checkpointer.saved.step < setup.num_steps
         logging.info(
-            "The run is done: %s holds step %d of %d. For more, raise --train_epochs "
-            "or --train_steps.",
+            "The run is done: %s holds step %d of %d. For more, raise %s.",
             config.run.model_dir,
             checkpointer.saved.step,
             setup.num_steps,
+            "--early_stopping_patience"
+            if is_early
+            else "--train_epochs or --train_steps",
         )
     else:
         writer = summaries.SummaryWriter(
