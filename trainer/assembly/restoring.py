@@ -93,7 +93,27 @@ def restore(
     Raises:
       errors.CheckpointError: if no checkpoint can be read, or none fits.
     """
-    model = model_lib.build_model(
+    model = _build(
+        run,
+        config,
+        image_format,
+        num_replicas=num_replicas,
+        takes_any_size=takes_any_size,
+    )
+    ema = state_lib.make_ema(model, config.train.ema_decay)
+    return Restored(model, ema, saved_weights.restore_model(model, ema, run.paths))
+
+
+def _build(
+    run: SavedRun,
+    config: config_lib.Config,
+    image_format: schema.ImageFormat,
+    *,
+    num_replicas: int = 1,
+    takes_any_size: bool = False,
+) -> keras.Model:
+    """Builds the model of a run; arguments as for `restore`."""
+    return model_lib.build_model(
         config.model,
         image_size=(None, None) if takes_any_size else config.data.image_size,
         image_format=image_format,
@@ -101,8 +121,6 @@ def restore(
         num_replicas=num_replicas,
         has_checkpoint=True,
     )
-    ema = state_lib.make_ema(model, config.train.ema_decay)
-    return Restored(model, ema, saved_weights.restore_model(model, ema, run.paths))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -283,6 +301,11 @@ def load_run(model_dir: str, checkpoint: str = "last") -> TrainedModel:
     image_format = schema.ImageFormat(
         config.data.image_channels, config.data.image_range
     )
+
+    def build_for_any_size() -> keras.Model:
+        with _float32():
+            return _build(run, config, image_format, takes_any_size=True)
+
     with _float32():
         restored = restore(run, config, image_format)
     if restored.ema:
@@ -295,22 +318,8 @@ def load_run(model_dir: str, checkpoint: str = "last") -> TrainedModel:
         image_format=image_format,
         resize=config.data.resize,
         checkpoint=restored.path,
-        build_for_any_size=lambda: _build_for_any_size(run, config, image_format),
+        build_for_any_size=build_for_any_size,
     )
-
-
-def _build_for_any_size(
-    run: SavedRun, config: config_lib.Config, image_format: schema.ImageFormat
-) -> keras.Model:
-    with _float32():
-        return model_lib.build_model(
-            config.model,
-            image_size=(None, None),
-            image_format=image_format,
-            num_classes=len(run.class_names),
-            num_replicas=1,
-            has_checkpoint=True,
-        )
 
 
 @contextlib.contextmanager
