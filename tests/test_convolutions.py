@@ -87,6 +87,20 @@ def test_convolution_of_several_maps_is_that_of_the_maps_joined(float64):
     assert tuple(conv.compute_output_shape(shapes)) == (2, 5, 6, 4)
 
 
+def test_a_gpu_folds_nothing(monkeypatch):
+    """Each small op that folds takes it longer than a pass over a feature map."""
+    monkeypatch.setattr(devices, "is_on_cpu", lambda: False)
+    inputs = _random([1, 4, 4, 2])
+    conv, norm = convolutions.Conv2D(3, 1), normalization.BatchNormalization()
+    norm(conv(inputs))
+    _fill((conv, norm))
+    conv.fold(norm)
+    infer = tf.function(lambda: norm(conv(inputs, training=False), training=False))
+    graph = infer.get_concrete_function().graph
+    kinds = [op.type for op in graph.get_operations()]
+    assert "FusedBatchNormV3" in kinds and "Rsqrt" not in kinds
+
+
 def test_folding_follows_the_moving_statistics(float64):
     inputs = _random([1, 4, 4, 2])
     conv = convolutions.Conv2D(3, 1)

@@ -142,6 +142,13 @@ def test_calibrations_compute_what_they_say(dtype):
         assert flops > 1e9
 
 
+def test_launches_are_as_many_ops_as_they_say():
+    launch, count = measuring.make_launches()
+    run = launch.__closure__[0].cell_contents
+    ops = run.get_concrete_function().graph.get_operations()
+    assert sum(op.type == "Sin" for op in ops) == count
+
+
 def test_memory_in_use_is_that_of_the_process():
     big = np.ones(2**24)  # 128 MiB, touched.
     assert measuring.peak_memory_bytes("CPU:0") > big.nbytes
@@ -152,10 +159,17 @@ def test_memory_in_use_is_that_of_the_process():
     [
         ({"input_secs": 0.95}, "Limited by the input"),
         ({"num_ops": 200_000}, "Limited by launching 200000 ops"),
+        ({"launch_secs": 1e-3}, "Limited by launching 700 ops"),
         ({"share_of_peak": 0.2}, "Limited by memory traffic.*20%"),
         ({}, "Limited by arithmetic, at 60%"),
     ],
 )
 def test_the_limiter_is_named_with_advice(figures, words):
-    values = {"input_secs": 0.1, "step_secs": 1.0, "share_of_peak": 0.6, "num_ops": 700}
+    values = {
+        "input_secs": 0.1,
+        "step_secs": 1.0,
+        "share_of_peak": 0.6,
+        "num_ops": 700,
+        "launch_secs": 5e-6,
+    }
     assert re.match(words, benchmark.find_limiter(**{**values, **figures}))

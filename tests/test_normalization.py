@@ -63,7 +63,8 @@ def test_a_large_mean_does_not_cancel_the_variance():
     ("dtype", "tolerance"),
     [("float64", 0), ("float32", 1e-5), ("mixed_bfloat16", 2e-2)],
 )
-def test_one_replica_computes_what_keras_does(dtype, tolerance):
+@pytest.mark.parametrize("training", [True, False])
+def test_one_replica_computes_what_keras_does(dtype, tolerance, training):
     random = np.random.default_rng(0)
     inputs = tf.constant(random.normal(3, 2, (4, 2, 3, 5)))
     weights = tf.constant(random.normal(size=inputs.shape))
@@ -73,10 +74,12 @@ def test_one_replica_computes_what_keras_does(dtype, tolerance):
         layer.build(inputs.shape)
         layer.gamma.assign([0.5, 1, 2, 3, -1])
         layer.beta.assign([1, 2, 3, 4, 5])
+        layer.moving_mean.assign([3, 2, 1, 0, 5])
+        layer.moving_variance.assign([4, 0.5, 1, 3, 2])
         rows = tf.cast(inputs, layer.compute_dtype)
         with tf.GradientTape() as tape:
             tape.watch(rows)
-            outputs = layer(rows, training=True)
+            outputs = layer(rows, training=training)
             total = tf.reduce_sum(outputs * tf.cast(weights, outputs.dtype))
         variables = [rows, layer.gamma.value, layer.beta.value]
         moved = [layer.moving_mean.value, layer.moving_variance.value]

@@ -50,6 +50,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
         if self.is_inference(training):
             if self.is_folded:
                 return inputs
+            if self._has_fused_kernel(inputs):
+                return self._apply_fused(inputs)
         elif mask is None and not self._has_renorm():
             if self.synchronized and _has_several_replicas():
                 return self._normalize_over_replicas(inputs)
@@ -64,6 +66,19 @@ class BatchNormalization(keras.layers.BatchNormalization):
         return (
             inputs.shape.rank == 4 and self.axis % 4 == 3 and inputs.dtype != tf.float64
         )
+
+    def _apply_fused(self, inputs: tf.Tensor) -> tf.Tensor:
+        """Normalizes by the moving statistics."""
+        num_channels = inputs.shape[-1]
+        return tf.raw_ops.FusedBatchNormV3(
+            x=inputs,
+            scale=self.gamma if self.scale else tf.ones([num_channels]),
+            offset=self.beta if self.center else tf.zeros([num_channels]),
+            mean=self.moving_mean,
+            variance=self.moving_variance,
+            epsilon=self.epsilon,
+            is_training=False,
+        ).y
 
     def _normalize_fused(self, inputs: tf.Tensor) -> tf.Tensor:
         """Normalizes by the inputs' own statistics and moves the moving ones."""

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 _MIN_CALL_SECS = 0.05
+_NUM_LAUNCHES = 256
 _FORWARD_OPS = ("Conv2D", "DepthwiseConv2dNative")
 _TO_INPUT_OPS = ("Conv2DBackpropInput", "DepthwiseConv2dNativeBackpropInput")
 _TO_KERNEL_OPS = ("Conv2DBackpropFilter", "DepthwiseConv2dNativeBackpropFilter")
@@ -87,6 +88,23 @@ def make_calibrations(dtype: tf.DType) -> dict[str, tuple[Callable[[int], None],
         ),
         "matrix product": (_repeat(lambda: tf.matmul(matrix, matrix)), 2 * 2048**3),
     }
+
+
+def make_launches() -> tuple[Callable[[int], None], int]:
+    """Makes what is nothing but starting ops, one after the other.
+
+    Returns:
+      A contender for `time_in_turn`, and how many ops one of its steps starts.
+    """
+    number = tf.Variable(tf.zeros([16]))
+
+    def launch() -> tf.Tensor:
+        value = tf.identity(number)
+        for _ in range(_NUM_LAUNCHES):
+            value = tf.sin(value)  # Which no optimizer of graphs joins.
+        return value
+
+    return _repeat(launch), _NUM_LAUNCHES
 
 
 def _repeat(compute: Callable[[], tf.Tensor]) -> Callable[[int], None]:

@@ -88,14 +88,15 @@ def count_cells(cells: tf.Tensor, num_cells: int, *, where: tf.Tensor) -> tf.Ten
     """
     # What does not count goes to one more bin, which is cut off.
     cells = tf.where(where, cells, num_cells)
-    # `tf.math.bincount` looks for the largest value first.
+    # `tf.math.bincount` looks for the largest value first. In int32, as GPUs count in
+    # no other integers: TensorFlow would take the pixels to the host.
     counts = tf.raw_ops.DenseBincount(
         input=tf.reshape(cells, [-1]),
         size=num_cells + 1,
-        weights=tf.zeros([0], tf.int64),
+        weights=tf.zeros([0], tf.int32),
         binary_output=False,
     )
-    return counts[:num_cells]
+    return tf.cast(counts[:num_cells], tf.int64)
 
 
 def scores(confusion: np.ndarray, class_names: Sequence[str]) -> dict[str, float]:

@@ -16,8 +16,7 @@ from trainer.run_folder import model_dir
 from trainer.running import preemption
 from trainer.settings import config as config_lib
 
-_LAUNCH_SECS = 5e-6
-"""What it takes to start an op, about, on CPUs and GPUs alike."""
+_LAUNCHES = "small ops"
 
 
 def run(config: config_lib.Config) -> None:
@@ -64,6 +63,7 @@ def _measure(
     compute_dtype = tf.as_dtype(setup.state.model.compute_dtype)
     calibrations = measuring.make_calibrations(compute_dtype)
     contenders.update({name: run for name, (run, _) in calibrations.items()})
+    contenders[_LAUNCHES], num_launches = measuring.make_launches()
     timings = measuring.time_in_turn(
         contenders,
         rounds=config.benchmark.benchmark_rounds,
@@ -71,7 +71,9 @@ def _measure(
     )
     peak = max(flops / timings[name].best for name, (_, flops) in calibrations.items())
     step = _count_work(setup, config.training_size)
-    images = {name: setup.batch_size for name in contenders if name not in calibrations}
+    launch_secs = timings[_LAUNCHES].best / num_launches
+    others = {*calibrations, _LAUNCHES}
+    images = {name: setup.batch_size for name in contenders if name not in others}
     images.update({n: len(setup.evaluation.examples) for n in images if "eval" in n})
     device = setup.strategy.extended.worker_devices[0].rpartition("device:")[2]
     secs = timings["step only"].best
@@ -83,6 +85,7 @@ def _measure(
         "peak_gflops": peak / 1e9,
         "step_gflop": step.flops / 1e9,
         "step_ops": step.num_ops,
+        "launch_secs": launch_secs,
         "share_of_peak": step.flops / secs / peak,
         "peak_memory_bytes": measuring.peak_memory_bytes(device),
         "timings": {
@@ -98,6 +101,7 @@ def _measure(
             step_secs=secs,
             share_of_peak=step.flops / secs / peak,
             num_ops=step.num_ops,
+            launch_secs=launch_secs,
         ),
     }
 
@@ -215,7 +219,12 @@ def _make_fit_evaluator(
 
 
 def find_limiter(
-    *, input_secs: float, step_secs: float, share_of_peak: float, num_ops: int
+    *,
+    input_secs: float,
+    step_secs: float,
+    share_of_peak: float,
+    num_ops: int,
+    launch_secs: float,
 ) -> str:
     """Says in one sentence what a run waits for, and what helps.
 
@@ -224,13 +233,14 @@ def find_limiter(
       step_secs: for a training step on a batch that is there.
       share_of_peak: FLOPs per second of the step, over those of the calibration.
       num_ops: ops that the step executes.
+      launch_secs: what it takes to start an op that computes nothing much.
     """
     if input_secs > 0.9 * step_secs:
         return (
             "Limited by the input: a batch takes longer than the step that trains on "
             "it; keep the examples decoded (--cache=memory or disk)."
         )
-    if num_ops * _LAUNCH_SECS > 0.5 * step_secs:
+    if num_ops * launch_secs > 0.5 * step_secs:
         return (
             f"Limited by launching {num_ops} ops a step: use a larger --batch_size, "
             "more --steps_per_loop, or --enable_xla."
@@ -276,7 +286,8 @@ def format_report(figures: dict) -> str:
                 )
     lines += [
         f"start to first finished step: {figures['start_to_first_step_secs']:.1f} s",
-        f"a step: {figures['step_gflop']:.1f} GFLOP in {figures['step_ops']} ops, at "
+        f"a step: {figures['step_gflop']:.1f} GFLOP in {figures['step_ops']} ops (each "
+        f"takes {1e6 * figures['launch_secs']:.1f} us to start), at "
         f"{figures['share_of_peak']:.0%} of the {figures['peak_gflops']:.0f} GFLOP/s "
         "of the calibration",
         f"peak memory: {figures['peak_memory_bytes'] / 2**20:.0f} MiB",

@@ -1,0 +1,95 @@
+"""No op of a step makes a GPU wait for the host; told from TensorFlow's registry."""
+
+import tensorflow as tf
+from tensorflow.python.framework import function_def_to_graph, kernels
+
+from data.augmentation import registry as changes
+from models.fast import devices
+from tests import shallow
+from trainer import flags
+from trainer.assembly import devices as run_devices
+from trainer.assembly import training
+from trainer.losses import registry as losses
+from trainer.metrics import registry as metrics
+from trainer.running import preemption
+
+_STRENGTHS = {"random_scale": "0.5,2.0", "random_gamma": "0.5"}
+"""Of the changes that a share of 0.3 is no strength for."""
+
+
+def _has_gpu_kernel(op: tf.Operation) -> bool:
+    """Tells whether a GPU has the op with these types, or no device has it."""
+    registered = kernels.get_registered_kernels_for_op(op.type).kernel
+    return not registered or any(
+        kernel.device_type in ("GPU", "DEFAULT")
+        and all(
+            op.get_attr(rule.name).as_datatype_enum in rule.allowed_values.list.type
+            for rule in kernel.constraint
+            if rule.allowed_values.list.type
+        )
+        for kernel in registered
+    )
+
+
+def _ops_on_the_host(graph: tf.Graph) -> set[str]:
+    """Returns the kinds of ops that a GPU has not, in the functions of a graph, too."""
+    library = graph.as_graph_def().library.function
+    graphs = [graph, *map(function_def_to_graph.function_def_to_graph, library)]
+    return {
+        op.type
+        for each in graphs
+        for op in each.get_operations()
+        if not _has_gpu_kernel(op)
+    }
+
+
+def test_the_registry_knows_what_gpus_cannot():
+    with tf.Graph().as_default() as graph:
+        numbers = tf.zeros([8], tf.int32)
+        for dtype in (tf.int32, tf.int64):
+            assert not _ops_on_the_host(graph)
+            tf.raw_ops.DenseBincount(
+                input=numbers,
+                size=4,
+                weights=tf.zeros([0], dtype),
+                binary_output=False,
+            )
+    assert _ops_on_the_host(graph) == {"DenseBincount"}
+
+
+def test_training_and_evaluation_stay_on_the_gpu(monkeypatch, tmp_path):
+    monkeypatch.setattr(devices, "is_on_cpu", lambda: False)
+    shallow.shorten(monkeypatch)
+    strengths = [
+        f"--{name}" + ("" if entry.off is False else f"={_STRENGTHS.get(name, 0.3)}")
+        for name, entry in changes.CHANGES.items()
+    ]
+    config = flags.read_config(
+        [
+            f"--model_dir={tmp_path}",
+            "--dataset=synthetic",
+            "--train_split=test",
+            "--image_size=32",
+            "--encoder_alpha=0.35",
+            "--encoder_weights=none",
+            "--nofreeze_encoder",
+            "--decoder_filters=8,8,8,8",
+            "--decoder_dropout=0.1",
+            "--batch_size=4",
+            "--ema_decay=0.9",
+            f"--loss={'+'.join(losses.TERMS)}",
+            f"--metrics={','.join(metrics.METRICS)}",
+            *strengths,
+        ]
+    ).config
+    setup = training.prepare_training(
+        config,
+        run_devices.prepare_devices(config),
+        preemption.StopRequest().variable,
+    )
+    for run, iterator in (
+        (setup.train_loop.run, setup.make_iterator(0)),
+        (setup.evaluation.eval_loop._run, setup.evaluation.iterator),
+    ):
+        traced = run.get_concrete_function(iterator, tf.constant(1))
+        assert not _ops_on_the_host(traced.graph)
