@@ -1,7 +1,8 @@
 """Models by the names of their parts."""
 
+import contextlib
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -75,6 +76,29 @@ def find_encoder(model: keras.Model) -> keras.Model:
     """Returns the encoder of a model that `build_model` made."""
     # The first of its models: a decoder's blocks may be models, too.
     return next(layer for layer in model.layers if isinstance(layer, keras.Model))
+
+
+@contextlib.contextmanager
+def frozen_encoder(model: keras.Model) -> Iterator[None]:
+    """Freezes the encoder of a model for a while, batch norm included.
+
+    The model has the same variables in it and after it. What is asked for in between
+    counts: which variables are trained, and what the graph of a step computes. Enter it
+    where that graph is built, outside of replica context: replicas are traced in
+    threads that take turns, and would put each other's values back.
+
+    Args:
+      model: of `build_model`.
+    """
+    encoder = find_encoder(model)
+    own = [(layer, layer.trainable) for layer in (encoder, *encoder.layers)]
+    encoder.trainable = False
+    try:
+        yield
+    finally:
+        # The encoder first: it sets all of its layers, of which some may stay frozen.
+        for layer, is_trained in own:
+            layer.trainable = is_trained
 
 
 def _freeze(encoder: keras.Model, num_maps: int) -> None:

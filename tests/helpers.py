@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import keras
 import numpy as np
@@ -193,6 +193,9 @@ class Rig:
         average_warmup: bool = True,
         loss: str | weighted_sum.WeightedSum = "ce",
         class_weights: Sequence[float] | None = None,
+        encoder_start: int = 0,
+        encoder_lr_multiplier: float = 1.0,
+        optimizer_settings: Mapping[str, float] | None = None,
         **kwargs,
     ):
         keras.utils.set_random_seed(seed)
@@ -208,8 +211,12 @@ class Rig:
         self.state = state.make_state(
             self.strategy,
             lambda: build(replicas=replicas),
-            lambda: optimization.build_optimizer(optimizer, schedule),
+            lambda: optimization.build_optimizer(
+                optimizer, schedule, **(optimizer_settings or {})
+            ),
             ema_decay=ema_decay,
+            encoder_lr_multiplier=encoder_lr_multiplier,
+            starts_encoder_late=encoder_start > 0,
         )
         self.model, self.optimizer = self.state.model, self.state.optimizer
         self.loss_scale, self.ema = self.state.loss_scale, self.state.ema
@@ -229,6 +236,7 @@ class Rig:
             batch_size=batch_size,
             seed=seed,
             has_average_warmup=average_warmup,
+            encoder_start=encoder_start,
             **kwargs,
         )
 

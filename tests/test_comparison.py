@@ -108,6 +108,7 @@ def test_each_setting_of_a_step_is_mirrored_or_refused():
         {"freeze_encoder": False, "encoder_bn_momentum": 0.9},
         {"freeze_encoder": False, "encoder_lr_multiplier": 0.1},
         {"freeze_encoder": False, "freeze_encoder_stages": 2},
+        {"freeze_encoder": False, "unfreeze_encoder_at": 2},
     ],
 )
 def test_what_keras_twin_does_not_have_is_refused(settings):

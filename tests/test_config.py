@@ -77,6 +77,7 @@ _UNUSUAL = {
     "image_normalization": "measured",
     "freeze_encoder": False,
     "freeze_encoder_stages": 2,
+    "unfreeze_encoder_at": 4,
     "encoder_bn_momentum": 0.9,
     "decoder": "tensorflow_examples",
     "decoder_filters": (16, 8, 4),
@@ -214,6 +215,8 @@ def test_the_unusual_settings_are_all_the_settings_and_none_is_a_default():
         ("decoder_filters", (8, 8, 0, 8), "must be at least 1"),
         ("optimizer", "muon", "use one of adam, adamw, sgd, lion"),
         ("learning_rate", -0.1, r"must be at least 0\.0"),
+        ("unfreeze_encoder_at", 0, "must be at least 1"),
+        ("unfreeze_encoder_at", 100_001, "must be at most 100000"),
         ("encoder_lr_multiplier", 0.0, "must be at least 1e-06"),
         ("encoder_lr_multiplier", 1001.0, r"must be at most 1000\.0"),
         ("lr_schedule", "step", "use one of constant, cosine, polynomial"),
@@ -481,6 +484,19 @@ def test_number_that_is_not_finite_is_rejected(name, value):
             "leave one of the two out",
         ),
         (
+            {"unfreeze_encoder_at": 5},
+            r"^--unfreeze_encoder_at=5: .* only with --freeze_encoder=false, and",
+        ),
+        (
+            {
+                "freeze_encoder": False,
+                "unfreeze_encoder_at": 5,
+                "encoder_weights": "none",
+            },
+            "^--unfreeze_encoder_at=5: with --encoder_weights=none the decoder would "
+            "be trained on what a random encoder gives; leave one of the two out",
+        ),
+        (
             {
                 "freeze_encoder": False,
                 "freeze_encoder_stages": 4,
@@ -628,6 +644,7 @@ def test_number_that_nobody_can_mean_is_rejected(name, value):
         "image_size",
         *augmentation_registry.CHANGES,
         "freeze_encoder_stages",
+        "unfreeze_encoder_at",
         "optimizer",
     ],
 )

@@ -271,14 +271,25 @@ def test_benchmark_times_the_objects_of_training(run_whole, capsys):
     assert not (model_dir / "checkpoints").exists()
 
 
-def test_benchmark_counts_the_work_of_a_model_that_draws(run):
+def test_benchmark_times_both_phases_of_a_model_that_draws(run):
     model_dir = run(
         "--mode=benchmark",
+        "--nofreeze_encoder",
+        "--unfreeze_encoder_at=1",
         "--decoder_dropout=0.5",
         "--benchmark_rounds=1",
         "--benchmark_secs=0.01",
     )
-    assert json.loads((model_dir / "benchmark.json").read_text())["step_gflop"] > 0
+    figures = json.loads((model_dir / "benchmark.json").read_text())
+    assert figures["step_gflop"] > 0
+    assert set(figures["timings"]) == {
+        "input only",
+        "step only",
+        "step only, frozen encoder",
+        "end to end",
+        "end to end, frozen encoder",
+        "evaluation",
+    }
 
 
 def test_benchmark_against_fit_is_for_one_device(run):
@@ -366,6 +377,12 @@ def test_a_damaged_file_is_named_when_its_batch_is_due(
             ("--warmup_steps=3",),
             errors.ConfigError,
             "--warmup_steps=3 is not less than the 3 steps",
+        ),
+        (
+            ("--nofreeze_encoder", "--unfreeze_encoder_at=1"),
+            errors.ConfigError,
+            "--unfreeze_encoder_at=1: that is after 3 steps, and the run ends after 3; "
+            "unfreeze the encoder earlier, train for longer, or say --freeze_encoder",
         ),
         (
             ("--train_split=nowhere",),

@@ -283,7 +283,7 @@ def test_the_momentum_of_all_trained_batch_norms_can_be_limited(
     model = helpers.build_unet(decoder=decoder, freeze_encoder=True)
     encoder = model.get_layer("mobilenet_v2")
     frozen = {id(norm) for norm in find_batch_norms(encoder)}
-    with normalization.limited_momentum(model, tf.constant(0.25, tf.float64)):
+    with normalization.limited_momentum([(model, tf.constant(0.25, tf.float64))]):
         limited = [
             float(norm.momentum)
             for norm in find_batch_norms(model)

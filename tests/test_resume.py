@@ -95,8 +95,15 @@ def test_a_killed_run_ends_with_the_same_bits(folder, alone):
 
 
 def test_a_killed_run_on_two_devices_in_float16_ends_with_the_same_bits(folder):
-    flags = ("--virtual_devices=2", "--mixed_precision=float16")
+    """With an encoder that is trained from step 5 on, the end of the first epoch."""
+    flags = (
+        "--virtual_devices=2",
+        "--mixed_precision=float16",
+        "--nofreeze_encoder",
+        "--unfreeze_encoder_at=1",
+    )
     alone = _train(folder, folder / "alone-float16", *flags)
+    assert "From step 5 on: trained encoder." in processes.read_log(alone)
     _assert_killed_run_equals(alone, folder, *flags)
 
 

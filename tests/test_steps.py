@@ -349,13 +349,13 @@ def test_preparing_traces_ahead_and_makes_no_step(replicas):
         rig.batch_size // replicas, examples.images.shape[1:3]
     )
     rig.loop.prepare(
-        iter(rig.strategy.distribute_datasets_from_function(lambda _: blank))
+        iter(rig.strategy.distribute_datasets_from_function(lambda _: blank)), 0
     )
     assert int(rig.global_step.numpy()) == 0
     for a, b in zip(rig.weights(), before, strict=True):
         np.testing.assert_array_equal(a, b)
     assert rig.train(3) == expected
-    assert rig.loop.run.experimental_get_tracing_count() == 1
+    assert rig.loop.at(0).loop.run.experimental_get_tracing_count() == 1
 
 
 @pytest.mark.parametrize("freeze", [True, False])
@@ -366,7 +366,9 @@ def test_no_gradient_of_a_frozen_encoder_is_traced(freeze, monkeypatch):
         build=functools.partial(helpers.build_unet, freeze_encoder=freeze),
         batch_size=2,
     )
-    traced = rig.loop.run.get_concrete_function(rig.batches(), tf.constant(1))
+    traced = rig.loop.at(0).loop.run.get_concrete_function(
+        rig.batches(), tf.constant(1)
+    )
     graph = traced.graph.as_graph_def()
     ops = {node.op for f in graph.library.function for node in f.node_def}
     assert ("DepthwiseConv2dNativeBackpropInput" in ops) == (not freeze)

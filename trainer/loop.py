@@ -113,7 +113,7 @@ class Calendar:
         return step % self._plan.log_steps == 0 or step == self._num_steps
 
     def next_stop(self, step: int) -> int:
-        """Returns where the device loop that starts at `step` must end."""
+        """Returns where the device loop that starts at `step` must end, or earlier."""
         last = min(step + self._plan.steps_per_loop, self._num_steps)
         for stop in range(step + 1, last):
             if self.is_report(stop) or self.is_save(stop):
@@ -193,9 +193,12 @@ class Loop:
     def _advance(self, iterator: Iterator) -> None:
         """Trains up to the next boundary, and does what is due there."""
         started, first_step = time.perf_counter(), self._setup.step
+        phase = self._setup.train_loop.at(first_step)
+        if first_step == phase.first_step > 0:
+            self._bar.say("From step %d on: %s.", first_step, phase.name)
         result = self._train(iterator, self._calendar.next_stop(first_step))
         step = self._setup.step
-        self._clock.add(step - first_step, time.perf_counter() - started)
+        self._clock.add(step - first_step, time.perf_counter() - started, phase.name)
         self._window.add(result)
         self._bar.advance(step - first_step)
         is_stopped = bool(result.is_stopped)
@@ -304,19 +307,19 @@ class _Clock:
 
     def __init__(self):
         """Starts with no step."""
-        self._is_warm = False
+        self._last_phase = None
         self.reset()
 
     def reset(self) -> None:
         """Forgets the steps so far."""
         self._steps, self._secs = 0, 0.0
 
-    def add(self, num_steps: int, secs: float) -> None:
-        """Adds the steps of one call; the first of a process traces and compiles."""
-        if self._is_warm:
+    def add(self, num_steps: int, secs: float, phase: str) -> None:
+        """Adds the steps of one call; the first of each phase traces and compiles."""
+        if phase == self._last_phase:
             self._steps += num_steps
             self._secs += secs
-        self._is_warm = True
+        self._last_phase = phase
 
     @property
     def step_secs(self) -> float | None:

@@ -185,8 +185,10 @@ def choose_groups(num_channels: int) -> int:
 
 
 @contextlib.contextmanager
-def limited_momentum(model: keras.Model, limit: tf.Tensor) -> Iterator[None]:
-    """Bounds what the batch norms of a model keep of their moving statistics.
+def limited_momentum(
+    limits: Sequence[tuple[keras.Model, tf.Tensor]],
+) -> Iterator[None]:
+    """Bounds what the batch norms of models keep of their moving statistics.
 
     It serves all of them, Keras' own layers too: while the context lasts, their
     attribute `momentum` is a tensor, min(momentum, limit). Enter it where the graph of
@@ -194,24 +196,30 @@ def limited_momentum(model: keras.Model, limit: tf.Tensor) -> Iterator[None]:
     take turns, and would put each other's values back.
 
     Args:
-      model: a built model; norms that are not trainable keep all, so they are left out.
-      limit: floating-point scalar in [0, 1].
+      limits: built models, and a limit for each, a floating-point scalar in [0, 1]. Of
+        a norm that is in several of them, the last limit counts. Norms that are not
+        trainable keep all, so they are left out.
     """
-    norms = _trained_norms(model)
-    own = [norm.momentum for norm in norms]
-    # In the type that Keras computes in; one tensor for all layers of one momentum.
-    dtypes = [
-        keras.backend.result_type(norm.compute_dtype, "float32") for norm in norms
-    ]
-    limited = {
-        (momentum, dtype): tf.cast(
-            tf.minimum(tf.constant(momentum, limit.dtype), limit), dtype
-        )
-        for momentum, dtype in zip(own, dtypes, strict=True)
+    places = {
+        norm: place
+        for place, (model, _) in enumerate(limits)
+        for norm in _trained_norms(model)
     }
-    with _having_momenta(
-        norms, [limited[key] for key in zip(own, dtypes, strict=True)]
-    ):
+    # In the type that Keras computes in; one tensor for all layers that share all this.
+    keys = [
+        (
+            norm.momentum,
+            keras.backend.result_type(norm.compute_dtype, "float32"),
+            place,
+        )
+        for norm, place in places.items()
+    ]
+    limited = {}
+    for momentum, dtype, place in dict.fromkeys(keys):
+        _, limit = limits[place]
+        least = tf.minimum(tf.constant(momentum, limit.dtype), limit)
+        limited[momentum, dtype, place] = tf.cast(least, dtype)
+    with _having_momenta(list(places), [limited[key] for key in keys]):
         yield
 
 

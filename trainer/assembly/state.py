@@ -44,6 +44,7 @@ def make_state(
     *,
     ema_decay: float,
     encoder_lr_multiplier: float = 1.0,
+    starts_encoder_late: bool = False,
 ) -> State:
     """Makes the variables of a run.
 
@@ -53,6 +54,7 @@ def make_state(
       build_optimizer: makes the optimizer.
       ema_decay: of the moving averages; 0: none.
       encoder_lr_multiplier: what multiple of the learning rate the encoder has.
+      starts_encoder_late: whether the encoder is trained from a later step on.
     """
     with strategy.scope():
         model = build_model()
@@ -60,6 +62,9 @@ def make_state(
         if encoder_lr_multiplier != 1:
             encoder = factory.find_encoder(model)
             optimizer.slow_down(encoder.trainable_variables, encoder_lr_multiplier)
+        if starts_encoder_late:
+            encoder = factory.find_encoder(model)
+            optimizer.start_late(encoder.trainable_variables)
         optimizer.build(model.trainable_variables)
         is_float16 = model.dtype_policy.name == "mixed_float16"
         loss_scale = optimization.LossScale(is_dynamic=is_float16)

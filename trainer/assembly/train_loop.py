@@ -1,72 +1,147 @@
 """What trains on batches, made of variables and mathematics."""
 
+import contextlib
 import functools
+from collections.abc import Iterator
 
+import keras
 import tensorflow as tf
 
-from models import randomness
+from models import factory, randomness
 from models.fast import normalization
 from trainer.assembly import state as state_lib
 from trainer.losses import weighted_sum
 from trainer.metrics import confusion as confusion_lib
+from trainer.optimizing import ema
 from trainer.steps import gradients as gradients_lib
-from trainer.steps import training
+from trainer.steps import phases, training
 
 
 def make_train_loop(
     strategy: tf.distribute.Strategy,
     state: state_lib.State,
     *,
-    loss: weighted_sum.WeightedSum,
     class_names: tuple[str, ...],
-    batch_size: int,
-    seed: int,
-    has_average_warmup: bool,
+    encoder_start: int = 0,
     **kwargs,
-) -> tuple[training.TrainLoop, confusion_lib.ConfusionMatrix]:
+) -> tuple[phases.PhasedLoop, confusion_lib.ConfusionMatrix]:
     """Makes what trains on batches.
 
     Args:
       strategy: on whose replicas to run.
       state: the variables.
-      loss: what to minimize.
       class_names: the name of each class.
-      batch_size: rows of a step, over all replicas.
-      seed: of what the model draws, as dropout.
-      has_average_warmup: whether moving averages soon forget their initial values.
-      **kwargs: of `trainer.steps.gradients.Gradients`.
+      encoder_start: the step from which on a trained encoder is trained. Until then it
+        is frozen, which costs no more than if it always were.
+      **kwargs: of `_make_loop`, the same in all phases.
 
     Returns:
       The loop, and the confusion matrix of its batches.
     """
-    limit_momentum = None
-    if has_average_warmup:
-        limit_momentum = functools.partial(normalization.limited_momentum, state.model)
     with strategy.scope():
         confusion = confusion_lib.ConfusionMatrix(class_names)
+    make = functools.partial(_make_loop, strategy, state, confusion, **kwargs)
+    if not encoder_start:
+        all_phases = [phases.Phase("", 0, make())]
+    else:
+        all_phases = [
+            phases.Phase("frozen encoder", 0, make(is_frozen=True)),
+            phases.Phase(
+                "trained encoder", encoder_start, make(encoder_start=encoder_start)
+            ),
+        ]
+    return phases.PhasedLoop(all_phases, state.global_step), confusion
+
+
+def _make_loop(
+    strategy: tf.distribute.Strategy,
+    state: state_lib.State,
+    confusion: confusion_lib.ConfusionMatrix,
+    *,
+    loss: weighted_sum.WeightedSum,
+    batch_size: int,
+    seed: int,
+    has_average_warmup: bool,
+    is_frozen: bool = False,
+    encoder_start: int = 0,
+    **kwargs,
+) -> training.TrainLoop:
+    """Makes the loop of a phase.
+
+    Args:
+      strategy: on whose replicas to run.
+      state: the variables.
+      confusion: counts the pixels of the batches.
+      loss: what to minimize.
+      batch_size: rows of a step, over all replicas.
+      seed: of what the model draws, as dropout.
+      has_average_warmup: whether moving averages soon forget their initial values.
+      is_frozen: whether the encoder is frozen, which it is not by itself.
+      encoder_start: steps that are done when the encoder has had none.
+      **kwargs: of `trainer.steps.gradients.Gradients`.
+    """
+    model = state.model
+    with strategy.scope(), _frozen_if(is_frozen, model):
+        variables = model.trainable_variables
         gradients = gradients_lib.Gradients(
             strategy,
-            model=state.model,
+            model=model,
             loss=loss,
             confusion=confusion,
             loss_scale=state.loss_scale,
             key_by_row=functools.partial(
                 randomness.keyed_by_row, global_batch_size=batch_size, seed=seed
             ),
-            keep_statistics=functools.partial(
-                normalization.kept_statistics, state.model
-            ),
+            keep_statistics=functools.partial(normalization.kept_statistics, model),
             **kwargs,
         )
-    loop = training.TrainLoop(
+    return training.TrainLoop(
         strategy,
         gradients=gradients,
-        variables=state.model.trainable_variables,
+        variables=variables,
         optimizer=state.optimizer,
         num_sums=loss.num_sums,
         loss_scale=state.loss_scale,
         global_step=state.global_step,
         ema=state.ema,
-        limit_momentum=limit_momentum,
+        model_at=functools.partial(
+            _having_modes,
+            model,
+            is_frozen=is_frozen,
+            encoder_start=encoder_start if has_average_warmup else None,
+        ),
+        has_average_warmup=has_average_warmup,
     )
-    return loop, confusion
+
+
+@contextlib.contextmanager
+def _having_modes(
+    model: keras.Model,
+    step: tf.Tensor,
+    *,
+    is_frozen: bool,
+    encoder_start: int | None,
+) -> Iterator[None]:
+    """Gives a model, for a while, what it is to be traced with after some steps.
+
+    Args:
+      model: of the run.
+      step: int64 scalar, the steps.
+      is_frozen: whether the encoder is frozen.
+      encoder_start: the step from which on it is not; None: momentum has no limit.
+    """
+    limits = []
+    if encoder_start is not None:
+        limits.append((model, ema.decay_limit(step)))
+    if encoder_start:
+        # The statistics at hand are those of an encoder that nobody has trained.
+        own_steps = tf.maximum(step - encoder_start, 0)
+        limits.append((factory.find_encoder(model), ema.decay_limit(own_steps)))
+    with _frozen_if(is_frozen, model), normalization.limited_momentum(limits):
+        yield
+
+
+def _frozen_if(
+    is_frozen: bool, model: keras.Model
+) -> contextlib.AbstractContextManager:
+    return factory.frozen_encoder(model) if is_frozen else contextlib.nullcontext()

@@ -3,7 +3,7 @@
 import concurrent.futures
 import dataclasses
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from trainer.losses import weighted_sum
 from trainer.metrics import confusion as confusion_lib
 from trainer.settings import config as config_lib
 from trainer.settings import fields
-from trainer.steps import training as training_steps
+from trainer.steps import phases
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +51,7 @@ class TrainSetup:
     state: state_lib.State
     loss: weighted_sum.WeightedSum
     confusion: confusion_lib.ConfusionMatrix
-    train_loop: training_steps.TrainLoop
+    train_loop: phases.PhasedLoop
     num_steps: int
     batch_size: int
     seed: int
@@ -117,7 +117,7 @@ def prepare_training(
     strategy: tf.distribute.Strategy,
     stop_requested: tf.Variable,
     *,
-    has_checkpoint: bool = False,
+    saved_step: int | None = None,
 ) -> TrainSetup:
     """Makes what training needs, with evaluation if the mode asks for it.
 
@@ -125,7 +125,7 @@ def prepare_training(
       config: all settings.
       strategy: of `devices.prepare_devices`.
       stop_requested: ends the training loop; see `trainer.running.preemption`.
-      has_checkpoint: whether a checkpoint will give the variables their values.
+      saved_step: of the checkpoint that will give the variables their values, or None.
 
     Raises:
       errors.RunError: if settings do not fit each other, the devices, files or the run
@@ -135,11 +135,12 @@ def prepare_training(
     source = inputs.open_source(config, is_training=True)
     info = inputs.resolve_info(config, source)
     num_steps = _count_steps(config, len(source))
-    if not has_checkpoint:
+    encoder_start = _find_encoder_start(config, len(source), num_steps)
+    if saved_step is None:
         initializing.check(config, info.class_names)
     used = _open_used(config, source)
     opening, *eval_opening = inputs.open_in_background(config, strategy, info, used)
-    state = _make_state(config, strategy, info, num_steps, has_checkpoint)
+    state = _make_state(config, strategy, info, num_steps, saved_step is not None)
     loss = _make_loss(config, info, opening)
     train_loop, confusion = train_loop_lib.make_train_loop(
         strategy,
@@ -147,20 +148,17 @@ def prepare_training(
         loss=loss,
         class_names=info.class_names,
         stop_requested=stop_requested,
+        encoder_start=encoder_start,
         **_loop_settings(config, info, opening, strategy.num_replicas_in_sync),
     )
     if not opening.done():  # Other threads decode them, mostly without Python.
-        train_loop.prepare(_make_blank_iterator(config, strategy, info))
+        blank = _make_blank_iterator(config, strategy, info)
+        train_loop.prepare(blank, saved_step or 0)
     examples = opening.result()
-    if not has_checkpoint:
+    if saved_step is None:
         _begin(state, strategy, config, info, examples)
-    evaluation = None
-    if eval_opening:
-        evaluation = evaluation_lib.make_eval_setup(
-            config, strategy, info, eval_opening[0].result(), state.model, state.ema
-        )
     return TrainSetup(
-        evaluation=evaluation,
+        evaluation=_make_evaluation(config, strategy, info, eval_opening, state),
         strategy=strategy,
         info=info,
         examples=examples,
@@ -181,6 +179,21 @@ def _open_used(
     if config.run.mode == "train":
         return {"train": source}
     return {"train": source, "eval": inputs.open_source(config, is_training=False)}
+
+
+def _make_evaluation(
+    config: config_lib.Config,
+    strategy: tf.distribute.Strategy,
+    info: schema.DatasetInfo,
+    opening: Sequence[concurrent.futures.Future],
+    state: state_lib.State,
+) -> evaluation_lib.EvalSetup | None:
+    """Returns the part for scoring; None if there are no examples for it."""
+    if not opening:
+        return None
+    return evaluation_lib.make_eval_setup(
+        config, strategy, info, opening[0].result(), state.model, state.ema
+    )
 
 
 def _begin(
@@ -221,6 +234,7 @@ def _make_state(
         lambda: model_lib.build_optimizer(config.optimizer, num_steps),
         ema_decay=config.train.ema_decay,
         encoder_lr_multiplier=config.optimizer.encoder_lr_multiplier,
+        starts_encoder_late=config.model.unfreeze_encoder_at is not None,
     )
 
 
@@ -260,6 +274,25 @@ def _count_steps(config: config_lib.Config, num_examples: int) -> int:
             f"{num_steps} steps of the run; warm up for less or train for longer."
         )
     return num_steps
+
+
+def _find_encoder_start(
+    config: config_lib.Config, num_examples: int, num_steps: int
+) -> int:
+    """Returns the step from which on a trained encoder is trained."""
+    epochs = config.model.unfreeze_encoder_at
+    if epochs is None:
+        return 0
+    step = pipeline.epoch_end(
+        epochs, num_examples=num_examples, global_batch_size=config.train.batch_size
+    )
+    if step >= num_steps:
+        raise errors.ConfigError(
+            f"--unfreeze_encoder_at={epochs}: that is after {step} steps, and the run "
+            f"ends after {num_steps}; unfreeze the encoder earlier, train for longer, "
+            "or say --freeze_encoder."
+        )
+    return step
 
 
 def _make_blank_iterator(

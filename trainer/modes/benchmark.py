@@ -15,6 +15,7 @@ from trainer.benchmarking import comparison, measuring
 from trainer.run_folder import model_dir
 from trainer.running import preemption
 from trainer.settings import config as config_lib
+from trainer.steps import training as training_steps
 
 _LAUNCHES = "small ops"
 
@@ -24,8 +25,9 @@ def run(config: config_lib.Config) -> None:
 
     Timed in turn are: the input alone, training steps on one batch that is there,
     training end to end, evaluation, and with `--against=fit` Keras' `model.fit` and
-    `model.evaluate` of the same model and data. MODEL_DIR/benchmark.json holds the
-    figures again.
+    `model.evaluate` of the same model and data. Where the encoder is trained from a
+    later step on, training is timed with and without it. MODEL_DIR/benchmark.json holds
+    the figures again.
 
     Raises:
       errors.RunError: if settings do not fit each other, the devices or files.
@@ -114,15 +116,23 @@ def _make_contenders(
     take = _make_taker(setup)
     resident = setup.make_iterator(0, is_one_batch=True)
     inputs = setup.make_iterator(0)
-    contenders = {
-        "input only": lambda steps: take(inputs, tf.constant(steps)).numpy(),
-        "step only": _make_trainer(setup, resident, steps_per_loop),
-        "end to end": _make_trainer(setup, iterator, steps_per_loop),
-        "evaluation": _make_evaluator(setup),
-    }
+    contenders = {"input only": lambda steps: take(inputs, tf.constant(steps)).numpy()}
+    for name, loop in _loops(setup).items():
+        contenders[f"step only{name}"] = _make_trainer(loop, resident, steps_per_loop)
+        contenders[f"end to end{name}"] = _make_trainer(loop, iterator, steps_per_loop)
+    contenders["evaluation"] = _make_evaluator(setup)
     if config.benchmark.against == "fit":
         contenders.update(_make_fits(config, setup))
     return contenders
+
+
+def _loops(setup: training.TrainSetup) -> dict[str, training_steps.TrainLoop]:
+    """Returns the loop of each phase of a run, by what follows the names of its times.
+
+    Nothing follows those of the last one, of which all other figures are.
+    """
+    *earlier, last = setup.train_loop.phases
+    return {"": last.loop, **{f", {phase.name}": phase.loop for phase in earlier}}
 
 
 def _count_work(
@@ -131,7 +141,7 @@ def _count_work(
     """Counts what forward and backward pass of a step compute, on all replicas."""
     num_replicas = setup.strategy.num_replicas_in_sync
     rows, image_format = setup.batch_size // num_replicas, setup.info.image_format
-    gradients = setup.train_loop.gradients
+    gradients = _loops(setup)[""].gradients
 
     def backpropagate(
         images: tf.Tensor, labels: tf.Tensor
@@ -168,12 +178,12 @@ def _make_taker(setup: training.TrainSetup) -> Callable:
 
 
 def _make_trainer(
-    setup: training.TrainSetup, iterator: Iterator, steps_per_loop: int
+    loop: training_steps.TrainLoop, iterator: Iterator, steps_per_loop: int
 ) -> Callable[[int], None]:
     def train(steps: int) -> None:
         for first in range(0, steps, steps_per_loop):
             count = min(steps_per_loop, steps - first)
-            setup.train_loop.run(iterator, tf.constant(count)).sums.numpy()
+            loop.run(iterator, tf.constant(count)).sums.numpy()
 
     return train
 

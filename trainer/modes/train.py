@@ -65,7 +65,7 @@ def _run_with(
         config,
         strategy,
         stop.variable,
-        has_checkpoint=checkpoint_folders.has_any(config.run.model_dir),
+        saved_step=checkpoint_folders.newest_step(config.run.model_dir),
     )
     config = inputs.with_image_range(config, setup.info)  # As it turned out to be.
     checkpointer = checkpointing.Checkpointer(

@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from trainer import keras_private
-from trainer.optimizing import rate_multiples
+from trainer.optimizing import late_starts, rate_multiples
 
 
 def build_optimizer(
@@ -29,7 +29,8 @@ def build_optimizer(
         are left out.
 
     Returns:
-      An optimizer that is a `rate_multiples.RateMultiple`, too.
+      An optimizer that is a `rate_multiples.RateMultiple` and a
+      `late_starts.LateStart`, too.
     """
     optimizer = {
         "adam": lambda: Adam(learning_rate),
@@ -60,7 +61,7 @@ class _OneOpUpdate:
     ) -> None:
         momentum, velocity = keras_private.adam_slots(self, variable)
         dtype = variable.dtype
-        step = tf.cast(self.iterations + 1, dtype)
+        step = tf.cast(self.updates_of(variable) + 1, dtype)
         tf.raw_ops.ResourceApplyAdam(
             var=variable.handle,
             m=momentum.handle,
@@ -75,19 +76,23 @@ class _OneOpUpdate:
         )
 
 
-class Adam(rate_multiples.RateMultiple, _OneOpUpdate, keras.optimizers.Adam):
+class _Uneven(rate_multiples.RateMultiple, late_starts.LateStart):
+    """An optimizer that does not treat all variables alike."""
+
+
+class Adam(_Uneven, _OneOpUpdate, keras.optimizers.Adam):
     """Keras' Adam, updated by one op for each variable."""
 
 
-class AdamW(rate_multiples.RateMultiple, _OneOpUpdate, keras.optimizers.AdamW):
+class AdamW(_Uneven, _OneOpUpdate, keras.optimizers.AdamW):
     """Keras' AdamW, updated by one op for each variable."""
 
 
-class SGD(rate_multiples.RateMultiple, keras.optimizers.SGD):
+class SGD(_Uneven, keras.optimizers.SGD):
     """Keras' gradient descent."""
 
 
-class Lion(rate_multiples.RateMultiple, keras.optimizers.Lion):
+class Lion(_Uneven, keras.optimizers.Lion):
     """Keras' Lion."""
 
 

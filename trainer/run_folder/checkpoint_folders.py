@@ -111,6 +111,15 @@ def has_any(model_dir: str) -> bool:
     return bool(list_checkpoints(pathlib.Path(model_dir) / "checkpoints"))
 
 
+def newest_step(model_dir: str) -> int | None:
+    """Returns the step from which a training goes on; None: it begins.
+
+    Where the newest checkpoint turns out to be damaged, it is an earlier one after all.
+    """
+    paths = list_checkpoints(pathlib.Path(model_dir) / "checkpoints")
+    return step_of(paths[-1]) if paths else None
+
+
 def find(model_dir: str, which: str) -> list[pathlib.Path]:
     """Finds the checkpoints of a run that will do.
 

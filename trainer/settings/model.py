@@ -135,6 +135,18 @@ class ModelConfig(fields.Section):
         unused_by=("evaluate", "doctor"),
         in_fit=(0,),
     )
+    unfreeze_encoder_at: int | None = fields.setting(
+        None,
+        "Epochs after which a trained encoder is trained; until then it stays as it "
+        "is, as with --freeze_encoder, and the decoder is trained alone. Default: it "
+        "is trained from the start.",
+        minimum=1,
+        maximum=100_000,
+        identity=True,
+        only_with={"freeze_encoder": (False,)},
+        unused_by=("evaluate", "doctor"),
+        in_fit=(None,),
+    )
     encoder_bn_momentum: float | None = fields.setting(
         None,
         "Momentum of the encoder's moving batch-norm statistics, which "
@@ -206,6 +218,13 @@ class ModelConfig(fields.Section):
             raise errors.ConfigError(
                 "--freeze_encoder with --encoder_weights=none would keep a random "
                 "encoder for good; use --nofreeze_encoder, or weights."
+            )
+        if self.unfreeze_encoder_at and self.encoder_weights == "none":
+            fields.reject(
+                "unfreeze_encoder_at",
+                self.unfreeze_encoder_at,
+                "with --encoder_weights=none the decoder would be trained on what a "
+                "random encoder gives; leave one of the two out",
             )
         self._check_stages()
 

@@ -50,7 +50,8 @@ class TrainLoop:
         loss_scale: optimization.LossScale,
         global_step: tf.Variable,
         ema: ema_lib.ExponentialMovingAverage | None = None,
-        limit_momentum: _MakeContext | None = None,
+        model_at: _MakeContext | None = None,
+        has_average_warmup: bool = False,
     ):
         """Makes a loop of objects that were made in the strategy's scope.
 
@@ -63,9 +64,10 @@ class TrainLoop:
           loss_scale: factor on the loss.
           global_step: int64, the number of steps done; on the host.
           ema: moving averages of the model's variables, or None.
-          limit_momentum: of the most that a moving average may keep at a step, gives a
-            context in which the model's batch norms keep no more; the decay of `ema` is
-            then limited, too. None: neither is.
+          model_at: of the steps done, int64 scalar, gives a context in which the model
+            is what the next step is to be traced with: the momentum of its batch norms,
+            and which of its parts are frozen. None: it stays as it is.
+          has_average_warmup: whether the decay of `ema` is limited at each step.
 
         Attributes:
           gradients: as given.
@@ -78,7 +80,8 @@ class TrainLoop:
         self._loss_scale = loss_scale
         self._global_step = global_step
         self._ema = ema
-        self._limit_momentum = limit_momentum
+        self._model_at = model_at or (lambda step: contextlib.nullcontext())
+        self._has_average_warmup = has_average_warmup
 
     @tf.function(autograph=False)
     def run(self, iterator: Iterator, num_steps: tf.Tensor) -> TrainResult:
@@ -98,11 +101,11 @@ class TrainLoop:
         def train_step(
             steps_done: tf.Tensor, result: TrainResult
         ) -> tuple[tf.Tensor, TrainResult]:
-            limit, context = None, contextlib.nullcontext()
-            if self._limit_momentum:
-                limit = ema_lib.decay_limit(self._global_step.read_value())
-                context = self._limit_momentum(limit)
-            with context:
+            step_before = self._global_step.read_value()
+            limit = None
+            if self._has_average_warmup:
+                limit = ema_lib.decay_limit(step_before)
+            with self._model_at(step_before):
                 gradients, step = self.gradients.of_batch(next(iterator))
             # All-reduced, so every replica has the same.
             step = self._strategy.experimental_local_results(step)[0]
