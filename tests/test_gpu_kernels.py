@@ -88,7 +88,7 @@ def test_training_and_evaluation_stay_on_the_gpu(monkeypatch, tmp_path):
         preemption.StopRequest().variable,
     )
     for run, iterator in (
-        (setup.train_loop.run, setup.make_iterator(0)),
+        (setup.train_loop.at(0).loop.run, setup.make_iterator(0)),
         (setup.evaluation.eval_loop._run, setup.evaluation.iterator),
     ):
         traced = run.get_concrete_function(iterator, tf.constant(1))
