@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+import random
 from collections.abc import Mapping, Sequence
 
 import keras
@@ -12,7 +13,8 @@ import tensorflow as tf
 from data import pipeline, schema
 from data.augmentation import augment
 from data.stores import store
-from models import factory, registry
+from models import factory, registry, scaling
+from models.encoders import applications
 from models.fast import normalization
 from trainer.assembly import evaluation, state, train_loop
 from trainer.losses import registry as loss_registry
@@ -172,6 +174,29 @@ def evaluation_batches(
             )
         )
     )
+
+
+def remember_networks(patch: pytest.MonkeyPatch) -> None:
+    """Makes Keras' networks, which take seconds to make, once each: they are only read.
+
+    Those of one encoder, the last one that was asked for: some fill hundreds of MB.
+    """
+    make, made = applications.make_network, {}
+
+    def make_once(name, image_size, images=scaling.RGB, *, weights=None, options):
+        policy = keras.config.dtype_policy().name
+        key = (name, image_size, images, policy, *options.items())
+        if any(name != other for other, *_ in made):
+            made.clear()
+        if key not in made or weights:
+            # What it draws would move the weights of whatever is built after it, and
+            # the next time it is not built.
+            drawn = random.getstate()
+            made[key] = make(name, image_size, images, weights=weights, options=options)
+            random.setstate(drawn)
+        return made[key]
+
+    patch.setattr(applications, "make_network", make_once)
 
 
 class Rig:

@@ -1,11 +1,13 @@
-"""A MobileNetV2 of one block a stage, for tests of all that happens around a network.
+"""Networks of one block a stage, for tests of all that happens around a network.
 
-It is traced in half the time, and has every kind of layer of the whole one, its names,
-strides and options. `tests.test_encoders`, `tests.test_models`, `tests.test_steps` and
-the first tests of `tests.test_main` have the whole one.
+MobileNetV2 is traced in half the time, and has every kind of layer of the whole one,
+its names, strides and options. `tests.test_encoders`, `tests.test_models`,
+`tests.test_steps` and the first tests of `tests.test_main` have the whole one. ConvNeXt
+is here for its strides, which begin at 4.
 """
 
 import pathlib
+import sys
 
 import keras
 import pytest
@@ -28,6 +30,14 @@ _STAGES = (
 def shorten(patch: pytest.MonkeyPatch) -> None:
     """Makes every encoder `mobilenet_v2` a short one until the patch is undone."""
     patch.setattr(mobilenet_v2, "_STAGES", _STAGES)
+
+
+def shorten_convnext(patch: pytest.MonkeyPatch) -> None:
+    """Makes every encoder `convnext_tiny` a short, narrow one, as `shorten` does."""
+    module = sys.modules[keras.applications.ConvNeXtTiny.__module__]
+    sizes = module.MODEL_CONFIGS["tiny"]
+    patch.setitem(sizes, "depths", [1, 1, 1, 1])
+    patch.setitem(sizes, "projection_dims", [8, 8, 16, 16])
 
 
 def write_weights(path: pathlib.Path) -> None:

@@ -64,6 +64,12 @@ def install(folder: pathlib.Path, patch: pytest.MonkeyPatch) -> None:
     patch.syspath_prepend(folder)
 
 
+def install_if_missing(folder: pathlib.Path, patch: pytest.MonkeyPatch) -> None:
+    """Installs the stand-in unless the real package is there."""
+    if importlib.util.find_spec("tensorflow_examples") is None:
+        install(folder, patch)
+
+
 @contextlib.contextmanager
 def forgetting_imports() -> Iterator[None]:
     """Forgets, at the end, a package that was imported in it, and its flags."""
@@ -88,6 +94,5 @@ def pix2pix(forgetting, tmp_path, monkeypatch):
 
     It is imported anew, and defines its flags, among which is a `batch_size`.
     """
-    if importlib.util.find_spec("tensorflow_examples") is None:
-        install(tmp_path, monkeypatch)
+    install_if_missing(tmp_path, monkeypatch)
     return importlib.import_module(MODULE)

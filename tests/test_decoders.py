@@ -8,7 +8,8 @@ import tensorflow as tf
 from models import layers, randomness, registry
 from models.decoders import segformer
 from models.fast import normalization
-from tests import helpers
+from tests import helpers, shallow
+from tests.matrix import round_trip
 
 SIZE = 64
 PYRAMIDS = {
@@ -134,6 +135,21 @@ def test_two_replicas_train_as_one(decoder, pyramid, norm):
     for actual, expected in zip(*results, strict=True):
         tolerance = 1e-5 * np.abs(expected).max() + 1e-6
         np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "output_stride"),
+    [("mobilenet_v2", None), ("convnext_tiny", None), ("mobilenet_v2", 16)],
+    ids=["from 2", "from 4", "at output stride 16"],
+)
+def test_a_run_folder_gives_the_model_back(
+    decoder, encoder, output_stride, tmp_path, monkeypatch
+):
+    shallow.shorten(monkeypatch)
+    shallow.shorten_convnext(monkeypatch)
+    pair = round_trip.Pair(encoder, decoder, output_stride)
+    with round_trip.cheaply():
+        round_trip.check_folder(pair, tmp_path / "run")
 
 
 @pytest.mark.parametrize("decoder", WITH_NORM)

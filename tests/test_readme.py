@@ -39,6 +39,8 @@ _NOT_RUN = {
     "python -m tests.benchmarks.against_torch": "needs PyTorch",
     "python -m tests.benchmarks.startup --dataset=tfds:oxford_iiit_pet": "needs the "
     "photos of Oxford-IIIT Pet",
+    "python -m tests.matrix.run --results=matrix.jsonl": "takes an hour; "
+    "tests/test_encoders.py and tests/test_decoders.py take some pairs",
     "python -m tests.faults.run --kills=100": "takes an hour; tests/test_resume.py "
     "kills a run",
 }
@@ -239,7 +241,7 @@ def test_files_that_the_readme_names_are_there():
     assert missing == set()
 
 
-_OTHER_FLAGS = {"all-encoders", "help", "flagfile", "logdir", "kills"}
+_OTHER_FLAGS = {"all-encoders", "help", "flagfile", "logdir", "kills", "results"}
 """Flags of no setting: of absl, of TensorBoard, of the scripts in tests/."""
 
 

@@ -1,0 +1,1 @@
+"""Every encoder with every decoder, through all that a run does with a model."""

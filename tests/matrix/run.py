@@ -1,0 +1,162 @@
+"""Takes every encoder with every decoder through all that a run does with a model.
+
+    python -m tests.matrix.run --results=matrix.jsonl
+
+See `tests.matrix.round_trip` for what that is. Encoders that can be had at an output
+stride of 16 come at that, too. What is done is added to the file of results, a line of
+JSON for each pair, and not done again the next time; what failed is. Prints a table.
+Exit code 1 if a pair has failed, else 0.
+"""
+
+import argparse
+import gc
+import json
+import os
+import pathlib
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Iterable, Mapping
+from typing import TypedDict
+
+from models import registry
+
+OK, REFUSED, FAILED = "ok", "refused", "failed"
+
+
+class Result(TypedDict):
+    """What became of a pair: a line in the file of results.
+
+    Attributes:
+      pair: encoder, decoder, and the bound on the strides or None.
+      status: `OK`, `REFUSED` or `FAILED`.
+      reason: of the latter two; else empty.
+      seconds: that it took.
+    """
+
+    pair: tuple[str, str, int | None]
+    status: str
+    reason: str
+    seconds: float
+
+
+def list_pairs() -> list[tuple[str, str, int | None]]:
+    """Lists all pairs: first each encoder with one decoder, then the rest in rows."""
+    rows = [(name, None) for name in registry.ENCODERS]
+    rows += [(name, 16) for name in registry.encoders_with("output_stride")]
+    decoders = list(registry.DECODERS)
+    ranked = []
+    for number, (encoder, output_stride) in enumerate(rows):
+        for place, decoder in enumerate(decoders):
+            is_first = place == number % len(decoders)
+            ranked.append((not is_first, (encoder, decoder, output_stride)))
+    return [pair for _, pair in sorted(ranked, key=lambda item: item[0])]
+
+
+def read_results(path: pathlib.Path) -> dict[tuple, Result]:
+    """Reads what is known of each pair; of several lines the last one counts."""
+    lines = path.read_text("utf-8").splitlines() if path.exists() else []
+    results = [json.loads(line) for line in lines]
+    return {tuple(result["pair"]): result for result in results}
+
+
+def format_table(results: Mapping[tuple, Result]) -> str:
+    """Makes a Markdown table, encoders by decoders, and a list of the reasons."""
+    pairs = list_pairs()
+    rows = list(dict.fromkeys((encoder, stride) for encoder, _, stride in pairs))
+    lines = ["| encoder |" + "".join(f" `{name}` |" for name in registry.DECODERS)]
+    lines.append("|---|" + "---|" * len(registry.DECODERS))
+    for encoder, stride in rows:
+        cells = [
+            _format_cell(results.get((encoder, decoder, stride)))
+            for decoder in registry.DECODERS
+        ]
+        lines.append(" | ".join([f"| {_name_row(encoder, stride)}", *cells]) + " |")
+    for pair in pairs:
+        if pair in results and results[pair]["status"] != OK:
+            encoder, decoder, stride = pair
+            result = results[pair]
+            lines.append(
+                f"\n{_name_row(encoder, stride)} with `{decoder}` {result['status']}: "
+                f"{result['reason']}"
+            )
+    return "\n".join(lines)
+
+
+def _name_row(encoder: str, stride: int | None) -> str:
+    return f"`{encoder}`" + (f" to {stride}" if stride else "")
+
+
+def _format_cell(result: Result | None) -> str:
+    return f"{result['status']}, {result['seconds']:.0f} s" if result else "-"
+
+
+def _try(pair: tuple[str, str, int | None]) -> Result:
+    """Takes a pair through; whatever is raised is a result."""
+    from tests.matrix import round_trip
+    from trainer import errors
+
+    started = time.monotonic()
+    status, reason = OK, ""
+    with tempfile.TemporaryDirectory(prefix="segloop-matrix-") as folder:
+        try:
+            round_trip.check(round_trip.Pair(*pair), pathlib.Path(folder) / "run")
+        except errors.ConfigError as error:
+            status, reason = REFUSED, str(error)
+        except Exception as error:
+            traceback.print_exc()
+            status = FAILED
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+    seconds = round(time.monotonic() - started, 1)
+    return Result(pair=pair, status=status, reason=reason, seconds=seconds)
+
+
+def _try_all(pairs: Iterable[tuple], path: pathlib.Path) -> None:
+    """Takes pairs through, one after the other, and adds what becomes of each."""
+    import pytest
+    import tensorflow as tf
+    from absl import logging
+
+    from tests import helpers, stand_ins
+    from tests.matrix import round_trip
+
+    tf.config.set_logical_device_configuration(
+        tf.config.list_physical_devices("CPU")[0],
+        [tf.config.LogicalDeviceConfiguration()] * 2,
+    )
+    tf.get_logger().setLevel("ERROR")
+    logging.set_verbosity(logging.WARNING)
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        tempfile.TemporaryDirectory(prefix="segloop-matrix-") as folder,
+        round_trip.cheaply(),
+    ):
+        stand_ins.install_if_missing(pathlib.Path(folder), patch)
+        helpers.remember_networks(patch)
+        for pair in pairs:
+            result = _try(pair)
+            with path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(result) + "\n")
+            print(*pair, result["status"], result["seconds"], "s", flush=True)
+            gc.collect()
+
+
+def main() -> int:
+    """Runs the script; returns its exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--results", default="matrix.jsonl", type=pathlib.Path)
+    arguments = parser.parse_args()
+    path = arguments.results
+    results = read_results(path)
+    done = {pair for pair, result in results.items() if result["status"] != FAILED}
+    if pairs := [pair for pair in list_pairs() if pair not in done]:
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        _try_all(pairs, path)
+    results = read_results(path)
+    print(format_table(results))
+    return 1 if any(r["status"] == FAILED for r in results.values()) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
