@@ -15,6 +15,7 @@ from data.stores import balance
 from trainer import errors
 from trainer.assembly import augmenting, initializing, inputs
 from trainer.assembly import evaluation as evaluation_lib
+from trainer.assembly import length as length_lib
 from trainer.assembly import model as model_lib
 from trainer.assembly import state as state_lib
 from trainer.assembly import train_loop as train_loop_lib
@@ -39,7 +40,7 @@ class TrainSetup:
       loss: what is minimized.
       confusion: of the training batches.
       train_loop: trains on batches.
-      num_steps: length of the run.
+      length: int64 variable on the host, the steps of the run; see `length.py`.
       batch_size: rows of a step, over all replicas.
       seed: of the order of examples.
     """
@@ -52,9 +53,14 @@ class TrainSetup:
     loss: weighted_sum.WeightedSum
     confusion: confusion_lib.ConfusionMatrix
     train_loop: training_steps.TrainLoop
-    num_steps: int
+    length: tf.Variable
     batch_size: int
     seed: int
+
+    @property
+    def num_steps(self) -> int:
+        """Length of the run."""
+        return int(self.length.numpy())
 
     @property
     def step(self) -> int:
@@ -134,12 +140,12 @@ def prepare_training(
     """
     source = inputs.open_source(config, is_training=True)
     info = inputs.resolve_info(config, source)
-    num_steps = _count_steps(config, len(source))
+    length = length_lib.make(config, len(source))
     if not has_checkpoint:
         initializing.check(config, info.class_names)
     used = _open_used(config, source)
-    opening, *eval_opening = inputs.open_in_background(config, strategy, info, used)
-    state = _make_state(config, strategy, info, num_steps, has_checkpoint)
+    opening, *others = inputs.open_in_background(config, strategy, info, used)
+    state = _make_state(config, strategy, info, length, has_checkpoint)
     loss = _make_loss(config, info, opening)
     train_loop, confusion = train_loop_lib.make_train_loop(
         strategy,
@@ -155,9 +161,9 @@ def prepare_training(
     if not has_checkpoint:
         _begin(state, strategy, config, info, examples)
     evaluation = None
-    if eval_opening:
+    if others:
         evaluation = evaluation_lib.make_eval_setup(
-            config, strategy, info, eval_opening[0].result(), state.model, state.ema
+            config, strategy, info, others[0].result(), state.model, state.ema
         )
     return TrainSetup(
         evaluation=evaluation,
@@ -168,7 +174,7 @@ def prepare_training(
         loss=loss,
         confusion=confusion,
         train_loop=train_loop,
-        num_steps=num_steps,
+        length=length,
         batch_size=config.train.batch_size,
         seed=config.run.seed,
     )
@@ -201,7 +207,7 @@ def _make_state(
     config: config_lib.Config,
     strategy: tf.distribute.Strategy,
     info: schema.DatasetInfo,
-    num_steps: int,
+    length: tf.Variable,
     has_checkpoint: bool,
 ) -> state_lib.State:
     # Evaluation sees more than a window, and images at other scales.
@@ -218,7 +224,7 @@ def _make_state(
             num_replicas=strategy.num_replicas_in_sync,
             has_checkpoint=has_checkpoint or bool(config.model.init_checkpoint),
         ),
-        lambda: model_lib.build_optimizer(config.optimizer, num_steps),
+        lambda: model_lib.build_optimizer(config.optimizer, length),
         ema_decay=config.train.ema_decay,
         encoder_lr_multiplier=config.optimizer.encoder_lr_multiplier,
     )
@@ -245,21 +251,6 @@ def _loop_settings(
         "global_clipnorm": config.optimizer.global_clipnorm,
         "enable_xla": config.runtime.enable_xla,
     }
-
-
-def _count_steps(config: config_lib.Config, num_examples: int) -> int:
-    """Returns the length of the run, and checks that the warm-up fits into it."""
-    num_steps = config.train.train_steps or pipeline.epoch_end(
-        config.train.train_epochs,
-        num_examples=num_examples,
-        global_batch_size=config.train.batch_size,
-    )
-    if config.optimizer.warmup_steps >= num_steps:
-        raise errors.ConfigError(
-            f"--warmup_steps={config.optimizer.warmup_steps} is not less than the "
-            f"{num_steps} steps of the run; warm up for less or train for longer."
-        )
-    return num_steps
 
 
 def _make_blank_iterator(
