@@ -75,8 +75,9 @@ _NO_MATTER = {
     "polynomial_power", "momentum", "weight_decay", "focal_gamma", "boundary_weight",
     "boundary_width", "tversky_alpha", "tversky_beta", "init_scope",
     # How long a run is, and what happens between its steps.
-    "train_epochs", "train_steps", "steps_per_loop", "epochs_between_evals",
-    "log_steps", "checkpoint_interval", "max_to_keep", "summary_images",
+    "train_epochs", "train_steps", "time_budget", "steps_per_loop",
+    "epochs_between_evals", "log_steps", "checkpoint_interval", "max_to_keep",
+    "summary_images",
     # On by default; Keras is spared them, which is no advantage of ours.
     "moving_average_warmup",
     # A name of others.

@@ -136,6 +136,7 @@ _OTHERS = {
     "startup_timeout": 300,
     "checkpoint": "last",
     "merge_classes": (),
+    "time_budget": "",
     "against": "none",
     "benchmark_rounds": 5,
     "benchmark_secs": 3.0,
@@ -146,6 +147,7 @@ _OF_A_COMMAND = {
     "model_dir",
     "checkpoint",
     "merge_classes",
+    "time_budget",
     "against",
     "benchmark_rounds",
     "benchmark_secs",
@@ -484,6 +486,15 @@ def test_number_that_is_not_finite_is_rejected(name, value):
             "leave one of the two out",
         ),
         (
+            {
+                "unfreeze_encoder_at": 5,
+                "freeze_encoder": False,
+                "time_budget": "30m",
+                "train_epochs": 0,
+            },
+            "^--time_budget=30m: .* those after --unfreeze_encoder_at=5 take longer",
+        ),
+        (
             {"unfreeze_encoder_at": 5},
             r"^--unfreeze_encoder_at=5: .* only with --freeze_encoder=false, and",
         ),
@@ -512,6 +523,18 @@ def test_number_that_is_not_finite_is_rejected(name, value):
         (
             {"train_epochs": 3, "train_steps": 40},
             r"^--train_epochs=3 and --train_steps=40 .*; set one of them to 0\.$",
+        ),
+        (
+            {"time_budget": "30m", "train_epochs": 3},
+            r"^--time_budget=30m and --train_epochs=3 both .*; leave one of them out",
+        ),
+        (
+            {"time_budget": "30m", "train_steps": 40},
+            r"^--time_budget=30m and --train_steps=40 both .*; leave one of them out",
+        ),
+        (
+            {"time_budget": "30"},
+            r"^--time_budget=30: give hours, .* e\.g\. 90s, 30m or 1h30m, 30m for min",
         ),
         (
             {"train_steps": 0},
@@ -559,6 +582,7 @@ def test_one_side_means_a_square():
         ({"train_steps": 40}, None, 40),
         ({"train_epochs": 3, "train_steps": 0}, 3, 0),
         ({"train_epochs": 0, "train_steps": 40}, 0, 40),
+        ({"time_budget": "30m"}, None, None),
     ],
 )
 def test_twenty_epochs_unless_a_length_is_given(settings, epochs, steps):

@@ -38,7 +38,7 @@ _NAMES = frozenset({
     "optimizer", "learning_rate", "lr_schedule", "polynomial_power", "warmup_steps",
     "momentum", "weight_decay", "global_clipnorm", "encoder_lr_multiplier",
     "batch_size", "gradient_accumulation_steps",
-    "train_epochs", "train_steps", "steps_per_loop",
+    "train_epochs", "train_steps", "time_budget", "steps_per_loop",
     "epochs_between_evals", "log_steps", "checkpoint_interval", "max_to_keep",
     "best_metric", "early_stopping_patience",
     "ema_decay", "moving_average_warmup", "decoder_norm", "decoder_dropout",

@@ -45,6 +45,7 @@ _FLOORS = {
         {"assembly"},
         {"scoring", "window", "flags"},
         {"loop", "benchmarking"},
+        {"planning"},
         {"modes"},
         {"main"},
     ),

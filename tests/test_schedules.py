@@ -70,6 +70,19 @@ def test_rate_is_the_same_inside_a_tf_function():
     )
 
 
+def test_a_traced_rate_follows_a_length_that_is_set_later():
+    length = tf.Variable(10**8, dtype=tf.int64)
+    schedule = schedules.WarmupSchedule(
+        0.8, decay="cosine", num_steps=length, warmup_steps=4
+    )
+    rate = tf.function(schedule)
+    # The course has hardly begun: 0.8 but for 0.2 pi^2 (2 / 10^8)^2.
+    np.testing.assert_allclose(rate(tf.constant(6)), 0.8, rtol=1e-6)
+    length.assign(12)
+    np.testing.assert_allclose(rate(tf.constant(6)), 0.6828427, rtol=1e-6)
+    assert schedule.get_config()["num_steps"] == 12
+
+
 def test_config_makes_the_same_schedule():
     original = schedules.WarmupSchedule(
         0.8, decay="polynomial", num_steps=12, warmup_steps=4, power=2.0

@@ -46,6 +46,20 @@ def test_typed_length_replaces_that_of_a_flagfile(files, typed, expected):
     assert (train.train_epochs, train.train_steps) == expected
 
 
+@pytest.mark.parametrize(
+    ("files", "typed", "expected"),
+    [
+        ({"train_epochs": 3}, {"time_budget": "9m"}, (None, None, "9m")),
+        ({"train_steps": 7}, {"time_budget": "9m"}, (None, None, "9m")),
+        ({"time_budget": "9m"}, {"train_epochs": 3}, (3, None, "")),
+        ({"time_budget": "9m"}, {"train_steps": 7}, (None, 7, "")),
+    ],
+)
+def test_typed_budget_replaces_the_length_of_a_flagfile(files, typed, expected):
+    train = _resolve(typed, files)[0].train
+    assert (train.train_epochs, train.train_steps, train.time_budget) == expected
+
+
 def test_two_lengths_in_one_place_contradict_each_other():
     with pytest.raises(errors.ConfigError, match="--train_epochs=3 and --train_steps"):
         _resolve({"train_epochs": 3, "train_steps": 7})

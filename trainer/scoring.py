@@ -25,11 +25,11 @@ def evaluate(setup: evaluation.EvalSetup) -> dict[str, float]:
       By name: `loss` and that of each term, the results of all metrics, and
       `images_per_sec`.
     """
-    with _model_to_score(setup):
+    with model_to_score(setup):
         return _evaluate(setup)
 
 
-def _model_to_score(
+def model_to_score(
     setup: evaluation.EvalSetup,
 ) -> contextlib.AbstractContextManager:
     """Returns a context in which the model has the weights that count."""
@@ -65,7 +65,7 @@ def draw_examples(setup: evaluation.EvalSetup, num_examples: int = 6) -> np.ndar
     num_examples = min(num_examples, len(setup.examples))
     ids = np.linspace(0, len(setup.examples) - 1, num_examples, dtype=np.int64)
     images, labels = setup.examples.read(ids)
-    with _model_to_score(setup):
+    with model_to_score(setup):
         predictions = setup.eval_loop.predict(tf.constant(images)).numpy()
     shown = pictures.to_rgb(images, setup.info.image_format)
     return pictures.compare(shown, labels, predictions, setup.info.palette)

@@ -64,6 +64,10 @@ class EvalSetup:
         One for all evaluations: making one takes a third of a second, and to end one
         that still reads ahead may take seconds.
         """
+        return self.make_iterator()
+
+    def make_iterator(self) -> Iterator:
+        """Returns an iterator of one's own, from the first batch on."""
         return iter(
             self.strategy.distribute_datasets_from_function(
                 lambda context: pipeline.make_eval_dataset(

@@ -1,6 +1,7 @@
 """The model of a run and what updates it, built as its settings say."""
 
 import keras
+import tensorflow as tf
 from absl import logging
 
 from data import schema
@@ -78,13 +79,13 @@ def describe_images(
 
 
 def build_optimizer(
-    settings: optimizer_settings.OptimizerConfig, num_steps: int
+    settings: optimizer_settings.OptimizerConfig, num_steps: int | tf.Variable
 ) -> keras.Optimizer:
     """Makes the optimizer of a run; it has no variables yet.
 
     Args:
       settings: of the optimizer.
-      num_steps: length of the run.
+      num_steps: length of the run, which may be a variable.
     """
     schedule = schedules.WarmupSchedule(
         settings.learning_rate,

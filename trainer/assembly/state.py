@@ -1,7 +1,8 @@
 """The variables of a run: all that changes from step to step, and that is saved."""
 
+import contextlib
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import keras
 import tensorflow as tf
@@ -35,6 +36,27 @@ class State:
     def to_save(self) -> dict[str, object]:
         """Returns all that a checkpoint must hold, by name."""
         return {name: value for name, value in vars(self).items() if value is not None}
+
+    def variables(self) -> list[tf.Variable]:
+        """Returns all variables that a checkpoint holds."""
+        averages = self.ema.averages if self.ema else []
+        return [
+            *(variable.value for variable in self.model.variables),
+            *(variable.value for variable in self.optimizer.variables),
+            *self.loss_scale.variables,
+            self.global_step,
+            *averages,
+        ]
+
+    @contextlib.contextmanager
+    def put_back(self) -> Iterator[None]:
+        """Gives all variables, in the end, the values that they had at the start."""
+        before = [variable.numpy() for variable in self.variables()]
+        try:
+            yield
+        finally:
+            for variable, value in zip(self.variables(), before, strict=True):
+                variable.assign(value)
 
 
 def make_state(

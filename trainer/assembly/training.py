@@ -15,6 +15,7 @@ from data.stores import balance
 from trainer import errors
 from trainer.assembly import augmenting, initializing, inputs
 from trainer.assembly import evaluation as evaluation_lib
+from trainer.assembly import length as length_lib
 from trainer.assembly import model as model_lib
 from trainer.assembly import state as state_lib
 from trainer.assembly import train_loop as train_loop_lib
@@ -39,7 +40,7 @@ class TrainSetup:
       loss: what is minimized.
       confusion: of the training batches.
       train_loop: trains on batches.
-      num_steps: length of the run.
+      length: int64 variable on the host, the steps of the run; see `length.py`.
       batch_size: rows of a step, over all replicas.
       seed: of the order of examples.
     """
@@ -52,9 +53,14 @@ class TrainSetup:
     loss: weighted_sum.WeightedSum
     confusion: confusion_lib.ConfusionMatrix
     train_loop: phases.PhasedLoop
-    num_steps: int
+    length: tf.Variable
     batch_size: int
     seed: int
+
+    @property
+    def num_steps(self) -> int:
+        """Length of the run."""
+        return int(self.length.numpy())
 
     @property
     def step(self) -> int:
@@ -134,13 +140,13 @@ def prepare_training(
     """
     source = inputs.open_source(config, is_training=True)
     info = inputs.resolve_info(config, source)
-    num_steps = _count_steps(config, len(source))
-    encoder_start = _find_encoder_start(config, len(source), num_steps)
+    length = length_lib.make(config, len(source))
+    encoder_start = _find_encoder_start(config, len(source), length)
     if saved_step is None:
         initializing.check(config, info.class_names)
     used = _open_used(config, source)
     opening, *eval_opening = inputs.open_in_background(config, strategy, info, used)
-    state = _make_state(config, strategy, info, num_steps, saved_step is not None)
+    state = _make_state(config, strategy, info, length, saved_step is not None)
     loss = _make_loss(config, info, opening)
     train_loop, confusion = train_loop_lib.make_train_loop(
         strategy,
@@ -166,7 +172,7 @@ def prepare_training(
         loss=loss,
         confusion=confusion,
         train_loop=train_loop,
-        num_steps=num_steps,
+        length=length,
         batch_size=config.train.batch_size,
         seed=config.run.seed,
     )
@@ -214,7 +220,7 @@ def _make_state(
     config: config_lib.Config,
     strategy: tf.distribute.Strategy,
     info: schema.DatasetInfo,
-    num_steps: int,
+    length: tf.Variable,
     has_checkpoint: bool,
 ) -> state_lib.State:
     # Evaluation sees more than a window, and images at other scales.
@@ -231,7 +237,7 @@ def _make_state(
             num_replicas=strategy.num_replicas_in_sync,
             has_checkpoint=has_checkpoint or bool(config.model.init_checkpoint),
         ),
-        lambda: model_lib.build_optimizer(config.optimizer, num_steps),
+        lambda: model_lib.build_optimizer(config.optimizer, length),
         ema_decay=config.train.ema_decay,
         encoder_lr_multiplier=config.optimizer.encoder_lr_multiplier,
         starts_encoder_late=config.model.unfreeze_encoder_at is not None,
@@ -261,23 +267,8 @@ def _loop_settings(
     }
 
 
-def _count_steps(config: config_lib.Config, num_examples: int) -> int:
-    """Returns the length of the run, and checks that the warm-up fits into it."""
-    num_steps = config.train.train_steps or pipeline.epoch_end(
-        config.train.train_epochs,
-        num_examples=num_examples,
-        global_batch_size=config.train.batch_size,
-    )
-    if config.optimizer.warmup_steps >= num_steps:
-        raise errors.ConfigError(
-            f"--warmup_steps={config.optimizer.warmup_steps} is not less than the "
-            f"{num_steps} steps of the run; warm up for less or train for longer."
-        )
-    return num_steps
-
-
 def _find_encoder_start(
-    config: config_lib.Config, num_examples: int, num_steps: int
+    config: config_lib.Config, num_examples: int, length: tf.Variable
 ) -> int:
     """Returns the step from which on a trained encoder is trained."""
     epochs = config.model.unfreeze_encoder_at
@@ -286,6 +277,7 @@ def _find_encoder_start(
     step = pipeline.epoch_end(
         epochs, num_examples=num_examples, global_batch_size=config.train.batch_size
     )
+    num_steps = int(length.numpy())
     if step >= num_steps:
         raise errors.ConfigError(
             f"--unfreeze_encoder_at={epochs}: that is after {step} steps, and the run "

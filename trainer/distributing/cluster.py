@@ -163,6 +163,19 @@ def sum_over_workers(strategy: tf.distribute.Strategy, array: np.ndarray) -> np.
     return np.concatenate(sums).reshape(array.shape)
 
 
+def from_chief(strategy: tf.distribute.Strategy, number: float) -> float:
+    """Returns the number that the chief has; all workers must call this.
+
+    Args:
+      strategy: spans the workers.
+      number: only that of the chief counts.
+    """
+    if num_workers(strategy) == 1:
+        return number
+    own = number if worker_index(strategy) == 0 else 0.0
+    return float(sum_over_workers(strategy, np.array([own], np.float64))[0])
+
+
 def check_settings(
     strategy: tf.distribute.Strategy, settings: Mapping[str, Any]
 ) -> None:

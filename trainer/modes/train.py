@@ -9,6 +9,7 @@ from absl import logging
 from trainer import errors, loop, pictures, scoring, window
 from trainer.assembly import devices, inputs, training
 from trainer.distributing import cluster
+from trainer.planning import budget
 from trainer.run_folder import (
     checkpoint_folders,
     checkpointing,
@@ -61,11 +62,12 @@ def _run_with(
     lock: run_lock.RunLock,
 ) -> None:
     is_chief = cluster.worker_index(strategy) == 0
+    saved_step = checkpoint_folders.newest_step(config.run.model_dir)
     setup = training.prepare_training(
-        config,
-        strategy,
-        stop.variable,
-        saved_step=checkpoint_folders.newest_step(config.run.model_dir),
+        config, strategy, stop.variable, saved_step=saved_step
+    )
+    config = budget.settle(
+        config, setup, has_checkpoint=saved_step is not None, is_chief=is_chief
     )
     config = inputs.with_image_range(config, setup.info)  # As it turned out to be.
     checkpointer = checkpointing.Checkpointer(

@@ -18,6 +18,8 @@ class WarmupSchedule(keras.optimizers.schedules.LearningRateSchedule):
     ICLR 2017, without restarts) or (1 - x)^power (polynomial). Past step n it stays at
     decay(1).
 
+    The length may be a variable, so that a step that is traced serves any length.
+
     A schedule, even of a constant, is no variable: a checkpoint does not hold it, so
     that `--learning_rate` counts after a resume as well.
     """
@@ -27,7 +29,7 @@ class WarmupSchedule(keras.optimizers.schedules.LearningRateSchedule):
         peak: float,
         *,
         decay: str,
-        num_steps: int,
+        num_steps: int | tf.Variable,
         warmup_steps: int = 0,
         power: float = 1.0,
     ):
@@ -36,7 +38,8 @@ class WarmupSchedule(keras.optimizers.schedules.LearningRateSchedule):
         Args:
           peak: the highest learning rate.
           decay: `constant`, `cosine` or `polynomial`.
-          num_steps: length of the run, more than `warmup_steps`.
+          num_steps: length of the run, more than `warmup_steps`; an integer variable
+            counts as it is when the rate is asked for.
           warmup_steps: length of the warm-up.
           power: exponent of the polynomial.
         """
@@ -48,7 +51,8 @@ class WarmupSchedule(keras.optimizers.schedules.LearningRateSchedule):
 
     def __call__(self, step: tf.Tensor) -> tf.Tensor:
         step = tf.cast(step, keras.config.floatx())
-        span = max(self._num_steps - self._warmup_steps, 1)
+        span = tf.cast(self._num_steps - self._warmup_steps, step.dtype)
+        span = tf.maximum(span, 1.0)
         x = tf.clip_by_value((step - self._warmup_steps) / span, 0.0, 1.0)
         factor = {
             "constant": lambda: tf.ones_like(x),
@@ -62,7 +66,7 @@ class WarmupSchedule(keras.optimizers.schedules.LearningRateSchedule):
         return {
             "peak": self._peak,
             "decay": self._decay,
-            "num_steps": self._num_steps,
+            "num_steps": int(self._num_steps),
             "warmup_steps": self._warmup_steps,
             "power": self._power,
         }

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pathlib
+import shutil
 import tempfile
 from collections.abc import Iterator
 
@@ -11,6 +12,7 @@ from trainer import errors, files
 _FOLDERS = ("checkpoints", "train", "eval")
 _PATTERN_CHARACTERS = frozenset("*?[\\")
 """TensorFlow takes the path of a checkpoint that it reads for a pattern."""
+_REHEARSAL = ".rehearsal"
 
 
 def make(path: str) -> pathlib.Path:
@@ -45,6 +47,7 @@ def clear(folder: pathlib.Path) -> None:
       errors.WriteError: if a file cannot be renamed.
     """
     files.remove_left_over(folder)
+    _remove_rehearsal(folder)
     for name in _FOLDERS:
         path = folder / name
         if path.is_dir():
@@ -56,6 +59,32 @@ def clear(folder: pathlib.Path) -> None:
             )
         elif path.exists():
             files.set_aside(path)
+
+
+@contextlib.contextmanager
+def rehearsing(model_dir: str, *, is_chief: bool) -> Iterator[pathlib.Path]:
+    """Gives a folder for what is written only to see how long that takes.
+
+    Args:
+      model_dir: the folder of the run, which is on the disk that counts.
+      is_chief: whether this process writes; the others only get a path.
+
+    Yields:
+      The folder, which is removed in the end; a killed process leaves it to `clear`.
+    """
+    folder = pathlib.Path(model_dir)
+    if is_chief:
+        _remove_rehearsal(folder)
+        files.make_folder(folder / _REHEARSAL)
+    try:
+        yield folder / _REHEARSAL
+    finally:
+        if is_chief:
+            _remove_rehearsal(folder)
+
+
+def _remove_rehearsal(folder: pathlib.Path) -> None:
+    shutil.rmtree(folder / _REHEARSAL, ignore_errors=True)
 
 
 @contextlib.contextmanager

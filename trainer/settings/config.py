@@ -60,6 +60,7 @@ class Config:
         self._resolve_learning_rate()
         self._check_devices()
         self._check_windows()
+        self._check_budget()
         self._check_comparison()
 
     def _resolve_learning_rate(self) -> None:
@@ -100,6 +101,16 @@ class Config:
                 window,
                 f"a window lies within --image_size={fields.format_value(whole)}; use "
                 "a smaller one, or a larger --image_size",
+            )
+
+    def _check_budget(self) -> None:
+        if self.train.time_budget and self.model.unfreeze_encoder_at is not None:
+            fields.reject(
+                "time_budget",
+                self.train.time_budget,
+                "a run measures its first steps, and those after "
+                f"--unfreeze_encoder_at={self.model.unfreeze_encoder_at} take longer; "
+                "give --train_epochs or --train_steps instead",
             )
 
     def _check_comparison(self) -> None:

@@ -3,7 +3,7 @@
 import dataclasses
 
 from trainer import errors
-from trainer.settings import fields
+from trainer.settings import durations, fields
 
 DEFAULT_TRAIN_EPOCHS = 20
 
@@ -35,10 +35,10 @@ class TrainConfig(fields.Section):
     train_epochs: int | None = fields.setting(
         None,
         f"Passes over the training split; default: {DEFAULT_TRAIN_EPOCHS}, unless "
-        "--train_steps is given.",
+        "--train_steps or --time_budget is given.",
         minimum=0,
         maximum=100_000,
-        replaces=("train_steps",),
+        replaces=("train_steps", "time_budget"),
         unused_by=("evaluate", "doctor"),
     )
     train_steps: int | None = fields.setting(
@@ -46,8 +46,20 @@ class TrainConfig(fields.Section):
         "Steps to train, in place of --train_epochs.",
         minimum=0,
         maximum=MAX_STEPS,
-        replaces=("train_epochs",),
+        replaces=("train_epochs", "time_budget"),
         unused_by=("evaluate", "doctor"),
+    )
+    time_budget: str = fields.setting(
+        "",
+        "How long the run may take from the start of the process to its end, "
+        "evaluations and saves included, such as 90s, 30m or 1h30m, in place of "
+        "--train_epochs. What a step, an evaluation and a save take is measured at the "
+        "start of a new run; the number of steps that follows is fixed once, in "
+        "MODEL_DIR/length.json. A run that was killed trains to that step, however "
+        "long it takes then. Where the machine grows slower, so does the run.",
+        replaces=("train_epochs", "train_steps"),
+        is_saved=False,
+        unused_by=("evaluate", "benchmark", "doctor"),
     )
     steps_per_loop: int = fields.setting(
         20,
@@ -112,6 +124,9 @@ class TrainConfig(fields.Section):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.time_budget:
+            self._check_budget()
+            return
         if self.train_epochs and self.train_steps:
             raise errors.ConfigError(
                 f"--train_epochs={self.train_epochs} and "
@@ -125,3 +140,16 @@ class TrainConfig(fields.Section):
                     "one of them, at least 1."
                 )
             object.__setattr__(self, "train_epochs", DEFAULT_TRAIN_EPOCHS)
+
+    def _check_budget(self) -> None:
+        try:
+            durations.parse(self.time_budget)
+        except ValueError as error:
+            fields.reject("time_budget", self.time_budget, str(error))
+        for name in ("train_epochs", "train_steps"):
+            if getattr(self, name):
+                raise errors.ConfigError(
+                    f"--time_budget={self.time_budget} and "
+                    f"--{name}={getattr(self, name)} both say how long to train; leave "
+                    "one of them out."
+                )

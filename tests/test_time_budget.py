@@ -1,0 +1,306 @@
+"""A run with a budget of time: measured once, fixed, and otherwise like any other."""
+
+import contextlib
+import importlib
+import itertools
+import types
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from data.sources import synthetic
+from tests import helpers, shallow
+from tests.faults import processes
+from trainer import errors, flags
+from trainer.distributing import cluster
+from trainer.planning import budget, costs, rehearsal
+from trainer.run_folder import length
+from trainer.settings import modes
+
+_COSTS = costs.Costs(start=20, step=2, report=0.5, evaluation=5, save=1, end=3)
+_RHYTHM = costs.Rhythm(num_examples=10, batch_size=4, log_steps=4)
+
+
+@pytest.mark.parametrize(
+    ("secs", "least", "num_steps"),
+    [
+        # 44 seconds without the reserve of 3% are 45.36; 43.5 of them are 4 steps.
+        (45, 1, 4),
+        (44, 1, 3),
+        # 31.5 / 0.97 = 32.47
+        (33, 1, 1),
+        (32, 1, 0),
+        # A warm-up of 4 steps leaves no step of the run itself.
+        (45, 5, 0),
+    ],
+)
+def test_steps_fit_into_the_budget_with_a_reserve(secs, least, num_steps):
+    assert budget.choose(_COSTS, _RHYTHM, secs, least=least)[0] == num_steps
+
+
+def test_the_smallest_budget_has_room_and_works():
+    # 1.1 x 31.5 / 0.97 = 35.7
+    smallest = budget.choose(_COSTS, _RHYTHM, 5, least=1)[1]
+    assert smallest == 36
+    assert budget.choose(_COSTS, _RHYTHM, smallest, least=1)[0] >= 1
+
+
+@pytest.mark.parametrize(
+    ("one", "many", "count", "expected"),
+    [
+        (3.0, 3.0, 1, 30.0),
+        # 2 to begin with and 1 for each: (6 - 3) / 3 more for each of the other 6.
+        (3.0, 6.0, 4, 12.0),
+        (3.0, 2.0, 4, 2.0),
+        (3.0, 12.0, 10, 12.0),
+    ],
+)
+def test_a_whole_evaluation_from_a_part(one, many, count, expected):
+    assert rehearsal.extrapolate(one, many, count, 10) == expected
+
+
+class _Clock:
+    """Tells a time that only work moves on."""
+
+    def __init__(self):
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def work(self, secs: float) -> None:
+        self.now += secs
+
+
+@pytest.fixture(name="stage")
+def _stage(monkeypatch):
+    """Returns a stage on which a step takes 0.25 s, and the sizes of all calls."""
+    clock, calls, is_traced = _Clock(), [], itertools.count()
+
+    def train(iterator, num_steps):
+        clock.work(0.25 * int(num_steps) + (0 if next(is_traced) else 7))
+        calls.append(int(num_steps))
+        return types.SimpleNamespace(sums=tf.zeros([1]))
+
+    def score(iterator, num_batches):
+        # Half a second to begin with is that of `reset`.
+        clock.work(1.5 * num_batches)
+        calls.append(num_batches)
+
+    evaluation = types.SimpleNamespace(
+        eval_loop=types.SimpleNamespace(
+            reset=lambda: clock.work(0.5), score=score, result=dict
+        ),
+        make_iterator=lambda: None,
+        batches_per_call=3,
+        num_batches=40,
+        ema=None,
+    )
+    setup = types.SimpleNamespace(
+        strategy=None,
+        make_iterator=lambda step: clock.work(0.75),
+        train_loop=types.SimpleNamespace(run=train),
+        evaluation=evaluation,
+    )
+    script = rehearsal.Script(
+        step_secs=5, evaluation_secs=10, steps_per_call=8, summary_images=0
+    )
+    return rehearsal._Stage(setup, script, clock), calls
+
+
+def test_a_step_is_timed_without_its_tracing(stage):
+    stage, calls = stage
+    assert stage.time_steps() == (0.75, 0.25)
+    # To trace, to guess, a fifth of 5 s to warm up, and 5 s that count.
+    assert calls == [1, 1, 4, 8, 8, 4]
+
+
+def test_an_evaluation_is_timed_by_a_part_of_it(stage):
+    stage, calls = stage
+    # One batch takes 2 s, five of them 8; the other 35 take 1.5 s each.
+    assert stage.time_evaluation() == 8 + 35 * 1.5
+    assert calls == [1, 1, 1, 3, 2]
+
+
+def test_all_that_a_checkpoint_holds_is_put_back(tmp_path):
+    # 12 examples in batches of 8; a loss scale that float16 moves at each step.
+    rig = helpers.Rig(
+        helpers.make_store(), optimizer="adam", ema_decay=0.9, policy="mixed_float16"
+    )
+
+    def read(name):
+        tf.train.Checkpoint(**rig.state.to_save()).write(str(tmp_path / name))
+        saved = tf.train.load_checkpoint(str(tmp_path / name))
+        names = saved.get_variable_to_shape_map()
+        return {n: saved.get_tensor(n) for n in names if "OBJECT_GRAPH" not in n}
+
+    before = read("before")
+    with contextlib.suppress(KeyError), rig.state.put_back():
+        rig.train(2)
+        during = read("during")
+        raise KeyError
+    after = read("after")
+    moved = [n for n in before if not np.array_equal(before[n], during[n])]
+    kinds = ("model", "optimizer", "loss_scale", "global_step", "ema")
+    assert {name.partition("/")[0] for name in moved} == set(kinds)
+    assert len(moved) >= len(before) - 1  # The scale itself stays as it is.
+    for name, value in before.items():
+        np.testing.assert_array_equal(after[name], value)
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path):
+    """Returns a function that trains in this process; what it measures is written."""
+    shallow.shorten(monkeypatch)
+    shallow.write_weights(tmp_path / "encoder.weights.h5")
+    monkeypatch.setattr(synthetic, "NUM_EXAMPLES", {"train": 24, "test": 10})
+    rehearse, measured = rehearsal.rehearse, []
+
+    def rehearse_shortly(setup, folder, script):
+        script = rehearsal.Script(
+            step_secs=1e-3,
+            evaluation_secs=1e-3,
+            steps_per_call=script.steps_per_call,
+            summary_images=script.summary_images,
+        )
+        measured.append(rehearse(setup, folder, script))
+        assert not (tmp_path / folder / ".rehearsal").exists()
+        return _COSTS
+
+    monkeypatch.setattr(rehearsal, "rehearse", rehearse_shortly)
+
+    def train(*arguments, model_dir):
+        given = (
+            f"--model_dir={tmp_path / model_dir}",
+            f"--encoder_weights={tmp_path / 'encoder.weights.h5'}",
+            *processes.SMALL,
+            "--lr_schedule=cosine",
+            "--warmup_steps=1",
+            "--decoder_dropout=0.1",
+            "--ema_decay=0.9",
+            "--deterministic",
+            "--log_steps=2",
+            "--checkpoint_interval=2",
+            *arguments,
+        )
+        config, _ = flags.read_config(given)
+        importlib.import_module(modes.MODES[config.run.mode].module).run(config)
+        return tmp_path / model_dir
+
+    return types.SimpleNamespace(train=train, measured=measured, folder=tmp_path)
+
+
+def test_a_measured_run_is_that_of_its_number_of_steps(run):
+    # 24 examples in batches of 8: an evaluation each 3 steps. 5 steps take
+    # 20 + 5 x 2 + 3 x 0.5 + 2 x 5 + 4 x 1 + 3 = 48.5 seconds, 6 take 50.5 or more.
+    measured = run.train("--time_budget=51s", model_dir="measured")
+    kept = length.read(str(measured))
+    assert (kept.num_steps, kept.time_budget) == (5, "51s")
+    (found,) = run.measured
+    parts = (found.start, found.step, found.evaluation, found.save, found.report)
+    assert min(parts) > 0 and found.end > 1.0
+
+    given = run.train("--train_steps=5", model_dir="given")
+    assert processes.fingerprint(measured) == processes.fingerprint(given)
+    settings = [(folder / "config.json").read_text() for folder in (measured, given)]
+    assert (
+        settings[0].replace('"train_epochs": 0', '"train_epochs": null')
+        == (settings[1])
+    )
+
+
+@pytest.fixture(name="settle")
+def _settle(monkeypatch, tmp_path):
+    """Returns a function that fixes the length of a run of 10 examples."""
+    measured = []
+    monkeypatch.setattr(
+        rehearsal, "rehearse", lambda *args: measured.append(args) or _COSTS
+    )
+
+    def settle(*arguments, has_checkpoint=False, is_chief=True):
+        given = (f"--model_dir={tmp_path}", "--batch_size=4", "--log_steps=4")
+        config, _ = flags.read_config([*given, *arguments])
+        setup = types.SimpleNamespace(
+            strategy=None,
+            examples=range(10),
+            batch_size=4,
+            length=tf.Variable(10**8, dtype=tf.int64),
+        )
+        made = budget.settle(
+            config, setup, has_checkpoint=has_checkpoint, is_chief=is_chief
+        )
+        num_steps = int(setup.length.numpy())
+        assert made.train.train_steps == num_steps and not made.train.time_budget
+        return num_steps
+
+    settle.measured = measured
+    return settle
+
+
+def test_a_number_is_measured_once(settle):
+    for has_checkpoint in (False, False, True):
+        assert settle("--time_budget=45s", has_checkpoint=has_checkpoint) == 4
+    assert len(settle.measured) == 1
+    assert settle("--time_budget=45s", "--warmup_steps=2", has_checkpoint=True) == 4
+    with pytest.raises(errors.ConfigError, match="--warmup_steps=4 is not less than"):
+        settle("--time_budget=45s", "--warmup_steps=4", has_checkpoint=True)
+
+
+def test_how_long_is_measured_follows_the_budget(settle):
+    settle("--time_budget=2m")
+    settle("--time_budget=10h")
+    scripts = [script for _, _, script in settle.measured]
+    # 5% and 2% of the budget, at least a second and at most a minute.
+    assert [s.step_secs for s in scripts] == [6.0, 60.0]
+    assert [s.evaluation_secs for s in scripts] == [2.4, 60.0]
+    assert [s.steps_per_call for s in scripts] == [4, 4]
+
+
+@pytest.mark.parametrize("other", ["--time_budget=44s", "--steps_per_loop=1"])
+def test_nothing_is_kept_of_another_run_without_a_checkpoint(settle, other):
+    settle("--time_budget=45s")
+    settle("--time_budget=45s", other)
+    assert len(settle.measured) == 2
+
+
+def test_a_budget_of_another_length_is_refused_once_the_run_has_begun(settle):
+    settle("--time_budget=60s")
+    assert settle("--time_budget=1m", has_checkpoint=True) == 8
+    with pytest.raises(errors.ConfigError, match="8 steps were fixed by .*=60s; give"):
+        settle("--time_budget=5m", has_checkpoint=True)
+
+
+def test_a_run_that_began_without_a_budget_gets_none(settle):
+    message = "has begun without one; say with --train_epochs or --train_steps"
+    with pytest.raises(errors.ConfigError, match=message):
+        settle("--time_budget=45s", has_checkpoint=True)
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[1]", '{"num_steps": 3}'])
+def test_a_length_that_cannot_be_read_is_named(settle, tmp_path, text):
+    (tmp_path / "length.json").write_text(text)
+    with pytest.raises(errors.CheckpointError, match="length.json cannot be read"):
+        settle("--time_budget=45s", has_checkpoint=True)
+
+
+def test_a_budget_that_is_too_short_names_the_smallest(settle, tmp_path):
+    # 1.1 x (20 + 2 x 2 + 0.5 + 5 + 1 + 3) / 0.97 = 37.99
+    message = "=9s is too short: on this machine it takes 38s to .* make 2 steps"
+    with pytest.raises(errors.ConfigError, match=message):
+        settle("--time_budget=9s", "--warmup_steps=1")
+    assert not (tmp_path / "length.json").exists()
+    assert settle("--time_budget=38s", "--warmup_steps=1") == 3
+
+
+def test_the_number_of_the_chief_counts(settle, monkeypatch, tmp_path):
+    def tell(strategy, number):
+        assert not number  # A worker has not looked at its folder.
+        return 7.0
+
+    length.write(
+        str(tmp_path),
+        length.Length(time_budget="45s", num_steps=3, measured={}, settings={}),
+    )
+    monkeypatch.setattr(cluster, "from_chief", tell)
+    assert settle("--time_budget=45s", is_chief=False) == 7

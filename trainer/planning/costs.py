@@ -1,0 +1,94 @@
+"""What a run takes: from what its parts take, and how often they come."""
+
+import dataclasses
+
+from data import pipeline
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Costs:
+    """Seconds of the parts of a run.
+
+    Attributes:
+      start: from the start of the process to the first step, tracing included.
+      step: of one training step.
+      report: of a line in the log, with its points of the curves.
+      evaluation: of a pass over the evaluation split, with curves and pictures.
+      save: of a checkpoint.
+      end: from the last step's evaluation to the end of the process.
+    """
+
+    start: float
+    step: float
+    report: float = 0.0
+    evaluation: float = 0.0
+    save: float = 0.0
+    end: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Rhythm:
+    """How often the parts of a run come.
+
+    Attributes:
+      num_examples: of the training split.
+      batch_size: of a step, over all replicas.
+      epochs_between_evals: from one evaluation, with a save, to the next.
+      checkpoint_interval: steps between two further saves; 0: there are none.
+      log_steps: steps between two reports.
+    """
+
+    num_examples: int
+    batch_size: int
+    epochs_between_evals: int = 1
+    checkpoint_interval: int = 0
+    log_steps: int = 20
+
+    def num_evaluations(self, num_steps: int) -> int:
+        """Returns how many evaluations, each after a save, a run of a length has."""
+        epochs = pipeline.epochs_done(
+            num_steps - 1,
+            num_examples=self.num_examples,
+            global_batch_size=self.batch_size,
+        )
+        # Those before the last step, which ends with one in any case. Where batches
+        # hold several epochs, there is at most one after each.
+        return min(epochs // self.epochs_between_evals, num_steps - 1) + 1
+
+    def num_saves(self, num_steps: int) -> int:
+        """Returns how many saves a run of a length has, at most."""
+        further = 0
+        if self.checkpoint_interval:
+            further = (num_steps - 1) // self.checkpoint_interval
+        return self.num_evaluations(num_steps) + further
+
+
+def duration(costs: Costs, rhythm: Rhythm, num_steps: int) -> float:
+    """Returns the seconds that a run of a length takes, from start to end."""
+    return (
+        costs.start
+        + num_steps * costs.step
+        + -(-num_steps // rhythm.log_steps) * costs.report
+        + rhythm.num_evaluations(num_steps) * costs.evaluation
+        + rhythm.num_saves(num_steps) * costs.save
+        + costs.end
+    )
+
+
+def most_steps(costs: Costs, rhythm: Rhythm, secs: float, *, limit: int) -> int:
+    """Returns the length of the longest run that ends in time; 0 if none does.
+
+    Args:
+      costs: of its parts.
+      rhythm: how often they come.
+      secs: how long it may take.
+      limit: the greatest length.
+    """
+    least, most = 0, limit
+    while least < most:  # A longer run never takes less time.
+        middle = (least + most + 1) // 2
+        if duration(costs, rhythm, middle) <= secs:
+            least = middle
+        else:
+            most = middle - 1
+    return least

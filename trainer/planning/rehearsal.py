@@ -1,0 +1,228 @@
+"""Measures the parts of a run on the very objects of the run, then puts them back.
+
+Nothing of it stays: the variables get their values back, the counts are set to zero,
+and what is written goes into a folder that is removed. What was traced for it serves
+the run, which then does not trace again.
+"""
+
+import contextlib
+import dataclasses
+import pathlib
+import time
+from collections.abc import Callable, Iterator
+
+import tensorflow as tf
+
+import trainer
+from trainer import pictures, scoring
+from trainer import window as window_lib
+from trainer.assembly import training
+from trainer.distributing import cluster
+from trainer.planning import costs
+from trainer.run_folder import checkpointing, model_dir, summaries
+from trainer.settings import train as train_settings
+
+_WARM_UP_SHARE = 0.2
+"""Of the time for steps: how long to run before it counts, for allocators and caches
+to settle."""
+_EXIT_SECS = 1.0
+"""From the last line of the program to the end of the process, about."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Script:
+    """What to rehearse.
+
+    Attributes:
+      step_secs: how long to time steps, about.
+      evaluation_secs: how long to time evaluation, about.
+      steps_per_call: most steps of a call of the devices.
+      summary_images: examples in the picture of each evaluation.
+      is_chief: whether this process writes.
+    """
+
+    step_secs: float
+    evaluation_secs: float
+    steps_per_call: int
+    summary_images: int
+    is_chief: bool = True
+
+
+def rehearse(
+    setup: training.TrainSetup,
+    folder: str,
+    script: Script,
+    *,
+    clock: Callable[[], float] = time.perf_counter,
+) -> costs.Costs:
+    """Measures what the parts of a run take; all workers must call it.
+
+    Args:
+      setup: of a run that has not begun.
+      folder: the model dir.
+      script: what to measure, and for how long.
+      clock: tells the seconds.
+
+    Returns:
+      What they take, as this worker has measured it.
+    """
+    stage = _Stage(setup, script, clock)
+    with (
+        model_dir.rehearsing(folder, is_chief=script.is_chief) as scratch,
+        stage.put_back(),
+    ):
+        opening, step = stage.time_steps()
+        writer = summaries.SummaryWriter(str(scratch), is_chief=script.is_chief)
+        report = stage.time_report(writer)
+        save = stage.time_save(scratch)
+        evaluation, end = 0.0, _EXIT_SECS
+        if setup.evaluation:
+            evaluation = stage.time_evaluation() + stage.time_publishing(writer)
+            end += stage.time_end(scratch)
+        writer.close()
+    return costs.Costs(
+        start=clock() - trainer.STARTED + opening,
+        step=step,
+        report=report,
+        evaluation=evaluation,
+        save=save,
+        end=end,
+    )
+
+
+class _Stage:
+    """Where a run is rehearsed."""
+
+    def __init__(
+        self, setup: training.TrainSetup, script: Script, clock: Callable[[], float]
+    ):
+        self._setup = setup
+        self._script = script
+        self._clock = clock
+
+    @contextlib.contextmanager
+    def put_back(self) -> Iterator[None]:
+        """Leaves the objects, in the end, as they were."""
+        with self._setup.state.put_back():
+            try:
+                yield
+            finally:
+                self._setup.confusion.reset()
+                if self._setup.evaluation:
+                    self._setup.evaluation.eval_loop.reset()
+
+    def _time(self, run: Callable[..., object], *args) -> float:
+        started = self._clock()
+        run(*args)
+        return self._clock() - started
+
+    def _count_for(self, secs: float, one: float, most: int) -> int:
+        """Returns how many of something take a time, the same on all workers."""
+        count = min(max(round(secs / max(one, 1e-6)), 1), most)
+        return int(cluster.from_chief(self._setup.strategy, count))
+
+    def time_steps(self) -> tuple[float, float]:
+        """Returns the seconds of opening the input, and of a step."""
+        setup, secs = self._setup, self._script.step_secs
+        iterators = []
+        opening = self._time(lambda: iterators.append(setup.make_iterator(0)))
+        (iterator,) = iterators
+
+        def train(num_steps: int) -> None:
+            most = self._script.steps_per_call
+            for first in range(0, num_steps, most):
+                count = tf.constant(min(most, num_steps - first))
+                setup.train_loop.run(iterator, count).sums.numpy()
+
+        train(1)  # Traces, and compiles.
+        one = self._time(train, 1)
+        count = self._count_for(_WARM_UP_SHARE * secs, one, train_settings.MAX_STEPS)
+        one = self._time(train, count) / count
+        count = self._count_for(secs, one, train_settings.MAX_STEPS)
+        return opening, self._time(train, count) / count
+
+    def time_report(self, writer: summaries.SummaryWriter) -> float:
+        """Returns the seconds of a report."""
+        window = window_lib.Window(self._setup.loss, self._setup.confusion)
+
+        def report() -> None:
+            writer.write_scalars("train", 0, window.scores())
+            window.close()
+
+        report()
+        return self._time(report)
+
+    def time_save(self, scratch: pathlib.Path) -> float:
+        """Returns the seconds of a save."""
+        checkpointer = checkpointing.Checkpointer(
+            str(scratch),
+            state=self._setup.state.to_save(),
+            identity={},
+            max_to_keep=1,
+            is_chief=self._script.is_chief,
+        )
+        checkpointer.save()
+        self._setup.state.global_step.assign_add(1)  # The same one is not saved twice.
+        return self._time(checkpointer.save)
+
+    def time_evaluation(self) -> float:
+        """Returns the seconds of a pass over the evaluation split."""
+        evaluation = self._setup.evaluation
+        iterator = evaluation.make_iterator()
+
+        def score(num_batches: int) -> None:
+            with scoring.model_to_score(evaluation):
+                evaluation.eval_loop.reset()
+                most = evaluation.batches_per_call
+                for first in range(0, num_batches, most):
+                    count = min(most, num_batches - first)
+                    evaluation.eval_loop.score(iterator, count)
+                evaluation.eval_loop.result()
+
+        score(1)  # Traces.
+        one = min(self._time(score, 1), self._time(score, 1))
+        num_batches = evaluation.num_batches
+        count = self._count_for(self._script.evaluation_secs, one, num_batches)
+        return extrapolate(one, self._time(score, count), count, num_batches)
+
+    def time_publishing(self, writer: summaries.SummaryWriter) -> float:
+        """Returns the seconds of the curves and pictures of an evaluation."""
+        evaluation, num_images = self._setup.evaluation, self._script.summary_images
+
+        def publish() -> None:
+            writer.write_scalars("eval", 0, evaluation.eval_loop.result())
+            if num_images:
+                picture = scoring.draw_examples(evaluation, num_images)
+                writer.write_image("eval", 0, "photo_truth_prediction", picture)
+                picture = pictures.draw_confusion(
+                    evaluation.confusion.counts(), evaluation.info.class_names
+                )
+                writer.write_image("eval", 0, "confusion", picture)
+            writer.flush()
+
+        publish()
+        return self._time(publish)
+
+    def time_end(self, scratch: pathlib.Path) -> float:
+        """Returns the seconds of what comes after the last step and evaluation."""
+
+        def draw() -> None:
+            picture = scoring.draw_examples(self._setup.evaluation)
+            if self._script.is_chief:
+                pictures.write_png(scratch / "predictions.png", picture)
+
+        draw()
+        return self._time(draw)
+
+
+def extrapolate(one: float, many: float, count: int, total: int) -> float:
+    """Returns what a number of batches take, from what fewer take.
+
+    Args:
+      one: seconds of a single batch, with all that does not grow with their number.
+      many: seconds of `count` batches.
+      count: how many these are.
+      total: how many are asked for.
+    """
+    each = one if count == 1 else max(many - one, 0.0) / (count - 1)
+    return many + each * (total - count)
