@@ -66,3 +66,13 @@ def test_fields_that_older_versions_did_not_write_have_their_defaults(tmp_path):
 def test_a_copy_may_have_any_name(tmp_path):
     path = _write(tmp_path).rename(tmp_path / "the best")
     assert checkpoint_folders.read_metadata(path).step == 2
+
+
+def test_the_newest_step_is_the_greatest_of_what_is_finished(tmp_path):
+    assert checkpoint_folders.newest_step(str(tmp_path)) is None
+    folder = tmp_path / "checkpoints"
+    for step in (900, 1000):
+        checkpoint_folders.path_of(folder, step).mkdir(parents=True)
+    partial = checkpoint_folders.partial_of(checkpoint_folders.path_of(folder, 1100))
+    partial.mkdir()
+    assert checkpoint_folders.newest_step(str(tmp_path)) == 1000
