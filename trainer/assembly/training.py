@@ -3,7 +3,7 @@
 import concurrent.futures
 import dataclasses
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from absl import logging
 
 from data import pipeline, schema
 from data.stores import balance
+from models import encoders
 from trainer import errors
 from trainer.assembly import augmenting, initializing, inputs
 from trainer.assembly import evaluation as evaluation_lib
@@ -42,6 +43,7 @@ class TrainSetup:
       num_steps: length of the run.
       batch_size: rows of a step, over all replicas.
       seed: of the order of examples.
+      architecture: of the encoder, if it is built of a preset; see `encoders.Preset`.
     """
 
     evaluation: evaluation_lib.EvalSetup | None
@@ -55,6 +57,7 @@ class TrainSetup:
     num_steps: int
     batch_size: int
     seed: int
+    architecture: Mapping[str, Any] | None
 
     @property
     def step(self) -> int:
@@ -128,18 +131,16 @@ def prepare_training(
       has_checkpoint: whether a checkpoint will give the variables their values.
 
     Raises:
-      errors.RunError: if settings do not fit each other, the devices, files or the run
-        of `--init_checkpoint`.
+      errors.RunError: if settings do not fit each other, devices, files, another run.
       schema.DataError: if examples cannot be used.
     """
     source = inputs.open_source(config, is_training=True)
     info = inputs.resolve_info(config, source)
     num_steps = _count_steps(config, len(source))
-    if not has_checkpoint:
-        initializing.check(config, info.class_names)
+    preset = _open_preset(config, info, has_checkpoint)
     used = _open_used(config, source)
     opening, *eval_opening = inputs.open_in_background(config, strategy, info, used)
-    state = _make_state(config, strategy, info, num_steps, has_checkpoint)
+    state = _make_state(config, strategy, info, num_steps, has_checkpoint, preset)
     loss = _make_loss(config, info, opening)
     train_loop, confusion = train_loop_lib.make_train_loop(
         strategy,
@@ -171,7 +172,18 @@ def prepare_training(
         num_steps=num_steps,
         batch_size=config.train.batch_size,
         seed=config.run.seed,
+        architecture=preset and preset.architecture,
     )
+
+
+def _open_preset(
+    config: config_lib.Config, info: schema.DatasetInfo, has_checkpoint: bool
+) -> encoders.Preset | None:
+    """Opens the encoder's preset, if it has one; checks what a new run takes over."""
+    if has_checkpoint:
+        return model_lib.open_preset(config.model, config.run.model_dir)
+    initializing.check(config, info.class_names)
+    return model_lib.open_preset(config.model, initializing.folder_of(config))
 
 
 def _open_used(
@@ -203,6 +215,7 @@ def _make_state(
     info: schema.DatasetInfo,
     num_steps: int,
     has_checkpoint: bool,
+    preset: encoders.Preset | None,
 ) -> state_lib.State:
     # Evaluation sees more than a window, and images at other scales.
     takes_any_size = config.augmentation.crop_size or (
@@ -217,6 +230,7 @@ def _make_state(
             num_classes=info.num_classes,
             num_replicas=strategy.num_replicas_in_sync,
             has_checkpoint=has_checkpoint or bool(config.model.init_checkpoint),
+            preset=preset,
         ),
         lambda: model_lib.build_optimizer(config.optimizer, num_steps),
         ema_decay=config.train.ema_decay,
