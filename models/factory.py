@@ -1,8 +1,7 @@
 """Models by the names of their parts."""
 
 import contextlib
-import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -15,11 +14,12 @@ def build_model(
     encoder: str,
     encoder_options: Mapping[str, Any],
     encoder_weights: str,
+    encoder_preset: encoders.Preset | None = None,
     encoder_bn_momentum: float | None,
     freeze_encoder: bool,
     freeze_encoder_stages: int = 0,
     decoder: str,
-    decoder_filters: Sequence[int],
+    decoder_filters: Sequence[int] | None,
     decoder_options: Mapping[str, Any],
     image_size: tuple[int | None, int | None],
     images: scaling.Images = scaling.RGB,
@@ -29,14 +29,15 @@ def build_model(
     """Builds the model that the names ask for.
 
     Args:
-      encoder: a key of `registry.ENCODERS`.
+      encoder: a key of `registry.ENCODERS`, or a preset.
       encoder_options: what this encoder takes; see the registry.
-      encoder_weights: `imagenet`, `none` or a file; see the encoder.
+      encoder_weights: `imagenet`, `none` or a file.
+      encoder_preset: see `encoders.build_encoder`.
       encoder_bn_momentum: of its moving batch-norm statistics; None: its own.
       freeze_encoder: whether the encoder stays as it is, batch norm included.
       freeze_encoder_stages: how many maps of a trained one stay so, the finest first.
       decoder: a key of `registry.DECODERS`.
-      decoder_filters: channels inside of it, as many numbers as by default.
+      decoder_filters: channels inside of it, as many as by default; None: those.
       decoder_options: what this decoder takes; see the registry.
       image_size: height and width; None: any. All have the same layers and checkpoints.
       images: what comes in.
@@ -48,6 +49,7 @@ def build_model(
       in the range of `images`, to logits, float32 [batch, height, width, num_classes].
 
     Raises:
+      encoders.PresetError: if a preset is not there or does not serve.
       encoders.WeightsError: if the encoder's weights cannot be had or do not fit.
       ImportError: if the decoder needs a package that is not installed.
       ValueError: if a part does not take an option or so many numbers of channels.
@@ -61,15 +63,12 @@ def build_model(
         bn_momentum=encoder_bn_momentum,
         synchronized=synchronized_batch_norm,
         options=encoder_options,
+        preset=encoder_preset,
     )
     _freeze(part.model, len(part.strides) if freeze_encoder else freeze_encoder_stages)
-    decode = functools.partial(
-        registry.load_decoder(decoder),
-        filters=decoder_filters,
-        synchronized=synchronized_batch_norm,
-        **decoder_options,
-    )
-    return _attach(part, decode, num_classes, name=f"{encoder}_{decoder}")
+    filters = decoder_filters or registry.default_filters(decoder, part.strides)
+    settings = {"filters": filters, "synchronized": synchronized_batch_norm}
+    return _attach(part, decoder, {**decoder_options, **settings}, num_classes)
 
 
 def find_encoder(model: keras.Model) -> keras.Model:
@@ -112,15 +111,20 @@ def _freeze(encoder: keras.Model, num_maps: int) -> None:
 
 
 def _attach(
-    encoder: encoders.Encoder, decode: Callable, num_classes: int, *, name: str
+    encoder: encoders.Encoder,
+    decoder: str,
+    settings: Mapping[str, Any],
+    num_classes: int,
 ) -> keras.Model:
     """Makes a model of both, whose logits are float32 and as large as the images."""
+    decode = registry.load_decoder(decoder)
     images = keras.Input(encoder.model.input_shape[1:], name="image")
-    logits = decode(encoder.model(images), encoder.strides, num_classes)
+    features = encoder.model(images)
+    logits = decode(features, encoder.strides, num_classes, **settings)
     if keras.backend.standardize_dtype(logits.dtype) in ("bfloat16", "float16"):
         # Loss and argmax need the range and the precision of float32.
         logits = keras.layers.Activation("linear", dtype="float32", name="cast")(logits)
     size = tuple(images.shape[1:3])
     if None in size or tuple(logits.shape[1:3]) != size:
         logits = layers.Crop(name="crop")([logits, images])
-    return keras.Model(images, logits, name=name)
+    return keras.Model(images, logits, name=f"{encoder.model.name}_{decoder}")

@@ -1,7 +1,8 @@
 """The encoders and decoders that there are, and what settings must know of them.
 
 Nothing heavy is imported here: `--help` and a rejected flag answer at once. The
-encoders themselves are the rows of `models.encoders.applications`, by the same names.
+encoders themselves are the rows of `models.encoders.applications`, by the same names;
+those of a library are named after its prefix.
 """
 
 import importlib
@@ -21,6 +22,18 @@ class Encoder(NamedTuple):
     about: str
     strides: tuple[int, ...]
     options: tuple[str, ...] = ()
+
+
+class Library(NamedTuple):
+    """Encoders of another package, each named `PREFIX:NAME`.
+
+    Attributes:
+      name: what stands for the NAME in `--help`.
+      about: what `--help` says of it.
+    """
+
+    name: str
+    about: str
 
 
 class Decoder(NamedTuple):
@@ -112,6 +125,15 @@ ENCODERS = {
     ),
 }
 
+LIBRARIES = {
+    "keras_hub": Library(
+        "PRESET",
+        "the backbone of a preset of KerasHub that has feature maps, with its "
+        "weights; PRESET is one that KerasHub downloads, or a folder",
+    ),
+}
+"""By their prefixes."""
+
 DECODERS = {
     "pix2pix": Decoder(
         "models.decoders.pix2pix",
@@ -157,6 +179,17 @@ DECODERS = {
 }
 
 
+def library_of(encoder: str) -> str:
+    """Returns the prefix of an encoder that is one of a library; empty: it is not."""
+    prefix, _, name = encoder.partition(":")
+    return prefix if prefix in LIBRARIES and name else ""
+
+
+def options_of(encoder: str) -> tuple[str, ...]:
+    """Returns the names of the options of an encoder; those of a library take none."""
+    return () if library_of(encoder) else ENCODERS[encoder].options
+
+
 def strides_of(encoder: str, options: Mapping[str, object]) -> tuple[int, ...]:
     """Returns the strides of an encoder's maps.
 
@@ -166,6 +199,11 @@ def strides_of(encoder: str, options: Mapping[str, object]) -> tuple[int, ...]:
     """
     largest = options.get("output_stride") or max(ENCODERS[encoder].strides)
     return tuple(min(stride, largest) for stride in ENCODERS[encoder].strides)
+
+
+def default_filters(decoder: str, strides: Sequence[int]) -> tuple[int, ...]:
+    """Returns the numbers of channels that a decoder has on such maps by default."""
+    return DECODERS[decoder].default_filters(strides)
 
 
 def encoders_with(option: str) -> tuple[str, ...]:

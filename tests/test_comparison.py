@@ -62,7 +62,7 @@ def test_the_end_of_keras_iterators_waits_for_no_tuner():
 _MIRRORED = {
     # By Keras' twin of the model, by its optimizer, and by the datasets that it gets.
     "model": {
-        "encoder", "encoder_alpha", "encoder_drop_connect", "encoder_weights",
+        "encoder_alpha", "encoder_drop_connect", "encoder_weights",
         "image_normalization", "freeze_encoder", "decoder_filters",
     },
     "loss": set(),
@@ -100,6 +100,7 @@ def test_each_setting_of_a_step_is_mirrored_or_refused():
 @pytest.mark.parametrize(
     "settings",
     [
+        {"encoder": "keras_hub:resnet_50_imagenet"},
         {"decoder": "fpn"},
         {"decoder_norm": "group"},
         {"init_checkpoint": "runs/other"},

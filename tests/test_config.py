@@ -199,7 +199,11 @@ def test_the_unusual_settings_are_all_the_settings_and_none_is_a_default():
         ("cache", "ram", "use one of memory, disk, device, none"),
         ("train_fraction", -0.1, r"must be at least 0\.0"),
         ("train_fraction", 1.5, r"must be at most 1\.0"),
-        ("encoder", "vgg", "use one of mobilenet_v2, .*, resnet50, .*, plain"),
+        (
+            "encoder",
+            "vgg",
+            "use one of mobilenet_v2, .*, resnet50, .*, plain, keras_hub:PRESET",
+        ),
         ("encoder_alpha", 0.0, r"must be at least 0\.1"),
         ("encoder_alpha", 5.0, r"must be at most 4\.0"),
         ("encoder_bn_momentum", -0.1, r"must be at least 0\.0"),

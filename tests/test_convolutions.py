@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from models.fast import convolutions, devices, normalization
+from tests import helpers
 from trainer.benchmarking import measuring
 
 
@@ -30,6 +31,7 @@ _CONVOLUTIONS = [
     (convolutions.Conv2D, {"filters": 6, "kernel_size": 3, "padding": "same"}),
     (convolutions.Conv2D, {"filters": 6, "kernel_size": 1, "use_bias": False}),
     (convolutions.Conv2D, {"filters": 4, "kernel_size": 3, "strides": 2}),
+    (convolutions.Conv2D, {"filters": 6, "kernel_size": 3, "groups": 3}),
     (convolutions.DepthwiseConv2D, {"kernel_size": 3, "padding": "same"}),
     (convolutions.DepthwiseConv2D, {"kernel_size": 3, "strides": 2}),
     (convolutions.DepthwiseConv2D, {"kernel_size": 3, "depth_multiplier": 2}),
@@ -62,6 +64,32 @@ def test_folded_batch_norm_gives_what_the_two_layers_give(
         assert np.array_equal(features, actual) == (not (training and trainable))
     names = [[w.path.split("/")[-1] for w in c.weights] for c in (conv, plain_conv)]
     assert names[0] == names[1]
+
+
+def test_groups_are_convolved_on_two_replicas_of_a_cpu():
+    strategy = helpers.make_strategy(2)
+    inputs = tf.random.stateless_normal([2, 5, 6, 4], (1, 2))
+    with strategy.scope():
+        conv = convolutions.Conv2D(6, 3, groups=2)
+        conv.build(inputs.shape)
+
+    @tf.function
+    def step():
+        with tf.GradientTape() as tape:
+            outputs = conv(inputs)
+            total = tf.reduce_sum(outputs**2)
+        return outputs, tape.gradient(total, conv.kernel.value)
+
+    plain = keras.layers.Conv2D(6, 3, groups=2)
+    plain.build(inputs.shape)
+    plain.set_weights(conv.get_weights())
+    with tf.GradientTape() as tape:
+        expected = plain(inputs)
+        total = tf.reduce_sum(expected**2)
+    expected = (expected, tape.gradient(total, plain.kernel.value))
+    for values, other in zip(strategy.run(step), expected, strict=True):
+        for value in strategy.experimental_local_results(values):
+            np.testing.assert_allclose(value, other, rtol=1e-4, atol=1e-4)
 
 
 def test_convolution_of_several_maps_is_that_of_the_maps_joined(float64):

@@ -232,6 +232,16 @@ def test_what_help_needs_imports_no_heavy_module(module):
     assert names & _HEAVY == set()
 
 
+def test_optional_packages_are_imported_where_they_are_used():
+    users = {
+        module
+        for module in _modules()
+        for name in _top_level_imports(_parse(module))
+        if name.partition(".")[0] in {"keras_hub", "tensorflow_examples"}
+    }
+    assert users == set()
+
+
 @pytest.mark.parametrize("module", _LIGHT_MODULES)
 def test_what_help_needs_imports_only_its_like(module):
     names = [

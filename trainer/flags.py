@@ -126,7 +126,7 @@ def _describe(field: dataclasses.Field) -> Iterator[str]:
     """Yields the lines of one flag."""
     scalar, _ = fields.value_type(field)
     name = f"[no]{field.name}" if scalar is bool else field.name
-    choices = field.metadata["choices"]
+    choices = field.metadata["choices"] and fields.list_choices(field)
     kind = f" <{'|'.join(choices)}>" if choices else ""
     yield f"  --{name}:{kind}"
     text = field.metadata["help"]
@@ -144,7 +144,8 @@ def _make_flag(field: dataclasses.Field) -> flags.Flag:
         return flags.Flag(parser, serializer, name, field.default, help_text)
     if scalar is bool:
         return flags.BooleanFlag(name, field.default, help_text)
-    if field.metadata["choices"]:
+    # With a prefix there are more values than can be listed; the section checks them.
+    if field.metadata["choices"] and not field.metadata["prefixes"]:
         return flags.EnumFlag(
             name, field.default, help_text, list(field.metadata["choices"])
         )

@@ -7,11 +7,19 @@ from typing import Any, NamedTuple
 import keras
 
 from models import registry, scaling
-from models.encoders import applications, cloning
+from models.encoders import applications, cloning, hub
 from models.encoders import weights as weights_lib
+from models.encoders.hub import Preset, PresetError
 from models.encoders.weights import WeightsError
 
-__all__ = ["Encoder", "WeightsError", "build_encoder"]
+__all__ = [
+    "Encoder",
+    "Preset",
+    "PresetError",
+    "WeightsError",
+    "build_encoder",
+    "open_preset",
+]
 
 
 class Encoder(NamedTuple):
@@ -28,6 +36,25 @@ class Encoder(NamedTuple):
     strides: tuple[int, ...]
 
 
+def open_preset(name: str, weights: str) -> Preset | None:
+    """Opens the preset that an encoder is built of.
+
+    Args:
+      name: of the encoder.
+      weights: as `build_encoder` takes them.
+
+    Returns:
+      None for an encoder of this package.
+
+    Raises:
+      PresetError: if it is not there or does not serve.
+      WeightsError: if the weights cannot be had or do not fit.
+    """
+    if not registry.library_of(name):
+        return None
+    return hub.open_preset(name.partition(":")[2], weights)
+
+
 def build_encoder(
     name: str,
     image_size: tuple[int | None, int | None],
@@ -37,11 +64,12 @@ def build_encoder(
     bn_momentum: float | None = None,
     synchronized: bool = False,
     options: Mapping[str, Any] | None = None,
+    preset: Preset | None = None,
 ) -> Encoder:
     """Builds an encoder and gives it its initial weights.
 
     Args:
-      name: a key of `registry.ENCODERS`.
+      name: a key of `registry.ENCODERS`, or of a preset.
       image_size: height and width of the input; None: any.
       images: what comes in. Weights of colour photos serve other numbers of channels,
         too; see `scaling.adapt_kernel`.
@@ -51,22 +79,47 @@ def build_encoder(
         None: as much as Keras' network does.
       synchronized: whether the statistics are those of all replicas together.
       options: of this encoder; see `registry.Encoder`.
+      preset: what `open_preset` gave, or of an architecture; None: it is opened.
 
     Raises:
+      PresetError: if a preset is not there or does not serve.
       WeightsError: if the weights cannot be had or do not fit.
       ValueError: if the encoder does not take an option.
     """
     options = dict(options or {})
-    registry.check_options(name, options, registry.ENCODERS[name].options)
+    registry.check_options(name, options, registry.options_of(name))
+    inputs = keras.Input((*image_size, images.num_channels), name="image")
+    norms = {"bn_momentum": bn_momentum, "synchronized": synchronized}
+    if registry.library_of(name):
+        preset = preset or open_preset(name, weights)
+        return Encoder(hub.build(preset, inputs, images, **norms), preset.strides)
+    return _build_application(
+        name, inputs, images=images, weights=weights, norms=norms, options=options
+    )
+
+
+def _build_application(
+    name: str,
+    inputs: keras.KerasTensor,
+    *,
+    images: scaling.Images,
+    weights: str,
+    norms: Mapping[str, Any],
+    options: Mapping[str, Any],
+) -> Encoder:
+    """Builds an encoder of `applications`; arguments as for `build_encoder`.
+
+    Args:
+      inputs: the images.
+      norms: what there is to say of batch norms, `bn_momentum` and `synchronized`.
+    """
     strides = registry.strides_of(name, options)
     application = applications.APPLICATIONS[name]
-    inputs = keras.Input((*image_size, images.num_channels), name="image")
     image_scaling = scaling.make_image_scaling(
         application.scaling, images, multiple=max(strides)
     )
-    norms = {"bn_momentum": bn_momentum, "synchronized": synchronized}
     make = functools.partial(
-        applications.make_network, name, image_size, options=options
+        applications.make_network, name, tuple(inputs.shape[1:3]), options=options
     )
     if application.build:
         model = application.build(inputs, image_scaling, **norms, **options)

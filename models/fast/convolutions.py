@@ -83,7 +83,15 @@ class Conv2D(_Foldable, keras.layers.Conv2D):
         return scale
 
     def _convolve(self, inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
-        return self.convolution_op(inputs, kernel)
+        if self.groups == 1 or not devices.is_on_cpu():
+            return self.convolution_op(inputs, kernel)
+        # Keras sends groups through XLA, which fails on two CPU replicas.
+        pairs = zip(
+            tf.split(inputs, self.groups, axis=-1),
+            tf.split(kernel, self.groups, axis=-1),
+            strict=True,
+        )
+        return tf.concat([self.convolution_op(*pair) for pair in pairs], axis=-1)
 
 
 class JoinedConv2D(Conv2D):

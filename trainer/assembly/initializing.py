@@ -60,6 +60,12 @@ def check(config: config_lib.Config, class_names: Sequence[str]) -> None:
         )
 
 
+def folder_of(config: config_lib.Config) -> str:
+    """Returns the folder of the run that a new one takes over; empty: there is none."""
+    name = config.model.init_checkpoint
+    return _find(name).model_dir if name else ""
+
+
 def take_over(
     state: state_lib.State,
     strategy: tf.distribute.Strategy,
@@ -125,6 +131,8 @@ def _check_parts(config: config_lib.Config, trained: dict[str, Any]) -> None:
             continue
         if present[name] == trained[name]:
             continue
+        if None in (present[name], trained[name]):
+            continue  # Derived of the encoder; `_copy` compares what came of it.
         was, value = (
             fields.format_value(tuple(v) if isinstance(v, list) else v)
             for v in (trained[name], present[name])

@@ -120,6 +120,7 @@ def _build(
         num_classes=len(run.class_names),
         num_replicas=num_replicas,
         has_checkpoint=True,
+        preset=model_lib.open_preset(config.model, config.run.model_dir),
     )
 
 

@@ -3,7 +3,7 @@
 import concurrent.futures
 import dataclasses
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from absl import logging
 
 from data import pipeline, schema
 from data.stores import balance
+from models import encoders
 from trainer import errors
 from trainer.assembly import augmenting, initializing, inputs
 from trainer.assembly import evaluation as evaluation_lib
@@ -43,6 +44,7 @@ class TrainSetup:
       length: int64 variable on the host, the steps of the run; see `length.py`.
       batch_size: rows of a step, over all replicas.
       seed: of the order of examples.
+      architecture: of the encoder, if it is built of a preset; see `encoders.Preset`.
     """
 
     evaluation: evaluation_lib.EvalSetup | None
@@ -56,6 +58,7 @@ class TrainSetup:
     length: tf.Variable
     batch_size: int
     seed: int
+    architecture: Mapping[str, Any] | None
 
     @property
     def num_steps(self) -> int:
@@ -134,19 +137,18 @@ def prepare_training(
       saved_step: of the checkpoint that will give the variables their values, or None.
 
     Raises:
-      errors.RunError: if settings do not fit each other, the devices, files or the run
-        of `--init_checkpoint`.
+      errors.RunError: if settings do not fit each other, devices, files, another run.
       schema.DataError: if examples cannot be used.
     """
     source = inputs.open_source(config, is_training=True)
     info = inputs.resolve_info(config, source)
     length = length_lib.make(config, len(source))
     encoder_start = _find_encoder_start(config, len(source), length)
-    if saved_step is None:
-        initializing.check(config, info.class_names)
+    is_new = saved_step is None
+    preset = _open_preset(config, info, is_new)
     used = _open_used(config, source)
     opening, *eval_opening = inputs.open_in_background(config, strategy, info, used)
-    state = _make_state(config, strategy, info, length, saved_step is not None)
+    state = _make_state(config, strategy, info, length, not is_new, preset)
     loss = _make_loss(config, info, opening)
     train_loop, confusion = train_loop_lib.make_train_loop(
         strategy,
@@ -161,7 +163,7 @@ def prepare_training(
         blank = _make_blank_iterator(config, strategy, info)
         train_loop.prepare(blank, saved_step or 0)
     examples = opening.result()
-    if saved_step is None:
+    if is_new:
         _begin(state, strategy, config, info, examples)
     return TrainSetup(
         evaluation=_make_evaluation(config, strategy, info, eval_opening, state),
@@ -175,7 +177,18 @@ def prepare_training(
         length=length,
         batch_size=config.train.batch_size,
         seed=config.run.seed,
+        architecture=preset and preset.architecture,
     )
+
+
+def _open_preset(
+    config: config_lib.Config, info: schema.DatasetInfo, is_new: bool
+) -> encoders.Preset | None:
+    """Opens the encoder's preset, if it has one; checks what a new run takes over."""
+    if not is_new:
+        return model_lib.open_preset(config.model, config.run.model_dir)
+    initializing.check(config, info.class_names)
+    return model_lib.open_preset(config.model, initializing.folder_of(config))
 
 
 def _open_used(
@@ -222,6 +235,7 @@ def _make_state(
     info: schema.DatasetInfo,
     length: tf.Variable,
     has_checkpoint: bool,
+    preset: encoders.Preset | None,
 ) -> state_lib.State:
     # Evaluation sees more than a window, and images at other scales.
     takes_any_size = config.augmentation.crop_size or (
@@ -236,6 +250,7 @@ def _make_state(
             num_classes=info.num_classes,
             num_replicas=strategy.num_replicas_in_sync,
             has_checkpoint=has_checkpoint or bool(config.model.init_checkpoint),
+            preset=preset,
         ),
         lambda: model_lib.build_optimizer(config.optimizer, length),
         ema_decay=config.train.ema_decay,

@@ -15,6 +15,7 @@ from trainer.run_folder import (
     checkpointing,
     criterion,
     dataset,
+    encoder,
     model_dir,
     run_lock,
     run_settings,
@@ -178,6 +179,8 @@ def _note_start(
             ignore_label=config.data.ignore_label,
         )
         dataset.write(config.run.model_dir, described)
+        if setup.architecture:
+            encoder.write(config.run.model_dir, setup.architecture)
         # What a killed process wrote after its last save is about to be written again.
         last_evaluation = saved.step if saved.is_evaluated else saved.step - 1
         last_steps = {"train": saved.step, "eval": last_evaluation}

@@ -21,6 +21,7 @@ def setting(
     help_text: str,
     *,
     choices: tuple[str, ...] | None = None,
+    prefixes: Mapping[str, str] | None = None,
     minimum: float | None = None,
     maximum: float | None = None,
     identity: bool = False,
@@ -42,6 +43,8 @@ def setting(
       default: the value where the flag is not given; None means "derived".
       help_text: one line for `--help`.
       choices: the values allowed.
+      prefixes: beside these, what may be followed by a colon and a name, and what
+        stands for the name in `--help`.
       minimum: the least number allowed.
       maximum: the greatest number allowed.
       identity: a model dir belongs to one value of this; see `Config.identity`.
@@ -68,6 +71,7 @@ def setting(
     metadata["help"] = metadata.pop("help_text")
     metadata["legacy"] = default if legacy is _AS_DEFAULT else legacy
     metadata["only_with"] = only_with or {}
+    metadata["prefixes"] = prefixes or {}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -81,8 +85,9 @@ class Section:
             if value is None:
                 continue
             choices = field.metadata["choices"]
-            if choices and value not in choices:
-                reject(field.name, value, f"use one of {', '.join(choices)}")
+            if choices and value not in choices and not _has_prefix(field, value):
+                names = ", ".join(list_choices(field))
+                reject(field.name, value, f"use one of {names}")
             values = value if isinstance(value, tuple) else (value,)
             for item in values:
                 if isinstance(item, str) and not _is_writable(item):
@@ -99,6 +104,18 @@ class Section:
                     reject(field.name, value, f"must be at least {minimum}")
                 if maximum is not None and not item <= maximum:
                     reject(field.name, value, f"must be at most {maximum}")
+
+
+def list_choices(field: dataclasses.Field) -> list[str]:
+    """Returns the values that a setting with choices takes, as `--help` has them."""
+    prefixes = field.metadata["prefixes"].items()
+    return [*field.metadata["choices"], *(f"{p}:{name}" for p, name in prefixes)]
+
+
+def _has_prefix(field: dataclasses.Field, value: str) -> bool:
+    """Tells whether a value is a name behind one of the prefixes."""
+    prefix, _, name = value.partition(":")
+    return bool(name) and prefix in field.metadata["prefixes"]
 
 
 def _is_writable(text: str) -> bool:

@@ -1,7 +1,7 @@
 """The network."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from models import registry
 from trainer import errors
@@ -13,6 +13,14 @@ _COMMON_STRIDES = (2, 4, 8, 16, 32)
 def _describe(parts: Mapping[str, registry.Encoder | registry.Decoder]) -> str:
     """Returns what `--help` says of the parts of a registry."""
     return "; ".join(f"{name}: {part.about}" for name, part in parts.items())
+
+
+def _describe_libraries() -> str:
+    """Returns what `--help` says of encoders of other packages."""
+    return "; ".join(
+        f"{prefix}:{library.name}: {library.about}"
+        for prefix, library in registry.LIBRARIES.items()
+    )
 
 
 def _describe_filters() -> str:
@@ -36,11 +44,13 @@ class ModelConfig(fields.Section):
 
     encoder: str = fields.setting(
         "mobilenet_v2",
-        f"The encoder. {_describe(registry.ENCODERS)}.",
+        f"The encoder. {_describe(registry.ENCODERS)}; {_describe_libraries()}.",
         choices=tuple(registry.ENCODERS),
+        prefixes={p: library.name for p, library in registry.LIBRARIES.items()},
         identity=True,
         shapes_model=True,
         unused_by=("doctor",),
+        in_fit=tuple(registry.ENCODERS),
     )
     encoder_alpha: float = fields.setting(
         1.0,
@@ -81,8 +91,9 @@ class ModelConfig(fields.Section):
     )
     encoder_weights: str = fields.setting(
         "imagenet",
-        "Initial weights of the encoder: imagenet (downloaded by Keras), none "
-        "(random), or a file: .weights.h5, or .h5 as Keras downloads it.",
+        "Initial weights of the encoder: imagenet (downloaded by Keras; of a preset, "
+        "the preset's own), none (random), or a file: .weights.h5, or .h5 as Keras "
+        "downloads it.",
         only_with={"init_checkpoint": ("",)},
         unused_by=("evaluate", "doctor"),
     )
@@ -209,7 +220,6 @@ class ModelConfig(fields.Section):
             fields.reject(
                 "encoder_output_stride", self.encoder_output_stride, "use 16 or 32"
             )
-        self._resolve_filters()
         if self.image_normalization is None:
             is_random = self.encoder_weights == "none"
             default = "measured" if is_random else "network"
@@ -226,18 +236,27 @@ class ModelConfig(fields.Section):
                 "with --encoder_weights=none the decoder would be trained on what a "
                 "random encoder gives; leave one of the two out",
             )
-        self._check_stages()
-
-    def _check_stages(self) -> None:
-        count = self.freeze_encoder_stages
-        num_maps = len(registry.ENCODERS[self.encoder].strides)
-        if count and self.encoder_weights == "none":
+        if self.freeze_encoder_stages and self.encoder_weights == "none":
             fields.reject(
                 "freeze_encoder_stages",
-                count,
+                self.freeze_encoder_stages,
                 "with --encoder_weights=none these would keep random weights for good; "
                 "leave one of the two out",
             )
+        if not registry.library_of(self.encoder):
+            strides = registry.strides_of(self.encoder, self.encoder_options())
+            self.check_strides(strides)
+            object.__setattr__(self, "decoder_filters", self.filters_for(strides))
+
+    def check_strides(self, strides: Sequence[int]) -> None:
+        """Checks what is said of an encoder's maps, once their strides are known.
+
+        Those of a library's encoder are not, before it is opened.
+
+        Raises:
+          errors.ConfigError: if it has not so many maps.
+        """
+        count, num_maps = self.freeze_encoder_stages, len(strides)
         if count >= num_maps:
             fields.reject(
                 "freeze_encoder_stages",
@@ -246,14 +265,16 @@ class ModelConfig(fields.Section):
                 "that this is --freeze_encoder; use that, or a smaller number",
             )
 
-    def _resolve_filters(self) -> None:
-        """Fills in the default of `decoder_filters`, or checks what was given."""
-        default = registry.DECODERS[self.decoder].default_filters(
-            registry.strides_of(self.encoder, self.encoder_options())
-        )
+    def filters_for(self, strides: Sequence[int]) -> tuple[int, ...]:
+        """Returns `decoder_filters` for an encoder's strides, or their default.
+
+        Raises:
+          errors.ConfigError: if they are not so many.
+        """
+        default = registry.default_filters(self.decoder, strides)
         if self.decoder_filters is None:
-            object.__setattr__(self, "decoder_filters", default)
-        elif len(self.decoder_filters) != len(default):
+            return default
+        if len(self.decoder_filters) != len(default):
             fields.reject(
                 "decoder_filters",
                 self.decoder_filters,
@@ -261,10 +282,11 @@ class ModelConfig(fields.Section):
                 f"{_count(len(default))}, such as "
                 f"--decoder_filters={fields.format_value(default)}",
             )
+        return self.decoder_filters
 
     def encoder_options(self) -> dict[str, object]:
         """Returns what the encoder takes of these settings, by the registry's names."""
-        names = registry.ENCODERS[self.encoder].options
+        names = registry.options_of(self.encoder)
         return {name: getattr(self, f"encoder_{name}") for name in names}
 
     def decoder_options(self) -> dict[str, object]:
