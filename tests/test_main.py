@@ -191,7 +191,7 @@ def test_training_sees_windows_and_evaluation_all_of_an_image(run, monkeypatch):
         return backpropagate(self, images, labels, scale, sums_of_all)
 
     monkeypatch.setattr(gradients.Gradients, "backpropagate", record)
-    folder = run("--train_steps=2", "--crop_size=16,24")
+    folder = run("--train_steps=2", "--crop_size=16,24", "--crop_rare_classes=0.5")
     assert set(sizes) == {((8, 16, 24, 3), (8, 16, 24))}
     run("--mode=evaluate", small=False)
     line = json.loads((folder / "evaluations.jsonl").read_text())

@@ -30,6 +30,7 @@ _NOT_RUN = {
     "bash launch/local.sh 2 --flagfile=...": "run by tests/test_cluster.py",
     "... --mode=benchmark --against=fit": "run by tests/test_main.py",
     "... --image_size=512,1024 --crop_size=256": "in small run by tests/test_main.py",
+    "... --image_size=512,1024 --crop_size=256 --crop_rare_classes=0.33": "the same",
     "tensorboard --logdir=runs": "serves until it is stopped",
     "pip install .": "needs a network; launch/install.sh does it",
     "pip install '.[gpu]'": "needs a network and a GPU",

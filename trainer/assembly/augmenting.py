@@ -10,13 +10,18 @@ from trainer.settings import config as config_lib
 
 
 def make_augment(
-    config: config_lib.Config, image_format: schema.ImageFormat, *, num_replicas: int
+    config: config_lib.Config,
+    image_format: schema.ImageFormat,
+    *,
+    num_classes: int = schema.MAX_CLASSES,
+    num_replicas: int,
 ) -> Callable:
     """Returns the random changes; see `data.augmentation.augment`.
 
     Args:
       config: all settings.
       image_format: of the training images.
+      num_classes: of their labels.
       num_replicas: which share the rows of a batch.
 
     Raises:
@@ -34,6 +39,8 @@ def make_augment(
             seed=config.run.seed,
             image_format=image_format,
             crop_size=crop_size or None,
+            crop_rare_classes=config.augmentation.crop_rare_classes,
+            num_classes=num_classes,
         )
     except ValueError as error:
         raise errors.ConfigError(f"{error}.") from error

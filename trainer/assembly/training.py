@@ -236,7 +236,10 @@ def _loop_settings(
     return {
         "fetch": opening.result().fetch if is_on_device else pipeline.take_whole,
         "augment": augmenting.make_augment(
-            config, info.image_format, num_replicas=num_replicas
+            config,
+            info.image_format,
+            num_classes=info.num_classes,
+            num_replicas=num_replicas,
         ),
         "batch_size": config.train.batch_size,
         "seed": config.run.seed,
