@@ -2,27 +2,21 @@
 
 import concurrent.futures
 import dataclasses
-import functools
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import tensorflow as tf
-from absl import logging
 
 from data import pipeline, schema
-from data.stores import balance
 from trainer import errors
-from trainer.assembly import augmenting, initializing, inputs
+from trainer.assembly import augmenting, initializing, inputs, losses
 from trainer.assembly import evaluation as evaluation_lib
 from trainer.assembly import model as model_lib
 from trainer.assembly import state as state_lib
 from trainer.assembly import train_loop as train_loop_lib
-from trainer.losses import registry as loss_registry
 from trainer.losses import weighted_sum
 from trainer.metrics import confusion as confusion_lib
 from trainer.settings import config as config_lib
-from trainer.settings import fields
 from trainer.steps import training as training_steps
 
 
@@ -140,14 +134,10 @@ def prepare_training(
     used = _open_used(config, source)
     opening, *eval_opening = inputs.open_in_background(config, strategy, info, used)
     state = _make_state(config, strategy, info, num_steps, has_checkpoint)
-    loss = _make_loss(config, info, opening)
-    train_loop, confusion = train_loop_lib.make_train_loop(
-        strategy,
-        state,
-        loss=loss,
-        class_names=info.class_names,
-        stop_requested=stop_requested,
-        **_loop_settings(config, info, opening, strategy.num_replicas_in_sync),
+    loss = losses.make_loss(config, info, opening)
+    what_comes_in = _make_changes(config, strategy, info, opening)
+    train_loop, confusion = _make_loop(
+        config, strategy, info, state, loss, stop_requested, **what_comes_in
     )
     if not opening.done():  # Other threads decode them, mostly without Python.
         train_loop.prepare(_make_blank_iterator(config, strategy, info))
@@ -224,30 +214,80 @@ def _make_state(
     )
 
 
-def _loop_settings(
+def _make_changes(
     config: config_lib.Config,
+    strategy: tf.distribute.Strategy,
     info: schema.DatasetInfo,
     opening: concurrent.futures.Future,
-    num_replicas: int,
-) -> dict[str, Any]:
-    """Returns what follows for `make_train_loop` from the settings, by its names."""
+) -> dict[str, Callable]:
+    """Returns what completes a batch (`fetch`), and what changes it (`augment`)."""
+    augment = augmenting.make_augment(
+        config,
+        info.image_format,
+        num_classes=info.num_classes,
+        num_replicas=strategy.num_replicas_in_sync,
+    )
     # Of the examples on the devices, `fetch` is known once they are there.
     is_on_device = config.data.cache == "device"
-    return {
-        "fetch": opening.result().fetch if is_on_device else pipeline.take_whole,
-        "augment": augmenting.make_augment(
-            config,
-            info.image_format,
-            num_classes=info.num_classes,
-            num_replicas=num_replicas,
-        ),
-        "batch_size": config.train.batch_size,
-        "seed": config.run.seed,
-        "has_average_warmup": config.train.moving_average_warmup,
-        "num_parts": config.train.gradient_accumulation_steps,
-        "global_clipnorm": config.optimizer.global_clipnorm,
-        "enable_xla": config.runtime.enable_xla,
-    }
+    fetch = opening.result().fetch if is_on_device else pipeline.take_whole
+    return {"fetch": fetch, "augment": augment}
+
+
+def _make_loop(
+    config: config_lib.Config,
+    strategy: tf.distribute.Strategy,
+    info: schema.DatasetInfo,
+    state: state_lib.State,
+    loss: weighted_sum.WeightedSum,
+    stop_requested: tf.Variable,
+    *,
+    fetch: Callable,
+    augment: Callable,
+) -> tuple[training_steps.TrainLoop, confusion_lib.ConfusionMatrix]:
+    """Makes what trains on batches, which are fetched and augmented first."""
+    return train_loop_lib.make_train_loop(
+        strategy,
+        state,
+        loss=loss,
+        class_names=info.class_names,
+        stop_requested=stop_requested,
+        fetch=fetch,
+        augment=augment,
+        batch_size=config.train.batch_size,
+        seed=config.run.seed,
+        has_average_warmup=config.train.moving_average_warmup,
+        num_parts=config.train.gradient_accumulation_steps,
+        global_clipnorm=config.optimizer.global_clipnorm,
+        enable_xla=config.runtime.enable_xla,
+    )
+
+
+def make_loop_without_augmentation(
+    config: config_lib.Config, setup: TrainSetup, stop_requested: tf.Variable
+) -> training_steps.TrainLoop | None:
+    """Makes a loop on the variables of a run that leaves the random changes out.
+
+    Args:
+      config: all settings.
+      setup: of the run.
+      stop_requested: ends the loop.
+
+    Returns:
+      The loop, for benchmarks; None if the run itself makes no random change.
+    """
+    if not augmenting.has_changes(config):
+        return None
+    train_loop, _ = _make_loop(
+        config,
+        setup.strategy,
+        setup.info,
+        setup.state,
+        setup.loss,
+        stop_requested,
+        fetch=setup.examples.fetch,
+        augment=augmenting.make_stand_in(config),
+    )
+    return train_loop
 
 
 def _count_steps(config: config_lib.Config, num_examples: int) -> int:
@@ -279,42 +319,3 @@ def _make_blank_iterator(
             )
         )
     )
-
-
-def _make_loss(
-    config: config_lib.Config,
-    info: schema.DatasetInfo,
-    opening: concurrent.futures.Future,
-) -> weighted_sum.WeightedSum:
-    """Returns the loss of training, its class weights worked out.
-
-    Args:
-      config: all settings.
-      info: the classes.
-      opening: gives the examples, which are waited for if their labels count.
-    """
-    given = config.loss.class_weights
-    make = functools.partial(
-        loss_registry.make,
-        config.loss.loss,
-        info.num_classes,
-        options=config.loss.options(),
-    )
-    if not given:
-        return make()
-    if given[0] in balance.METHODS:
-        counts = balance.count_labels(opening.result())[: info.num_classes]
-        weights = balance.class_weights(counts, given[0])
-    elif len(given) == info.num_classes:
-        weights = np.array(given, np.float64)
-    else:
-        raise errors.ConfigError(
-            f"--class_weights={fields.format_value(given)}: these are {len(given)} "
-            f"numbers for {info.num_classes} classes "
-            f"({', '.join(info.class_names[:5])}{', ...' * (info.num_classes > 5)}); "
-            "give one for each."
-        )
-    named = zip(info.class_names, weights, strict=True)
-    text = ", ".join(f"{name} {weight:.4g}" for name, weight in named)
-    logging.info("Class weights: %s.", text)
-    return make(class_weights=weights)

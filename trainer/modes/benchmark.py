@@ -1,8 +1,9 @@
 """`--mode=benchmark`: how fast a run is, and what it waits for."""
 
+import functools
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import keras
@@ -15,6 +16,13 @@ from trainer.benchmarking import comparison, measuring
 from trainer.run_folder import model_dir
 from trainer.running import preemption
 from trainer.settings import config as config_lib
+from trainer.steps import training as train_steps
+
+_UNCHANGED = "step without augmentation"
+"""What is timed beside the step, if that changes its examples."""
+
+_DEAR_SHARE = 0.1
+"""Of a step; what is in `--augment=strong` takes less."""
 
 _LAUNCH_SECS = 5e-6
 """What it takes to start an op, about, on CPUs and GPUs alike."""
@@ -23,10 +31,10 @@ _LAUNCH_SECS = 5e-6
 def run(config: config_lib.Config) -> None:
     """Times the objects that training uses, and prints and writes what it found.
 
-    Timed in turn are: the input alone, training steps on one batch that is there,
-    training end to end, evaluation, and with `--against=fit` Keras' `model.fit` and
-    `model.evaluate` of the same model and data. MODEL_DIR/benchmark.json holds the
-    figures again.
+    Timed in turn are: the input alone, training steps on one batch that is there, with
+    and without its random changes, training end to end, evaluation, and with
+    `--against=fit` Keras' `model.fit` and `model.evaluate` of the same model and data.
+    MODEL_DIR/benchmark.json holds the figures again.
 
     Raises:
       errors.RunError: if settings do not fit each other, the devices or files.
@@ -39,13 +47,14 @@ def run(config: config_lib.Config) -> None:
             f"--against={config.benchmark.against} compares on one device; use "
             "--distribution_strategy=one_device."
         )
-    setup = training.prepare_training(
-        config, strategy, preemption.StopRequest().variable
-    )
+    stop_requested = preemption.StopRequest().variable
+    setup = training.prepare_training(config, strategy, stop_requested)
     iterator = setup.make_iterator(0)
     setup.train_loop.run(iterator, tf.constant(1)).sums.numpy()
     start_secs = time.perf_counter() - trainer.STARTED
-    figures = _measure(config, setup, iterator, start_secs)
+    unchanged = training.make_loop_without_augmentation(config, setup, stop_requested)
+    contenders = _make_contenders(config, setup, iterator, unchanged)
+    figures = _measure(config, setup, contenders, start_secs)
     print(format_report(figures))
     path = folder / "benchmark.json"
     files.write_text(path, json.dumps(figures, indent=2) + "\n")
@@ -55,26 +64,25 @@ def run(config: config_lib.Config) -> None:
 def _measure(
     config: config_lib.Config,
     setup: training.TrainSetup,
-    iterator: Iterator,
+    contenders: Mapping[str, Callable[[int], None]],
     start_secs: float,
 ) -> dict[str, Any]:
     """Returns the figures of the report, by name."""
     num_replicas = setup.strategy.num_replicas_in_sync
-    contenders = _make_contenders(config, setup, iterator)
     compute_dtype = tf.as_dtype(setup.state.model.compute_dtype)
     calibrations = measuring.make_calibrations(compute_dtype)
-    contenders.update({name: run for name, (run, _) in calibrations.items()})
     timings = measuring.time_in_turn(
-        contenders,
+        {**contenders, **{name: run for name, (run, _) in calibrations.items()}},
         rounds=config.benchmark.benchmark_rounds,
         secs=config.benchmark.benchmark_secs,
     )
     peak = max(flops / timings[name].best for name, (_, flops) in calibrations.items())
     step = _count_work(setup, config.training_size)
-    images = {name: setup.batch_size for name in contenders if name not in calibrations}
+    images = dict.fromkeys(contenders, setup.batch_size)
     images.update({n: len(setup.evaluation.examples) for n in images if "eval" in n})
     device = setup.strategy.extended.worker_devices[0].rpartition("device:")[2]
     secs = timings["step only"].best
+    augmentation = measure_augmentation(timings)
     return {
         "device": f"{num_replicas} x {device}",
         "precision": setup.state.model.dtype_policy.name,
@@ -84,6 +92,7 @@ def _measure(
         "step_gflop": step.flops / 1e9,
         "step_ops": step.num_ops,
         "share_of_peak": step.flops / secs / peak,
+        "augmentation": augmentation,
         "peak_memory_bytes": measuring.peak_memory_bytes(device),
         "timings": {
             name: {
@@ -98,24 +107,50 @@ def _measure(
             step_secs=secs,
             share_of_peak=step.flops / secs / peak,
             num_ops=step.num_ops,
+            augmentation_share=augmentation["best_share"],
         ),
     }
 
 
+def measure_augmentation(
+    timings: Mapping[str, measuring.Timing],
+) -> dict[str, float | None]:
+    """Returns the share of a step that its random changes take; None: it has none.
+
+    Args:
+      timings: of the step, and if it has random changes, of one without them.
+    """
+    unchanged = timings.get(_UNCHANGED)
+    if unchanged is None:
+        return {"best_share": None, "median_share": None}
+    whole = timings["step only"]
+    return {
+        "best_share": 1 - unchanged.best / whole.best,
+        "median_share": 1 - unchanged.median / whole.median,
+    }
+
+
 def _make_contenders(
-    config: config_lib.Config, setup: training.TrainSetup, iterator: Iterator
+    config: config_lib.Config,
+    setup: training.TrainSetup,
+    iterator: Iterator,
+    unchanged: train_steps.TrainLoop | None,
 ) -> dict[str, Callable[[int], None]]:
     """Returns what is timed, by name: functions of the number of steps or passes."""
-    steps_per_loop = config.train.steps_per_loop
+    make_trainer = functools.partial(
+        _make_trainer, steps_per_loop=config.train.steps_per_loop
+    )
     take = _make_taker(setup)
     resident = setup.make_iterator(0, is_one_batch=True)
     inputs = setup.make_iterator(0)
     contenders = {
         "input only": lambda steps: take(inputs, tf.constant(steps)).numpy(),
-        "step only": _make_trainer(setup, resident, steps_per_loop),
-        "end to end": _make_trainer(setup, iterator, steps_per_loop),
-        "evaluation": _make_evaluator(setup),
+        "step only": make_trainer(setup.train_loop, resident),
     }
+    if unchanged:
+        contenders[_UNCHANGED] = make_trainer(unchanged, resident)
+    contenders["end to end"] = make_trainer(setup.train_loop, iterator)
+    contenders["evaluation"] = _make_evaluator(setup)
     if config.benchmark.against == "fit":
         contenders.update(_make_fits(config, setup))
     return contenders
@@ -164,12 +199,12 @@ def _make_taker(setup: training.TrainSetup) -> Callable:
 
 
 def _make_trainer(
-    setup: training.TrainSetup, iterator: Iterator, steps_per_loop: int
+    train_loop: train_steps.TrainLoop, iterator: Iterator, *, steps_per_loop: int
 ) -> Callable[[int], None]:
     def train(steps: int) -> None:
         for first in range(0, steps, steps_per_loop):
             count = min(steps_per_loop, steps - first)
-            setup.train_loop.run(iterator, tf.constant(count)).sums.numpy()
+            train_loop.run(iterator, tf.constant(count)).sums.numpy()
 
     return train
 
@@ -215,37 +250,51 @@ def _make_fit_evaluator(
 
 
 def find_limiter(
-    *, input_secs: float, step_secs: float, share_of_peak: float, num_ops: int
+    *,
+    input_secs: float,
+    step_secs: float,
+    share_of_peak: float,
+    num_ops: int,
+    augmentation_share: float | None = None,
 ) -> str:
-    """Says in one sentence what a run waits for, and what helps.
+    """Says in a sentence what a run waits for and what helps, and what changes cost.
 
     Args:
       input_secs: for a batch, without training on it.
       step_secs: for a training step on a batch that is there.
       share_of_peak: FLOPs per second of the step, over those of the calibration.
       num_ops: ops that the step executes.
+      augmentation_share: of the step; None: it has no random changes.
     """
     if input_secs > 0.9 * step_secs:
-        return (
+        limit = (
             "Limited by the input: a batch takes longer than the step that trains on "
-            "it; keep the examples decoded (--cache=memory or disk)."
+            "it; keep the examples decoded (--cache=memory or disk)"
         )
-    if num_ops * _LAUNCH_SECS > 0.5 * step_secs:
-        return (
+    elif num_ops * _LAUNCH_SECS > 0.5 * step_secs:
+        limit = (
             f"Limited by launching {num_ops} ops a step: use a larger --batch_size, "
-            "more --steps_per_loop, or --enable_xla."
+            "more --steps_per_loop, or --enable_xla"
         )
-    if share_of_peak < 0.35:
-        return (
+    elif share_of_peak < 0.35:
+        limit = (
             "Limited by memory traffic: the arithmetic runs at "
             f"{share_of_peak:.0%} of its peak; half the bytes help "
             "(--mixed_precision=bfloat16 or float16), and fused ops (--enable_xla on "
-            "a GPU)."
+            "a GPU)"
         )
-    return (
-        f"Limited by arithmetic, at {share_of_peak:.0%} of this device's peak: only "
-        "another number format, a smaller model or more devices are faster."
-    )
+    else:
+        limit = (
+            f"Limited by arithmetic, at {share_of_peak:.0%} of this device's peak: "
+            "only another number format, a smaller model or more devices are faster"
+        )
+    if augmentation_share is None:
+        return f"{limit}."
+    remedy = ""
+    if augmentation_share > _DEAR_SHARE:
+        remedy = ", which a weaker --augment or fewer changes beside it save"
+    share = max(0.0, augmentation_share)
+    return f"{limit}; random changes take {share:.0%} of the step{remedy}."
 
 
 def format_report(figures: dict) -> str:
@@ -274,6 +323,12 @@ def format_report(figures: dict) -> str:
                     f"{ours} is {ratios[0]:.2f}x as fast as {name} by the best round, "
                     f"{ratios[1]:.2f}x by the median"
                 )
+    shares = figures["augmentation"]
+    if shares["best_share"] is not None:
+        lines.append(
+            f"random changes take {shares['best_share']:.1%} of a step by the best "
+            f"round, {shares['median_share']:.1%} by the median"
+        )
     lines += [
         f"start to first finished step: {figures['start_to_first_step_secs']:.1f} s",
         f"a step: {figures['step_gflop']:.1f} GFLOP in {figures['step_ops']} ops, at "
