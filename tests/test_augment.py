@@ -222,21 +222,27 @@ def find_gpu_kernels(op):
     ]
 
 
+def require_gpu_kernels(graph):
+    """Fails where an operation of a graph has no kernel on GPUs."""
+    if not any(
+        k.device_type == "GPU" for k in kernels.get_all_registered_kernels().kernel
+    ):
+        pytest.skip("needs a TensorFlow that was built for GPUs")
+
+    missing = [op.type for op in graph.get_operations() if not find_gpu_kernels(op)]
+
+    assert missing == []
+
+
 @pytest.mark.parametrize(
     "strengths", [{"horizontal_flip": True}, AXES, ALL], ids=["flip", "axes", "all"]
 )
 def test_every_operation_has_a_kernel_on_gpus(strengths):
     """Else TensorFlow moves it to the host, and the batch with it, without a word."""
-    if not any(
-        k.device_type == "GPU" for k in kernels.get_all_registered_kernels().kernel
-    ):
-        pytest.skip("needs a TensorFlow that was built for GPUs")
     change = augment.RandomAugment(strengths, global_batch_size=ROWS, seed=0)
     graph = tf.function(change).get_concrete_function(*make_batch(), count(0)).graph
 
-    missing = [op.type for op in graph.get_operations() if not find_gpu_kernels(op)]
-
-    assert missing == []
+    require_gpu_kernels(graph)
 
 
 def test_strengths_are_of_all_changes():

@@ -74,6 +74,7 @@ _NO_MATTER = {
     # Used only with others that are refused.
     "polynomial_power", "momentum", "weight_decay", "focal_gamma", "boundary_weight",
     "boundary_width", "tversky_alpha", "tversky_beta", "init_scope",
+    "crop_rare_classes",
     # How long a run is, and what happens between its steps.
     "train_epochs", "train_steps", "time_budget", "steps_per_loop",
     "epochs_between_evals", "log_steps", "checkpoint_interval", "max_to_keep",

@@ -1314,15 +1314,26 @@ def test_windows_are_drawn_in_the_middle_of_what_is_ignored(monkeypatch, tmp_pat
     for name in ("train/0", "val/0"):
         write(root, name, image=make_photo(0), mask=make_label(0))
 
-    examine(make_config(tmp_path, *THREE, "--crop_size=16,8"))
+    windows = ("--crop_size=16,8", "--crop_rare_classes=1.0")
+    examine(make_config(tmp_path, *THREE, *windows))
 
-    _, labels, changed_images, changed_labels = drawn["columns"]
+    images, labels, changed_images, changed_labels = drawn["columns"]
     assert changed_labels.shape == labels.shape
     is_window = np.zeros((32, 32), bool)
     is_window[8:24, 12:20] = True
     assert (changed_labels[0][~is_window] == 255).all()
     assert (changed_images[0][~is_window] == 128).all()
     assert (changed_labels[0][is_window] != 255).all()
+    augmentation = augment.RandomAugment(
+        {"horizontal_flip": True},
+        global_batch_size=3,
+        seed=0,
+        crop_size=(16, 8),
+        crop_rare_classes=1.0,
+        num_classes=3,
+    )
+    _, expected = augmentation(images, labels, tf.range(1, dtype=tf.int64))
+    np.testing.assert_array_equal(changed_labels[0, 8:24, 12:20], expected[0])
 
 
 def _show(image, channels):

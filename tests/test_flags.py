@@ -25,7 +25,7 @@ _NAMES = frozenset({
     "random_saturation", "random_hue", "random_rotation", "random_shear",
     "random_quarter_turn", "vertical_flip", "random_grey", "random_gamma",
     "random_blur", "random_noise", "random_classmix", "random_cutmix", "random_cutout",
-    "augment", "crop_size",
+    "augment", "crop_size", "crop_rare_classes",
     "cache", "cache_dir", "loss", "class_weights",
     "label_smoothing", "loss_top_k", "focal_gamma", "boundary_weight",
     "boundary_width", "tversky_alpha", "tversky_beta",

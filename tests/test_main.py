@@ -191,7 +191,7 @@ def test_training_sees_windows_and_evaluation_all_of_an_image(run, monkeypatch):
         return backpropagate(self, images, labels, scale, sums_of_all)
 
     monkeypatch.setattr(gradients.Gradients, "backpropagate", record)
-    folder = run("--train_steps=2", "--crop_size=16,24")
+    folder = run("--train_steps=2", "--crop_size=16,24", "--crop_rare_classes=0.5")
     assert set(sizes) == {((8, 16, 24, 3), (8, 16, 24))}
     run("--mode=evaluate", small=False)
     line = json.loads((folder / "evaluations.jsonl").read_text())
@@ -261,6 +261,7 @@ def test_benchmark_times_the_objects_of_training(run_whole, capsys):
     assert set(figures["timings"]) == {
         "input only",
         "step only",
+        "step without augmentation",  # Of those of the mirror, which is the default.
         "end to end",
         "evaluation",
         "model.fit float32",
@@ -277,6 +278,7 @@ def test_benchmark_times_both_phases_of_a_model_that_draws(run):
         "--nofreeze_encoder",
         "--unfreeze_encoder_at=1",
         "--decoder_dropout=0.5",
+        "--augment=none",
         "--benchmark_rounds=1",
         "--benchmark_secs=0.01",
     )
@@ -290,6 +292,30 @@ def test_benchmark_times_both_phases_of_a_model_that_draws(run):
         "end to end, frozen encoder",
         "evaluation",
     }
+
+
+def test_benchmark_times_steps_of_windows_that_draw_with_and_without_changes(
+    run, capsys
+):
+    model_dir = run(
+        "--mode=benchmark",
+        "--decoder_dropout=0.5",
+        "--random_noise=0.1",
+        "--crop_size=16",
+        "--benchmark_rounds=1",
+        "--benchmark_secs=0.01",
+    )
+    printed = capsys.readouterr().out
+    figures = json.loads((model_dir / "benchmark.json").read_text())
+    assert figures["step_gflop"] > 0
+    whole, unchanged = (
+        figures["timings"][name]["best_secs"]
+        for name in ("step only", "step without augmentation")
+    )
+    share = figures["augmentation"]["best_share"]
+    assert share == pytest.approx(1 - unchanged / whole)
+    assert f"random changes take {share:.1%} of a step by the best round" in printed
+    assert re.search(r"Limited by .*; random changes take \d+% of the step", printed)
 
 
 def test_benchmark_against_fit_is_for_one_device(run):

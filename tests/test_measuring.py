@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from tests import helpers
-from trainer.benchmarking import measuring
+from trainer.benchmarking import measuring, report
 from trainer.losses import cross_entropy
 from trainer.modes import benchmark
 
@@ -161,7 +161,16 @@ def test_memory_in_use_is_that_of_the_process():
         ({"num_ops": 200_000}, "Limited by launching 200000 ops"),
         ({"launch_secs": 1e-3}, "Limited by launching 700 ops"),
         ({"share_of_peak": 0.2}, "Limited by memory traffic.*20%"),
-        ({}, "Limited by arithmetic, at 60%"),
+        ({}, "Limited by arithmetic, at 60%.* faster.$"),
+        (
+            {"augmentation_share": 0.04},
+            ".* faster; random changes take 4% of the step.$",
+        ),
+        (
+            {"augmentation_share": -0.01},
+            ".* faster; random changes take 0% of the step",
+        ),
+        ({"augmentation_share": 0.3}, ".* 30% of the step, which a weaker --augment"),
     ],
 )
 def test_the_limiter_is_named_with_advice(figures, words):
@@ -172,4 +181,21 @@ def test_the_limiter_is_named_with_advice(figures, words):
         "num_ops": 700,
         "launch_secs": 5e-6,
     }
-    assert re.match(words, benchmark.find_limiter(**{**values, **figures}))
+    assert re.match(words, report.find_limiter(**{**values, **figures}))
+
+
+def test_random_changes_take_what_a_step_without_them_spares():
+    timings = {
+        "step only": measuring.Timing(4.0, 5.0),
+        "step without augmentation": measuring.Timing(3.0, 4.0),
+    }
+
+    shares = benchmark.measure_augmentation(timings)
+
+    assert shares == {"best_share": 0.25, "median_share": pytest.approx(0.2)}
+
+
+def test_what_makes_no_random_change_has_no_share_of_it():
+    shares = benchmark.measure_augmentation({"step only": measuring.Timing(4.0, 5.0)})
+
+    assert shares == {"best_share": None, "median_share": None}

@@ -77,6 +77,7 @@ def test_two_lengths_in_one_place_contradict_each_other():
         ({"against": "fit"}, "--against=fit: .*only with --mode=benchmark"),
         ({"encoder_bn_momentum": 0.9}, "--encoder_bn_momentum=0.9: .*freeze_encoder"),
         ({"max_bad_examples": 3}, "--max_bad_examples=3: .*on_bad_example=replace"),
+        ({"crop_rare_classes": 0.3}, "--crop_rare_classes=0.3: .*a window in --crop_s"),
         ({"startup_timeout": 3}, "--startup_timeout=3: .*multi_worker_mirrored"),
     ],
 )

@@ -12,7 +12,15 @@ from typing import Any
 import tensorflow as tf
 
 from data import schema
-from data.augmentation import color, kinds, maps, registry, resampling, windows
+from data.augmentation import (
+    color,
+    kinds,
+    maps,
+    rare_classes,
+    registry,
+    resampling,
+    windows,
+)
 
 
 def random_uniform(
@@ -73,6 +81,8 @@ class RandomAugment:
         seed: int,
         image_format: schema.ImageFormat = schema.RGB,
         crop_size: tuple[int, int] | None = None,
+        crop_rare_classes: float = 0.0,
+        num_classes: int = schema.MAX_CLASSES,
     ):
         """Makes the augmentation.
 
@@ -84,6 +94,9 @@ class RandomAugment:
             example, and colours are clipped to its range.
           crop_size: height and width of a window at random that is left of each
             example, once all other geometry is done; None: all of it.
+          crop_rare_classes: the share of the windows that hold a pixel of a class drawn
+            among those of the example; see `data.augmentation.rare_classes`.
+          num_classes: of the labels.
 
         Raises:
           ValueError: if a name is unknown, or a change is not for such images.
@@ -91,6 +104,10 @@ class RandomAugment:
         self._changes: dict[str, Any] = registry.make(strengths, image_format)
         if crop_size:
             self._changes[windows.NAME] = windows.make(crop_size)
+        if crop_size and crop_rare_classes:
+            self._changes[rare_classes.NAME] = rare_classes.make(
+                crop_rare_classes, crop_size, num_classes
+            )
         self._global_batch_size = global_batch_size
         self._seed = seed
         self._image_format = image_format
@@ -149,6 +166,9 @@ class RandomAugment:
         composed = maps.identity(tf.shape(images)[0])
         for name, change in changes.items():
             composed = maps.compose(composed, change.map_back(draws[name], size))
+        for name, change in self._of_kind(kinds.Placement).items():
+            placed = change.map_back(draws[name], labels, composed)
+            composed = maps.compose(composed, placed)
         target = {
             "size": next((c.new_size for c in changes.values() if c.new_size), size),
             "fill_value": self._image_format.fill_value,

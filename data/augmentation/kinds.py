@@ -44,6 +44,23 @@ class Geometry:
 
 
 @dataclasses.dataclass(frozen=True)
+class Placement:
+    """A change of the place of examples that follows from what is in them.
+
+    It is made after all geometry, and moves examples without turning them.
+
+    Attributes:
+      num_draws: numbers that it draws for each example.
+      map_back: of draws, float32 [rows, num_draws], labels uint8 [rows, height, width],
+        and the maps from the example as it is after all geometry back to these, makes
+        maps from the new example to that one; see `data.augmentation.maps`.
+    """
+
+    num_draws: int
+    map_back: Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
+
+
+@dataclasses.dataclass(frozen=True)
 class Color:
     """A change of the channels of all pixels of an image, by one affine map.
 

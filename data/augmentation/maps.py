@@ -44,3 +44,17 @@ def compose(outer: tf.Tensor, inner: tf.Tensor) -> tf.Tensor:
     products = outer[:, :, :2, tf.newaxis] * inner[:, tf.newaxis]
     shift = tf.pad(outer[:, :, 2:], [[0, 0], [0, 0], [2, 0]])
     return tf.reduce_sum(products, 2) + shift
+
+
+def transform(maps: tf.Tensor, points: tf.Tensor) -> tf.Tensor:
+    """Returns where maps take a point each, float32 [rows, 2] like `points`."""
+    return tf.reduce_sum(maps[:, :, :2] * points[:, tf.newaxis], 2) + maps[:, :, 2]
+
+
+def invert(maps: tf.Tensor) -> tf.Tensor:
+    """Returns the maps that take each point back, float32 [rows, 2, 3] like `maps`."""
+    (a, b, _), (c, d, _) = (tf.unstack(row, axis=1) for row in tf.unstack(maps, axis=1))
+    inverse = tf.stack([tf.stack([d, -b], 1), tf.stack([-c, a], 1)], 1)
+    inverse /= (a * d - b * c)[:, tf.newaxis, tf.newaxis]
+    shift = tf.reduce_sum(inverse * maps[:, tf.newaxis, :, 2], 2, keepdims=True)
+    return tf.concat([inverse, -shift], 2)

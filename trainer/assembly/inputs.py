@@ -202,7 +202,12 @@ def prepare_inspection(config: config_lib.Config) -> InspectionSetup:
         preprocessor=preprocessor,
         image_format=image_format,
         convention=convention,
-        augment=augmenting.make_augment(config, image_format, num_replicas=1),
+        augment=augmenting.make_augment(
+            config,
+            image_format,
+            num_classes=info.num_classes if info else schema.MAX_CLASSES,
+            num_replicas=1,
+        ),
     )
 
 

@@ -60,6 +60,35 @@ def fix(
     return dataclasses.replace(config, train=train)
 
 
+def find_encoder_start(
+    config: config_lib.Config, num_examples: int, length: tf.Variable
+) -> int:
+    """Returns the step from which on a trained encoder is trained.
+
+    Args:
+      config: all settings.
+      num_examples: of the training split.
+      length: of the run.
+
+    Raises:
+      errors.ConfigError: if the run ends before.
+    """
+    epochs = config.model.unfreeze_encoder_at
+    if epochs is None:
+        return 0
+    step = pipeline.epoch_end(
+        epochs, num_examples=num_examples, global_batch_size=config.train.batch_size
+    )
+    num_steps = int(length.numpy())
+    if step >= num_steps:
+        raise errors.ConfigError(
+            f"--unfreeze_encoder_at={epochs}: that is after {step} steps, and the run "
+            f"ends after {num_steps}; unfreeze the encoder earlier, train for longer, "
+            "or say --freeze_encoder."
+        )
+    return step
+
+
 def _check_warmup(config: config_lib.Config, num_steps: int) -> None:
     if config.optimizer.warmup_steps >= num_steps:
         raise errors.ConfigError(

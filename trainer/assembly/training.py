@@ -2,29 +2,23 @@
 
 import concurrent.futures
 import dataclasses
-import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from absl import logging
 
 from data import pipeline, schema
-from data.stores import balance
 from models import encoders
-from trainer import errors
-from trainer.assembly import augmenting, initializing, inputs
+from trainer.assembly import augmenting, initializing, inputs, losses
 from trainer.assembly import evaluation as evaluation_lib
 from trainer.assembly import length as length_lib
 from trainer.assembly import model as model_lib
 from trainer.assembly import state as state_lib
 from trainer.assembly import train_loop as train_loop_lib
-from trainer.losses import registry as loss_registry
 from trainer.losses import weighted_sum
 from trainer.metrics import confusion as confusion_lib
 from trainer.settings import config as config_lib
-from trainer.settings import fields
 from trainer.steps import phases
 
 
@@ -143,21 +137,16 @@ def prepare_training(
     source = inputs.open_source(config, is_training=True)
     info = inputs.resolve_info(config, source)
     length = length_lib.make(config, len(source))
-    encoder_start = _find_encoder_start(config, len(source), length)
+    encoder_start = length_lib.find_encoder_start(config, len(source), length)
     is_new = saved_step is None
     preset = _open_preset(config, info, is_new)
     used = _open_used(config, source)
     opening, *eval_opening = inputs.open_in_background(config, strategy, info, used)
     state = _make_state(config, strategy, info, length, not is_new, preset)
-    loss = _make_loss(config, info, opening)
-    train_loop, confusion = train_loop_lib.make_train_loop(
-        strategy,
-        state,
-        loss=loss,
-        class_names=info.class_names,
-        stop_requested=stop_requested,
-        encoder_start=encoder_start,
-        **_loop_settings(config, info, opening, strategy.num_replicas_in_sync),
+    loss = losses.make_loss(config, info, opening)
+    changes = _make_changes(config, strategy, info, opening)
+    train_loop, confusion = _make_loop(
+        config, strategy, info, state, loss, stop_requested, encoder_start, **changes
     )
     if not opening.done():  # Other threads decode them, mostly without Python.
         blank = _make_blank_iterator(config, strategy, info)
@@ -259,47 +248,84 @@ def _make_state(
     )
 
 
-def _loop_settings(
+def _make_changes(
     config: config_lib.Config,
+    strategy: tf.distribute.Strategy,
     info: schema.DatasetInfo,
     opening: concurrent.futures.Future,
-    num_replicas: int,
-) -> dict[str, Any]:
-    """Returns what follows for `make_train_loop` from the settings, by its names."""
+) -> dict[str, Callable]:
+    """Returns what completes a batch (`fetch`), and what changes it (`augment`)."""
+    augment = augmenting.make_augment(
+        config,
+        info.image_format,
+        num_classes=info.num_classes,
+        num_replicas=strategy.num_replicas_in_sync,
+    )
     # Of the examples on the devices, `fetch` is known once they are there.
     is_on_device = config.data.cache == "device"
-    return {
-        "fetch": opening.result().fetch if is_on_device else pipeline.take_whole,
-        "augment": augmenting.make_augment(
-            config, info.image_format, num_replicas=num_replicas
-        ),
-        "batch_size": config.train.batch_size,
-        "seed": config.run.seed,
-        "has_average_warmup": config.train.moving_average_warmup,
-        "num_parts": config.train.gradient_accumulation_steps,
-        "global_clipnorm": config.optimizer.global_clipnorm,
-        "enable_xla": config.runtime.enable_xla,
-    }
+    fetch = opening.result().fetch if is_on_device else pipeline.take_whole
+    return {"fetch": fetch, "augment": augment}
 
 
-def _find_encoder_start(
-    config: config_lib.Config, num_examples: int, length: tf.Variable
-) -> int:
-    """Returns the step from which on a trained encoder is trained."""
-    epochs = config.model.unfreeze_encoder_at
-    if epochs is None:
-        return 0
-    step = pipeline.epoch_end(
-        epochs, num_examples=num_examples, global_batch_size=config.train.batch_size
+def _make_loop(
+    config: config_lib.Config,
+    strategy: tf.distribute.Strategy,
+    info: schema.DatasetInfo,
+    state: state_lib.State,
+    loss: weighted_sum.WeightedSum,
+    stop_requested: tf.Variable,
+    encoder_start: int,
+    *,
+    fetch: Callable,
+    augment: Callable,
+) -> tuple[phases.PhasedLoop, confusion_lib.ConfusionMatrix]:
+    """Makes what trains on batches, which are fetched and augmented first."""
+    return train_loop_lib.make_train_loop(
+        strategy,
+        state,
+        loss=loss,
+        class_names=info.class_names,
+        stop_requested=stop_requested,
+        encoder_start=encoder_start,
+        fetch=fetch,
+        augment=augment,
+        batch_size=config.train.batch_size,
+        seed=config.run.seed,
+        has_average_warmup=config.train.moving_average_warmup,
+        num_parts=config.train.gradient_accumulation_steps,
+        global_clipnorm=config.optimizer.global_clipnorm,
+        enable_xla=config.runtime.enable_xla,
     )
-    num_steps = int(length.numpy())
-    if step >= num_steps:
-        raise errors.ConfigError(
-            f"--unfreeze_encoder_at={epochs}: that is after {step} steps, and the run "
-            f"ends after {num_steps}; unfreeze the encoder earlier, train for longer, "
-            "or say --freeze_encoder."
-        )
-    return step
+
+
+def make_loop_without_augmentation(
+    config: config_lib.Config, setup: TrainSetup, stop_requested: tf.Variable
+) -> phases.PhasedLoop | None:
+    """Makes a loop on the variables of a run that leaves the random changes out.
+
+    Args:
+      config: all settings.
+      setup: of the run.
+      stop_requested: ends the loop.
+
+    Returns:
+      The loop, for benchmarks, of steps as the last ones of the run are; None if the
+      run itself makes no random change.
+    """
+    if not augmenting.has_changes(config):
+        return None
+    train_loop, _ = _make_loop(
+        config,
+        setup.strategy,
+        setup.info,
+        setup.state,
+        setup.loss,
+        stop_requested,
+        0,
+        fetch=setup.examples.fetch,
+        augment=augmenting.make_stand_in(config),
+    )
+    return train_loop
 
 
 def _make_blank_iterator(
@@ -316,42 +342,3 @@ def _make_blank_iterator(
             )
         )
     )
-
-
-def _make_loss(
-    config: config_lib.Config,
-    info: schema.DatasetInfo,
-    opening: concurrent.futures.Future,
-) -> weighted_sum.WeightedSum:
-    """Returns the loss of training, its class weights worked out.
-
-    Args:
-      config: all settings.
-      info: the classes.
-      opening: gives the examples, which are waited for if their labels count.
-    """
-    given = config.loss.class_weights
-    make = functools.partial(
-        loss_registry.make,
-        config.loss.loss,
-        info.num_classes,
-        options=config.loss.options(),
-    )
-    if not given:
-        return make()
-    if given[0] in balance.METHODS:
-        counts = balance.count_labels(opening.result())[: info.num_classes]
-        weights = balance.class_weights(counts, given[0])
-    elif len(given) == info.num_classes:
-        weights = np.array(given, np.float64)
-    else:
-        raise errors.ConfigError(
-            f"--class_weights={fields.format_value(given)}: these are {len(given)} "
-            f"numbers for {info.num_classes} classes "
-            f"({', '.join(info.class_names[:5])}{', ...' * (info.num_classes > 5)}); "
-            "give one for each."
-        )
-    named = zip(info.class_names, weights, strict=True)
-    text = ", ".join(f"{name} {weight:.4g}" for name, weight in named)
-    logging.info("Class weights: %s.", text)
-    return make(class_weights=weights)

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import keras
@@ -11,21 +11,26 @@ import tensorflow as tf
 import trainer
 from trainer import errors, files, scoring
 from trainer.assembly import devices, training
-from trainer.benchmarking import comparison, measuring
+from trainer.benchmarking import comparison, measuring, report
 from trainer.run_folder import model_dir
 from trainer.running import preemption
 from trainer.settings import config as config_lib
+from trainer.steps import phases
 from trainer.steps import training as training_steps
 
 _LAUNCHES = "small ops"
+
+_UNCHANGED = "step without augmentation"
+"""What is timed beside the step, if that changes its examples."""
 
 
 def run(config: config_lib.Config) -> None:
     """Times the objects that training uses, and prints and writes what it found.
 
-    Timed in turn are: the input alone, training steps on one batch that is there,
-    training end to end, evaluation, and with `--against=fit` Keras' `model.fit` and
-    `model.evaluate` of the same model and data. Where the encoder is trained from a
+    Timed in turn are: the input alone, training steps on one batch that is there, with
+    and without its random changes, training end to end, evaluation, and with
+    `--against=fit` Keras' `model.fit` and `model.evaluate` of the same model and data.
+    Where the encoder is trained from a
     later step on, training is timed with and without it. MODEL_DIR/benchmark.json holds
     the figures again.
 
@@ -40,14 +45,15 @@ def run(config: config_lib.Config) -> None:
             f"--against={config.benchmark.against} compares on one device; use "
             "--distribution_strategy=one_device."
         )
-    setup = training.prepare_training(
-        config, strategy, preemption.StopRequest().variable
-    )
+    stop_requested = preemption.StopRequest().variable
+    setup = training.prepare_training(config, strategy, stop_requested)
     iterator = setup.make_iterator(0)
     setup.train_loop.run(iterator, tf.constant(1)).sums.numpy()
     start_secs = time.perf_counter() - trainer.STARTED
-    figures = _measure(config, setup, iterator, start_secs)
-    print(format_report(figures))
+    unchanged = training.make_loop_without_augmentation(config, setup, stop_requested)
+    contenders = _make_contenders(config, setup, iterator, unchanged)
+    figures = _measure(config, setup, contenders, start_secs)
+    print(report.format_report(figures))
     path = folder / "benchmark.json"
     files.write_text(path, json.dumps(figures, indent=2) + "\n")
     print(f"\nThe figures: {path}")
@@ -56,29 +62,31 @@ def run(config: config_lib.Config) -> None:
 def _measure(
     config: config_lib.Config,
     setup: training.TrainSetup,
-    iterator: Iterator,
+    contenders: Mapping[str, Callable[[int], None]],
     start_secs: float,
 ) -> dict[str, Any]:
     """Returns the figures of the report, by name."""
     num_replicas = setup.strategy.num_replicas_in_sync
-    contenders = _make_contenders(config, setup, iterator)
     compute_dtype = tf.as_dtype(setup.state.model.compute_dtype)
     calibrations = measuring.make_calibrations(compute_dtype)
-    contenders.update({name: run for name, (run, _) in calibrations.items()})
-    contenders[_LAUNCHES], num_launches = measuring.make_launches()
+    launch, num_launches = measuring.make_launches()
     timings = measuring.time_in_turn(
-        contenders,
+        {
+            **contenders,
+            **{name: run for name, (run, _) in calibrations.items()},
+            _LAUNCHES: launch,
+        },
         rounds=config.benchmark.benchmark_rounds,
         secs=config.benchmark.benchmark_secs,
     )
     peak = max(flops / timings[name].best for name, (_, flops) in calibrations.items())
     step = _count_work(setup, config.training_size)
     launch_secs = timings[_LAUNCHES].best / num_launches
-    others = {*calibrations, _LAUNCHES}
-    images = {name: setup.batch_size for name in contenders if name not in others}
+    images = dict.fromkeys(contenders, setup.batch_size)
     images.update({n: len(setup.evaluation.examples) for n in images if "eval" in n})
     device = setup.strategy.extended.worker_devices[0].rpartition("device:")[2]
     secs = timings["step only"].best
+    augmentation = measure_augmentation(timings)
     return {
         "device": f"{num_replicas} x {device}",
         "precision": setup.state.model.dtype_policy.name,
@@ -89,6 +97,7 @@ def _measure(
         "step_ops": step.num_ops,
         "launch_secs": launch_secs,
         "share_of_peak": step.flops / secs / peak,
+        "augmentation": augmentation,
         "peak_memory_bytes": measuring.peak_memory_bytes(device),
         "timings": {
             name: {
@@ -98,18 +107,40 @@ def _measure(
             }
             for name, count in images.items()
         },
-        "limiter": find_limiter(
+        "limiter": report.find_limiter(
             input_secs=timings["input only"].best,
             step_secs=secs,
             share_of_peak=step.flops / secs / peak,
             num_ops=step.num_ops,
             launch_secs=launch_secs,
+            augmentation_share=augmentation["best_share"],
         ),
     }
 
 
+def measure_augmentation(
+    timings: Mapping[str, measuring.Timing],
+) -> dict[str, float | None]:
+    """Returns the share of a step that its random changes take; None: it has none.
+
+    Args:
+      timings: of the step, and if it has random changes, of one without them.
+    """
+    unchanged = timings.get(_UNCHANGED)
+    if unchanged is None:
+        return {"best_share": None, "median_share": None}
+    whole = timings["step only"]
+    return {
+        "best_share": 1 - unchanged.best / whole.best,
+        "median_share": 1 - unchanged.median / whole.median,
+    }
+
+
 def _make_contenders(
-    config: config_lib.Config, setup: training.TrainSetup, iterator: Iterator
+    config: config_lib.Config,
+    setup: training.TrainSetup,
+    iterator: Iterator,
+    unchanged: phases.PhasedLoop | None,
 ) -> dict[str, Callable[[int], None]]:
     """Returns what is timed, by name: functions of the number of steps or passes."""
     steps_per_loop = config.train.steps_per_loop
@@ -117,21 +148,24 @@ def _make_contenders(
     resident = setup.make_iterator(0, is_one_batch=True)
     inputs = setup.make_iterator(0)
     contenders = {"input only": lambda steps: take(inputs, tf.constant(steps)).numpy()}
-    for name, loop in _loops(setup).items():
+    for name, loop in _loops(setup.train_loop).items():
         contenders[f"step only{name}"] = _make_trainer(loop, resident, steps_per_loop)
         contenders[f"end to end{name}"] = _make_trainer(loop, iterator, steps_per_loop)
+    if unchanged:
+        last = _loops(unchanged)[""]
+        contenders[_UNCHANGED] = _make_trainer(last, resident, steps_per_loop)
     contenders["evaluation"] = _make_evaluator(setup)
     if config.benchmark.against == "fit":
         contenders.update(_make_fits(config, setup))
     return contenders
 
 
-def _loops(setup: training.TrainSetup) -> dict[str, training_steps.TrainLoop]:
+def _loops(loop: phases.PhasedLoop) -> dict[str, training_steps.TrainLoop]:
     """Returns the loop of each phase of a run, by what follows the names of its times.
 
     Nothing follows those of the last one, of which all other figures are.
     """
-    *earlier, last = setup.train_loop.phases
+    *earlier, last = loop.phases
     return {"": last.loop, **{f", {phase.name}": phase.loop for phase in earlier}}
 
 
@@ -141,7 +175,7 @@ def _count_work(
     """Counts what forward and backward pass of a step compute, on all replicas."""
     num_replicas = setup.strategy.num_replicas_in_sync
     rows, image_format = setup.batch_size // num_replicas, setup.info.image_format
-    gradients = _loops(setup)[""].gradients
+    gradients = _loops(setup.train_loop)[""].gradients
 
     def backpropagate(
         images: tf.Tensor, labels: tf.Tensor
@@ -226,81 +260,3 @@ def _make_fit_evaluator(
             model.evaluate(batches, verbose=0)
 
     return evaluate
-
-
-def find_limiter(
-    *,
-    input_secs: float,
-    step_secs: float,
-    share_of_peak: float,
-    num_ops: int,
-    launch_secs: float,
-) -> str:
-    """Says in one sentence what a run waits for, and what helps.
-
-    Args:
-      input_secs: for a batch, without training on it.
-      step_secs: for a training step on a batch that is there.
-      share_of_peak: FLOPs per second of the step, over those of the calibration.
-      num_ops: ops that the step executes.
-      launch_secs: what it takes to start an op that computes nothing much.
-    """
-    if input_secs > 0.9 * step_secs:
-        return (
-            "Limited by the input: a batch takes longer than the step that trains on "
-            "it; keep the examples decoded (--cache=memory or disk)."
-        )
-    if num_ops * launch_secs > 0.5 * step_secs:
-        return (
-            f"Limited by launching {num_ops} ops a step: use a larger --batch_size, "
-            "more --steps_per_loop, or --enable_xla."
-        )
-    if share_of_peak < 0.35:
-        return (
-            "Limited by memory traffic: the arithmetic runs at "
-            f"{share_of_peak:.0%} of its peak; half the bytes help "
-            "(--mixed_precision=bfloat16 or float16), and fused ops (--enable_xla on "
-            "a GPU)."
-        )
-    return (
-        f"Limited by arithmetic, at {share_of_peak:.0%} of this device's peak: only "
-        "another number format, a smaller model or more devices are faster."
-    )
-
-
-def format_report(figures: dict) -> str:
-    """Lays out the figures of `benchmark.json` for people."""
-    timings = figures["timings"]
-    width = max(map(len, timings))
-    lines = [
-        f"{figures['device']}, {figures['precision']}, batches of "
-        f"{figures['batch_size']}",
-        "",
-        f"{'':{width}}   best ms  median ms  images/s",
-    ]
-    for name, timing in timings.items():
-        best, median = 1000 * timing["best_secs"], 1000 * timing["median_secs"]
-        speed = timing["images_per_sec"]
-        lines.append(f"{name:{width}}  {best:8.2f}  {median:9.2f}  {speed:8.0f}")
-    lines.append("")
-    for ours, prefix in (("end to end", "model.fit"), ("evaluation", "model.evaluate")):
-        for name in timings:
-            if name.startswith(prefix):
-                ratios = [
-                    timings[name][key] / timings[ours][key]
-                    for key in ("best_secs", "median_secs")
-                ]
-                lines.append(
-                    f"{ours} is {ratios[0]:.2f}x as fast as {name} by the best round, "
-                    f"{ratios[1]:.2f}x by the median"
-                )
-    lines += [
-        f"start to first finished step: {figures['start_to_first_step_secs']:.1f} s",
-        f"a step: {figures['step_gflop']:.1f} GFLOP in {figures['step_ops']} ops (each "
-        f"takes {1e6 * figures['launch_secs']:.1f} us to start), at "
-        f"{figures['share_of_peak']:.0%} of the {figures['peak_gflops']:.0f} GFLOP/s "
-        "of the calibration",
-        f"peak memory: {figures['peak_memory_bytes'] / 2**20:.0f} MiB",
-        figures["limiter"],
-    ]
-    return "\n".join(lines)

@@ -57,8 +57,21 @@ class _Checked(fields.Section):
         minimum=8,
         maximum=16384,
         identity=True,
+        parts=lambda size: ("a window",) if size else (),
         unused_by=("evaluate",),
         in_fit=((),),
+    )
+    crop_rare_classes: float = fields.setting(
+        0.0,
+        "Share of the windows of --crop_size that hold a class drawn first, each as "
+        "likely that the example has, however few its pixels are: one of these is "
+        "drawn, and is in the middle of the window or as near to it as the edges of "
+        "the example allow; 0: none.",
+        minimum=0.0,
+        maximum=1.0,
+        identity=True,
+        only_with={"crop_size": ("a window",)},
+        unused_by=("evaluate",),
     )
 
     def __post_init__(self) -> None:
