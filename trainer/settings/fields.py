@@ -84,8 +84,7 @@ class Section:
             value = getattr(self, field.name)
             if value is None:
                 continue
-            choices = field.metadata["choices"]
-            if choices and value not in choices and not _has_prefix(field, value):
+            if not is_choice(field, value):
                 names = ", ".join(list_choices(field))
                 reject(field.name, value, f"use one of {names}")
             values = value if isinstance(value, tuple) else (value,)
@@ -112,8 +111,11 @@ def list_choices(field: dataclasses.Field) -> list[str]:
     return [*field.metadata["choices"], *(f"{p}:{name}" for p, name in prefixes)]
 
 
-def _has_prefix(field: dataclasses.Field, value: str) -> bool:
-    """Tells whether a value is a name behind one of the prefixes."""
+def is_choice(field: dataclasses.Field, value: Any) -> bool:
+    """Tells whether a setting's choices, if it has any, allow a value."""
+    choices = field.metadata["choices"]
+    if not choices or value in choices:
+        return True
     prefix, _, name = value.partition(":")
     return bool(name) and prefix in field.metadata["prefixes"]
 
