@@ -149,8 +149,8 @@ class ModelConfig(fields.Section):
     unfreeze_encoder_at: int | None = fields.setting(
         None,
         "Epochs after which a trained encoder is trained; until then it stays as it "
-        "is, as with --freeze_encoder, and the decoder is trained alone. Default: it "
-        "is trained from the start.",
+        "is, as with --freeze_encoder, and the decoder is trained alone. The learning "
+        "rate takes no notice. Default: it is trained from the start.",
         minimum=1,
         maximum=100_000,
         identity=True,
