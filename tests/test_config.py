@@ -169,7 +169,7 @@ def test_the_unusual_settings_are_all_the_settings_and_none_is_a_default():
         (
             "mode",
             "test",
-            "use one of train, evaluate, train_and_evaluate, benchmark, doctor",
+            "use one of train, evaluate, train_and_evaluate, benchmark, doctor, plan",
         ),
         ("seed", -1, "must be at least 0"),
         # 2^31 - 1 = 2147483647
@@ -727,6 +727,21 @@ def test_config_cannot_be_changed():
 def test_from_dict_names_what_is_no_setting():
     with pytest.raises(KeyError, match="not settings: bath_size, sed"):
         _make(sed=1, bath_size=2)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"batch_size": 16},  # The learning rate follows it.
+        {"encoder": "plain", "encoder_weights": "none", "freeze_encoder": False},
+        {"augment": "strong", "image_size": (96, 96), "train_steps": 3},
+        {"time_budget": "9m", "learning_rate": 0.5, "random_hue": 3.0},
+    ],
+)
+def test_given_is_what_makes_the_settings_what_they_are(settings):
+    given = {"model_dir": "runs/a", **settings}
+    assert _make(**settings).given() == given
 
 
 def test_from_dict_undoes_as_dict():

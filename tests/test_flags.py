@@ -143,7 +143,8 @@ def test_parsed_flags_reach_their_section():
         ("--optimizer=muon", r"--optimizer=muon: .*<adam\|adamw\|sgd\|lion>"),
         (
             "--mode=test",
-            r"--mode=test: .*<train\|evaluate\|train_and_evaluate\|benchmark\|doctor>",
+            r"--mode=test: .*<train\|evaluate\|train_and_evaluate\|benchmark\|doctor\|"
+            "plan>",
         ),
         ("--batch_size=many", "--batch_size=many: .*many"),
         ("--batch_size=1.5", r"--batch_size=1\.5: .*1\.5"),

@@ -28,6 +28,12 @@ _NOT_RUN = {
     "flagfile",
     "bash launch/test.sh": "installs packages, and runs this test",
     "bash launch/local.sh 2 --flagfile=...": "run by tests/test_cluster.py",
+    "... --mode=plan --time_budget=30m": "run by tests/test_plan.py",
+    "python -m trainer.main --mode=plan --time_budget=30m --dataset=folder "
+    "--data_dir=photos --num_classes=2 --model_dir=runs/plan": "the same",
+    "python -m trainer.main --flagfile=runs/plan/plan.flags --model_dir=runs/planned": (
+        "its flags are read by tests/test_plan.py"
+    ),
     "... --mode=benchmark --against=fit": "run by tests/test_main.py",
     "... --image_size=512,1024 --crop_size=256": "in small run by tests/test_main.py",
     "... --image_size=512,1024 --crop_size=256 --crop_rare_classes=0.33": "the same",

@@ -5,6 +5,7 @@ import contextlib
 import json
 import pathlib
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -24,6 +25,20 @@ _NUM_NAMED = 3
 _AXES = ("height", "width")
 
 
+class Examination(NamedTuple):
+    """What a look through a data set has found.
+
+    Attributes:
+      setup: what was needed for it.
+      splits: that to train on, and if there is one, that to evaluate on.
+      findings: what is wrong with them.
+    """
+
+    setup: inputs.InspectionSetup
+    splits: list[facts_lib.Split]
+    findings: list[findings.Finding]
+
+
 def run(config: config_lib.Config) -> None:
     """Looks at every example of both splits, and prints, writes and draws what it saw.
 
@@ -39,14 +54,7 @@ def run(config: config_lib.Config) -> None:
     with contextlib.suppress(RuntimeError):  # They may be in use in this process.
         # Another program may have the GPUs, and there is nothing to do for them.
         tf.config.set_visible_devices([], "GPU")
-    setup = inputs.prepare_inspection(config)
-    sources = [setup.train]
-    if setup.evaluation is not None:  # One without an example is false.
-        sources.append(setup.evaluation)
-    splits = [
-        _inspect(source, setup, is_training=source is setup.train) for source in sources
-    ]
-    found = findings.merge(list(_judge(config, setup, sources, splits)))
+    setup, splits, found = examine(config)
     report = {
         "splits": [_summarize(split, setup.info) for split in splits],
         "findings": [vars(finding) for finding in found],
@@ -64,6 +72,24 @@ def run(config: config_lib.Config) -> None:
         raise errors.FindingsError(
             f"--mode=doctor found {summary}; {path} names all files."
         )
+
+
+def examine(config: config_lib.Config) -> Examination:
+    """Looks at every example of both splits, or of all where there are none.
+
+    Raises:
+      errors.RunError: if the settings do not fit each other.
+      schema.DataError: if there is nothing to look at.
+    """
+    setup = inputs.prepare_inspection(config)
+    sources = [setup.train]
+    if setup.evaluation is not None:  # One without an example is false.
+        sources.append(setup.evaluation)
+    splits = [
+        _inspect(source, setup, is_training=source is setup.train) for source in sources
+    ]
+    found = findings.merge(list(_judge(config, setup, sources, splits)))
+    return Examination(setup, splits, found)
 
 
 def _inspect(

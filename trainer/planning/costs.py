@@ -11,6 +11,7 @@ class Costs:
 
     Attributes:
       start: from the start of the process to the first step, tracing included.
+      measuring: the part of it that only a run has which measures itself.
       step: of one training step.
       report: of a line in the log, with its points of the curves.
       evaluation: of a pass over the evaluation split, with curves and pictures.
@@ -19,6 +20,7 @@ class Costs:
     """
 
     start: float
+    measuring: float = 0.0
     step: float
     report: float = 0.0
     evaluation: float = 0.0

@@ -82,6 +82,7 @@ def rehearse(
         writer.close()
     return costs.Costs(
         start=clock() - trainer.STARTED + opening,
+        measuring=stage.measuring,
         step=step,
         report=report,
         evaluation=evaluation,
@@ -91,7 +92,11 @@ def rehearse(
 
 
 class _Stage:
-    """Where a run is rehearsed."""
+    """Where a run is rehearsed.
+
+    Attributes:
+      measuring: seconds of what was done only to be timed.
+    """
 
     def __init__(
         self, setup: training.TrainSetup, script: Script, clock: Callable[[], float]
@@ -99,6 +104,7 @@ class _Stage:
         self._setup = setup
         self._script = script
         self._clock = clock
+        self.measuring = 0.0
 
     @contextlib.contextmanager
     def put_back(self) -> Iterator[None]:
@@ -114,7 +120,9 @@ class _Stage:
     def _time(self, run: Callable[..., object], *args) -> float:
         started = self._clock()
         run(*args)
-        return self._clock() - started
+        secs = self._clock() - started
+        self.measuring += secs
+        return secs
 
     def _count_for(self, secs: float, one: float, most: int) -> int:
         """Returns how many of something take a time, the same on all workers."""

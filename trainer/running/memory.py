@@ -1,6 +1,9 @@
 """Out of memory, said in one sentence."""
 
 import contextlib
+import os
+import pathlib
+import re
 from collections.abc import Iterator
 
 from trainer import errors
@@ -20,6 +23,21 @@ _SIGNS = (
 )
 """What TensorFlow, XLA and CUDA say of an allocation that failed. A full disk is a
 `ResourceExhaustedError`, too, and says none of it."""
+
+
+def free_bytes() -> int:
+    """Returns how much memory the host, or this container, has left for more."""
+    free = [os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    with contextlib.suppress(OSError):  # With what can be taken from caches.
+        text = pathlib.Path("/proc/meminfo").read_text("ascii")
+        free = [int(n) * 1024 for n in re.findall(r"^MemAvailable: +(\d+)", text, re.M)]
+    with contextlib.suppress(OSError, ValueError):  # "max" is no bound.
+        limit, used = (
+            int(pathlib.Path("/sys/fs/cgroup", name).read_text("ascii"))
+            for name in ("memory.max", "memory.current")
+        )
+        free.append(limit - used)
+    return max(min(free), 0)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -134,6 +134,20 @@ class Config:
             for section, field in setting_fields()
         }
 
+    def given(self) -> dict[str, Any]:
+        """Returns the settings, by name, that would be others if they were left out."""
+        values = self.as_dict()
+        defaults = from_dict({"model_dir": self.run.model_dir}).as_dict()
+        plain = {
+            name: values[name]
+            for name, field in fields_by_name().items()
+            if field.default is not None and values[name] != defaults[name]
+        }
+        plain["model_dir"] = self.run.model_dir
+        derived = from_dict(plain).as_dict()
+        others = {n: v for n, v in values.items() if v not in (None, derived[n])}
+        return plain | others
+
     def saved(self) -> dict[str, Any]:
         """Returns the settings that describe the run, as JSON gives them back.
 

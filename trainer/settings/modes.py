@@ -24,4 +24,5 @@ MODES = {
     "train_and_evaluate": Mode("trainer.modes.train", resumes_run=True),
     "benchmark": Mode("trainer.modes.benchmark"),
     "doctor": Mode("trainer.modes.doctor"),
+    "plan": Mode("trainer.modes.plan"),
 }

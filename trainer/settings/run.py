@@ -12,7 +12,10 @@ class RunConfig(fields.Section):
     mode: str = fields.setting(
         "train_and_evaluate",
         "What to do; doctor looks through the data set, trains nothing, and tells what "
-        "is wrong and what mends it.",
+        "is wrong and what mends it; plan looks through it, too, measures this machine "
+        "for some minutes, and writes MODEL_DIR/plan.flags, a flagfile with reasons, "
+        "for what to train in --time_budget. What you give away from its default is "
+        "not planned.",
         choices=tuple(modes.MODES),
         is_saved=False,
     )

@@ -1,0 +1,191 @@
+"""`--mode=plan`, end to end on the built-in data, and what it refuses."""
+
+import json
+import types
+
+import pytest
+
+from data.doctor import facts as facts_lib
+from data.sources import synthetic
+from tests import shallow, test_doctor
+from trainer import errors, flags
+from trainer.modes import plan
+from trainer.planning import costs, notes, probe
+from trainer.running import memory
+from trainer.settings import config as config_lib
+
+
+@pytest.fixture(name="run_plan")
+def _run_plan(tmp_path):
+    """Returns a function that plans in this process."""
+
+    def run(*arguments):
+        config, _ = flags.read_config(
+            ["--mode=plan", f"--model_dir={tmp_path / 'plan'}", *arguments]
+        )
+        plan.run(config)
+        return tmp_path / "plan" / "plan.flags"
+
+    return run
+
+
+def test_a_plan_is_measured_and_can_be_trained(run_plan, monkeypatch, tmp_path, capsys):
+    shallow.shorten(monkeypatch)
+    shallow.write_weights(tmp_path / "encoder.weights.h5")
+    monkeypatch.setattr(synthetic, "NUM_EXAMPLES", {"train": 24, "test": 10})
+    monkeypatch.setattr(probe, "_STEP_SECS", 0.05)
+    monkeypatch.setattr(probe, "_EVALUATION_SECS", 0.05)
+    monkeypatch.setattr(probe.subprocess, "run", _run_here)
+    monkeypatch.chdir(tmp_path)
+    path = run_plan(
+        "--time_budget=1h",
+        "--image_size=32",
+        "--encoder_alpha=0.35",
+        "--decoder_filters=8,8,8,8",
+        "--encoder_weights=encoder.weights.h5",
+        "--mixed_precision=float32",
+    )
+    text = path.read_text()
+    assert text in capsys.readouterr().out
+    assert not list((tmp_path / "plan").glob(".*"))
+
+    made, remarks = flags.read_config(["--model_dir=x", f"--flagfile={path}"])
+    assert remarks == []
+    # As given; a path is one from anywhere.
+    assert made.model.encoder_weights == str(tmp_path / "encoder.weights.h5")
+    assert made.data.image_size == (32, 32)
+    assert made.runtime.mixed_precision == "float32"
+    # 24 examples are few: 4 x 60 epochs of 3 steps fit, and more are of no use.
+    assert (made.train.batch_size, made.train.train_steps) == (8, 720)
+    assert made.train.time_budget == ""
+    assert made.augmentation.augment == "strong"
+    assert (made.optimizer.optimizer, made.loss.loss) == ("adamw", "ce+dice")
+    assert not made.model.freeze_encoder
+    assert "# Predicted: " in text and "GiB of memory" in text
+
+
+def _run_here(command, **kwargs):
+    """Measures in this process what would be measured in a new one."""
+    probe.main(command[3:])
+    return types.SimpleNamespace(returncode=0, stdout="")
+
+
+def _measure(settings):
+    measured = costs.Costs(start=20, step=0.1, evaluation=2, save=0.5, end=1)
+    return notes.Measured(costs=measured, memory_bytes=2**30)
+
+
+def test_a_time_is_needed_to_plan(run_plan):
+    with pytest.raises(errors.ConfigError, match="--mode=plan plans for a time"):
+        run_plan()
+
+
+def test_a_plan_is_for_one_host(run_plan):
+    with pytest.raises(errors.ConfigError, match="multi_worker_mirrored: --mode=plan"):
+        run_plan("--time_budget=9m", "--distribution_strategy=multi_worker_mirrored")
+
+
+@pytest.fixture(name="folder")
+def _folder(tmp_path):
+    """Returns a clean folder of three classes, without their names."""
+    root = tmp_path / "data"
+    test_doctor.make_clean(root)
+    return root
+
+
+def _flags_of(folder, *others):
+    return ("--dataset=folder", f"--data_dir={folder}", *others)
+
+
+def test_the_number_of_classes_is_that_of_the_masks(run_plan, folder, monkeypatch):
+    monkeypatch.setattr(probe, "measure", _measure)
+    path = run_plan("--time_budget=9m", *_flags_of(folder))
+    lines = path.read_text().splitlines()
+    assert "--num_classes=3" in lines and f"--data_dir={folder}" in lines
+
+
+@pytest.mark.parametrize(
+    ("values", "count"),
+    [({0, 1, 2}, 3), ({0, 1, 255}, 2), ({1, 2}, 0), ({0, 255}, 0), ({0, 2}, 0)],
+)
+def test_classes_are_counted_from_0_without_a_gap(values, count):
+    split = facts_lib.Split("a")
+    split.value_counts.update(values)
+    assert plan._count_classes([split]) == count
+
+
+def test_there_is_no_plan_for_data_that_training_refuses(run_plan, folder, monkeypatch):
+    monkeypatch.setattr(probe, "measure", _measure)
+    test_doctor.write(folder, "train/1", image=b"no image")
+    with pytest.raises(errors.FindingsError, match="1.png.*There is no plan for"):
+        run_plan("--time_budget=9m", *_flags_of(folder, "--num_classes=3"))
+
+
+def test_too_short_a_time_names_the_shortest(run_plan, monkeypatch):
+    monkeypatch.setattr(synthetic, "NUM_EXAMPLES", {"train": 24, "test": 10})
+    monkeypatch.setattr(probe, "measure", _measure)
+    # 1.1 x (20 + 0.1 + 2 + 0.5 + 1) = 25.96
+    with pytest.raises(errors.ConfigError, match="=9s is too short.* takes 26s; give"):
+        run_plan("--time_budget=9s")
+
+
+def test_too_little_memory_is_said(run_plan, monkeypatch):
+    monkeypatch.setattr(synthetic, "NUM_EXAMPLES", {"train": 24, "test": 10})
+    monkeypatch.setattr(probe, "measure", lambda config: None)
+    with pytest.raises(errors.OutOfMemoryError, match="Not even the smallest images"):
+        run_plan("--time_budget=9m")
+
+
+@pytest.mark.parametrize(
+    ("code", "written", "expected"),
+    [
+        (-9, None, None),
+        (0, {"error": "no memory", "is_short_of_memory": True}, None),
+        (0, {"error": "--loss=x: no"}, "^--loss=x: no$"),
+        (1, None, "These settings could not be measured: Traceback"),
+    ],
+)
+def test_what_becomes_of_a_process_that_fails(
+    monkeypatch, tmp_path, code, written, expected
+):
+    def fail(command, **kwargs):
+        if written:
+            (tmp_path / "probe.json").write_text(json.dumps(written))
+        return types.SimpleNamespace(returncode=code, stdout="Traceback ...")
+
+    monkeypatch.setattr(probe.subprocess, "run", fail)
+    config = config_lib.from_dict({"model_dir": str(tmp_path), "time_budget": "9m"})
+    if expected is None:
+        assert probe.measure(config) is None
+        return
+    with pytest.raises(errors.ConfigError, match=expected):
+        probe.measure(config)
+
+
+def test_the_memory_that_is_free_is_some_and_not_more_than_there_is():
+    assert 2**26 < memory.free_bytes() < 2**50
+
+
+@pytest.mark.parametrize(
+    ("encoder", "weights", "expected"),
+    [
+        ("mobilenet_v2", "imagenet", True),
+        ("efficientnetv2_b0", "imagenet", True),
+        ("resnet50", "imagenet", False),
+        ("densenet121", "imagenet", False),  # With its top.
+        ("resnet50", "some.h5", True),
+        ("mobilenet_v2", "none", False),
+    ],
+)
+def test_weights_are_looked_for_where_keras_keeps_them(
+    monkeypatch, tmp_path, encoder, weights, expected
+):
+    (tmp_path / "models").mkdir()
+    for name in (
+        "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5",
+        "efficientnetv2-b0_notop.h5",
+        "densenet121_weights_tf_dim_ordering_tf_kernels.h5",
+    ):
+        (tmp_path / "models" / name).touch()
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    assert plan._has_weights(encoder, weights) == expected

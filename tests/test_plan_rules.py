@@ -1,0 +1,262 @@
+"""The rules of a plan, by hand: from facts and costs to settings."""
+
+import dataclasses
+import pathlib
+import re
+
+import pytest
+
+from trainer import flags
+from trainer.planning import costs, notes, rules
+
+_GIB = 2**30
+_ROOT = pathlib.Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(autouse=True)
+def _keep_globals():
+    """Replaces that of conftest: nothing here touches Keras, and it takes 0.2 s."""
+
+
+def _facts(**others) -> notes.Facts:
+    facts = notes.Facts(
+        num_train=400,
+        num_eval=100,
+        height=300,
+        width=300,
+        class_names=("sky", "tree"),
+        class_pixels=(600, 400),
+        class_examples=(400, 400),
+        memory_bytes=8 * _GIB,
+        has_weights=True,
+    )
+    return dataclasses.replace(facts, **others)
+
+
+def _sides(facts: notes.Facts) -> list[int]:
+    return [shape.image_size[0] for shape in rules.find_shapes(facts)]
+
+
+def test_files_are_made_smaller_and_never_larger():
+    assert _sides(_facts()) == [96, 128, 160, 192, 224, 256]
+    assert _sides(_facts(height=128, width=200)) == [96, 128, 160]
+    assert _sides(_facts(height=40, width=40)) == [96]  # The least there is.
+
+
+def test_enough_is_left_of_the_smallest_class():
+    # Trees have 1% of the pixels of a fourth of the examples, 4% where they are: a side
+    # of 0.2 of the image's, which are 8 pixels of 40. With 0.04%, 0.02 and 400.
+    facts = _facts(class_pixels=(9900, 100), class_examples=(400, 100))
+    assert rules.least_side(facts) == pytest.approx(40)
+    assert _sides(facts)[0] == 96
+    facts = _facts(class_pixels=(999900, 100), class_examples=(400, 100), height=900)
+    assert rules.least_side(facts) == pytest.approx(400)
+    assert _sides(facts) == [448, 512]
+    # Where the files themselves are smaller, the largest that there is.
+    assert _sides(dataclasses.replace(facts, height=300)) == [256]
+
+
+@pytest.mark.parametrize(
+    ("aspects", "expected"),
+    [
+        ((1.0, 1.0, 1.0), (256, 256)),
+        ((0.75, 0.8, 0.9), (256, 256)),
+        # 256 sqrt(0.5) = 181 and 362, in steps of 32.
+        ((0.5, 0.5, 0.5), (192, 352)),
+        ((2.0, 2.0, 2.0), (352, 192)),
+        # Upright and lying ones.
+        ((0.7, 0.75, 1.3), (256, 256)),
+    ],
+)
+def test_images_have_the_aspect_of_the_files(aspects, expected):
+    facts = _facts(aspects=aspects)
+    assert rules.find_shapes(facts)[-1].image_size == expected
+
+
+def test_large_files_are_seen_in_windows():
+    shapes = rules.find_shapes(_facts(height=1030, width=2000))
+    assert {shape.image_size for shape in shapes} == {(1024, 1984)}
+    assert [shape.crop_size for shape in shapes] == [
+        (side, side) for side in (128, 192, 256, 320, 384, 512)
+    ]
+    assert shapes[0].pixels == 128 * 128
+    # 4096 x 4096, shrunk to 2048 x 2048.
+    shapes = rules.find_shapes(_facts(height=4096, width=4096))
+    assert shapes[0].image_size == (2048, 2048)
+
+
+@pytest.mark.parametrize(
+    ("num_train", "epochs"),
+    [(20, 60), (200, 60), (201, 40), (1000, 40), (3000, 30), (50_000, 25)],
+)
+def test_fewer_examples_need_more_epochs(num_train, epochs):
+    assert rules.needed_epochs(num_train) == epochs
+
+
+_SHAPES = tuple(notes.Shape((side, side)) for side in (96, 128, 256))
+
+
+@pytest.mark.parametrize(
+    ("epochs", "place", "reason"),
+    [
+        ((90, 60, 20), 1, "time for the 40 epochs .*; of 256x256, 20 would fit"),
+        ((90, 60, 40), 2, "the largest that makes sense"),
+        ((30, 20, 10), 0, "30 epochs fit, and 40 would be good: give more time"),
+        ((40, 39, 10), 0, "of 128x128, 39 would fit"),
+    ],
+)
+def test_the_largest_shape_with_enough_epochs(epochs, place, reason):
+    found, text = rules.choose_shape(_SHAPES, epochs, 40)
+    assert found == place
+    assert re.search(reason, text)
+
+
+def test_without_weights_a_narrow_network_learns_from_scratch():
+    values = {
+        n: c.value for n, c in rules.choose_model(_facts(has_weights=False)).items()
+    }
+    assert values == {
+        "encoder": "mobilenet_v2",
+        "encoder_weights": "none",
+        "freeze_encoder": False,
+        "encoder_alpha": 0.35,
+        "decoder_filters": (128, 64, 32, 16),
+    }
+    assert rules.choose_model(_facts()).keys() == {"encoder"}
+
+
+def test_a_pretrained_encoder_is_frozen_or_learns_slowly():
+    assert rules.choose_freezing(True).keys() == {"freeze_encoder"}
+    trained = rules.choose_freezing(False)
+    assert not trained["freeze_encoder"].value
+    assert trained["encoder_lr_multiplier"].value == 0.1
+
+
+@pytest.mark.parametrize(
+    ("num_train", "num_replicas", "size"),
+    [(400, 1, 16), (159, 1, 8), (160, 1, 16), (400, 3, 18), (20, 3, 9)],
+)
+def test_batch_size_follows_examples_and_devices(num_train, num_replicas, size):
+    facts = _facts(num_train=num_train, num_replicas=num_replicas)
+    assert rules.choose_batch_size(facts).value == size
+
+
+@pytest.mark.parametrize(
+    ("needed", "fixed", "most", "parts"),
+    [
+        # 0.8 of 10 GiB are free.
+        (8, 2, 16, 1),
+        (9, 2, 16, 2),  # 2 + 7 / 2
+        (18, 2, 16, 4),  # 2 + 16 / 2 are too many, 2 + 16 / 4 not.
+        (18, 2, 2, 2),  # There are no more rows.
+        (18, 2, 18, 2),  # 18 rows are not to be had in four parts.
+    ],
+)
+def test_a_batch_is_split_for_the_memory(needed, fixed, most, parts):
+    choice = rules.choose_parts(needed * _GIB, fixed * _GIB, 10 * _GIB, most)
+    assert choice.value == parts
+
+
+def test_examples_are_kept_in_memory_where_they_fit():
+    # 500 examples of 1024 x 1024 pixels of 4 bytes: 1.95 GiB, a fourth of 7.81 GiB.
+    shape = notes.Shape((1024, 1024), (256, 256))
+    for memory, cache in ((7.8, "disk"), (7.9, "memory")):
+        facts = _facts(memory_bytes=int(memory * _GIB))
+        assert rules.choose_cache(facts, shape).value == cache
+
+
+@pytest.mark.parametrize(
+    ("secs", "value"), [(0.89, "bfloat16"), (0.9, "float32"), (1.3, "float32")]
+)
+def test_bfloat16_only_where_it_is_measured_faster(secs, value):
+    assert rules.choose_precision(1.0, secs).value == value
+
+
+def test_rare_classes_are_weighed():
+    # An even share is a half, a tenth of it 5%.
+    for rare, weights in ((51, ()), (49, ("inverse_sqrt",))):
+        facts = _facts(class_pixels=(1000 - rare, rare))
+        assert rules.choose_class_weights(facts).value == weights
+    # A class without a pixel is not rare: nothing is learned of it.
+    assert rules.choose_class_weights(_facts(class_pixels=(9, 0))).value == ()
+
+
+@pytest.mark.parametrize(
+    ("num_train", "epochs", "channels", "value"),
+    [
+        (400, 40, 3, "strong"),
+        (400, 39, 3, "light"),
+        (500, 90, 3, "light"),
+        (400, 40, 4, "flip"),
+    ],
+)
+def test_few_examples_that_come_often_are_changed_strongly(
+    num_train, epochs, channels, value
+):
+    facts = _facts(num_train=num_train, num_channels=channels)
+    assert rules.choose_augment(facts, epochs).value == value
+
+
+def test_learning_rate_follows_batch_and_initial_weights():
+    # That of adamw is 1e-3 sqrt(16 / 64) = 5e-4.
+    assert rules.choose_learning_rate(16, has_weights=True).value == 1e-3
+    assert rules.choose_learning_rate(16, has_weights=False).value == 3e-3
+    assert rules.choose_learning_rate(64, has_weights=True).value == 2e-3
+
+
+@pytest.mark.parametrize(
+    ("num_steps", "warmup", "decay"),
+    [
+        (1, 0, 0.0),
+        (5, 2, 0.0),
+        (199, 10, 0.0),
+        (200, 10, 0.9),
+        (1999, 100, 0.9),
+        (2000, 100, 0.99),
+        (20_000, 500, 0.999),
+    ],
+)
+def test_warm_up_and_averages_follow_the_length(num_steps, warmup, decay):
+    assert rules.choose_warmup(num_steps).value == warmup
+    assert rules.choose_ema(num_steps).value == decay
+
+
+def test_evaluations_take_a_tenth_of_the_time():
+    measured = costs.Costs(start=10, step=0.1, evaluation=4, save=1)
+    rhythm = costs.Rhythm(num_examples=100, batch_size=10)
+    # 97 of 100 s: 5 s each, so two of them; 770 steps would be 77 epochs, so one each
+    # 39 epochs, and 10 + 77 + 2 x 5 = 97.
+    assert rules.choose_rhythm(measured, rhythm, 100, most=10**6) == (770, 39)
+    # 20 at most, however cheap they are.
+    cheap = dataclasses.replace(measured, evaluation=0.0, save=0.0)
+    steps, between = rules.choose_rhythm(cheap, rhythm, 100, most=10**6)
+    assert (steps, between) == (870, 5)
+    assert rules.choose_rhythm(cheap, rhythm, 100, most=50) == (50, 1)
+
+
+def test_more_than_four_times_the_epochs_is_of_no_use():
+    # 4 x 40 epochs of 25 steps.
+    assert rules.most_steps(_facts(), 16) == 4000
+
+
+def test_costs_between_two_shapes():
+    low = notes.Measured(
+        costs=costs.Costs(start=10, step=1, evaluation=3, save=2), memory_bytes=100
+    )
+    high = notes.Measured(
+        costs=costs.Costs(start=12, step=5, evaluation=3, save=2), memory_bytes=300
+    )
+    found = notes.interpolate(low, high, 0.25)
+    assert found.costs == costs.Costs(start=10.5, step=2, evaluation=3, save=2)
+    assert found.memory_bytes == 150
+    assert notes.interpolate(low, high, -0.5).memory_bytes == 0
+
+
+def test_the_recipe_is_that_of_the_recommended_flags():
+    given = flags.parse(
+        [f"--flagfile={_ROOT / 'launch/flagfiles/recommended.flags'}"]
+    ).from_files
+    assert rules.RECIPE.items() <= given.items()
+    assert given["encoder_lr_multiplier"] == rules.ENCODER_LR_MULTIPLIER
+    # Nothing that depends on the data or the machine.
+    assert not given.keys() & {"dataset", "image_size", "batch_size", "encoder"}

@@ -1,0 +1,226 @@
+"""The search for a plan measures little, and plans what its rules say."""
+
+import math
+
+import pytest
+
+from trainer import flags
+from trainer.planning import costs, notes, plan_file, search
+from trainer.settings import config
+
+_GIB = 2**30
+
+
+@pytest.fixture(autouse=True)
+def _keep_globals():
+    """Replaces that of conftest: nothing here touches Keras, and it takes 0.2 s."""
+
+
+class _Machine:
+    """What settings take on a machine of known speed; remembers what was measured."""
+
+    def __init__(self, *, bfloat16=2.0, trained=4.0, memory_limit=100 * _GIB):
+        self._bfloat16 = bfloat16
+        self._trained = trained
+        self._memory_limit = memory_limit
+        self.measured = []
+
+    def __call__(self, settings):
+        config.from_dict({"model_dir": "x", "time_budget": "9m", **settings})
+        self.measured.append(settings)
+        pixels = math.prod(settings["crop_size"] or settings["image_size"])
+        step = 0.01 + pixels / 128**2 * 0.1
+        step *= 1 if settings["freeze_encoder"] else self._trained
+        if settings["mixed_precision"] == "bfloat16":
+            step /= self._bfloat16
+        parts = settings["gradient_accumulation_steps"]
+        memory = _GIB * (0.5 + pixels / 128**2 / parts)
+        if memory > self._memory_limit:
+            return None
+        return notes.Measured(
+            costs=costs.Costs(start=20, step=step, evaluation=2, save=0.5, end=1),
+            memory_bytes=memory,
+        )
+
+    @property
+    def sizes(self):
+        return [settings["image_size"][0] for settings in self.measured]
+
+
+def _facts(**others):
+    return notes.Facts(
+        **{
+            "num_train": 400,
+            "num_eval": 100,
+            "height": 300,
+            "width": 300,
+            "class_names": ("sky", "tree"),
+            "class_pixels": (600, 400),
+            "class_examples": (400, 400),
+            "memory_bytes": 8 * _GIB,
+            "has_weights": True,
+            **others,
+        }
+    )
+
+
+def _search(machine, secs, *, given=None, **others):
+    given = {"mixed_precision": "float32", **(given or {})}
+    found = search.search(_facts(**others), given, machine, secs=secs)
+    return found, {name: choice.value for name, choice in found.choices.items()}
+
+
+def test_with_time_the_largest_size_and_a_trained_encoder():
+    machine = _Machine()
+    plan, values = _search(machine, 3600)
+    assert values["image_size"] == (256, 256)
+    assert not values["freeze_encoder"] and values["encoder_lr_multiplier"] == 0.1
+    # 96, the next of 2.5 times its pixels, and 256, which is to be trained.
+    assert machine.sizes == [96, 160, 256]
+    # A step takes 4 (0.01 + 0.4) = 1.64 s.
+    assert plan.secs == pytest.approx(3600 * 0.97, rel=0.01)
+    assert plan.num_steps == pytest.approx((3600 * 0.97 - 21) / 1.64, rel=0.02)
+    assert plan.epochs == plan.num_steps * 16 / 400
+    assert plan.memory_bytes == 4.5 * _GIB
+
+
+def test_with_less_time_a_smaller_size():
+    # 40 epochs of 25 steps: at 96 pixels 265 s, at 128 440, at 160 665, at 192 940.
+    machine = _Machine()
+    plan, values = _search(machine, 800)
+    assert values["image_size"] == (160, 160) and not values["freeze_encoder"]
+    assert plan.epochs >= 40
+    assert machine.sizes == [96, 160]
+
+
+def test_with_little_time_a_frozen_encoder():
+    # Trained, 1,000 steps take 265 s; frozen, 66 at 96 pixels and 110 at 128.
+    machine = _Machine()
+    _, values = _search(machine, 160)
+    assert values["freeze_encoder"] and "encoder_lr_multiplier" not in values
+    assert values["image_size"] == (128, 128)
+    assert [s["freeze_encoder"] for s in machine.measured] == [False, True, True, True]
+
+
+def test_with_next_to_no_time_what_fits():
+    plan, values = _search(_Machine(), 60)
+    assert values["image_size"] == (96, 96)
+    assert 0 < plan.epochs < 40
+    assert "would be good: give more time" in plan.choices["image_size"].reason
+
+
+def test_no_time_at_all_is_no_plan():
+    plan, _ = _search(_Machine(), 20)
+    assert plan.num_steps == 0
+    # 1.1 x (20 + 0.066 + 2 + 0.5 + 1)
+    assert plan.shortest_secs == 26
+
+
+def test_time_without_end_is_not_all_used():
+    plan, _ = _search(_Machine(), 10**6)
+    assert plan.num_steps == 4000 and plan.secs < 10**4
+    assert plan.choices["train_steps"].reason == "160.0 epochs, and more are of no use"
+
+
+@pytest.mark.parametrize(
+    ("speed", "value", "step"), [(2.0, "bfloat16", 0.82), (1.05, "float32", 1.64)]
+)
+def test_a_cpu_computes_in_the_format_that_is_faster(speed, value, step):
+    machine = _Machine(bfloat16=speed)
+    facts = _facts()
+    plan = search.search(facts, {}, _auto(machine), secs=3000)
+    assert plan.choices["mixed_precision"].value == value
+    spent = plan.num_steps * step
+    assert spent == pytest.approx(3000 * 0.97 - 21, rel=0.05)
+
+
+def _auto(machine):
+    """Makes float32 of what is left to the machine, as a CPU does."""
+    return lambda settings: machine({"mixed_precision": "float32", **settings})
+
+
+def test_an_encoder_is_trained_if_bfloat16_leaves_the_time_for_it():
+    # At 96 pixels 1,000 steps take 265 s, and half of that in bfloat16.
+    machine = _Machine()
+    plan = search.search(_facts(), {}, _auto(machine), secs=200)
+    assert not plan.choices["freeze_encoder"].value
+    # Of 80 s, a fourth of the steps is not even half of what is needed.
+    machine = _Machine()
+    plan = search.search(_facts(), {}, _auto(machine), secs=80)
+    assert plan.choices["freeze_encoder"].value
+    frozen = [settings["freeze_encoder"] for settings in machine.measured]
+    assert frozen[:3] == [False, True, True]
+
+
+def test_a_gpu_is_not_asked_for_its_format():
+    machine = _Machine()
+    plan = search.search(_facts(has_gpu=True), {}, _auto(machine), secs=7200)
+    assert "mixed_precision" not in plan.choices
+    assert len(machine.measured) == 3
+
+
+def test_what_is_given_is_not_chosen():
+    machine = _Machine()
+    given = {"image_size": (64, 96), "batch_size": 4, "ema_decay": 0.5, "loss": "dice"}
+    plan, values = _search(machine, 1200, given=given)
+    assert not given.keys() & values.keys()
+    assert [s["image_size"] for s in machine.measured] == [(64, 96)]
+    assert all(s["loss"] == "dice" and s["batch_size"] == 4 for s in machine.measured)
+    assert plan.epochs == plan.num_steps * 4 / 400
+
+
+def test_another_encoder_keeps_its_own_width():
+    given = {"encoder": "plain", "encoder_weights": "none", "freeze_encoder": False}
+    _, values = _search(_Machine(), 600, given=given, has_weights=False)
+    assert not {"encoder_alpha", "decoder_filters", "encoder"} & values.keys()
+
+
+def test_a_batch_is_split_where_the_memory_ends():
+    # At 256 pixels 4.5 GiB; of 4 GiB 3.2 may be used: 0.5 + 4 / 2.
+    plan, values = _search(_Machine(), 7200, memory_bytes=4 * _GIB)
+    assert values["gradient_accumulation_steps"] == 2
+    assert plan.memory_bytes == 2.5 * _GIB
+    # Where it ends in the middle of a measurement.
+    machine = _Machine(memory_limit=3 * _GIB)
+    _, values = _search(machine, 7200)
+    assert values["gradient_accumulation_steps"] == 2
+    with pytest.raises(MemoryError):
+        _search(_Machine(memory_limit=0.5 * _GIB), 7200)
+
+
+def test_large_files_are_planned_in_windows():
+    machine = _Machine()
+    # 1,000 steps take 2,540 s in windows of 320, and 3,640 s of 384.
+    _, values = _search(machine, 3600, height=1100, width=2000)
+    assert values["image_size"] == (1088, 1984)
+    assert values["crop_size"] == (320, 320)
+    assert values["cache"] == "disk"
+
+
+@pytest.mark.parametrize("has_weights", [True, False])
+def test_the_file_of_a_plan_is_the_plan(tmp_path, has_weights):
+    given = {"dataset": "folder", "data_dir": "/data", "mixed_precision": "float32"}
+    machine = _Machine()
+    plan = search.search(
+        _facts(has_weights=has_weights, class_pixels=(990, 10)),
+        given,
+        machine,
+        secs=600,
+    )
+    path = tmp_path / "plan.flags"
+    text = plan_file.describe(
+        plan, given, time_budget="10m", machine="2 CPU cores", warnings=["it is blue"]
+    )
+    path.write_text(text)
+    made, remarks = flags.read_config(["--model_dir=x", f"--flagfile={path}"])
+    assert remarks == []
+    values = {name: choice.value for name, choice in plan.choices.items()}
+    assert {n: made.as_dict()[n] for n in values} == values
+    assert made.given() == {
+        **{n: v for n, v in {**given, **values}.items() if n in made.given()},
+        "model_dir": "x",
+    }
+    assert "# The data: it is blue." in text
+    assert "# tree has 1.00% of the pixels\n--class_weights=inverse_sqrt\n" in text
+    assert f"epochs\n--train_steps={plan.num_steps}\n" in text
+    assert "# Predicted: 9m4" in text or "# Predicted: 9m3" in text

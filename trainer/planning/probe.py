@@ -1,0 +1,139 @@
+"""Measures what some settings take, in a process of its own.
+
+Only so is the greatest memory that of these settings alone, and the start that of a
+run. `measure` starts this module as a program, which writes JSON.
+"""
+
+import dataclasses
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+
+from data import schema
+from trainer import errors, files, flags
+from trainer.assembly import devices, training
+from trainer.benchmarking import measuring
+from trainer.planning import costs, notes, rehearsal
+from trainer.running import memory, preemption
+from trainer.settings import config as config_lib
+
+_STEP_SECS, _EVALUATION_SECS = 4.0, 2.0
+"""For timing each."""
+_LOG_CHARACTERS = 2000
+
+
+def measure(config: config_lib.Config) -> notes.Measured | None:
+    """Measures settings in a new process.
+
+    Args:
+      config: all settings; what is written goes into its model dir.
+
+    Returns:
+      What they take; None if there is not the memory.
+
+    Raises:
+      errors.ConfigError: if the process ends with another error.
+    """
+    folder = pathlib.Path(config.run.model_dir)
+    files.make_folder(folder)
+    given, found = folder / "probe.flags", folder / "probe.json"
+    lines = [config.to_flagfile(), f"--time_budget={config.train.time_budget}\n"]
+    files.write_text(given, "".join(lines))
+    found.unlink(missing_ok=True)
+    root = pathlib.Path(__file__).absolute().parents[2]
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "trainer.planning.probe",
+            f"--mode={config.run.mode}",
+            f"--model_dir={folder}",
+            f"--flagfile={given}",
+        ],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(root), *sys.path])},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    if done.returncode == -signal.SIGKILL:  # By the kernel, if nobody else did it.
+        return None
+    if not found.is_file():
+        raise errors.ConfigError(
+            "These settings could not be measured: "
+            f"{done.stdout.strip()[-_LOG_CHARACTERS:]}"
+        )
+    return read(json.loads(found.read_text("utf-8")))
+
+
+def read(figures: dict) -> notes.Measured | None:
+    """Returns what a probe has written.
+
+    Raises:
+      errors.ConfigError: if it failed, but for want of memory.
+    """
+    if figures.get("is_short_of_memory"):
+        return None
+    if "error" in figures:
+        raise errors.ConfigError(figures["error"])
+    return notes.Measured(
+        costs=costs.Costs(**figures["costs"]), memory_bytes=figures["memory_bytes"]
+    )
+
+
+def run(config: config_lib.Config) -> dict:
+    """Measures settings in this process.
+
+    Args:
+      config: all settings.
+
+    Returns:
+      What `read` takes.
+    """
+    try:
+        with memory.explaining_shortage(config):
+            return _run(config)
+    except errors.OutOfMemoryError as error:
+        return {"error": str(error), "is_short_of_memory": True}
+    except (errors.RunError, schema.DataError) as error:
+        return {"error": str(error)}
+
+
+def _run(config: config_lib.Config) -> dict:
+    strategy = devices.prepare_devices(config)
+    setup = training.prepare_training(
+        config, strategy, preemption.StopRequest().variable
+    )
+    script = rehearsal.Script(
+        step_secs=_STEP_SECS,
+        evaluation_secs=_EVALUATION_SECS,
+        steps_per_call=min(config.train.steps_per_loop, config.train.log_steps),
+        summary_images=config.train.summary_images,
+    )
+    found = rehearsal.rehearse(setup, config.run.model_dir, script)
+    device = strategy.extended.worker_devices[0].rpartition("device:")[2]
+    return {
+        # The run itself does not measure.
+        "costs": dataclasses.asdict(
+            dataclasses.replace(
+                found, start=found.start - found.measuring, measuring=0.0
+            )
+        ),
+        "memory_bytes": measuring.peak_memory_bytes(device),
+    }
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Measures the settings of a command line, and writes MODEL_DIR/probe.json."""
+    config = flags.read_config(arguments).config
+    path = pathlib.Path(config.run.model_dir) / "probe.json"
+    files.write_text(path, json.dumps(run(config)))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

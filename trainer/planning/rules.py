@@ -1,0 +1,318 @@
+"""What to train and how: rules from facts of the data and measured costs to settings.
+
+All numbers that somebody may want to change stand at the top, and each function is a
+rule of its own. What a rule gives is a `Choice`: a value, and why.
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+from trainer.planning import costs, notes
+from trainer.settings import optimizer as optimizer_settings
+
+SIDES = (96, 128, 160, 192, 224, 256, 320, 384, 448, 512)
+"""Of square images to train on; of others, those of a square of as many pixels."""
+WINDOW_SIDES = (128, 192, 256, 320, 384, 512)
+_STRIDE = 32
+_LARGE_SIDE = 1024
+"""Files of more pixels than a square of this are trained on in windows."""
+_MOST_SIDE = 2048
+_ROUGHLY_SQUARE = 1.25
+_LEAST_OBJECT_SIDE = 8
+"""So many pixels are to be left of what an image has of the smallest class."""
+
+_NEEDED_EPOCHS = ((200, 60), (1_000, 40), (5_000, 30), (math.inf, 25))
+"""(examples up to which, epochs that training on them needs)."""
+_MOST_EPOCHS = 4
+"""Times the epochs that are needed; more time than that is given back."""
+_RESERVE = 0.03
+"""Share of the time that is left for what is slower than it was measured."""
+
+_BATCH_SIZE, _SMALL_BATCH_SIZE = 16, 8
+_SMALL_SET = 160
+"""Fewer examples than this have fewer than ten steps of 16 in an epoch."""
+_MEMORY_SHARE = 0.8
+_CACHE_SHARE = 0.25
+"""Of the memory that is free: what a run, and what its examples may take."""
+_FASTER = 0.9
+"""A 16-bit format is taken if its step takes less than this of one in float32."""
+
+_RARE = 0.1
+"""Of an even share of the pixels; the loss makes up for classes that are rarer."""
+_EVALUATION_SHARE = 0.1
+_LEAST_EVALUATIONS, _MOST_EVALUATIONS = 2, 20
+_WARMUP_SHARE, _LEAST_WARMUP, _MOST_WARMUP = 0.05, 10, 500
+_EMA_SHARE = 0.05
+"""Of the run that the moving averages of the weights span, at most."""
+_EMA_DECAYS = (0.999, 0.99, 0.9)
+_STRONG_BELOW, _STRONG_FROM = 500, 40
+"""Fewer examples than the first that are seen more often than the second are changed
+strongly."""
+
+RECIPE = {
+    "optimizer": "adamw",
+    "weight_decay": 0.01,
+    "lr_schedule": "cosine",
+    "loss": "ce+dice",
+}
+"""Of every plan, and of launch/flagfiles/recommended.flags."""
+ENCODER_LR_MULTIPLIER = 0.1
+_RATES = {"pretrained": 2.0, "random": 6.0}
+"""Times the default learning rate of the optimizer."""
+SMALL_MODEL = {"encoder_alpha": 0.35, "decoder_filters": (128, 64, 32, 16)}
+
+
+def find_shapes(facts: notes.Facts) -> tuple[notes.Shape, ...]:
+    """Returns the shapes to choose from, the smallest first.
+
+    Files are made smaller, never larger; of each shape enough is left of the smallest
+    class; large files are trained on in windows.
+    """
+    if facts.side > _LARGE_SIDE:
+        shrink = min(1.0, _MOST_SIDE / facts.side)
+        whole = tuple(
+            max(_STRIDE, int(n * shrink) // _STRIDE * _STRIDE)
+            for n in (facts.height, facts.width)
+        )
+        sides = [side for side in WINDOW_SIDES if side <= min(whole)]
+        return tuple(notes.Shape(whole, (side, side)) for side in sides) or (
+            notes.Shape(whole),
+        )
+    least = min(least_side(facts), facts.side)
+    sides = [side for side in SIDES if least <= side <= facts.side]
+    if not sides:  # Between two sides, or smaller than all.
+        sides = [max((s for s in SIDES if s <= facts.side), default=SIDES[0])]
+    shapes = (notes.Shape(_with_aspect(side, facts.aspects)) for side in sides)
+    return tuple(dict.fromkeys(shapes))
+
+
+def _with_aspect(side: int, aspects: tuple[float, float, float]) -> tuple[int, int]:
+    """Returns height and width of as many pixels as a square's, as files have them."""
+    low, median, high = aspects
+    is_square = 1 / _ROUGHLY_SQUARE <= median <= _ROUGHLY_SQUARE
+    if is_square or low <= 1 <= high:  # Upright and lying files, mixed.
+        return side, side
+    root = math.sqrt(median)
+    height, width = (round(n / _STRIDE) * _STRIDE for n in (side * root, side / root))
+    return max(height, _STRIDE), max(width, _STRIDE)
+
+
+def least_side(facts: notes.Facts) -> float:
+    """Returns the least side of images in which the smallest class can be seen.
+
+    Of a class that has on average the share s of the pixels where it occurs, an image
+    of side n shows about as many pixels as a square of the side n sqrt(s) has.
+    """
+    total = sum(facts.class_pixels)
+    shares = [
+        pixels / total * facts.num_train / examples
+        for pixels, examples in zip(
+            facts.class_pixels, facts.class_examples, strict=True
+        )
+        if pixels and examples
+    ]
+    return _LEAST_OBJECT_SIDE / math.sqrt(min(shares, default=1.0))
+
+
+def needed_epochs(num_train: int) -> int:
+    """Returns how many epochs training needs at least; of fewer examples, more."""
+    return next(epochs for most, epochs in _NEEDED_EPOCHS if num_train <= most)
+
+
+def choose_shape(
+    shapes: Sequence[notes.Shape], epochs: Sequence[float], needed: int
+) -> tuple[int, str]:
+    """Returns the place of the shape to train on, and why that one.
+
+    Args:
+      shapes: to choose from, the smallest first.
+      epochs: how many fit into the time with each.
+      needed: how many there should be.
+
+    Returns:
+      That of the largest shape with enough epochs, or of the smallest one.
+    """
+    fitting = [place for place, count in enumerate(epochs) if count >= needed]
+    if not fitting:
+        return 0, (
+            f"the smallest that will do; {epochs[0]:.0f} epochs fit, and {needed} "
+            "would be good: give more time"
+        )
+    place = fitting[-1]
+    if place + 1 == len(shapes):
+        return place, "the largest that makes sense for these files"
+    larger = "x".join(map(str, shapes[place + 1].crop_size or shapes[place + 1][0]))
+    return place, (
+        f"the largest that leaves time for the {needed} epochs which so many examples "
+        f"need; of {larger}, {epochs[place + 1]:.0f} would fit"
+    )
+
+
+def choose_model(facts: notes.Facts) -> dict[str, notes.Choice]:
+    """Returns encoder and decoder."""
+    if facts.has_weights:
+        reason = "small and fast, and its ImageNet weights are there"
+        return {"encoder": notes.Choice("mobilenet_v2", reason)}
+    reason = (
+        "no ImageNet weights are there (--encoder_weights=FILE, or Keras' cache): a "
+        "narrow network, which learns from scratch"
+    )
+    return {
+        "encoder": notes.Choice("mobilenet_v2", reason),
+        "encoder_weights": notes.Choice("none", ""),
+        "freeze_encoder": notes.Choice(False, ""),
+        **{name: notes.Choice(value, "") for name, value in SMALL_MODEL.items()},
+    }
+
+
+def choose_freezing(is_frozen: bool) -> dict[str, notes.Choice]:
+    """Returns what becomes of a pretrained encoder."""
+    if is_frozen:
+        return {
+            "freeze_encoder": notes.Choice(
+                True, "to train it, too, would leave too few epochs"
+            )
+        }
+    return {
+        "freeze_encoder": notes.Choice(False, "trained, too: there is the time for it"),
+        "encoder_lr_multiplier": notes.Choice(
+            ENCODER_LR_MULTIPLIER, "slowly, for it knows images already"
+        ),
+    }
+
+
+def choose_batch_size(facts: notes.Facts) -> notes.Choice:
+    """Returns the batch size, a multiple of the number of devices."""
+    is_small = facts.num_train < _SMALL_SET
+    size = _SMALL_BATCH_SIZE if is_small else _BATCH_SIZE
+    reason = "many steps in little time"
+    if is_small:
+        reason = f"{facts.num_train} examples make few steps of more"
+    size = -(-size // facts.num_replicas) * facts.num_replicas
+    if facts.num_replicas > 1:
+        reason += f", shared by {facts.num_replicas} devices"
+    return notes.Choice(size, reason)
+
+
+def choose_parts(
+    memory_bytes: float, fixed_bytes: float, free_bytes: float, most: int
+) -> notes.Choice:
+    """Returns into how many parts a batch is split.
+
+    Args:
+      memory_bytes: that a run with whole batches takes.
+      fixed_bytes: that it would take with a batch of next to nothing.
+      free_bytes: that there are.
+      most: parts into which a batch can be split.
+    """
+    parts, limit = 1, _MEMORY_SHARE * free_bytes
+    while fixed_bytes + (memory_bytes - fixed_bytes) / parts > limit:
+        if 2 * parts > most or most % (2 * parts):
+            break
+        parts *= 2
+    needed, free = memory_bytes / 2**30, free_bytes / 2**30
+    reason = f"a whole batch fits: {needed:.1f} GiB of {free:.1f} GiB that are free"
+    if parts > 1:
+        reason = f"a whole batch takes {needed:.1f} GiB, and {free:.1f} GiB are free"
+    return notes.Choice(parts, reason)
+
+
+def choose_cache(facts: notes.Facts, shape: notes.Shape) -> notes.Choice:
+    """Returns where decoded examples are kept."""
+    size = (
+        (facts.num_train + facts.num_eval)
+        * math.prod(shape.image_size)
+        * facts.pixel_bytes
+    )
+    fits = size <= _CACHE_SHARE * facts.memory_bytes
+    text = f"all decoded examples take {size / 2**30:.2f} GiB"
+    free = f"{facts.memory_bytes / 2**30:.1f} GiB of memory are free"
+    return notes.Choice("memory" if fits else "disk", f"{text}, and {free}")
+
+
+def choose_precision(float32_secs: float, bfloat16_secs: float) -> notes.Choice:
+    """Returns the number format of a CPU, by the time of a step in each."""
+    speed = float32_secs / bfloat16_secs
+    reason = f"measured: a step in bfloat16 is {speed:.2f}x as fast as in float32"
+    is_faster = bfloat16_secs < _FASTER * float32_secs
+    return notes.Choice("bfloat16" if is_faster else "float32", reason)
+
+
+def choose_class_weights(facts: notes.Facts) -> notes.Choice:
+    """Returns weights of the classes, if some are rare."""
+    present = [n for n in facts.class_pixels if n]
+    even = sum(present) / max(len(facts.class_pixels), 1)
+    rarest = min(present, default=0)
+    name = facts.class_names[facts.class_pixels.index(rarest)] if present else ""
+    share = rarest / max(sum(present), 1)
+    if rarest >= _RARE * even:
+        return notes.Choice(
+            (), f"no class is rare: {name} has {share:.1%} of the pixels"
+        )
+    return notes.Choice(("inverse_sqrt",), f"{name} has {share:.2%} of the pixels")
+
+
+def choose_augment(facts: notes.Facts, epochs: float) -> notes.Choice:
+    """Returns how much training examples are changed."""
+    if facts.num_channels != 3:
+        return notes.Choice("flip", "changes of colour are for RGB")
+    if facts.num_train < _STRONG_BELOW and epochs >= _STRONG_FROM:
+        return notes.Choice(
+            "strong", f"{facts.num_train} examples, seen {epochs:.0f} times"
+        )
+    return notes.Choice("light", f"each example is seen {epochs:.0f} times")
+
+
+def choose_learning_rate(batch_size: int, has_weights: bool) -> notes.Choice:
+    """Returns the peak learning rate."""
+    default = optimizer_settings.default_learning_rate(RECIPE["optimizer"], batch_size)
+    kind = "pretrained" if has_weights else "random"
+    rate = float(f"{_RATES[kind] * default:.3g}")
+    return notes.Choice(rate, f"for batches of {batch_size} and {kind} initial weights")
+
+
+def choose_rhythm(
+    measured: costs.Costs, rhythm: costs.Rhythm, secs: float, *, most: int
+) -> tuple[int, int]:
+    """Returns the steps that fit into a time, and the epochs between evaluations.
+
+    Args:
+      measured: what the parts of the run take.
+      rhythm: how often they come, but for the evaluations.
+      secs: the time.
+      most: the greatest number of steps.
+    """
+    each = measured.evaluation + measured.save
+    share = _EVALUATION_SHARE * secs / max(each, 1e-6)
+    wanted = min(max(int(share), _LEAST_EVALUATIONS), _MOST_EVALUATIONS)
+    per_epoch = rhythm.num_examples / rhythm.batch_size
+    without = dataclasses.replace(measured, evaluation=0.0, save=0.0)
+    left = (1 - _RESERVE) * secs - wanted * each
+    num_steps = costs.most_steps(without, rhythm, left, limit=most)
+    between = max(1, math.ceil(num_steps / per_epoch / wanted))
+    rhythm = dataclasses.replace(rhythm, epochs_between_evals=between)
+    steps = costs.most_steps(measured, rhythm, (1 - _RESERVE) * secs, limit=most)
+    return steps, between
+
+
+def most_steps(facts: notes.Facts, batch_size: int) -> int:
+    """Returns the length beyond which more time is of no use."""
+    epochs = _MOST_EPOCHS * needed_epochs(facts.num_train)
+    return math.ceil(epochs * facts.num_train / batch_size)
+
+
+def choose_warmup(num_steps: int) -> notes.Choice:
+    """Returns the steps of the warm-up, fewer than half of all."""
+    steps = min(max(round(_WARMUP_SHARE * num_steps), _LEAST_WARMUP), _MOST_WARMUP)
+    steps = min(steps, (num_steps - 1) // 2)
+    return notes.Choice(steps, f"{steps / num_steps:.0%} of the run")
+
+
+def choose_ema(num_steps: int) -> notes.Choice:
+    """Returns the decay of the moving averages of the weights."""
+    for decay in _EMA_DECAYS:
+        span = round(1 / (1 - decay))
+        if span <= _EMA_SHARE * num_steps:
+            return notes.Choice(decay, f"averages of the weights over {span} steps")
+    return notes.Choice(0.0, "too few steps for averages of the weights")

@@ -1,0 +1,244 @@
+"""The search for a plan: which settings to measure, and what follows from it."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from trainer.planning import costs, notes, rules
+
+Probe = Callable[[Mapping[str, Any]], notes.Measured | None]
+"""From settings to what they take; None if there is not the memory."""
+
+_WIDER = 2.5
+"""Times as many pixels as the first shape has the second one that is measured."""
+_FASTEST = 2.5
+"""Times as fast as float32 another format may be."""
+
+
+class Plan(NamedTuple):
+    """What to do.
+
+    Attributes:
+      choices: by the name of the setting, in the order of a flagfile.
+      secs: that the run will take.
+      memory_bytes: that it will take at most.
+      num_steps: its length.
+      epochs: the same.
+      shortest_secs: what the shortest run would take.
+    """
+
+    choices: dict[str, notes.Choice]
+    secs: float
+    memory_bytes: float
+    num_steps: int
+    epochs: float
+    shortest_secs: float
+
+
+def search(
+    facts: notes.Facts, given: Mapping[str, Any], probe: Probe, *, secs: float
+) -> Plan:
+    """Finds what to train in a time.
+
+    Args:
+      facts: of data and machine.
+      given: settings that are not to be chosen, by name.
+      probe: measures settings.
+      secs: the time.
+
+    Raises:
+      MemoryError: if not even the smallest shape fits.
+    """
+    return _Search(facts, given, probe, secs).run()
+
+
+class _Search:
+    """Measures as few settings as will do."""
+
+    def __init__(
+        self,
+        facts: notes.Facts,
+        given: Mapping[str, Any],
+        probe: Probe,
+        secs: float,
+    ):
+        self._facts = facts
+        self._given = given
+        self._probe = probe
+        self._secs = secs
+        model = rules.choose_model(facts)
+        if given.keys() & {"encoder", "decoder"}:  # Others have other widths.
+            model = {n: c for n, c in model.items() if n not in rules.SMALL_MODEL}
+        self._choices = {
+            **model,
+            "batch_size": rules.choose_batch_size(facts),
+            **{name: notes.Choice(value, "") for name, value in rules.RECIPE.items()},
+        }
+        self._batch_size = given.get("batch_size", self._choices["batch_size"].value)
+        self._num_parts = 1
+        self._shapes = rules.find_shapes(facts)
+        if "image_size" in given or "crop_size" in given:
+            self._shapes = (
+                notes.Shape(given["image_size"], given.get("crop_size", ())),
+            )
+        self._needed = rules.needed_epochs(facts.num_train)
+
+    def run(self) -> Plan:
+        first = self._measure_first()
+        place, reason, first, high = self._choose_shape(first)
+        shape = self._shapes[place]
+        measured = {0: first, high and high[0]: high and high[1]}.get(place)
+        if measured is None:
+            measured = self._measure(shape)
+        measured = self._split_batch(shape, measured, first, high)
+        self._choices["image_size"] = notes.Choice(shape.image_size, reason)
+        if shape.crop_size:
+            self._choices["crop_size"] = notes.Choice(
+                shape.crop_size, "the files are large: windows of them"
+            )
+        self._choices["cache"] = rules.choose_cache(self._facts, shape)
+        return self._finish(measured)
+
+    def _measure_first(self) -> notes.Measured:
+        """Measures the smallest shape, and decides on encoder and number format."""
+        shape, is_open = self._shapes[0], False
+        if self._facts.has_weights and "freeze_encoder" not in self._given:
+            self._choices |= rules.choose_freezing(is_frozen=False)
+            is_open = True
+        measured = self._measure(shape)
+        if is_open and _FASTEST * self._epochs(measured) < self._needed:
+            measured, is_open = self._freeze(), False
+        if not self._facts.has_gpu and "mixed_precision" not in self._given:
+            in_16_bits = self._measure(shape, mixed_precision="bfloat16")
+            choice = rules.choose_precision(measured.costs.step, in_16_bits.costs.step)
+            self._choices["mixed_precision"] = choice
+            measured = in_16_bits if choice.value == "bfloat16" else measured
+        if is_open and self._epochs(measured) < self._needed:
+            measured = self._freeze()
+        return measured
+
+    def _freeze(self) -> notes.Measured:
+        """Keeps the encoder as it is, and measures the smallest shape so."""
+        self._choices.pop("encoder_lr_multiplier")
+        self._choices |= rules.choose_freezing(is_frozen=True)
+        return self._measure(self._shapes[0])
+
+    def _choose_shape(
+        self, first: notes.Measured
+    ) -> tuple[int, str, notes.Measured, tuple[int, notes.Measured] | None]:
+        """Returns place and reason of the shape, and the two that were measured."""
+        if "image_size" in self._given or "crop_size" in self._given:
+            return 0, "as it was given", first, None
+        pixels = [shape.pixels for shape in self._shapes]
+        if len(pixels) == 1 or self._epochs(first) < self._needed:
+            epochs = [self._epochs(first)] * len(pixels)
+            return (
+                *rules.choose_shape(self._shapes[:1], epochs, self._needed),
+                first,
+                None,
+            )
+        wide = (n for n, count in enumerate(pixels) if count >= _WIDER * pixels[0])
+        high = next(wide, len(pixels) - 1)
+        second = self._measure(self._shapes[high])
+        span = pixels[high] - pixels[0]
+        epochs = [
+            self._epochs(notes.interpolate(first, second, (count - pixels[0]) / span))
+            for count in pixels
+        ]
+        place, reason = rules.choose_shape(self._shapes, epochs, self._needed)
+        return place, reason, first, (high, second)
+
+    def _measure(self, shape: notes.Shape, **others: Any) -> notes.Measured:
+        """Measures a shape; splits the batch where there is not the memory."""
+        while True:
+            settings = {name: choice.value for name, choice in self._choices.items()}
+            settings |= shape.settings()
+            settings["cache"] = rules.choose_cache(self._facts, shape).value
+            settings["augment"] = rules.choose_augment(self._facts, 1).value
+            settings["ema_decay"] = 0.9
+            settings["gradient_accumulation_steps"] = self._num_parts
+            settings |= others
+            measured = self._probe({**settings, **self._given})
+            if measured is not None:
+                return measured
+            rows = self._batch_size // self._facts.num_replicas
+            if rows % (2 * self._num_parts):
+                raise MemoryError
+            self._num_parts *= 2
+
+    def _split_batch(
+        self,
+        shape: notes.Shape,
+        measured: notes.Measured,
+        first: notes.Measured,
+        high: tuple[int, notes.Measured] | None,
+    ) -> notes.Measured:
+        """Splits the batch if a whole one takes too much of the host's memory."""
+        if self._facts.has_gpu or "gradient_accumulation_steps" in self._given:
+            return measured
+        fixed = 0.0
+        if high:
+            pixels = self._shapes[0].pixels
+            place = -pixels / (self._shapes[high[0]].pixels - pixels)
+            fixed = notes.interpolate(first, high[1], place).memory_bytes
+        choice = rules.choose_parts(
+            measured.memory_bytes,
+            fixed,
+            self._facts.memory_bytes,
+            self._batch_size // self._facts.num_replicas,
+        )
+        if choice.value > self._num_parts:
+            self._num_parts = choice.value
+            measured = self._measure(shape)
+        self._choices["gradient_accumulation_steps"] = notes.Choice(
+            self._num_parts, choice.reason
+        )
+        return measured
+
+    def _rhythm(self) -> costs.Rhythm:
+        return costs.Rhythm(
+            num_examples=self._facts.num_train, batch_size=self._batch_size
+        )
+
+    def _length(self, measured: notes.Measured) -> tuple[int, int]:
+        most = rules.most_steps(self._facts, self._batch_size)
+        rhythm = self._rhythm()
+        return rules.choose_rhythm(measured.costs, rhythm, self._secs, most=most)
+
+    def _epochs(self, measured: notes.Measured) -> float:
+        num_steps, _ = self._length(measured)
+        return num_steps * self._batch_size / self._facts.num_train
+
+    def _finish(self, measured: notes.Measured) -> Plan:
+        """Chooses what depends on the length of the run."""
+        num_steps, between = self._length(measured)
+        epochs = num_steps * self._batch_size / self._facts.num_train
+        rhythm = dataclasses.replace(self._rhythm(), epochs_between_evals=between)
+        facts, steps = self._facts, max(num_steps, 1)
+        is_all = num_steps == rules.most_steps(facts, self._batch_size)
+        has_weights = facts.has_weights
+        length = f"{epochs:.1f} epochs" + (", and more are of no use" if is_all else "")
+        self._choices |= {
+            "augment": rules.choose_augment(facts, epochs),
+            "class_weights": rules.choose_class_weights(facts),
+            "learning_rate": rules.choose_learning_rate(self._batch_size, has_weights),
+            "warmup_steps": rules.choose_warmup(steps),
+            "ema_decay": rules.choose_ema(steps),
+            "train_steps": notes.Choice(num_steps, length),
+            "epochs_between_evals": notes.Choice(
+                between,
+                f"{rhythm.num_evaluations(steps)} evaluations of "
+                f"{measured.costs.evaluation:.1f} s, each with a save",
+            ),
+        }
+        return Plan(
+            choices={n: c for n, c in self._choices.items() if n not in self._given},
+            secs=costs.duration(measured.costs, rhythm, steps),
+            memory_bytes=measured.memory_bytes,
+            num_steps=num_steps,
+            epochs=epochs,
+            shortest_secs=math.ceil(
+                1.1 * costs.duration(measured.costs, self._rhythm(), 1)
+            ),
+        )
