@@ -110,15 +110,17 @@ def resample_lines(
     tops = _line_positions(height, new_height, maps[:, 0, 0], maps[:, 0, 2])
     lefts = _line_positions(width, new_width, maps[:, 1, 1], maps[:, 1, 2])
     # Lines are gathered along the first axis only, where each is one block of memory;
-    # the other axis is brought there by transposing matrices. Products with matrices of
-    # weights would take almost twice the time, single pixels in place of lines more.
+    # the other axis is brought there by transposing matrices, once the lines that a
+    # window leaves out are gone. Products with matrices of weights would take almost
+    # twice the time, single pixels in place of lines more.
     # GPUs have no kernel that gathers uint8.
     images = tf.reshape(images, [-1, height + 1, (width + 1) * channels])
-    images = tf.cast(tf.transpose(images, [0, 2, 1]), tf.float32)
-    images = tf.reshape(images, [-1, width + 1, channels * (height + 1)])
-    images = _blend_lines(images, lefts)  # [rows, new_width, channels * (height + 1)]
-    images = tf.reshape(images, [-1, new_width * channels, height + 1])
-    images = _blend_lines(tf.transpose(images, [0, 2, 1]), tops)
+    images = _blend_lines(tf.cast(images, tf.float32), tops)
+    images = tf.transpose(images, [0, 2, 1])
+    images = tf.reshape(images, [-1, width + 1, channels * new_height])
+    images = _blend_lines(images, lefts)  # [rows, new_width, channels * new_height]
+    images = tf.reshape(images, [-1, new_width * channels, new_height])
+    images = tf.transpose(images, [0, 2, 1])
     labels = _pick_lines(tf.cast(labels, tf.float32), tops)
     labels = _pick_lines(tf.transpose(labels, [0, 2, 1]), lefts)
     return (
