@@ -34,6 +34,9 @@ _NOT_RUN = {
     "python -m trainer.main --flagfile=runs/plan/plan.flags --model_dir=runs/planned": (
         "its flags are read by tests/test_plan.py"
     ),
+    "python -m tests.recipe.ablation --folder=runs/ablation -- --dataset=...": (
+        "trains for an hour; tests/test_ablation.py reads the flags of its rows"
+    ),
     "... --mode=benchmark --against=fit": "run by tests/test_main.py",
     "... --image_size=512,1024 --crop_size=256": "in small run by tests/test_main.py",
     "... --image_size=512,1024 --crop_size=256 --crop_rare_classes=0.33": "the same",
@@ -249,7 +252,15 @@ def test_files_that_the_readme_names_are_there():
     assert missing == set()
 
 
-_OTHER_FLAGS = {"all-encoders", "help", "flagfile", "logdir", "kills", "results"}
+_OTHER_FLAGS = {
+    "all-encoders",
+    "help",
+    "flagfile",
+    "logdir",
+    "kills",
+    "results",
+    "folder",
+}
 """Flags of no setting: of absl, of TensorBoard, of the scripts in tests/."""
 
 
