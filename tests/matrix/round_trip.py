@@ -10,6 +10,7 @@ without graphs, which take longer to trace than to run once.
 """
 
 import contextlib
+import gc
 import pathlib
 import warnings
 from collections.abc import Iterator
@@ -38,7 +39,7 @@ _FLAGS = (
     "--batch_size=2",
     "--optimizer=sgd",
     "--momentum=0",
-    "--learning_rate=0.1",
+    "--learning_rate=0.01",  # More, and the statistics no longer fit the weights.
     "--train_epochs=0",
     "--train_steps=1",
 )
@@ -59,17 +60,19 @@ class Pair(NamedTuple):
     output_stride: int | None = None
 
     def flags(self) -> list[str]:
-        """Returns the flags that ask for it, with few channels in the decoder."""
+        """Returns the flags that ask for it, narrow where it can be."""
         strides = registry.strides_of(
             self.encoder, {"output_stride": self.output_stride}
         )
         count = len(registry.DECODERS[self.decoder].default_filters(strides))
         filters = ",".join(str(number) for number in _FILTERS[:count])
         bound = self.output_stride
+        is_scaled = self.encoder in registry.encoders_with("alpha")
         return [
             f"--encoder={self.encoder}",
             f"--decoder={self.decoder}",
             f"--decoder_filters={filters}",
+            *(["--encoder_alpha=0.5"] if is_scaled else []),
             *([f"--encoder_output_stride={bound}"] if bound else []),
         ]
 
@@ -87,6 +90,7 @@ def cheaply() -> Iterator[None]:
             yield
         finally:
             tf.config.run_functions_eagerly(False)
+            gc.collect()  # Models refer to themselves, and may fill a GB.
 
 
 def check(pair: Pair, folder: pathlib.Path) -> None:
@@ -155,7 +159,7 @@ def _assert_moved_alike(
     assert np.mean(np.array(moves) > 0) > 0.9
     for move, value, other in zip(moves, one, two, strict=True):
         # Some gradients are sums that come to nothing, but for rounding.
-        tolerance = 1e-5 * move + 1e-8
+        tolerance = 1e-5 * move + 1e-9
         np.testing.assert_allclose(other, value, rtol=0, atol=tolerance)
 
 

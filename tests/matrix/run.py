@@ -9,7 +9,6 @@ Exit code 1 if a pair has failed, else 0.
 """
 
 import argparse
-import gc
 import json
 import os
 import pathlib
@@ -101,7 +100,9 @@ def _try(pair: tuple[str, str, int | None]) -> Result:
     status, reason = OK, ""
     with tempfile.TemporaryDirectory(prefix="segloop-matrix-") as folder:
         try:
-            round_trip.check(round_trip.Pair(*pair), pathlib.Path(folder) / "run")
+            with round_trip.cheaply():
+                run = pathlib.Path(folder) / "run"
+                round_trip.check(round_trip.Pair(*pair), run)
         except errors.ConfigError as error:
             status, reason = REFUSED, str(error)
         except Exception as error:
@@ -119,7 +120,6 @@ def _try_all(pairs: Iterable[tuple], path: pathlib.Path) -> None:
     from absl import logging
 
     from tests import helpers, stand_ins
-    from tests.matrix import round_trip
 
     tf.config.set_logical_device_configuration(
         tf.config.list_physical_devices("CPU")[0],
@@ -130,7 +130,6 @@ def _try_all(pairs: Iterable[tuple], path: pathlib.Path) -> None:
     with (
         pytest.MonkeyPatch.context() as patch,
         tempfile.TemporaryDirectory(prefix="segloop-matrix-") as folder,
-        round_trip.cheaply(),
     ):
         stand_ins.install_if_missing(pathlib.Path(folder), patch)
         helpers.remember_networks(patch)
@@ -139,7 +138,6 @@ def _try_all(pairs: Iterable[tuple], path: pathlib.Path) -> None:
             with path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(result) + "\n")
             print(*pair, result["status"], result["seconds"], "s", flush=True)
-            gc.collect()
 
 
 def main() -> int:
