@@ -236,6 +236,23 @@ def test_a_frozen_encoder_is_in_inference_mode(build):
             np.testing.assert_array_equal(features, other)
 
 
+@pytest.mark.parametrize("name", ["resnet", "efficientnet"])
+def test_an_encoder_is_built_of_its_architecture_alone(name, presets, build):
+    opened = encoders.open_preset(f"keras_hub:{presets[0] / name}", "none")
+    saved = json.loads(json.dumps(opened.architecture))
+    model = build(name).model  # Sets the dtype, too.
+
+    again, strides = encoders.build_encoder(
+        "keras_hub:gone", (None, None), preset=encoders.Preset(saved)
+    )
+
+    assert strides == _STRIDES[name]
+    again.set_weights(model.get_weights())
+    images = test_encoders._make_images(1)
+    for features, other in zip(again(images), model(images), strict=True):
+        np.testing.assert_array_equal(features, other)
+
+
 def test_stages_stay_frozen_in_a_model_of_default_filters(presets):
     model = helpers.build_unet(
         encoder=f"keras_hub:{presets[0] / 'mit'}",
