@@ -197,6 +197,13 @@ def test_large_files_are_planned_in_windows():
     assert values["cache"] == "disk"
 
 
+def test_windows_that_are_given_are_of_whole_files():
+    _, values = _search(
+        _Machine(), 3600, given={"crop_size": (64, 64)}, height=1100, width=2000
+    )
+    assert values["image_size"] == (1088, 1984) and "crop_size" not in values
+
+
 @pytest.mark.parametrize("has_weights", [True, False])
 def test_the_file_of_a_plan_is_the_plan(tmp_path, has_weights):
     given = {"dataset": "folder", "data_dir": "/data", "mixed_precision": "float32"}

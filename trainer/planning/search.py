@@ -77,11 +77,11 @@ class _Search:
         }
         self._batch_size = given.get("batch_size", self._choices["batch_size"].value)
         self._num_parts = 1
+        self._has_shape = bool(given.keys() & {"image_size", "crop_size"})
         self._shapes = rules.find_shapes(facts)
-        if "image_size" in given or "crop_size" in given:
-            self._shapes = (
-                notes.Shape(given["image_size"], given.get("crop_size", ())),
-            )
+        if self._has_shape:
+            whole = given.get("image_size", self._shapes[-1].image_size)
+            self._shapes = (notes.Shape(whole, given.get("crop_size", ())),)
         self._needed = rules.needed_epochs(facts.num_train)
 
     def run(self) -> Plan:
@@ -128,7 +128,7 @@ class _Search:
         self, first: notes.Measured
     ) -> tuple[int, str, notes.Measured, tuple[int, notes.Measured] | None]:
         """Returns place and reason of the shape, and the two that were measured."""
-        if "image_size" in self._given or "crop_size" in self._given:
+        if self._has_shape:
             return 0, "as it was given", first, None
         pixels = [shape.pixels for shape in self._shapes]
         if len(pixels) == 1 or self._epochs(first) < self._needed:
