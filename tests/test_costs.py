@@ -47,7 +47,7 @@ def test_duration_is_rounded_up(secs, text):
 
 
 # 10 examples in batches of 4: epochs end at the steps 3 (2.5), 5, 8 (7.5) and 10.
-_RHYTHM = costs.Rhythm(num_examples=10, batch_size=4, log_steps=4)
+_RHYTHM = costs.Rhythm(num_examples=10, batch_size=4)
 
 
 @pytest.mark.parametrize(
@@ -74,18 +74,18 @@ def test_saves_come_with_the_evaluations_and_at_an_interval():
     assert rhythm.num_saves(9) == 4 + 2
 
 
-_COSTS = costs.Costs(start=20, step=2, report=0.5, evaluation=5, save=1, end=3)
+_COSTS = costs.Costs(start=20, step=2, evaluation=5, save=1, end=3)
 
 
 @pytest.mark.parametrize(
     ("num_steps", "secs"),
     [
-        # 20 + 2 + 0.5 + 5 + 1 + 3
-        (1, 31.5),
-        # 20 + 8 + 0.5 + 2 (5 + 1) + 3
-        (4, 43.5),
-        # 20 + 20 + 3 x 0.5 + 4 (5 + 1) + 3
-        (10, 68.5),
+        # 20 + 2 + 5 + 1 + 3
+        (1, 31),
+        # 20 + 8 + 2 (5 + 1) + 3
+        (4, 43),
+        # 20 + 20 + 4 (5 + 1) + 3
+        (10, 67),
     ],
 )
 def test_duration_is_the_sum_of_the_parts(num_steps, secs):
@@ -93,7 +93,7 @@ def test_duration_is_the_sum_of_the_parts(num_steps, secs):
 
 
 @pytest.mark.parametrize(
-    ("secs", "num_steps"), [(31.4, 0), (31.5, 1), (43.4, 3), (43.5, 4), (68.5, 10)]
+    ("secs", "num_steps"), [(30.9, 0), (31, 1), (42.9, 3), (43, 4), (67, 10)]
 )
 def test_the_longest_run_that_fits(secs, num_steps):
     assert costs.most_steps(_COSTS, _RHYTHM, secs, limit=100) == num_steps

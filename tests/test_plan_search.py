@@ -169,6 +169,13 @@ def test_what_is_given_is_not_chosen():
     assert plan.epochs == plan.num_steps * 4 / 400
 
 
+def test_an_encoder_that_is_to_be_trained_is_and_learns_slowly():
+    machine = _Machine()
+    _, values = _search(machine, 60, given={"freeze_encoder": False})
+    assert values["encoder_lr_multiplier"] == 0.1 and "freeze_encoder" not in values
+    assert not any(settings["freeze_encoder"] for settings in machine.measured)
+
+
 def test_another_encoder_keeps_its_own_width():
     given = {"encoder": "plain", "encoder_weights": "none", "freeze_encoder": False}
     _, values = _search(_Machine(), 600, given=given, has_weights=False)
@@ -195,6 +202,13 @@ def test_large_files_are_planned_in_windows():
     assert values["image_size"] == (1088, 1984)
     assert values["crop_size"] == (320, 320)
     assert values["cache"] == "disk"
+
+
+def test_windows_that_are_given_are_of_whole_files():
+    _, values = _search(
+        _Machine(), 3600, given={"crop_size": (64, 64)}, height=1100, width=2000
+    )
+    assert values["image_size"] == (1088, 1984) and "crop_size" not in values
 
 
 @pytest.mark.parametrize("has_weights", [True, False])

@@ -14,23 +14,25 @@ from tests import helpers, shallow
 from tests.faults import processes
 from trainer import errors, flags
 from trainer.distributing import cluster
+from trainer.losses import registry as loss_registry
+from trainer.metrics import confusion
 from trainer.planning import budget, costs, rehearsal
 from trainer.run_folder import length
 from trainer.settings import modes
 
-_COSTS = costs.Costs(start=20, step=2, report=0.5, evaluation=5, save=1, end=3)
-_RHYTHM = costs.Rhythm(num_examples=10, batch_size=4, log_steps=4)
+_COSTS = costs.Costs(start=20, step=2, evaluation=5, save=1, end=3)
+_RHYTHM = costs.Rhythm(num_examples=10, batch_size=4)
 
 
 @pytest.mark.parametrize(
     ("secs", "least", "num_steps"),
     [
-        # 44 seconds without the reserve of 3% are 45.36; 43.5 of them are 4 steps.
+        # Without the reserve of 3%, 45 seconds are 43.65, and 44 are 42.68.
         (45, 1, 4),
         (44, 1, 3),
-        # 31.5 / 0.97 = 32.47
-        (33, 1, 1),
-        (32, 1, 0),
+        # 31 / 0.97 = 31.96
+        (32, 1, 1),
+        (31, 1, 0),
         # A warm-up of 4 steps leaves no step of the run itself.
         (45, 5, 0),
     ],
@@ -40,7 +42,7 @@ def test_steps_fit_into_the_budget_with_a_reserve(secs, least, num_steps):
 
 
 def test_the_smallest_budget_has_room_and_works():
-    # 1.1 x 31.5 / 0.97 = 35.7
+    # 1.1 x 31 / 0.97 = 35.2
     smallest = budget.choose(_COSTS, _RHYTHM, 5, least=1)[1]
     assert smallest == 36
     assert budget.choose(_COSTS, _RHYTHM, smallest, least=1)[0] >= 1
@@ -77,11 +79,12 @@ class _Clock:
 def _stage(monkeypatch):
     """Returns a stage on which a step takes 0.25 s, and the sizes of all calls."""
     clock, calls, is_traced = _Clock(), [], itertools.count()
+    loss = loss_registry.make("ce", 2)
 
     def train(iterator, num_steps):
         clock.work(0.25 * int(num_steps) + (0 if next(is_traced) else 7))
         calls.append(int(num_steps))
-        return types.SimpleNamespace(sums=tf.zeros([1]))
+        return types.SimpleNamespace(sums=tf.zeros([loss.num_sums], tf.float64))
 
     def score(iterator, num_batches):
         # Half a second to begin with is that of `reset`.
@@ -99,25 +102,35 @@ def _stage(monkeypatch):
     )
     setup = types.SimpleNamespace(
         strategy=None,
+        loss=loss,
+        confusion=confusion.ConfusionMatrix(("a", "b")),
         make_iterator=lambda step: clock.work(0.75),
         train_loop=types.SimpleNamespace(run=train),
         evaluation=evaluation,
     )
     script = rehearsal.Script(
-        step_secs=5, evaluation_secs=10, steps_per_call=8, summary_images=0
+        step_secs=5,
+        evaluation_secs=10,
+        steps_per_call=8,
+        log_steps=10,
+        summary_images=0,
     )
-    return rehearsal._Stage(setup, script, clock), calls
+    writer = types.SimpleNamespace(
+        write_scalars=lambda split, step, values: clock.work(0.5)
+    )
+    return rehearsal._Stage(setup, script, clock), calls, writer
 
 
-def test_a_step_is_timed_without_its_tracing(stage):
-    stage, calls = stage
-    assert stage.time_steps() == (0.75, 0.25)
+def test_a_step_is_timed_with_its_reports_and_without_its_tracing(stage):
+    stage, calls, writer = stage
+    # 20 steps of 0.25 s, and two reports of 0.5 s.
+    assert stage.time_steps(writer) == (0.75, 0.3)
     # To trace, to guess, a fifth of 5 s to warm up, and 5 s that count.
-    assert calls == [1, 1, 4, 8, 8, 4]
+    assert calls == [1, 1, 4, 8, 2, 8, 2]
 
 
 def test_an_evaluation_is_timed_by_a_part_of_it(stage):
-    stage, calls = stage
+    stage, calls, _ = stage
     # One batch takes 2 s, five of them 8; the other 35 take 1.5 s each.
     assert stage.time_evaluation() == 8 + 35 * 1.5
     assert calls == [1, 1, 1, 3, 2]
@@ -162,6 +175,7 @@ def run(monkeypatch, tmp_path):
             step_secs=1e-3,
             evaluation_secs=1e-3,
             steps_per_call=script.steps_per_call,
+            log_steps=script.log_steps,
             summary_images=script.summary_images,
         )
         measured.append(rehearse(setup, folder, script))
@@ -193,12 +207,12 @@ def run(monkeypatch, tmp_path):
 
 def test_a_measured_run_is_that_of_its_number_of_steps(run):
     # 24 examples in batches of 8: an evaluation each 3 steps. 5 steps take
-    # 20 + 5 x 2 + 3 x 0.5 + 2 x 5 + 4 x 1 + 3 = 48.5 seconds, 6 take 50.5 or more.
-    measured = run.train("--time_budget=51s", model_dir="measured")
+    # 20 + 5 x 2 + 2 x 5 + 4 x 1 + 3 = 47 seconds, and 6 take 49.
+    measured = run.train("--time_budget=49s", model_dir="measured")
     kept = length.read(str(measured))
-    assert (kept.num_steps, kept.time_budget) == (5, "51s")
+    assert (kept.num_steps, kept.time_budget) == (5, "49s")
     (found,) = run.measured
-    parts = (found.start, found.step, found.evaluation, found.save, found.report)
+    parts = (found.start, found.step, found.evaluation, found.save, found.measuring)
     assert min(parts) > 0 and found.end > 1.0
 
     given = run.train("--train_steps=5", model_dir="given")
@@ -254,7 +268,7 @@ def test_how_long_is_measured_follows_the_budget(settle):
     # 5% and 2% of the budget, at least a second and at most a minute.
     assert [s.step_secs for s in scripts] == [6.0, 60.0]
     assert [s.evaluation_secs for s in scripts] == [2.4, 60.0]
-    assert [s.steps_per_call for s in scripts] == [4, 4]
+    assert [(s.steps_per_call, s.log_steps) for s in scripts] == [(20, 4)] * 2
 
 
 @pytest.mark.parametrize("other", ["--time_budget=44s", "--steps_per_loop=1"])
@@ -285,7 +299,7 @@ def test_a_length_that_cannot_be_read_is_named(settle, tmp_path, text):
 
 
 def test_a_budget_that_is_too_short_names_the_smallest(settle, tmp_path):
-    # 1.1 x (20 + 2 x 2 + 0.5 + 5 + 1 + 3) / 0.97 = 37.99
+    # 1.1 x (20 + 2 x 2 + 5 + 1 + 3) / 0.97 = 37.4
     message = "=9s is too short: on this machine it takes 38s to .* make 2 steps"
     with pytest.raises(errors.ConfigError, match=message):
         settle("--time_budget=9s", "--warmup_steps=1")

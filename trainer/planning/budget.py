@@ -146,7 +146,8 @@ def _write_script(
     return rehearsal.Script(
         step_secs=step_secs,
         evaluation_secs=evaluation_secs,
-        steps_per_call=min(config.train.steps_per_loop, config.train.log_steps),
+        steps_per_call=config.train.steps_per_loop,
+        log_steps=config.train.log_steps,
         summary_images=config.train.summary_images,
         is_chief=is_chief,
     )
@@ -164,7 +165,6 @@ def make_rhythm(train: train_settings.TrainConfig, num_examples: int) -> costs.R
         batch_size=train.batch_size,
         epochs_between_evals=train.epochs_between_evals,
         checkpoint_interval=train.checkpoint_interval,
-        log_steps=train.log_steps,
     )
 
 

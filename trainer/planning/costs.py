@@ -12,8 +12,7 @@ class Costs:
     Attributes:
       start: from the start of the process to the first step, tracing included.
       measuring: the part of it that only a run has which measures itself.
-      step: of one training step.
-      report: of a line in the log, with its points of the curves.
+      step: of one training step, with its share of the lines in the log.
       evaluation: of a pass over the evaluation split, with curves and pictures.
       save: of a checkpoint.
       end: from the last step's evaluation to the end of the process.
@@ -22,7 +21,6 @@ class Costs:
     start: float
     measuring: float = 0.0
     step: float
-    report: float = 0.0
     evaluation: float = 0.0
     save: float = 0.0
     end: float = 0.0
@@ -37,14 +35,12 @@ class Rhythm:
       batch_size: of a step, over all replicas.
       epochs_between_evals: from one evaluation, with a save, to the next.
       checkpoint_interval: steps between two further saves; 0: there are none.
-      log_steps: steps between two reports.
     """
 
     num_examples: int
     batch_size: int
     epochs_between_evals: int = 1
     checkpoint_interval: int = 0
-    log_steps: int = 20
 
     def num_evaluations(self, num_steps: int) -> int:
         """Returns how many evaluations, each after a save, a run of a length has."""
@@ -70,7 +66,6 @@ def duration(costs: Costs, rhythm: Rhythm, num_steps: int) -> float:
     return (
         costs.start
         + num_steps * costs.step
-        + -(-num_steps // rhythm.log_steps) * costs.report
         + rhythm.num_evaluations(num_steps) * costs.evaluation
         + rhythm.num_saves(num_steps) * costs.save
         + costs.end

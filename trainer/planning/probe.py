@@ -112,7 +112,8 @@ def _run(config: config_lib.Config) -> dict:
     script = rehearsal.Script(
         step_secs=_STEP_SECS,
         evaluation_secs=_EVALUATION_SECS,
-        steps_per_call=min(config.train.steps_per_loop, config.train.log_steps),
+        steps_per_call=config.train.steps_per_loop,
+        log_steps=config.train.log_steps,
         summary_images=config.train.summary_images,
     )
     found = rehearsal.rehearse(setup, config.run.model_dir, script)

@@ -37,6 +37,7 @@ class Script:
       step_secs: how long to time steps, about.
       evaluation_secs: how long to time evaluation, about.
       steps_per_call: most steps of a call of the devices.
+      log_steps: steps between two reports.
       summary_images: examples in the picture of each evaluation.
       is_chief: whether this process writes.
     """
@@ -44,6 +45,7 @@ class Script:
     step_secs: float
     evaluation_secs: float
     steps_per_call: int
+    log_steps: int
     summary_images: int
     is_chief: bool = True
 
@@ -71,9 +73,8 @@ def rehearse(
         model_dir.rehearsing(folder, is_chief=script.is_chief) as scratch,
         stage.put_back(),
     ):
-        opening, step = stage.time_steps()
         writer = summaries.SummaryWriter(str(scratch), is_chief=script.is_chief)
-        report = stage.time_report(writer)
+        opening, step = stage.time_steps(writer)
         save = stage.time_save(scratch)
         evaluation, end = 0.0, _EXIT_SECS
         if setup.evaluation:
@@ -84,7 +85,6 @@ def rehearse(
         start=clock() - trainer.STARTED + opening,
         measuring=stage.measuring,
         step=step,
-        report=report,
         evaluation=evaluation,
         save=save,
         end=end,
@@ -124,41 +124,37 @@ class _Stage:
         self.measuring += secs
         return secs
 
-    def _count_for(self, secs: float, one: float, most: int) -> int:
+    def _count_for(
+        self, secs: float, one: float, most: int = train_settings.MAX_STEPS
+    ) -> int:
         """Returns how many of something take a time, the same on all workers."""
         count = min(max(round(secs / max(one, 1e-6)), 1), most)
         return int(cluster.from_chief(self._setup.strategy, count))
 
-    def time_steps(self) -> tuple[float, float]:
-        """Returns the seconds of opening the input, and of a step."""
-        setup, secs = self._setup, self._script.step_secs
-        iterators = []
+    def time_steps(self, writer: summaries.SummaryWriter) -> tuple[float, float]:
+        """Returns the seconds of opening the input, and of a step with its reports."""
+        setup, script, iterators = self._setup, self._script, []
         opening = self._time(lambda: iterators.append(setup.make_iterator(0)))
         (iterator,) = iterators
+        window = window_lib.Window(setup.loss, setup.confusion)
 
         def train(num_steps: int) -> None:
-            most = self._script.steps_per_call
-            for first in range(0, num_steps, most):
-                count = tf.constant(min(most, num_steps - first))
-                setup.train_loop.run(iterator, count).sums.numpy()
+            step = 0
+            while step < num_steps:
+                to_report = script.log_steps - step % script.log_steps
+                count = min(script.steps_per_call, num_steps - step, to_report)
+                window.add(setup.train_loop.run(iterator, tf.constant(count)))
+                step += count
+                if step % script.log_steps == 0:
+                    writer.write_scalars("train", step, window.scores())
+                    window.close()
 
         train(1)  # Traces, and compiles.
         one = self._time(train, 1)
-        count = self._count_for(_WARM_UP_SHARE * secs, one, train_settings.MAX_STEPS)
+        count = self._count_for(_WARM_UP_SHARE * script.step_secs, one)
         one = self._time(train, count) / count
-        count = self._count_for(secs, one, train_settings.MAX_STEPS)
+        count = self._count_for(script.step_secs, one)
         return opening, self._time(train, count) / count
-
-    def time_report(self, writer: summaries.SummaryWriter) -> float:
-        """Returns the seconds of a report."""
-        window = window_lib.Window(self._setup.loss, self._setup.confusion)
-
-        def report() -> None:
-            writer.write_scalars("train", 0, window.scores())
-            window.close()
-
-        report()
-        return self._time(report)
 
     def time_save(self, scratch: pathlib.Path) -> float:
         """Returns the seconds of a save."""

@@ -77,21 +77,19 @@ class _Search:
         }
         self._batch_size = given.get("batch_size", self._choices["batch_size"].value)
         self._num_parts = 1
+        self._measured: dict[int, notes.Measured] = {}  # By place.
+        self._has_shape = bool(given.keys() & {"image_size", "crop_size"})
         self._shapes = rules.find_shapes(facts)
-        if "image_size" in given or "crop_size" in given:
-            self._shapes = (
-                notes.Shape(given["image_size"], given.get("crop_size", ())),
-            )
+        if self._has_shape:
+            whole = given.get("image_size", self._shapes[-1].image_size)
+            self._shapes = (notes.Shape(whole, given.get("crop_size", ())),)
         self._needed = rules.needed_epochs(facts.num_train)
 
     def run(self) -> Plan:
-        first = self._measure_first()
-        place, reason, first, high = self._choose_shape(first)
-        shape = self._shapes[place]
-        measured = {0: first, high and high[0]: high and high[1]}.get(place)
-        if measured is None:
-            measured = self._measure(shape)
-        measured = self._split_batch(shape, measured, first, high)
+        self._measured[0] = self._measure_first()
+        place, reason = self._choose_shape()
+        shape, measured = self._shapes[place], self._at(place)
+        measured = self._split_batch(shape, measured)
         self._choices["image_size"] = notes.Choice(shape.image_size, reason)
         if shape.crop_size:
             self._choices["crop_size"] = notes.Choice(
@@ -100,12 +98,18 @@ class _Search:
         self._choices["cache"] = rules.choose_cache(self._facts, shape)
         return self._finish(measured)
 
+    def _at(self, place: int) -> notes.Measured:
+        """Returns what the shape at a place takes; measures it if it was not."""
+        if place not in self._measured:
+            self._measured[place] = self._measure(self._shapes[place])
+        return self._measured[place]
+
     def _measure_first(self) -> notes.Measured:
         """Measures the smallest shape, and decides on encoder and number format."""
         shape, is_open = self._shapes[0], False
-        if self._facts.has_weights and "freeze_encoder" not in self._given:
+        if self._facts.has_weights:
             self._choices |= rules.choose_freezing(is_frozen=False)
-            is_open = True
+            is_open = "freeze_encoder" not in self._given
         measured = self._measure(shape)
         if is_open and _FASTEST * self._epochs(measured) < self._needed:
             measured, is_open = self._freeze(), False
@@ -124,30 +128,31 @@ class _Search:
         self._choices |= rules.choose_freezing(is_frozen=True)
         return self._measure(self._shapes[0])
 
-    def _choose_shape(
-        self, first: notes.Measured
-    ) -> tuple[int, str, notes.Measured, tuple[int, notes.Measured] | None]:
-        """Returns place and reason of the shape, and the two that were measured."""
-        if "image_size" in self._given or "crop_size" in self._given:
-            return 0, "as it was given", first, None
-        pixels = [shape.pixels for shape in self._shapes]
-        if len(pixels) == 1 or self._epochs(first) < self._needed:
-            epochs = [self._epochs(first)] * len(pixels)
-            return (
-                *rules.choose_shape(self._shapes[:1], epochs, self._needed),
-                first,
-                None,
-            )
-        wide = (n for n, count in enumerate(pixels) if count >= _WIDER * pixels[0])
-        high = next(wide, len(pixels) - 1)
-        second = self._measure(self._shapes[high])
-        span = pixels[high] - pixels[0]
+    def _choose_shape(self) -> tuple[int, str]:
+        """Returns the place of the shape, and why that one; measures one more."""
+        if self._has_shape:
+            return 0, "as it was given"
+        first, shapes = self._measured[0], self._shapes
+        if len(shapes) == 1 or self._epochs(first) < self._needed:
+            return rules.choose_shape(shapes[:1], [self._epochs(first)], self._needed)
+        wide = (
+            n for n, s in enumerate(shapes) if s.pixels >= _WIDER * shapes[0].pixels
+        )
+        second = self._at(next(wide, len(shapes) - 1))
         epochs = [
-            self._epochs(notes.interpolate(first, second, (count - pixels[0]) / span))
-            for count in pixels
+            self._epochs(
+                notes.interpolate(first, second, self._place_between(s.pixels))
+            )
+            for s in shapes
         ]
-        place, reason = rules.choose_shape(self._shapes, epochs, self._needed)
-        return place, reason, first, (high, second)
+        return rules.choose_shape(shapes, epochs, self._needed)
+
+    def _place_between(self, pixels: int) -> float:
+        """Returns where pixels lie, from 0 for the first shape to 1 for the second."""
+        first, second = (
+            self._shapes[place].pixels for place in sorted(self._measured)[:2]
+        )
+        return (pixels - first) / (second - first)
 
     def _measure(self, shape: notes.Shape, **others: Any) -> notes.Measured:
         """Measures a shape; splits the batch where there is not the memory."""
@@ -168,20 +173,16 @@ class _Search:
             self._num_parts *= 2
 
     def _split_batch(
-        self,
-        shape: notes.Shape,
-        measured: notes.Measured,
-        first: notes.Measured,
-        high: tuple[int, notes.Measured] | None,
+        self, shape: notes.Shape, measured: notes.Measured
     ) -> notes.Measured:
         """Splits the batch if a whole one takes too much of the host's memory."""
         if self._facts.has_gpu or "gradient_accumulation_steps" in self._given:
             return measured
         fixed = 0.0
-        if high:
-            pixels = self._shapes[0].pixels
-            place = -pixels / (self._shapes[high[0]].pixels - pixels)
-            fixed = notes.interpolate(first, high[1], place).memory_bytes
+        if len(self._measured) > 1:
+            first, second = (self._measured[n] for n in sorted(self._measured)[:2])
+            nothing = notes.interpolate(first, second, self._place_between(0))
+            fixed = nothing.memory_bytes
         choice = rules.choose_parts(
             measured.memory_bytes,
             fixed,
