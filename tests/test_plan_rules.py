@@ -129,7 +129,7 @@ def test_a_pretrained_encoder_is_frozen_or_learns_slowly():
     assert rules.choose_freezing(True).keys() == {"freeze_encoder"}
     trained = rules.choose_freezing(False)
     assert not trained["freeze_encoder"].value
-    assert trained["encoder_lr_multiplier"].value == 0.1
+    assert trained["encoder_lr_multiplier"].value == 0.3
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,7 @@ def test_with_time_the_largest_size_and_a_trained_encoder():
     machine = _Machine()
     plan, values = _search(machine, 3600)
     assert values["image_size"] == (256, 256)
-    assert not values["freeze_encoder"] and values["encoder_lr_multiplier"] == 0.1
+    assert not values["freeze_encoder"] and values["encoder_lr_multiplier"] == 0.3
     # 96, the next of 2.5 times its pixels, and 256, which is to be trained.
     assert machine.sizes == [96, 160, 256]
     # A step takes 4 (0.01 + 0.4) = 1.64 s.
@@ -172,7 +172,7 @@ def test_what_is_given_is_not_chosen():
 def test_an_encoder_that_is_to_be_trained_is_and_learns_slowly():
     machine = _Machine()
     _, values = _search(machine, 60, given={"freeze_encoder": False})
-    assert values["encoder_lr_multiplier"] == 0.1 and "freeze_encoder" not in values
+    assert values["encoder_lr_multiplier"] == 0.3 and "freeze_encoder" not in values
     assert not any(settings["freeze_encoder"] for settings in machine.measured)
 
 

@@ -51,13 +51,15 @@ _STRONG_BELOW, _STRONG_FROM = 500, 40
 strongly."""
 
 RECIPE = {
+    "decoder": "unet",
+    "random_scale": (0.75, 2.0),
     "optimizer": "adamw",
     "weight_decay": 0.01,
     "lr_schedule": "cosine",
     "loss": "ce+dice",
 }
 """Of every plan, and of launch/flagfiles/recommended.flags."""
-ENCODER_LR_MULTIPLIER = 0.1
+ENCODER_LR_MULTIPLIER = 0.3
 _RATES = {"pretrained": 2.0, "random": 6.0}
 """Times the default learning rate of the optimizer."""
 SMALL_MODEL = {"encoder_alpha": 0.35, "decoder_filters": (128, 64, 32, 16)}
