@@ -48,20 +48,6 @@ def test_the_smallest_budget_has_room_and_works():
     assert budget.choose(_COSTS, _RHYTHM, smallest, least=1)[0] >= 1
 
 
-@pytest.mark.parametrize(
-    ("one", "many", "count", "expected"),
-    [
-        (3.0, 3.0, 1, 30.0),
-        # 2 to begin with and 1 for each: (6 - 3) / 3 more for each of the other 6.
-        (3.0, 6.0, 4, 12.0),
-        (3.0, 2.0, 4, 2.0),
-        (3.0, 12.0, 10, 12.0),
-    ],
-)
-def test_a_whole_evaluation_from_a_part(one, many, count, expected):
-    assert rehearsal.extrapolate(one, many, count, 10) == expected
-
-
 class _Clock:
     """Tells a time that only work moves on."""
 
@@ -87,7 +73,6 @@ def _stage(monkeypatch):
         return types.SimpleNamespace(sums=tf.zeros([loss.num_sums], tf.float64))
 
     def score(iterator, num_batches):
-        # Half a second to begin with is that of `reset`.
         clock.work(1.5 * num_batches)
         calls.append(num_batches)
 
@@ -131,9 +116,10 @@ def test_a_step_is_timed_with_its_reports_and_without_its_tracing(stage):
 
 def test_an_evaluation_is_timed_by_a_part_of_it(stage):
     stage, calls, _ = stage
-    # One batch takes 2 s, five of them 8; the other 35 take 1.5 s each.
-    assert stage.time_evaluation() == 8 + 35 * 1.5
-    assert calls == [1, 1, 1, 3, 2]
+    # Half a second to begin with, and 1.5 s for each of the 40 batches; 7 of them take
+    # the 10 s.
+    assert stage.time_evaluation() == 0.5 + 40 * 1.5
+    assert calls == [1, 1, 3, 3, 1]
 
 
 def test_all_that_a_checkpoint_holds_is_put_back(tmp_path):

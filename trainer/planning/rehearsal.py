@@ -175,19 +175,24 @@ class _Stage:
         iterator = evaluation.make_iterator()
 
         def score(num_batches: int) -> None:
+            most = evaluation.batches_per_call
+            for first in range(0, num_batches, most):
+                evaluation.eval_loop.score(iterator, min(most, num_batches - first))
+            evaluation.eval_loop.result()  # Waits for the devices.
+
+        def score_none() -> None:
             with scoring.model_to_score(evaluation):
                 evaluation.eval_loop.reset()
-                most = evaluation.batches_per_call
-                for first in range(0, num_batches, most):
-                    count = min(most, num_batches - first)
-                    evaluation.eval_loop.score(iterator, count)
-                evaluation.eval_loop.result()
 
-        score(1)  # Traces.
-        one = min(self._time(score, 1), self._time(score, 1))
-        num_batches = evaluation.num_batches
-        count = self._count_for(self._script.evaluation_secs, one, num_batches)
-        return extrapolate(one, self._time(score, count), count, num_batches)
+        # Apart from the batches: averages of the weights are put in place and back,
+        # which may take longer than a batch does.
+        frame = self._time(score_none)
+        with scoring.model_to_score(evaluation):
+            score(1)  # Traces.
+            one = self._time(score, 1)
+            secs, most = self._script.evaluation_secs, evaluation.num_batches
+            count = self._count_for(secs, one, most)
+            return frame + self._time(score, count) / count * most
 
     def time_publishing(self, writer: summaries.SummaryWriter) -> float:
         """Returns the seconds of the curves and pictures of an evaluation."""
@@ -217,16 +222,3 @@ class _Stage:
 
         draw()
         return self._time(draw)
-
-
-def extrapolate(one: float, many: float, count: int, total: int) -> float:
-    """Returns what a number of batches take, from what fewer take.
-
-    Args:
-      one: seconds of a single batch, with all that does not grow with their number.
-      many: seconds of `count` batches.
-      count: how many these are.
-      total: how many are asked for.
-    """
-    each = one if count == 1 else max(many - one, 0.0) / (count - 1)
-    return many + each * (total - count)
