@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 
 from data.sources import synthetic
-from models import encoders, factory, layers, scaling
+from models import encoders, factory, layers, randomness, scaling
 from models.encoders import mit
 from models.fast import normalization
 from tests import helpers, test_encoders
@@ -192,6 +192,36 @@ def test_attention_is_that_of_the_formula_on_maps_of_any_shape():
     np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)
 
 
+def _train_once(strategy, encoder, images):
+    """Returns the gradients of a batch, summed over replicas, and moved statistics."""
+    model = encoder.model
+    random = np.random.default_rng(2)
+    upstream = [
+        random.normal(size=(len(images), *(side // s for side in images.shape[1:3]), 1))
+        for s in encoder.strides
+    ]
+
+    def step(batch):
+        counters, rows, *weights = batch
+        keyed = randomness.keyed_by_row(counters, global_batch_size=len(images), seed=0)
+        with keyed, tf.GradientTape() as tape:
+            features = model(rows, training=True)
+            total = sum(
+                tf.reduce_sum(f * tf.cast(w, f.dtype)) / w.shape[1]
+                for f, w in zip(features, weights, strict=True)
+            )
+        return tape.gradient(total, [v.value for v in model.trainable_variables])
+
+    counters = np.arange(len(images), dtype=np.int64)
+    dataset = tf.data.Dataset.from_tensor_slices((counters, images, *upstream))
+    (batch,) = strategy.experimental_distribute_dataset(dataset.batch(len(images)))
+    gradients = [
+        strategy.reduce("SUM", gradient, axis=None)
+        for gradient in strategy.run(step, (batch,))
+    ]
+    return gradients, [v.numpy() for v in model.non_trainable_variables]
+
+
 @pytest.mark.parametrize("name", _STRIDES)
 def test_two_replicas_train_as_one(name, presets, build):
     """What is dropped, too, and the statistics of batch norm."""
@@ -201,8 +231,8 @@ def test_two_replicas_train_as_one(name, presets, build):
         double = build(name, synchronized=True)
     images = test_encoders._make_images()
 
-    expected = test_encoders._train_once(helpers.make_strategy(1), single, images)
-    actual = test_encoders._train_once(strategy, double, images)
+    expected = _train_once(helpers.make_strategy(1), single, images)
+    actual = _train_once(strategy, double, images)
 
     norms = test_encoders._layers_of(double.model, normalization.BatchNormalization)
     assert (name == "mit") == (not norms)
