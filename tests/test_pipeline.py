@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from data import pipeline
 from data.stores import store
+from tests import helpers
 
 GOLDEN_IDS = [[2, 0, 1, 4, 8, 5, 6, 3, 7, 9], [5, 3, 7, 8, 2, 6, 4, 1, 9, 0]]
 """Two epochs of 10 examples with seed 3, as TensorFlow 2.21 shuffles them."""
@@ -337,3 +338,12 @@ def test_epochs_done_counts_the_ends_of_epochs(num_examples, batch_size):
     for step in range(20):
         expected = sum(end <= step for end in ends)
         assert pipeline.epochs_done(step, **sizes) == expected
+
+
+@pytest.mark.parametrize(
+    "make", [pipeline.make_train_dataset, pipeline.make_eval_dataset]
+)
+def test_nobody_waits_for_the_autotuner_at_the_end(make):
+    seed = {"seed": 0} if make is pipeline.make_train_dataset else {}
+    dataset = make(helpers.make_store(), global_batch_size=4, **seed)
+    assert dataset.options().autotune.enabled is False

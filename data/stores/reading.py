@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import tensorflow as tf
 
-from data import schema
+from data import pipeline, schema
 from data.preparing import bad_examples as bad_examples_lib
 from data.preparing import preprocessing
 from data.sources import listing
@@ -50,7 +50,8 @@ def decode_examples(
         functools.partial(preprocessor, catches_errors=bad_examples.replaces)
     )
     examples = examples.map(preprocess, num_parallel_calls=tf.data.AUTOTUNE)
-    iterator = examples.prefetch(tf.data.AUTOTUNE).as_numpy_iterator()
+    examples = pipeline.end_at_once(examples.prefetch(tf.data.AUTOTUNE))
+    iterator = examples.as_numpy_iterator()
     for index in ids:
         try:
             example = next(iterator)

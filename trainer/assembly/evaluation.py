@@ -61,8 +61,7 @@ class EvalSetup:
     def iterator(self) -> Iterator:
         """Distributed evaluation batches, pass after pass.
 
-        One for all evaluations: making one takes a third of a second, and to end one
-        that still reads ahead may take seconds.
+        One for all evaluations: making one takes a third of a second.
         """
         return self.make_iterator()
 

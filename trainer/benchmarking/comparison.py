@@ -93,11 +93,8 @@ def make_datasets(
     eval_examples = setup.evaluation.examples
     ids = tf.data.Dataset.range(len(eval_examples)).batch(setup.batch_size)
     evaluation = eval_examples.feed(ids.map(lambda batch: {"id": batch}))
-    # Keras makes an iterator for each call, whose end waits until the autotuner wakes
-    # up, 5 seconds after it began, or 10: no time of a step.
-    options = tf.data.Options()
-    options.autotune.enabled = False
+    # Keras makes an iterator for each call, whose end is no time of a step.
     return (
-        training.map(functools.partial(to_pair, setup.examples)).with_options(options),
-        evaluation.map(functools.partial(to_pair, eval_examples)).with_options(options),
+        training.map(functools.partial(to_pair, setup.examples)),
+        pipeline.end_at_once(evaluation.map(functools.partial(to_pair, eval_examples))),
     )
