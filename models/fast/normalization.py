@@ -69,34 +69,41 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
     def _apply_fused(self, inputs: tf.Tensor) -> tf.Tensor:
         """Normalizes by the moving statistics."""
+        statistics = (self.moving_mean, self.moving_variance)
+        outputs, *_ = self._run_kernel(inputs, *statistics, is_training=False)
+        return outputs
+
+    def _normalize_fused(self, inputs: tf.Tensor) -> tf.Tensor:
+        """Normalizes by the inputs' own statistics and moves the moving ones."""
+        nothing = tf.zeros([0])
+        outputs, mean, variance, *_ = self._run_kernel(
+            inputs, nothing, nothing, is_training=True
+        )
+        # The kernel gives the unbiased variance (over n - 1); Keras keeps the biased.
+        count = tf.cast(tf.size(inputs) // inputs.shape[-1], tf.float32)
+        variance *= (count - 1) / count
+        self._move_statistics(mean, variance)
+        return outputs
+
+    def _run_kernel(
+        self,
+        inputs: tf.Tensor,
+        mean: tf.Tensor,
+        variance: tf.Tensor,
+        *,
+        is_training: bool,
+    ) -> Sequence[tf.Tensor]:
+        """Runs TensorFlow's fused kernel with the layer's scale and shift."""
         num_channels = inputs.shape[-1]
         return tf.raw_ops.FusedBatchNormV3(
             x=inputs,
             scale=self.gamma if self.scale else tf.ones([num_channels]),
             offset=self.beta if self.center else tf.zeros([num_channels]),
-            mean=self.moving_mean,
-            variance=self.moving_variance,
+            mean=mean,
+            variance=variance,
             epsilon=self.epsilon,
-            is_training=False,
-        ).y
-
-    def _normalize_fused(self, inputs: tf.Tensor) -> tf.Tensor:
-        """Normalizes by the inputs' own statistics and moves the moving ones."""
-        num_channels = inputs.shape[-1]
-        outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
-            x=inputs,
-            scale=self.gamma if self.scale else tf.ones([num_channels]),
-            offset=self.beta if self.center else tf.zeros([num_channels]),
-            mean=tf.zeros([0]),
-            variance=tf.zeros([0]),
-            epsilon=self.epsilon,
-            is_training=True,
+            is_training=is_training,
         )
-        # The kernel gives the unbiased variance (over n - 1); Keras keeps the biased.
-        count = tf.cast(tf.size(inputs) // num_channels, tf.float32)
-        variance *= (count - 1) / count
-        self._move_statistics(mean, variance)
-        return outputs
 
     def _normalize_over_replicas(self, inputs: tf.Tensor) -> tf.Tensor:
         """Normalizes by the statistics of all replicas and moves the moving ones."""
