@@ -256,7 +256,7 @@ def make_blank_dataset(
         ),
         "label": tf.zeros([rows, *image_size], tf.uint8),
     }
-    return tf.data.Dataset.from_tensors(batch).repeat()
+    return end_at_once(tf.data.Dataset.from_tensors(batch).repeat())
 
 
 def make_eval_dataset(

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from data import schema
+from data import pipeline, schema
 from data.doctor import edges
 from data.doctor import facts as facts_lib
 from data.files import (
@@ -80,8 +80,8 @@ def read_examples(source: schema.Source, ids: Sequence[int]) -> Iterator[Example
             yield _load(source, index)
     elif ids:
         first, stop = min(ids), max(ids) + 1
-        examples = source.examples(first, stop).as_numpy_iterator()
-        for index, example in enumerate(examples, first):
+        examples = pipeline.end_at_once(source.examples(first, stop))
+        for index, example in enumerate(examples.as_numpy_iterator(), first):
             if index in ids:
                 yield example
 
@@ -118,7 +118,7 @@ def _list_reads(
         for index in range(len(source)):
             yield index, lambda index=index: _load(source, index)
         return
-    examples = source.examples().as_numpy_iterator()
+    examples = pipeline.end_at_once(source.examples()).as_numpy_iterator()
     for index in range(len(source)):
         try:
             example = next(examples)

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from data import schema
+from data import pipeline, schema
 from data.files import images
 
 _NUM_LOOKED_AT = 32
@@ -69,5 +69,5 @@ def _read_some(source: schema.Source, first: tf.data.Dataset) -> Iterator[bytes]
                 yield source.load(tf.constant(index))["image"].numpy()
         return
     with contextlib.suppress(tf.errors.OpError):
-        for example in first.as_numpy_iterator():
+        for example in pipeline.end_at_once(first).as_numpy_iterator():
             yield example["image"]

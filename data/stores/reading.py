@@ -77,7 +77,8 @@ def explain_read_error(error: tf.errors.OpError) -> str:
 
 
 def _read_raw(source: schema.Source, index: int) -> dict[str, np.ndarray]:
-    return next(source.examples(index, index + 1).as_numpy_iterator())
+    example = pipeline.end_at_once(source.examples(index, index + 1))
+    return next(example.as_numpy_iterator())
 
 
 def explain_bad(
