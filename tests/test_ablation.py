@@ -26,6 +26,27 @@ def test_there_are_six_rows_at_most_and_each_adds_something():
         assert changed or part.tta
 
 
+def test_the_last_training_is_that_of_the_recommended_flagfile():
+    path = "launch/flagfiles/recommended.flags"
+    common = ["--dataset=synthetic", "--model_dir=run", "--train_epochs=7"]
+    typed = [
+        f"--{name}={value}"
+        for name, value in ablation.flags_of(len(ablation.PARTS) - 1).items()
+    ]
+    recommended = flags.read_config([f"--flagfile={path}", *common]).config
+    assert flags.read_config([*typed, *common]).config == recommended
+
+
+def test_of_several_evaluations_the_last_counts(tmp_path):
+    lines = [
+        {"tta": [], "scores": {"pixel_accuracy": accuracy, "mean_iou": iou}}
+        for accuracy, iou in ((0.5, 0.3), (0.9, 0.75))
+    ]
+    path = tmp_path / "evaluations.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert ablation._evaluate(tmp_path, "") == (0.9, 0.75)
+
+
 def test_a_row_of_another_evaluation_alone_trains_nothing():
     last = len(ablation.PARTS) - 1
     assert not ablation.PARTS[last].flags

@@ -59,11 +59,14 @@ PARTS = (
             "warmup_steps": "20",
         },
     ),
-    Part("`--augment=light`", {"augment": "light"}),
+    Part(
+        "`--augment=light`, images up to twice as close",
+        {"augment": "light", "random_scale": "0.75,2.0"},
+    ),
     Part("`--loss=ce+dice`", {"loss": "ce+dice"}),
     Part(
-        "`--decoder=unet`, averages of the weights",
-        {"decoder": "unet", "ema_decay": "0.98"},
+        "`--decoder=unet`, averages of the weights: `recommended.flags`",
+        {"decoder": "unet", "ema_decay": "0.99"},
     ),
     Part("`--tta=flip,1.5`", {}, tta="flip,1.5"),
 )
@@ -133,7 +136,8 @@ def _evaluate(run: pathlib.Path, tta: str) -> Scores:
     path = run / "evaluations.jsonl"
     for _ in range(2):
         lines = path.read_text("utf-8").splitlines() if path.exists() else []
-        for line in map(json.loads, lines):
+        # The last line: those before may be of checkpoints in the midst of training.
+        for line in map(json.loads, reversed(lines)):
             if ",".join(line["tta"]) == tta:
                 scores = line["scores"]
                 return Scores(scores["pixel_accuracy"], scores["mean_iou"])
