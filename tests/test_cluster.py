@@ -158,6 +158,32 @@ def test_a_signal_to_one_worker_stops_both_at_the_same_step(folder):
     assert "stopping after this step" in processes.read_log(model_dir)
 
 
+def test_two_workers_measure_and_agree_on_the_length_of_a_run(folder):
+    model_dir = folder / "budget"
+    without = ("--train_epochs=", "--train_steps=", "--mode=")
+    flags = [flag for flag in (*_FLAGS, *_TRAINING) if not flag.startswith(without)]
+    addresses = _addresses(2)
+    workers = [
+        _start(
+            folder,
+            model_dir,
+            *flags,
+            "--mode=train",
+            "--time_budget=2m",
+            TF_CONFIG=_config(addresses, index),
+        )
+        for index in range(2)
+    ]
+    _wait_for_log(model_dir, r"Step \d+/\d+")
+    workers[0].send_signal(signal.SIGTERM)
+    for process in workers:
+        assert processes.finish(process) == errors.Stopped.exit_code
+    num_steps = json.loads((model_dir / "length.json").read_text())["num_steps"]
+    log = processes.read_log(model_dir)
+    assert log.count(f"--time_budget=2m: {num_steps} steps, ") == 2
+    assert set(re.findall(r"Step \d+/(\d+)", log)) == {str(num_steps)}
+
+
 def test_a_missing_worker_ends_the_start_with_its_address(folder):
     addresses = _addresses(2)
     model_dir = folder / "missing"
