@@ -111,16 +111,19 @@ def test_the_largest_shape_with_enough_epochs(epochs, place, reason):
     assert re.search(reason, text)
 
 
-def test_without_weights_a_narrow_network_learns_from_scratch():
-    values = {
-        n: c.value for n, c in rules.choose_model(_facts(has_weights=False)).items()
-    }
+@pytest.mark.parametrize(
+    ("has_gpu", "alpha", "filters"),
+    [(False, 0.125, (64, 32, 16, 8)), (True, 0.5, (256, 128, 64, 32))],
+)
+def test_without_weights_a_narrow_network_learns_from_scratch(has_gpu, alpha, filters):
+    facts = _facts(has_weights=False, has_gpu=has_gpu)
+    values = {n: c.value for n, c in rules.choose_model(facts).items()}
     assert values == {
-        "encoder": "mobilenet_v2",
+        "encoder": "plain",
         "encoder_weights": "none",
         "freeze_encoder": False,
-        "encoder_alpha": 0.35,
-        "decoder_filters": (128, 64, 32, 16),
+        "encoder_alpha": alpha,
+        "decoder_filters": filters,
     }
     assert rules.choose_model(_facts()).keys() == {"encoder"}
 

