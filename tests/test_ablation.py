@@ -15,7 +15,7 @@ def test_each_row_is_a_run_that_can_be_asked_for(place):
         [*typed, "--dataset=synthetic", "--model_dir=run"]
     ).config
     assert config.optimizer.optimizer == ("adamw" if place else "adam")
-    assert config.loss.loss == ("ce+dice" if place >= 3 else "ce")
+    assert config.loss.loss == ("ce+lovasz" if place >= 3 else "ce")
 
 
 def test_there_are_six_rows_at_most_and_each_adds_something():

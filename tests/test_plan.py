@@ -59,7 +59,7 @@ def test_a_plan_is_measured_and_can_be_trained(run_plan, monkeypatch, tmp_path, 
     assert (made.train.batch_size, made.train.train_steps) == (8, 720)
     assert made.train.time_budget == ""
     assert made.augmentation.augment == "strong"
-    assert (made.optimizer.optimizer, made.loss.loss) == ("adamw", "ce+dice")
+    assert (made.optimizer.optimizer, made.loss.loss) == ("adamw", "ce+lovasz")
     assert not made.model.freeze_encoder
     assert "# Predicted: " in text and "GiB of memory" in text
 

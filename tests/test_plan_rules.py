@@ -87,7 +87,7 @@ def test_large_files_are_seen_in_windows():
 
 @pytest.mark.parametrize(
     ("num_train", "epochs"),
-    [(20, 60), (200, 60), (201, 40), (1000, 40), (3000, 30), (50_000, 25)],
+    [(20, 50), (200, 50), (201, 25), (1000, 25), (3000, 20), (50_000, 15)],
 )
 def test_fewer_examples_need_more_epochs(num_train, epochs):
     assert rules.needed_epochs(num_train) == epochs
@@ -212,10 +212,10 @@ def test_learning_rate_follows_batch_and_initial_weights():
     [
         (1, 0, 0.0),
         (5, 2, 0.0),
-        (199, 10, 0.0),
-        (200, 10, 0.9),
-        (1999, 100, 0.9),
-        (2000, 100, 0.99),
+        (39, 10, 0.0),
+        (40, 10, 0.9),
+        (399, 20, 0.9),
+        (400, 20, 0.99),
         (20_000, 500, 0.999),
     ],
 )
@@ -237,9 +237,9 @@ def test_evaluations_take_a_tenth_of_the_time():
     assert rules.choose_rhythm(cheap, rhythm, 100, most=50) == (50, 1)
 
 
-def test_more_than_four_times_the_epochs_is_of_no_use():
-    # 4 x 40 epochs of 25 steps.
-    assert rules.most_steps(_facts(), 16) == 4000
+def test_more_than_six_times_the_epochs_is_of_no_use():
+    # 6 x 25 epochs of 25 steps.
+    assert rules.most_steps(_facts(), 16) == 3750
 
 
 def test_costs_between_two_shapes():

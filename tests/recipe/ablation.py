@@ -63,7 +63,7 @@ PARTS = (
         "`--augment=light`, images up to twice as close",
         {"augment": "light", "random_scale": "0.75,2.0"},
     ),
-    Part("`--loss=ce+dice`", {"loss": "ce+dice"}),
+    Part("`--loss=ce+lovasz`", {"loss": "ce+lovasz"}),
     Part(
         "`--decoder=unet`, averages of the weights: `recommended.flags`",
         {"decoder": "unet", "ema_decay": "0.99"},

@@ -22,9 +22,9 @@ _ROUGHLY_SQUARE = 1.25
 _LEAST_OBJECT_SIDE = 8
 """So many pixels are to be left of what an image has of the smallest class."""
 
-_NEEDED_EPOCHS = ((200, 60), (1_000, 40), (5_000, 30), (math.inf, 25))
+_NEEDED_EPOCHS = ((200, 50), (1_000, 25), (5_000, 20), (math.inf, 15))
 """(examples up to which, epochs that training on them needs)."""
-_MOST_EPOCHS = 4
+_MOST_EPOCHS = 6
 """Times the epochs that are needed; more time than that is given back."""
 _RESERVE = 0.03
 """Share of the time that is left for what is slower than it was measured."""
@@ -43,7 +43,7 @@ _RARE = 0.1
 _EVALUATION_SHARE = 0.1
 _LEAST_EVALUATIONS, _MOST_EVALUATIONS = 2, 20
 _WARMUP_SHARE, _LEAST_WARMUP, _MOST_WARMUP = 0.05, 10, 500
-_EMA_SHARE = 0.05
+_EMA_SHARE = 0.25
 """Of the run that the moving averages of the weights span, at most."""
 _EMA_DECAYS = (0.999, 0.99, 0.9)
 _STRONG_BELOW, _STRONG_FROM = 500, 40
@@ -56,7 +56,7 @@ RECIPE = {
     "optimizer": "adamw",
     "weight_decay": 0.01,
     "lr_schedule": "cosine",
-    "loss": "ce+dice",
+    "loss": "ce+lovasz",
 }
 """Of every plan, and of launch/flagfiles/recommended.flags."""
 ENCODER_LR_MULTIPLIER = 0.3
