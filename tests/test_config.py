@@ -141,6 +141,14 @@ _OTHERS = {
     "against": "none",
     "benchmark_rounds": 5,
     "benchmark_secs": 3.0,
+    "input": "",
+    "output": "",
+    "save": ("labels",),
+    "tile_size": 0,
+    "tile_overlap": 0.25,
+    "mask_orientation": "shown",
+    "max_megapixels": 100.0,
+    "overwrite": False,
 }
 
 _OF_A_COMMAND = {
@@ -152,6 +160,14 @@ _OF_A_COMMAND = {
     "against",
     "benchmark_rounds",
     "benchmark_secs",
+    "input",
+    "output",
+    "save",
+    "tile_size",
+    "tile_overlap",
+    "mask_orientation",
+    "max_megapixels",
+    "overwrite",
 }
 """What is no property of a run."""
 
@@ -169,7 +185,8 @@ def test_the_unusual_settings_are_all_the_settings_and_none_is_a_default():
         (
             "mode",
             "test",
-            "use one of train, evaluate, train_and_evaluate, benchmark, doctor, plan",
+            "use one of train, evaluate, predict, train_and_evaluate, benchmark, "
+            "doctor, plan",
         ),
         ("seed", -1, "must be at least 0"),
         # 2^31 - 1 = 2147483647

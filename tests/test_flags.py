@@ -42,6 +42,8 @@ _NAMES = frozenset({
     "epochs_between_evals", "log_steps", "checkpoint_interval", "max_to_keep",
     "best_metric", "early_stopping_patience",
     "ema_decay", "moving_average_warmup", "decoder_norm", "decoder_dropout",
+    "input", "output", "save", "tile_size", "tile_overlap", "mask_orientation",
+    "max_megapixels", "overwrite",
     "startup_timeout", "stall_timeout", "summary_images",
     "distribution_strategy", "num_gpus", "virtual_devices", "mixed_precision",
     "enable_xla",
@@ -143,8 +145,8 @@ def test_parsed_flags_reach_their_section():
         ("--optimizer=muon", r"--optimizer=muon: .*<adam\|adamw\|sgd\|lion>"),
         (
             "--mode=test",
-            r"--mode=test: .*<train\|evaluate\|train_and_evaluate\|benchmark\|doctor\|"
-            "plan>",
+            r"--mode=test: .*<train\|evaluate\|predict\|train_and_evaluate\|benchmark"
+            r"\|doctor\|plan>",
         ),
         ("--batch_size=many", "--batch_size=many: .*many"),
         ("--batch_size=1.5", r"--batch_size=1\.5: .*1\.5"),

@@ -44,7 +44,7 @@ _FLOORS = {
         {"run_folder"},
         {"assembly"},
         {"scoring", "window", "flags"},
-        {"loop", "benchmarking"},
+        {"loop", "benchmarking", "predicting"},
         {"planning"},
         {"modes"},
         {"main"},

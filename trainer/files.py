@@ -26,8 +26,16 @@ def write_text(path: str | os.PathLike, text: str) -> None:
     write_bytes(path, text.encode())
 
 
-def write_bytes(path: str | os.PathLike, data: bytes) -> None:
-    """Writes a file under another name, syncs and renames it.
+def write_bytes(
+    path: str | os.PathLike, data: bytes, *, is_synced: bool = True
+) -> None:
+    """Writes a file under another name, and renames it when it is whole.
+
+    Args:
+      path: of the file.
+      data: what it shall hold.
+      is_synced: whether to wait for the disk, so that it is whole after the host went
+        down, too.
 
     Raises:
       errors.WriteError: if that fails; the file is then as it was before.
@@ -40,8 +48,9 @@ def write_bytes(path: str | os.PathLike, data: bytes) -> None:
         try:
             with partial.open("wb") as file:
                 file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
+                if is_synced:
+                    file.flush()
+                    os.fsync(file.fileno())
             partial.replace(path)
         except OSError:
             partial.unlink(missing_ok=True)  # It may hold the last free space.

@@ -95,7 +95,7 @@ def draw_contact_sheet(
             blend(augmented_images, augmented_labels, palette),
         )
     )
-    legend = _draw_legend(sheet.shape[1], class_names, palette)
+    legend = draw_legend(sheet.shape[1], class_names, palette)
     return np.concatenate([sheet, legend])
 
 
@@ -207,16 +207,30 @@ def _arrange(columns: Sequence[np.ndarray]) -> np.ndarray:
     )
 
 
-def _draw_legend(
+def draw_legend(
     width: int,
     class_names: Sequence[str],
     palette: Sequence[tuple[int, int, int]],
+    *,
+    has_ignored: bool = True,
 ) -> np.ndarray:
-    """Writes the names of classes beside their colours, as many in a line as fit."""
+    """Writes the names of classes beside their colours, as many in a line as fit.
+
+    Args:
+      width: of the legend, pixels.
+      class_names: of the classes.
+      palette: the colour of each.
+      has_ignored: whether it names the colour of ignored pixels, too.
+
+    Returns:
+      uint8 [rows, width, 3].
+    """
     from PIL import Image, ImageDraw, ImageFont
 
     font = ImageFont.load_default(_FONT_SIZE)
-    entries = [*zip(class_names, palette, strict=True), ("ignored", _IGNORED_COLOR)]
+    entries = list(zip(class_names, palette, strict=True))
+    if has_ignored:
+        entries.append(("ignored", _IGNORED_COLOR))
     places, x, line = [], _GUTTER, 0
     for name, _ in entries:
         entry_width = _SWATCH_WIDTH + round(font.getlength(name)) + 4 * _GUTTER

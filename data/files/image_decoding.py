@@ -30,7 +30,12 @@ _WITH_ALPHA = {"1": "LA", "L": "LA", "P": "RGBA", "RGB": "RGBA"}
 """The same where the file names a colour that is transparent."""
 
 
-def decode_image(encoded: bytes, wanted: schema.ImageFormat = schema.RGB) -> np.ndarray:
+def decode_image(
+    encoded: bytes,
+    wanted: schema.ImageFormat = schema.RGB,
+    *,
+    max_pixels: int = images.MAX_PIXELS,
+) -> np.ndarray:
     """Decodes an image file of any kind, without turning it.
 
     To the channels that are asked for a file comes as `fit_channels` says. RGB of JPEG
@@ -40,6 +45,7 @@ def decode_image(encoded: bytes, wanted: schema.ImageFormat = schema.RGB) -> np.
     Args:
       encoded: the file.
       wanted: what to decode it to.
+      max_pixels: that it may have.
 
     Returns:
       uint8 or uint16 [height, width, channels], as `wanted` says; the values are those
@@ -48,12 +54,12 @@ def decode_image(encoded: bytes, wanted: schema.ImageFormat = schema.RGB) -> np.
     Raises:
       schema.DataError: if that is not possible.
     """
-    header = images.read_header(encoded)
+    header = images.read_header(encoded, max_pixels)
     if wanted == schema.RGB and header.format in ("JPEG", "PNG"):
         return images.decode_by_tensorflow(images.decode_rgb_in_graph, encoded)
     if wanted == schema.RGB and header.mode and header.mode[0] not in "IF":
-        return images.load_pixels(images.open_image(encoded), "RGB")
-    return fit_pixels(load_stored(encoded, header), wanted)
+        return images.load_pixels(images.open_image(encoded, max_pixels), "RGB")
+    return fit_pixels(load_stored(encoded, header, max_pixels), wanted)
 
 
 def fit_pixels(pixels: np.ndarray, wanted: schema.ImageFormat) -> np.ndarray:
@@ -125,12 +131,15 @@ def fit_channels(pixels: np.ndarray, num_channels: int) -> np.ndarray:
     return np.concatenate([colors, alpha], axis=-1)
 
 
-def load_stored(encoded: bytes, header: images.Header) -> np.ndarray:
+def load_stored(
+    encoded: bytes, header: images.Header, max_pixels: int = images.MAX_PIXELS
+) -> np.ndarray:
     """Decodes a file to the bands that it has, without turning it.
 
     Args:
       encoded: the file.
       header: of the file.
+      max_pixels: that it may have.
 
     Returns:
       uint8 or uint16 [height, width, bands].
@@ -142,14 +151,14 @@ def load_stored(encoded: bytes, header: images.Header) -> np.ndarray:
         decode_png = functools.partial(tf.io.decode_png, dtype=tf.uint16)
         return images.decode_by_tensorflow(decode_png, encoded)
     if header.mode.startswith("I") and header.num_bands is None:
-        return _load_gray(encoded)
+        return _load_gray(encoded, max_pixels)
     if header.mode == "F" and header.num_bands is None:
         raise schema.DataError(
             "its pixels are floats; store images with 8 or 16 bits", kind="image_format"
         )
     if header.num_bands is not None or header.bits > 8:
         return tiff.load_bands(encoded)
-    image = images.open_image(encoded)
+    image = images.open_image(encoded, max_pixels)
     mode = _STORED_AS.get(image.mode, "RGB")
     if "transparency" in image.info:
         mode = _WITH_ALPHA.get(image.mode, mode)
@@ -157,9 +166,9 @@ def load_stored(encoded: bytes, header: images.Header) -> np.ndarray:
     return pixels if pixels.ndim == 3 else pixels[..., np.newaxis]
 
 
-def _load_gray(encoded: bytes) -> np.ndarray:
+def _load_gray(encoded: bytes, max_pixels: int) -> np.ndarray:
     """Returns pixels of more than 8 bits, uint16 [height, width, 1]."""
-    values = images.load_pixels(images.open_image(encoded))
+    values = images.load_pixels(images.open_image(encoded, max_pixels))
     if values.min() < 0 or values.max() > 65535:
         raise schema.DataError(
             f"its values reach from {values.min()} to {values.max()}; store images "

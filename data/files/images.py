@@ -73,23 +73,29 @@ class Header:
         return self.size[::-1] if self.orientation >= 5 else self.size
 
 
-def open_image(encoded: bytes) -> "PIL.Image.Image":
+def open_image(encoded: bytes, max_pixels: int = MAX_PIXELS) -> "PIL.Image.Image":
     """Reads the header of an image file; Pillow decodes the pixels when asked to.
 
+    Args:
+      encoded: the file.
+      max_pixels: that it may have.
+
     Raises:
-      schema.DataError: if it is of no known format, damaged, or larger than
-        `MAX_PIXELS`.
+      schema.DataError: if it is of no known format, damaged, or too large.
     """
     from PIL import Image
 
     layout = tiff.read_layout(encoded)
+    # Of more pixels than this Pillow warns, and twice as many it refuses.
+    Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, max_pixels)
     try:
         if layout and layout.num_bands > _MAX_BANDS_OF_PILLOW:
             raise ValueError("too many bands")
         image = Image.open(io.BytesIO(encoded), formats=FORMATS)
     except Image.DecompressionBombError as error:
         raise schema.DataError(
-            f"its header announces {_describe_limit()} ({error})", kind="too_large"
+            f"its header announces {_describe_limit(max_pixels)} ({error})",
+            kind="too_large",
         ) from error
     except Exception as error:  # A damaged header shows as many kinds of error.
         if layout:
@@ -103,36 +109,41 @@ def open_image(encoded: bytes) -> "PIL.Image.Image":
             f"is damaged ({len(encoded)} bytes, {encoded[:8]!r} first)",
             kind="no_image_file",
         ) from error
-    _check_size((image.height, image.width))
+    _check_size((image.height, image.width), max_pixels)
     return image
 
 
-def _describe_limit() -> str:
-    return f"more than the {MAX_PIXELS // 10**6} megapixels allowed"
+def _describe_limit(max_pixels: int) -> str:
+    return f"more than the {max_pixels / 1e6:g} megapixels allowed"
 
 
-def _check_size(size: tuple[int, int]) -> None:
+def _check_size(size: tuple[int, int], max_pixels: int) -> None:
     height, width = size
-    if height * width > MAX_PIXELS:
+    if height * width > max_pixels:
         raise schema.DataError(
-            f"its header announces {height}x{width} pixels, {_describe_limit()}",
+            f"its header announces {height}x{width} pixels, "
+            f"{_describe_limit(max_pixels)}",
             kind="too_large",
         )
 
 
-def read_header(encoded: bytes) -> Header:
+def read_header(encoded: bytes, max_pixels: int = MAX_PIXELS) -> Header:
     """Reads the header of an image file.
+
+    Args:
+      encoded: the file.
+      max_pixels: that it may have.
 
     Raises:
       schema.DataError: as `open_image`.
     """
     layout = tiff.read_layout(encoded)
     try:
-        image = open_image(encoded)
+        image = open_image(encoded, max_pixels)
     except schema.DataError as error:
         if layout is None or error.kind != "unsupported_bands":
             raise
-        _check_size(layout.size)
+        _check_size(layout.size, max_pixels)
         return Header(
             "TIFF", "", layout.size, layout.orientation, layout.bits, layout.num_bands
         )

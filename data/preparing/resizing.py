@@ -103,12 +103,45 @@ def restore_size(scores: tf.Tensor, native_size: tf.Tensor, method: str) -> tf.T
     Returns:
       float32 [*native_size, classes], by bilinear interpolation.
     """
-    if method == "pad":
-        size = scores.shape[:2]
-        inner = _largest_within(size, native_size)
-        top, left = tf.unstack((size - inner) // 2)
-        scores = scores[top : top + inner[0], left : left + inner[1]]
-    return tf.image.resize(scores, native_size, "bilinear")
+    return tf.image.resize(
+        _uncover(scores, native_size, method), native_size, "bilinear"
+    )
+
+
+def restore_rows(
+    scores: tf.Tensor, native_size: tf.Tensor, method: str, rows: tf.Tensor
+) -> tf.Tensor:
+    """Returns some rows of what `restore_size` does, which may be large as a whole.
+
+    Args:
+      scores: as for `restore_size`.
+      native_size: as for `restore_size`.
+      method: as for `restore_size`.
+      rows: int32 [rows], which.
+
+    Returns:
+      float32 [rows, native width, classes].
+    """
+    scores = tf.cast(_uncover(scores, native_size, method), tf.float32)
+    num_rows = tf.shape(scores)[0]
+    scale = tf.cast(num_rows, tf.float32) / tf.cast(native_size[0], tf.float32)
+    centers = (tf.cast(rows, tf.float32) + 0.5) * scale - 0.5
+    centers = tf.clip_by_value(centers, 0, tf.cast(num_rows - 1, tf.float32))
+    above = tf.cast(centers, tf.int32)
+    below = tf.minimum(above + 1, num_rows - 1)
+    share = (centers - tf.cast(above, tf.float32))[:, tf.newaxis, tf.newaxis]
+    scores = tf.gather(scores, above) * (1 - share) + tf.gather(scores, below) * share
+    return tf.image.resize(scores, [tf.size(rows), native_size[1]], "bilinear")
+
+
+def _uncover(scores: tf.Tensor, native_size: tf.Tensor, method: str) -> tf.Tensor:
+    """Cuts off what `pad` had added."""
+    if method != "pad":
+        return scores
+    size = tf.shape(scores)[:2]
+    inner = _largest_within(size, native_size)
+    top, left = tf.unstack((size - inner) // 2)
+    return scores[top : top + inner[0], left : left + inner[1]]
 
 
 def _largest_within(

@@ -194,11 +194,11 @@ class TrainedModel:
         model: Callable[..., tf.Tensor],
     ) -> list[np.ndarray]:
         for image in images:
-            self._check(image)
+            self.check(image)
         results = []
         for first in range(0, len(images), _BATCH_SIZE):
             batch = images[first : first + _BATCH_SIZE]
-            shown = tf.stack([self._resize(image) for image in batch])
+            shown = tf.stack([self.resize_image(image) for image in batch])
             logits = model(shown, training=False)
             for image, scores in zip(batch, logits, strict=True):
                 results.append(self._restore(scores, image.shape[:2], probabilities))
@@ -212,17 +212,18 @@ class TrainedModel:
             variants = variants_lib.parse(tta)
         except ValueError as error:
             raise ValueError(f"tta={','.join(tta)}: {error}") from error
-        model = self._any_size_model if variants.scales else self.model
+        model = self.any_size_model if variants.scales else self.model
         return averaging.Averaged(model, variants)
 
     @functools.cached_property
-    def _any_size_model(self) -> keras.Model:
+    def any_size_model(self) -> keras.Model:
         """The model for images of any size; not made before a scale asks for it."""
         model = self.build_for_any_size()
         model.set_weights(self.model.get_weights())
         return model
 
-    def _check(self, image: np.ndarray) -> None:
+    def check(self, image: np.ndarray) -> None:
+        """Raises a `ValueError` if an image is of another kind than the model takes."""
         dtype, channels = self.image_format.dtype, self.image_format.num_channels
         is_image = isinstance(image, np.ndarray) and image.dtype == dtype
         if not (is_image and image.ndim == 3 and image.shape[-1] == channels):
@@ -243,7 +244,7 @@ class TrainedModel:
                 "give images of that size"
             )
 
-    def _resize(self, image: np.ndarray) -> tf.Tensor:
+    def resize_image(self, image: np.ndarray) -> tf.Tensor:
         """Brings an image to the model's size, as training does."""
         return resizing.resize_image(
             tf.constant(image),
@@ -264,12 +265,18 @@ class TrainedModel:
         return classes.numpy().astype(np.uint8)
 
 
-def load_run(model_dir: str, checkpoint: str = "last") -> TrainedModel:
+def load_run(
+    model_dir: str,
+    checkpoint: str = "last",
+    *,
+    image_size: tuple[int, int] | None = None,
+    precision: str = "float32",
+) -> TrainedModel:
     """Restores the model of a run from its folder, wherever that lies.
 
-    No data set is opened and no other weights are looked for. The model is in float32,
-    outside of any strategy. Where the run kept moving averages of the weights, they are
-    the weights.
+    No data set is opened and no other weights are looked for. The model is built in the
+    scope of the strategy in which this is called, if any. Where the run kept moving
+    averages of the weights, they are the weights.
 
     >>> trained = load_run("runs/tutorial")  # doctest: +SKIP
     >>> labels = trained.predict(photo)  # doctest: +SKIP
@@ -277,25 +284,15 @@ def load_run(model_dir: str, checkpoint: str = "last") -> TrainedModel:
     Args:
       model_dir: the folder of the run.
       checkpoint: `last`, `best`, or a checkpoint's name or folder.
+      image_size: height and width that images are brought to; None: as in training.
+      precision: Keras' dtype policy of the model.
 
     Raises:
       errors.CheckpointError: if it is no run, has no checkpoint that can be read, or is
         of a later version of this package.
     """
     model_dir = str(model_dir)
-    settings = config_lib.fields_by_name()
-    # Without what describes the data: a file that it names need not be there any more.
-    config = config_lib.from_dict(
-        {
-            **{
-                name: value
-                for name, value in run_settings.read(model_dir).items()
-                if not settings[name].metadata["describes_data"]
-                and not settings[name].metadata["is_local"]
-            },
-            "model_dir": model_dir,
-        }
-    )
+    config = _read_settings(model_dir, image_size)
     run = find_run(model_dir, checkpoint)
     dataset = dataset_lib.read(model_dir, run.class_names)
     # A run's settings have the range.
@@ -304,10 +301,10 @@ def load_run(model_dir: str, checkpoint: str = "last") -> TrainedModel:
     )
 
     def build_for_any_size() -> keras.Model:
-        with _float32():
+        with _building_in(precision):
             return _build(run, config, image_format, takes_any_size=True)
 
-    with _float32():
+    with _building_in(precision):
         restored = restore(run, config, image_format)
     if restored.ema:
         restored.ema.copy_to_model()
@@ -323,11 +320,28 @@ def load_run(model_dir: str, checkpoint: str = "last") -> TrainedModel:
     )
 
 
+def _read_settings(
+    model_dir: str, image_size: tuple[int, int] | None
+) -> config_lib.Config:
+    """Returns the settings of a run's model, for images of a size."""
+    settings = config_lib.fields_by_name()
+    values = {
+        name: value
+        for name, value in run_settings.read(model_dir).items()
+        # Without what describes the data: a file that it names may be gone.
+        if not settings[name].metadata["describes_data"]
+        and not settings[name].metadata["is_local"]
+    }
+    if image_size:
+        values["image_size"] = image_size
+    return config_lib.from_dict({**values, "model_dir": model_dir})
+
+
 @contextlib.contextmanager
-def _float32() -> Iterator[None]:
-    """Lets Keras build in float32; puts back what that changes for the process."""
+def _building_in(precision: str) -> Iterator[None]:
+    """Lets Keras build in a precision; puts back what that changes for the process."""
     policy, drawn = keras.config.dtype_policy(), random.getstate()
-    keras.config.set_dtype_policy("float32")
+    keras.config.set_dtype_policy(precision)
     try:
         yield
     finally:

@@ -20,6 +20,7 @@ from trainer.settings.evaluation import EvaluationConfig
 from trainer.settings.loss import LossConfig
 from trainer.settings.model import ModelConfig
 from trainer.settings.optimizer import OptimizerConfig
+from trainer.settings.predict import PredictConfig
 from trainer.settings.run import RunConfig
 from trainer.settings.runtime import RuntimeConfig
 from trainer.settings.train import TrainConfig
@@ -44,6 +45,7 @@ class Config:
     evaluation: EvaluationConfig = EvaluationConfig()
     runtime: RuntimeConfig = RuntimeConfig()
     benchmark: BenchmarkConfig = BenchmarkConfig()
+    predict: PredictConfig = PredictConfig()
 
     def __post_init__(self) -> None:
         if not self.run.model_dir:

@@ -68,7 +68,7 @@ class DataConfig(fields.Section):
         "Split to train on; empty: train.",
         identity=True,
         describes_data=True,
-        unused_by=("evaluate",),
+        unused_by=("evaluate", "predict"),
     )
     eval_split: str = fields.setting(
         "",

@@ -41,7 +41,7 @@ class EvaluationConfig(fields.Section):
         "mean_iou",
         "The score of the evaluation by which the best checkpoint is chosen, such as "
         "mean_iou, iou/NAME of a class, pixel_accuracy or loss.",
-        unused_by=("train", "evaluate", "doctor", "benchmark"),
+        unused_by=("train", "evaluate", "predict", "doctor", "benchmark"),
     )
     early_stopping_patience: int = fields.setting(
         0,
@@ -49,7 +49,7 @@ class EvaluationConfig(fields.Section):
         "train to the end.",
         minimum=0,
         maximum=100_000,
-        unused_by=("train", "evaluate", "doctor", "benchmark"),
+        unused_by=("train", "evaluate", "predict", "doctor", "benchmark"),
     )
 
     def __post_init__(self) -> None:

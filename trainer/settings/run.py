@@ -11,7 +11,8 @@ class RunConfig(fields.Section):
 
     mode: str = fields.setting(
         "train_and_evaluate",
-        "What to do; doctor looks through the data set, trains nothing, and tells what "
+        "What to do; predict makes masks of the photos in --input by the model of "
+        "--model_dir; doctor looks through the data set, trains nothing, tells what "
         "is wrong and what mends it; plan looks through it, too, measures this machine "
         "for some minutes, and writes MODEL_DIR/plan.flags, a flagfile with reasons, "
         "for what to train in --time_budget. What you give away from its default is "
@@ -26,9 +27,10 @@ class RunConfig(fields.Section):
     )
     checkpoint: str = fields.setting(
         "last",
-        "What --mode=evaluate restores: last, best, or a checkpoint's folder.",
+        "What --mode=evaluate and --mode=predict restore: last, best, or the folder of "
+        "a checkpoint.",
         is_saved=False,
-        only_with={"mode": ("evaluate",)},
+        only_with={"mode": ("evaluate", "predict")},
     )
     seed: int = fields.setting(
         0,

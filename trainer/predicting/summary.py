@@ -1,0 +1,96 @@
+"""How much of each photo each class takes: a table that grows with the photos done."""
+
+import csv
+import io
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from trainer import files
+
+COLUMNS = ("photo", "class", "pixels", "share", "mean_confidence")
+
+
+class Tally:
+    """Counts the pixels of each class, and sums up their probabilities."""
+
+    def __init__(self, num_classes: int):
+        self._counts = np.zeros(num_classes, np.int64)
+        self._sums = np.zeros(num_classes)
+
+    def add(self, labels: np.ndarray, confidences: np.ndarray) -> None:
+        """Counts some pixels.
+
+        Args:
+          labels: uint8 [...], their classes.
+          confidences: float32 [...], the probabilities of these, 0 to 1.
+        """
+        length = len(self._counts)
+        flat = labels.ravel()
+        self._counts += np.bincount(flat, minlength=length)
+        self._sums += np.bincount(flat, confidences.ravel(), minlength=length)
+
+    def rows(self, photo: str, class_names: Sequence[str]) -> list[list[str]]:
+        """Returns the lines of the table for a photo, a class each.
+
+        Of a class without a pixel there is no mean confidence.
+        """
+        total = max(self._counts.sum(), 1)
+        return [
+            [
+                photo,
+                name,
+                str(count),
+                f"{count / total:.6f}",
+                f"{added / count:.6f}" if count else "",
+            ]
+            for name, count, added in zip(
+                class_names, self._counts, self._sums, strict=True
+            )
+        ]
+
+
+class Summary:
+    """`summary.csv`: the classes of all photos that are done, in the order they were.
+
+    A photo is done if all of its lines are there; they are written after its files.
+    """
+
+    def __init__(self, path: pathlib.Path, num_classes: int):
+        """Reads what is there; lines of a photo that are not complete are dropped.
+
+        Args:
+          path: of the table.
+          num_classes: lines of each photo.
+        """
+        self._path = path
+        self._rows: dict[str, list[list[str]]] = {}
+        if path.exists():
+            with path.open(newline="", encoding="utf-8") as file:
+                for row in list(csv.reader(file))[1:]:
+                    if len(row) == len(COLUMNS):
+                        self._rows.setdefault(row[0], []).append(row)
+        self._rows = {
+            n: rows for n, rows in self._rows.items() if len(rows) == num_classes
+        }
+
+    def __contains__(self, photo: str) -> bool:
+        return photo in self._rows
+
+    def start(self, again: Sequence[str]) -> None:
+        """Writes the table anew, without the photos that are to be done again."""
+        for photo in again:
+            self._rows.pop(photo, None)
+        rows = [row for rows in self._rows.values() for row in rows]
+        files.write_text(self._path, _format([COLUMNS, *rows]))
+
+    def add(self, rows: Sequence[Sequence[str]]) -> None:
+        """Appends the lines of a photo, all at once."""
+        files.append_line(self._path, _format(rows).removesuffix("\n"))
+
+
+def _format(rows: Sequence[Sequence[str]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
