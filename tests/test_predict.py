@@ -3,6 +3,7 @@
 import csv
 import importlib
 import json
+import re
 import shutil
 
 import numpy as np
@@ -13,6 +14,7 @@ from PIL import Image
 from data import schema
 from data.preparing import resizing
 from tests import shallow, test_evaluate
+from tests.benchmarks import predicting
 from trainer import errors, flags, load_run
 from trainer.predicting import outputs, photos, summary, tiles
 from trainer.settings import modes
@@ -403,3 +405,23 @@ def test_names_with_commas_and_line_ends_come_back(tmp_path):
 
 def test_each_kind_has_an_encoder():
     assert all(hasattr(outputs.Output, f"_encode_{kind}") for kind in outputs._ENDINGS)
+
+
+def test_the_benchmark_times_prediction_a_plain_loop_and_the_parts(
+    root, monkeypatch, capsys
+):
+    source = f"--input={root / 'data/val/images'}"
+    arguments = [f"--model_dir={root / 'run'}", source, "--rounds=1", "--batch_size=2"]
+    monkeypatch.setattr("sys.argv", ["predicting", *arguments])
+    assert predicting.main() == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[1:6]] == [
+        "segloop", "plain", "decoding", "scoring", "encoding"
+    ]  # fmt: skip
+    assert re.fullmatch(r"segloop is [\d.]+x as fast .* takes [\d.]+ of .*", lines[-1])
+
+
+def test_what_prediction_does_not_use_is_said(root, tmp_path):
+    arguments = ["--mode=predict", f"--model_dir={root / 'run'}", "--learning_rate=1"]
+    _, remarks = flags.read_config([*arguments, "--cache=disk", "--input=a"])
+    assert remarks == ["--mode=predict does not use --cache, --learning_rate."]

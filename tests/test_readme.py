@@ -40,6 +40,9 @@ _NOT_RUN = {
     "... --mode=benchmark --against=fit": "run by tests/test_main.py",
     "... --image_size=512,1024 --crop_size=256": "in small run by tests/test_main.py",
     "... --image_size=512,1024 --crop_size=256 --crop_rare_classes=0.33": "the same",
+    "python -m tests.benchmarks.predicting --model_dir=runs/tutorial --input=photos": (
+        "run by tests/test_predict.py"
+    ),
     "tensorboard --logdir=runs": "serves until it is stopped",
     "pip install .": "needs a network; launch/install.sh does it",
     "pip install '.[gpu]'": "needs a network and a GPU",

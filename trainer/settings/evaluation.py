@@ -15,13 +15,14 @@ class EvaluationConfig(fields.Section):
         (),
         "Scores of the evaluation besides those of the confusion matrix, which cost "
         f"time: {', '.join(registry.METRICS)}.",
-        unused_by=("train", "doctor"),
+        unused_by=("train", "predict", "doctor"),
     )
     tta: tuple[str, ...] = fields.setting(
         (),
-        "Test-time augmentation: evaluation takes the mean of the probabilities for "
-        "the image and variants of it: flip, its mirror image; numbers from 0.25 to "
-        "4, the image resized by each, mirrored, too, beside flip. E.g. "
+        "Test-time augmentation: evaluation and prediction take the mean of the "
+        "probabilities for the image and variants of it: flip, its mirror image; "
+        "numbers from 0.25 to 4, the image resized by each, mirrored, too, beside "
+        "flip. E.g. "
         "flip,0.75,1.25; each variant takes one more pass through the model.",
         unused_by=("train", "doctor"),
         in_fit=((),),
@@ -34,7 +35,7 @@ class EvaluationConfig(fields.Section):
         "of the groups and of the classes in none; the loss stays that of the trained "
         "classes.",
         is_saved=False,
-        unused_by=("train", "train_and_evaluate", "benchmark", "doctor"),
+        unused_by=("train", "predict", "train_and_evaluate", "benchmark", "doctor"),
     )
 
     best_metric: str = fields.setting(
