@@ -5,6 +5,7 @@ import importlib
 import json
 import re
 import shutil
+import time
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from data import schema
 from data.preparing import resizing
 from tests import shallow, test_evaluate
 from tests.benchmarks import predicting
+from tests.faults import processes
 from trainer import errors, flags, load_run
 from trainer.predicting import outputs, photos, summary, tiles
 from trainer.settings import modes
@@ -425,3 +427,32 @@ def test_what_prediction_does_not_use_is_said(root, tmp_path):
     arguments = ["--mode=predict", f"--model_dir={root / 'run'}", "--learning_rate=1"]
     _, remarks = flags.read_config([*arguments, "--cache=disk", "--input=a"])
     assert remarks == ["--mode=predict does not use --cache, --learning_rate."]
+
+
+def test_what_was_stopped_leaves_whole_files_and_goes_on(root, tmp_path):
+    source, out = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    content = (root / "data/val/images/0.png").read_bytes()
+    for index in range(2000):
+        (source / f"{index}.png").write_bytes(content)
+    process = processes.start(
+        root,
+        root / "run",
+        "--mode=predict",
+        f"--input={source}",
+        f"--output={out}",
+        program="tests.faults.short_program",
+    )
+    while not list(out.glob("labels/*.png")):
+        assert process.poll() is None, processes.read_log(root / "run")
+        time.sleep(0.01)
+    process.terminate()
+    assert processes.finish(process) == errors.Stopped.exit_code
+    done = list(out.glob("labels/*.png"))
+    assert 0 < len(done) < 2000
+    for path in done:
+        assert _labels(path).shape == (32, 32)
+    for path in sorted(source.iterdir())[100:]:
+        path.unlink()
+    _predict(root, out, source=source)
+    assert all((out / f"labels/{path.name}").exists() for path in source.iterdir())
