@@ -55,8 +55,8 @@ def test_a_plan_is_measured_and_can_be_trained(run_plan, monkeypatch, tmp_path, 
     assert made.model.encoder_weights == str(tmp_path / "encoder.weights.h5")
     assert made.data.image_size == (32, 32)
     assert made.runtime.mixed_precision == "float32"
-    # 24 examples are few: 4 x 60 epochs of 3 steps fit, and more are of no use.
-    assert (made.train.batch_size, made.train.train_steps) == (8, 720)
+    # 24 examples are few: 6 x 50 epochs of 3 steps fit, and more are of no use.
+    assert (made.train.batch_size, made.train.train_steps) == (8, 900)
     assert made.train.time_budget == ""
     assert made.augmentation.augment == "strong"
     assert (made.optimizer.optimizer, made.loss.loss) == ("adamw", "ce+lovasz")

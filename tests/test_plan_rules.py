@@ -7,7 +7,7 @@ import re
 import pytest
 
 from trainer import flags
-from trainer.planning import costs, notes, rules
+from trainer.planning import costs, notes, rules, sizes
 
 _GIB = 2**30
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -34,7 +34,7 @@ def _facts(**others) -> notes.Facts:
 
 
 def _sides(facts: notes.Facts) -> list[int]:
-    return [shape.image_size[0] for shape in rules.find_shapes(facts)]
+    return [shape.image_size[0] for shape in sizes.find_shapes(facts)]
 
 
 def test_files_are_made_smaller_and_never_larger():
@@ -47,10 +47,10 @@ def test_enough_is_left_of_the_smallest_class():
     # Trees have 1% of the pixels of a fourth of the examples, 4% where they are: a side
     # of 0.2 of the image's, which are 8 pixels of 40. With 0.04%, 0.02 and 400.
     facts = _facts(class_pixels=(9900, 100), class_examples=(400, 100))
-    assert rules.least_side(facts) == pytest.approx(40)
+    assert sizes.least_side(facts) == pytest.approx(40)
     assert _sides(facts)[0] == 96
     facts = _facts(class_pixels=(999900, 100), class_examples=(400, 100), height=900)
-    assert rules.least_side(facts) == pytest.approx(400)
+    assert sizes.least_side(facts) == pytest.approx(400)
     assert _sides(facts) == [448, 512]
     # Where the files themselves are smaller, the largest that there is.
     assert _sides(dataclasses.replace(facts, height=300)) == [256]
@@ -70,18 +70,18 @@ def test_enough_is_left_of_the_smallest_class():
 )
 def test_images_have_the_aspect_of_the_files(aspects, expected):
     facts = _facts(aspects=aspects)
-    assert rules.find_shapes(facts)[-1].image_size == expected
+    assert sizes.find_shapes(facts)[-1].image_size == expected
 
 
 def test_large_files_are_seen_in_windows():
-    shapes = rules.find_shapes(_facts(height=1030, width=2000))
+    shapes = sizes.find_shapes(_facts(height=1030, width=2000))
     assert {shape.image_size for shape in shapes} == {(1024, 1984)}
     assert [shape.crop_size for shape in shapes] == [
         (side, side) for side in (128, 192, 256, 320, 384, 512)
     ]
     assert shapes[0].pixels == 128 * 128
     # 4096 x 4096, shrunk to 2048 x 2048.
-    shapes = rules.find_shapes(_facts(height=4096, width=4096))
+    shapes = sizes.find_shapes(_facts(height=4096, width=4096))
     assert shapes[0].image_size == (2048, 2048)
 
 
@@ -106,7 +106,7 @@ _SHAPES = tuple(notes.Shape((side, side)) for side in (96, 128, 256))
     ],
 )
 def test_the_largest_shape_with_enough_epochs(epochs, place, reason):
-    found, text = rules.choose_shape(_SHAPES, epochs, 40)
+    found, text = sizes.choose_shape(_SHAPES, epochs, 40)
     assert found == place
     assert re.search(reason, text)
 
@@ -197,7 +197,21 @@ def test_few_examples_that_come_often_are_changed_strongly(
     num_train, epochs, channels, value
 ):
     facts = _facts(num_train=num_train, num_channels=channels)
-    assert rules.choose_augment(facts, epochs).value == value
+    changes = rules.choose_changes(facts, epochs)
+    assert changes["augment"].value == value
+    assert changes["random_scale"].value == (0.75, 2.0)
+
+
+@pytest.mark.parametrize(("epochs", "value"), [(49, "flip"), (50, "light")])
+def test_random_weights_see_changed_examples_where_there_is_time(epochs, value):
+    changes = rules.choose_changes(_facts(num_train=900, has_weights=False), epochs)
+    assert changes["augment"].value == value
+    assert ("random_scale" in changes) == (value == "light")
+
+
+def test_a_narrow_network_has_the_loss_that_is_cheap():
+    assert rules.choose_loss(_facts(has_weights=False)).value == "ce+dice"
+    assert rules.choose_loss(_facts()).value == "ce+lovasz"
 
 
 def test_learning_rate_follows_batch_and_initial_weights():
@@ -260,6 +274,9 @@ def test_the_recipe_is_that_of_the_recommended_flags():
         [f"--flagfile={_ROOT / 'launch/flagfiles/recommended.flags'}"]
     ).from_files
     assert rules.RECIPE.items() <= given.items()
+    assert given["loss"] == rules.choose_loss(_facts()).value
+    changes = rules.choose_changes(_facts(num_train=5000), 40)
+    assert {n: c.value for n, c in changes.items()}.items() <= given.items()
     assert given["encoder_lr_multiplier"] == rules.ENCODER_LR_MULTIPLIER
     # Nothing that depends on the data or the machine.
     assert not given.keys() & {"dataset", "image_size", "batch_size", "encoder"}

@@ -168,6 +168,21 @@ def test_a_second_run_does_what_is_missing(root, tmp_path, capsys):
     assert len((out / "summary.csv").read_text().splitlines()) == 16
 
 
+def test_masks_of_two_kinds_do_not_lie_in_one_folder(root, tmp_path, capsys):
+    out = tmp_path / "out"
+    _predict(root, out)
+    message = r"made with tta none \(now flip\); give another folder, or --overwrite"
+    with pytest.raises(errors.ConfigError, match=message):
+        _predict(root, out, "--tta=flip")
+    _predict(root, out, "--tta=flip", "--overwrite", source="data/val/images/1.png")
+    record = json.loads((out / "prediction.json").read_text())
+    assert record["tta"] == ["flip"] and record["class_names"] == list(_CLASSES)
+    capsys.readouterr()
+    # The other four are still those without it.
+    _predict(root, out, "--tta=flip")
+    assert capsys.readouterr().out.startswith("4 photos by step-")
+
+
 def _save_bad(folder, name):
     image = Image.fromarray(np.zeros((8, 8, 3), np.uint8))
     if name == "empty":
@@ -274,6 +289,10 @@ def test_tiles_of_the_models_size_are_the_whole(root, tmp_path):
         (("--save=",), "--save=: use labels"),
         (("--tile_size=31",), "use at least 32, or 0"),
         (("--tile_overlap=0.5",), "a meaning only with --tile_size"),
+        (
+            ("--distribution_strategy=multi_worker_mirrored",),
+            "prediction uses the devices of one host",
+        ),
     ],
 )
 def test_what_cannot_work_is_said(root, tmp_path, arguments, message):

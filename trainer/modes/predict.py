@@ -12,8 +12,9 @@ from absl import logging
 from data import schema
 from trainer import errors
 from trainer.assembly import devices, restoring
-from trainer.predicting import flow, outputs, photos, predictor
+from trainer.predicting import flow, outputs, photos, predictor, record
 from trainer.settings import config as config_lib
+from trainer.settings import fields
 
 _LOG_SECS = 10.0
 """Between two lines of the log, where there is no bar."""
@@ -34,6 +35,13 @@ def run(config: config_lib.Config) -> None:
                 f"--{name}={example}."
             )
     settings = config.predict
+    if config.runtime.distribution_strategy == "multi_worker_mirrored":
+        fields.reject(
+            "distribution_strategy",
+            "multi_worker_mirrored",
+            "prediction uses the devices of one host; leave it out, and give each host "
+            "photos of its own",
+        )
     found = photos.find(settings.input, settings.output)
     strategy = devices.prepare_devices(config)
     with strategy.scope():
@@ -54,10 +62,7 @@ def run(config: config_lib.Config) -> None:
     output = outputs.Output(
         settings.output, settings.save, trained.class_names, trained.palette
     )
-    todo = [p for p in found if settings.overwrite or not output.is_done(p)]
-    if len(todo) < len(found):
-        logging.info("%d of %d photos are done.", len(found) - len(todo), len(found))
-    output.summary.start([photo.name for photo in todo])
+    todo = _prepare(config, trained, output, found)
     with _Progress(len(todo)) as progress:
         failures = flow.Flow(
             predict,
@@ -67,6 +72,31 @@ def run(config: config_lib.Config) -> None:
             on_done=progress.advance,
         ).run(todo)
     _report(config, trained, len(todo), failures, progress.secs)
+
+
+def _prepare(
+    config: config_lib.Config,
+    trained: restoring.TrainedModel,
+    output: outputs.Output,
+    found: Sequence[photos.Photo],
+) -> list[photos.Photo]:
+    """Returns the photos that are to be predicted, and makes the output ready.
+
+    Raises:
+      errors.ConfigError: if there are masks that were made otherwise.
+    """
+    described = record.describe(config, trained)
+    differences = record.find_differences(output.folder, described)
+    if config.predict.overwrite:
+        todo = list(found)
+    else:
+        record.refuse(config.predict.output, differences)
+        todo = [photo for photo in found if not output.is_done(photo)]
+    if len(todo) < len(found):
+        logging.info("%d of %d photos are done.", len(found) - len(todo), len(found))
+    output.summary.start([p.name for p in todo], keeps_others=not differences)
+    record.write(output.folder, described)
+    return todo
 
 
 def _rows_per_replica(config: config_lib.Config, num_replicas: int) -> int:

@@ -6,21 +6,9 @@ rule of its own. What a rule gives is a `Choice`: a value, and why.
 
 import dataclasses
 import math
-from collections.abc import Sequence
 
 from trainer.planning import costs, notes
 from trainer.settings import optimizer as optimizer_settings
-
-SIDES = (96, 128, 160, 192, 224, 256, 320, 384, 448, 512)
-"""Of square images to train on; of others, those of a square of as many pixels."""
-WINDOW_SIDES = (128, 192, 256, 320, 384, 512)
-_STRIDE = 32
-_LARGE_SIDE = 1024
-"""Files of more pixels than a square of this are trained on in windows."""
-_MOST_SIDE = 2048
-_ROUGHLY_SQUARE = 1.25
-_LEAST_OBJECT_SIDE = 8
-"""So many pixels are to be left of what an image has of the smallest class."""
 
 _NEEDED_EPOCHS = ((200, 50), (1_000, 25), (5_000, 20), (math.inf, 15))
 """(examples up to which, epochs that training on them needs)."""
@@ -46,17 +34,18 @@ _WARMUP_SHARE, _LEAST_WARMUP, _MOST_WARMUP = 0.05, 10, 500
 _EMA_SHARE = 0.25
 """Of the run that the moving averages of the weights span, at most."""
 _EMA_DECAYS = (0.999, 0.99, 0.9)
+_SCALES = (0.75, 2.0)
+_CHANGED_FROM = 50
+"""Epochs from which on random weights learn more from examples that are changed."""
 _STRONG_BELOW, _STRONG_FROM = 500, 40
 """Fewer examples than the first that are seen more often than the second are changed
 strongly."""
 
 RECIPE = {
     "decoder": "unet",
-    "random_scale": (0.75, 2.0),
     "optimizer": "adamw",
     "weight_decay": 0.01,
     "lr_schedule": "cosine",
-    "loss": "ce+lovasz",
 }
 """Of every plan, and of launch/flagfiles/recommended.flags."""
 ENCODER_LR_MULTIPLIER = 0.3
@@ -70,90 +59,9 @@ WIDTHS = ("encoder_alpha", "decoder_filters")
 """What a plan says of an encoder that it has chosen, and of no other."""
 
 
-def find_shapes(facts: notes.Facts) -> tuple[notes.Shape, ...]:
-    """Returns the shapes to choose from, the smallest first.
-
-    Files are made smaller, never larger; of each shape enough is left of the smallest
-    class; large files are trained on in windows.
-    """
-    if facts.side > _LARGE_SIDE:
-        shrink = min(1.0, _MOST_SIDE / facts.side)
-        whole = tuple(
-            max(_STRIDE, int(n * shrink) // _STRIDE * _STRIDE)
-            for n in (facts.height, facts.width)
-        )
-        sides = [side for side in WINDOW_SIDES if side <= min(whole)]
-        return tuple(notes.Shape(whole, (side, side)) for side in sides) or (
-            notes.Shape(whole),
-        )
-    least = min(least_side(facts), facts.side)
-    sides = [side for side in SIDES if least <= side <= facts.side]
-    if not sides:  # Between two sides, or smaller than all.
-        sides = [max((s for s in SIDES if s <= facts.side), default=SIDES[0])]
-    shapes = (notes.Shape(_with_aspect(side, facts.aspects)) for side in sides)
-    return tuple(dict.fromkeys(shapes))
-
-
-def _with_aspect(side: int, aspects: tuple[float, float, float]) -> tuple[int, int]:
-    """Returns height and width of as many pixels as a square's, as files have them."""
-    low, median, high = aspects
-    is_square = 1 / _ROUGHLY_SQUARE <= median <= _ROUGHLY_SQUARE
-    if is_square or low <= 1 <= high:  # Upright and lying files, mixed.
-        return side, side
-    root = math.sqrt(median)
-    height, width = (round(n / _STRIDE) * _STRIDE for n in (side * root, side / root))
-    return max(height, _STRIDE), max(width, _STRIDE)
-
-
-def least_side(facts: notes.Facts) -> float:
-    """Returns the least side of images in which the smallest class can be seen.
-
-    Of a class that has on average the share s of the pixels where it occurs, an image
-    of side n shows about as many pixels as a square of the side n sqrt(s) has.
-    """
-    total = sum(facts.class_pixels)
-    shares = [
-        pixels / total * facts.num_train / examples
-        for pixels, examples in zip(
-            facts.class_pixels, facts.class_examples, strict=True
-        )
-        if pixels and examples
-    ]
-    return _LEAST_OBJECT_SIDE / math.sqrt(min(shares, default=1.0))
-
-
 def needed_epochs(num_train: int) -> int:
     """Returns how many epochs training needs at least; of fewer examples, more."""
     return next(epochs for most, epochs in _NEEDED_EPOCHS if num_train <= most)
-
-
-def choose_shape(
-    shapes: Sequence[notes.Shape], epochs: Sequence[float], needed: int
-) -> tuple[int, str]:
-    """Returns the place of the shape to train on, and why that one.
-
-    Args:
-      shapes: to choose from, the smallest first.
-      epochs: how many fit into the time with each.
-      needed: how many there should be.
-
-    Returns:
-      That of the largest shape with enough epochs, or of the smallest one.
-    """
-    fitting = [place for place, count in enumerate(epochs) if count >= needed]
-    if not fitting:
-        return 0, (
-            f"the smallest that will do; {epochs[0]:.0f} epochs fit, and {needed} "
-            "would be good: give more time"
-        )
-    place = fitting[-1]
-    if place + 1 == len(shapes):
-        return place, "the largest that makes sense for these files"
-    larger = "x".join(map(str, shapes[place + 1].crop_size or shapes[place + 1][0]))
-    return place, (
-        f"the largest that leaves time for the {needed} epochs which so many examples "
-        f"need; of {larger}, {epochs[place + 1]:.0f} would fit"
-    )
 
 
 def choose_model(facts: notes.Facts) -> dict[str, notes.Choice]:
@@ -267,15 +175,36 @@ def choose_class_weights(facts: notes.Facts) -> notes.Choice:
     return notes.Choice(("inverse_sqrt",), f"{name} has {share:.2%} of the pixels")
 
 
-def choose_augment(facts: notes.Facts, epochs: float) -> notes.Choice:
-    """Returns how much training examples are changed."""
+def choose_changes(facts: notes.Facts, epochs: float) -> dict[str, notes.Choice]:
+    """Returns how much training examples are changed.
+
+    In two minutes on the built-in pictures, random weights came to a mean IoU of 0.85
+    with changes of size and colour, and to 0.92 without.
+    """
+    if not facts.has_weights and epochs < _CHANGED_FROM:
+        reason = (
+            f"random weights learn in {epochs:.0f} epochs from examples as they are"
+        )
+        return {"augment": notes.Choice("flip", reason)}
+    augment = notes.Choice("light", f"each example is seen {epochs:.0f} times")
     if facts.num_channels != 3:
-        return notes.Choice("flip", "changes of colour are for RGB")
-    if facts.num_train < _STRONG_BELOW and epochs >= _STRONG_FROM:
-        return notes.Choice(
+        augment = notes.Choice("flip", "changes of colour are for RGB")
+    elif facts.num_train < _STRONG_BELOW and epochs >= _STRONG_FROM:
+        augment = notes.Choice(
             "strong", f"{facts.num_train} examples, seen {epochs:.0f} times"
         )
-    return notes.Choice("light", f"each example is seen {epochs:.0f} times")
+    return {"augment": augment, "random_scale": notes.Choice(_SCALES, "")}
+
+
+def choose_loss(facts: notes.Facts) -> notes.Choice:
+    """Returns the loss.
+
+    Lovasz sorts all pixels, which takes little beside a step of a pretrained encoder,
+    and half as long as one of a narrow network.
+    """
+    if facts.has_weights:
+        return notes.Choice("ce+lovasz", "")
+    return notes.Choice("ce+dice", "")
 
 
 def choose_learning_rate(batch_size: int, has_weights: bool) -> notes.Choice:

@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from trainer.planning import costs, notes, rules
+from trainer.planning import costs, notes, rules, sizes
 
 Probe = Callable[[Mapping[str, Any]], notes.Measured | None]
 """From settings to what they take; None if there is not the memory."""
@@ -74,12 +74,13 @@ class _Search:
             **model,
             "batch_size": rules.choose_batch_size(facts),
             **{name: notes.Choice(value, "") for name, value in rules.RECIPE.items()},
+            "loss": rules.choose_loss(facts),
         }
         self._batch_size = given.get("batch_size", self._choices["batch_size"].value)
         self._num_parts = 1
         self._measured: dict[int, notes.Measured] = {}  # By place.
         self._has_shape = bool(given.keys() & {"image_size", "crop_size"})
-        self._shapes = rules.find_shapes(facts)
+        self._shapes = sizes.find_shapes(facts)
         if self._has_shape:
             whole = given.get("image_size", self._shapes[-1].image_size)
             self._shapes = (notes.Shape(whole, given.get("crop_size", ())),)
@@ -134,7 +135,7 @@ class _Search:
             return 0, "as it was given"
         first, shapes = self._measured[0], self._shapes
         if len(shapes) == 1 or self._epochs(first) < self._needed:
-            return rules.choose_shape(shapes[:1], [self._epochs(first)], self._needed)
+            return sizes.choose_shape(shapes[:1], [self._epochs(first)], self._needed)
         wide = (
             n for n, s in enumerate(shapes) if s.pixels >= _WIDER * shapes[0].pixels
         )
@@ -145,7 +146,7 @@ class _Search:
             )
             for s in shapes
         ]
-        return rules.choose_shape(shapes, epochs, self._needed)
+        return sizes.choose_shape(shapes, epochs, self._needed)
 
     def _place_between(self, pixels: int) -> float:
         """Returns where pixels lie, from 0 for the first shape to 1 for the second."""
@@ -160,7 +161,8 @@ class _Search:
             settings = {name: choice.value for name, choice in self._choices.items()}
             settings |= shape.settings()
             settings["cache"] = rules.choose_cache(self._facts, shape).value
-            settings["augment"] = rules.choose_augment(self._facts, 1).value
+            changes = rules.choose_changes(self._facts, 1)
+            settings |= {name: choice.value for name, choice in changes.items()}
             settings["ema_decay"] = 0.9
             settings["gradient_accumulation_steps"] = self._num_parts
             settings |= others
@@ -221,7 +223,7 @@ class _Search:
         has_weights = facts.has_weights
         length = f"{epochs:.1f} epochs" + (", and more are of no use" if is_all else "")
         self._choices |= {
-            "augment": rules.choose_augment(facts, epochs),
+            **rules.choose_changes(facts, epochs),
             "class_weights": rules.choose_class_weights(facts),
             "learning_rate": rules.choose_learning_rate(self._batch_size, has_weights),
             "warmup_steps": rules.choose_warmup(steps),

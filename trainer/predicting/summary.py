@@ -78,9 +78,14 @@ class Summary:
     def __contains__(self, photo: str) -> bool:
         return photo in self._rows
 
-    def start(self, again: Sequence[str]) -> None:
-        """Writes the table anew, without the photos that are to be done again."""
-        for photo in again:
+    def start(self, again: Sequence[str], *, keeps_others: bool = True) -> None:
+        """Writes the table anew.
+
+        Args:
+          again: photos that are to be done, whose lines are dropped.
+          keeps_others: whether the lines of other photos stay.
+        """
+        for photo in again if keeps_others else list(self._rows):
             self._rows.pop(photo, None)
         rows = [row for rows in self._rows.values() for row in rows]
         files.write_text(self._path, _format([COLUMNS, *rows]))

@@ -1,0 +1,82 @@
+"""`prediction.json`: what the masks in a folder were made with, and what they mean."""
+
+import hashlib
+import json
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from trainer import errors, files
+from trainer.assembly import restoring
+from trainer.settings import config as config_lib
+
+_NAME = "prediction.json"
+
+
+def describe(
+    config: config_lib.Config, trained: restoring.TrainedModel
+) -> dict[str, Any]:
+    """Returns all that masks depend on, and the meaning of their values.
+
+    Args:
+      config: all settings.
+      trained: the model.
+    """
+    settings = config.predict
+    index = (trained.checkpoint / "state.index").read_bytes()
+    return {
+        "checkpoint": trained.checkpoint.name,
+        # It has a checksum of each variable.
+        "weights": hashlib.sha256(index).hexdigest()[:16],
+        "image_size": list(trained.image_size),
+        "tta": list(config.evaluation.tta),
+        "tile_size": settings.tile_size,
+        "tile_overlap": settings.tile_overlap if settings.tile_size else None,
+        "mask_orientation": settings.mask_orientation,
+        "class_names": list(trained.class_names),
+        "palette": [list(color) for color in trained.palette],
+    }
+
+
+def find_differences(folder: pathlib.Path, described: Mapping[str, Any]) -> list[str]:
+    """Returns in what the masks of a folder differ from those that shall be made.
+
+    Args:
+      folder: of `--output`.
+      described: of `describe`.
+    """
+    try:
+        found = json.loads((folder / _NAME).read_text("utf-8"))
+    except (OSError, ValueError):
+        return []
+    if not isinstance(found, dict):
+        return []
+    return [
+        f"{name} {_show(found.get(name))} (now {_show(value)})"
+        for name, value in described.items()
+        if found.get(name) != value
+    ]
+
+
+def refuse(output: str, differences: list[str]) -> None:
+    """Raises if masks of two kinds would lie beside each other.
+
+    Raises:
+      errors.ConfigError: if there are differences.
+    """
+    if differences:
+        raise errors.ConfigError(
+            f"--output={output}: the masks there were made with "
+            f"{', '.join(differences)}; give another folder, or --overwrite."
+        )
+
+
+def write(folder: pathlib.Path, described: Mapping[str, Any]) -> None:
+    """Writes the file."""
+    files.write_text(folder / _NAME, json.dumps(described, indent=2) + "\n")
+
+
+def _show(value: Any) -> str:
+    if isinstance(value, list):
+        return ",".join(map(str, value)) or "none"
+    return str(value)
