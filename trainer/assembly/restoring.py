@@ -264,11 +264,13 @@ class TrainedModel:
         return classes.numpy().astype(np.uint8)
 
 
-def load_run(model_dir: str, checkpoint: str = "last") -> TrainedModel:
+def load_run(
+    model_dir: str, checkpoint: str = "last", *, policy: str = "float32"
+) -> TrainedModel:
     """Restores the model of a run from its folder, wherever that lies.
 
-    No data set is opened and no other weights are looked for. The model is in float32,
-    outside of any strategy. Where the run kept moving averages of the weights, they are
+    No data set is opened and no other weights are looked for. The model is outside of
+    any strategy. Where the run kept moving averages of the weights, they are
     the weights.
 
     >>> trained = load_run("runs/tutorial")  # doctest: +SKIP
@@ -277,6 +279,7 @@ def load_run(model_dir: str, checkpoint: str = "last") -> TrainedModel:
     Args:
       model_dir: the folder of the run.
       checkpoint: `last`, `best`, or a checkpoint's name or folder.
+      policy: the dtype policy that it computes by.
 
     Raises:
       errors.CheckpointError: if it is no run, has no checkpoint that can be read, or is
@@ -304,10 +307,10 @@ def load_run(model_dir: str, checkpoint: str = "last") -> TrainedModel:
     )
 
     def build_for_any_size() -> keras.Model:
-        with _float32():
+        with _dtype_policy(policy):
             return _build(run, config, image_format, takes_any_size=True)
 
-    with _float32():
+    with _dtype_policy(policy):
         restored = restore(run, config, image_format)
     if restored.ema:
         restored.ema.copy_to_model()
@@ -324,10 +327,10 @@ def load_run(model_dir: str, checkpoint: str = "last") -> TrainedModel:
 
 
 @contextlib.contextmanager
-def _float32() -> Iterator[None]:
-    """Lets Keras build in float32; puts back what that changes for the process."""
+def _dtype_policy(name: str) -> Iterator[None]:
+    """Lets Keras build by a policy; puts back what that changes for the process."""
     policy, drawn = keras.config.dtype_policy(), random.getstate()
-    keras.config.set_dtype_policy("float32")
+    keras.config.set_dtype_policy(name)
     try:
         yield
     finally:

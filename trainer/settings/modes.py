@@ -21,6 +21,7 @@ class Mode(NamedTuple):
 MODES = {
     "train": Mode("trainer.modes.train", resumes_run=True),
     "evaluate": Mode("trainer.modes.evaluate", uses_run=True),
+    "export": Mode("trainer.modes.export", uses_run=True),
     "train_and_evaluate": Mode("trainer.modes.train", resumes_run=True),
     "benchmark": Mode("trainer.modes.benchmark"),
     "doctor": Mode("trainer.modes.doctor"),

@@ -26,9 +26,10 @@ class RunConfig(fields.Section):
     )
     checkpoint: str = fields.setting(
         "last",
-        "What --mode=evaluate restores: last, best, or a checkpoint's folder.",
+        "What --mode=evaluate and export restore: last, best, or a checkpoint's "
+        "folder.",
         is_saved=False,
-        only_with={"mode": ("evaluate",)},
+        only_with={"mode": ("evaluate", "export")},
     )
     seed: int = fields.setting(
         0,
