@@ -105,8 +105,8 @@ class ImageScaling(keras.layers.Layer):
         # To 0..255, by value * scale + offset; 1 and 0 for what is there already.
         self._range_scale = 255 / (high - low)
         self._range_offset = -low * self._range_scale
-        self._reverses_channels = reverses_channels
-        self._multiple = multiple
+        self.reverses_channels = reverses_channels
+        self.multiple = multiple
         self.num_measured = num_measured
 
     def build(self, input_shape):
@@ -143,15 +143,18 @@ class ImageScaling(keras.layers.Layer):
     def call(self, images):
         dtype = self.compute_dtype
         # Before it is gathered: GPUs have no kernel for that of uint16.
-        images = _pad(tf.cast(images, dtype), self._multiple)
-        scale, offset = self._scale_and_offset()
+        images = _pad(tf.cast(images, dtype), self.multiple)
+        scale, offset = self.scale_and_offset()
         # From float32 also for float64, which is how Keras' `Rescaling` takes them.
         images = images * tf.cast(scale, dtype)
         images = images + tf.cast(offset, dtype)
-        return tf.reverse(images, [-1]) if self._reverses_channels else images
+        return tf.reverse(images, [-1]) if self.reverses_channels else images
 
-    def _scale_and_offset(self) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns float32 [channels] for the values of the images."""
+    def scale_and_offset(self) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns what images are multiplied by, and what is added then.
+
+        Each is float32 [channels], for the values and the order of the images.
+        """
         scale = tf.constant(self._scale, tf.float32)  # [channels]
         offset = tf.constant(self._offset, tf.float32)
         if self.num_measured:
@@ -238,6 +241,18 @@ def adapt_kernel(
         return kernel.sum(axis=2, keepdims=True)
     order = [colours[index % 3] for index in range(num_channels)]
     return kernel[:, :, order] * (3 / num_channels)
+
+
+def mirrored_positions(size: int, multiple: int) -> list[int]:
+    """Returns the rows, or columns, that an image is made of once it is padded.
+
+    Args:
+      size: how many there are.
+      multiple: of which there shall be.
+    """
+    period = max(2 * size - 2, 1)
+    places = [place % period for place in range(-(-size // multiple) * multiple)]
+    return [min(place, period - place) for place in places]
 
 
 def _pad(images: tf.Tensor, multiple: int) -> tf.Tensor:

@@ -117,6 +117,7 @@ _UNUSUAL = {
     "tta": ("flip", "0.75"),
     "stall_timeout": 8,
     "summary_images": 0,
+    "keep_golden": False,
     "distribution_strategy": "one_device",
     "num_gpus": 0,
     "virtual_devices": 2,
@@ -137,6 +138,9 @@ _OTHERS = {
     "startup_timeout": 300,
     "checkpoint": "last",
     "merge_classes": (),
+    "export_format": ("saved_model",),
+    "export_dir": "",
+    "export_probabilities": False,
     "time_budget": "",
     "against": "none",
     "benchmark_rounds": 5,
@@ -156,6 +160,9 @@ _OF_A_COMMAND = {
     "model_dir",
     "checkpoint",
     "merge_classes",
+    "export_format",
+    "export_dir",
+    "export_probabilities",
     "time_budget",
     "against",
     "benchmark_rounds",
@@ -185,7 +192,8 @@ def test_the_unusual_settings_are_all_the_settings_and_none_is_a_default():
         (
             "mode",
             "test",
-            "use one of train, evaluate, predict, train_and_evaluate, benchmark, "
+            "use one of train, evaluate, predict, export, train_and_evaluate, "
+            "benchmark, "
             "doctor, plan",
         ),
         ("seed", -1, "must be at least 0"),

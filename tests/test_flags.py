@@ -30,6 +30,7 @@ _NAMES = frozenset({
     "label_smoothing", "loss_top_k", "focal_gamma", "boundary_weight",
     "boundary_width", "tversky_alpha", "tversky_beta",
     "metrics", "tta", "merge_classes",
+    "export_format", "export_dir", "export_probabilities", "keep_golden",
     "encoder", "encoder_alpha", "encoder_drop_connect",
     "encoder_output_stride", "encoder_weights",
     "init_checkpoint", "init_scope", "freeze_encoder_stages",
@@ -145,8 +146,8 @@ def test_parsed_flags_reach_their_section():
         ("--optimizer=muon", r"--optimizer=muon: .*<adam\|adamw\|sgd\|lion>"),
         (
             "--mode=test",
-            r"--mode=test: .*<train\|evaluate\|predict\|train_and_evaluate\|benchmark"
-            r"\|doctor\|plan>",
+            r"--mode=test: .*<train\|evaluate\|predict\|export\|train_and_evaluate"
+            r"\|benchmark\|doctor\|plan>",
         ),
         ("--batch_size=many", "--batch_size=many: .*many"),
         ("--batch_size=1.5", r"--batch_size=1\.5: .*1\.5"),

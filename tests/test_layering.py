@@ -38,7 +38,7 @@ _FLOORS = {
     "trainer": (
         {"errors"},
         {"files", "keras_private", "losses"},
-        {"metrics"},
+        {"metrics", "exporting"},
         {"settings", "optimizing"},
         {"steps", "distributing", "pictures", "verdicts", "running"},
         {"run_folder"},
@@ -60,12 +60,20 @@ _FLOORS = {
         {"registry", "randomness", "scaling", "fast"},
         {"layers"},
         {"encoders", "decoders"},
-        {"factory"},
+        {"factory", "stock"},
     ),
 }
 """The rooms of each package, from the bottom up. A room may import those of the floors
 below it, and of its own floor only itself."""
 
+_EXTRAS = (
+    "ai_edge_litert",
+    "keras_hub",
+    "onnx",
+    "onnxruntime",
+    "tensorflow_examples",
+    "tf2onnx",
+)
 _HEAVY = {"tensorflow", "keras", "numpy", "tensorflow_datasets"}
 _LIGHT_MODULES = (
     "trainer/__init__.py",
@@ -88,6 +96,8 @@ _LIGHT_MODULES = (
         f"trainer/settings/{path.name}"
         for path in sorted((_ROOT / "trainer" / "settings").glob("[a-z]*.py"))
     ),
+    "trainer/exporting/__init__.py",
+    "trainer/exporting/registry.py",
     "trainer/running/signals.py",
     "trainer/running/stall.py",
     "data/__init__.py",
@@ -237,7 +247,7 @@ def test_optional_packages_are_imported_where_they_are_used():
         module
         for module in _modules()
         for name in _top_level_imports(_parse(module))
-        if name.partition(".")[0] in {"keras_hub", "tensorflow_examples"}
+        if name.partition(".")[0] in _EXTRAS
     }
     assert users == set()
 

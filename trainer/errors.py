@@ -43,6 +43,12 @@ class LockLostError(RunError):
     exit_code = 3
 
 
+class ExportError(RunError):
+    """A trained model that could not be exported as it is."""
+
+    exit_code = 6
+
+
 class NonFiniteError(RunError):
     """A loss or gradient that is NaN or infinite."""
 

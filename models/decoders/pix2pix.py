@@ -99,6 +99,11 @@ class UpsampleBlock(keras.layers.Layer):
             dropout, stream=dropout_stream, name="dropout"
         )
 
+    @property
+    def parts(self) -> tuple[keras.layers.Layer, keras.layers.Layer]:
+        """The transposed convolution and the norm; in inference a ReLU ends it."""
+        return self._conv, self._norm
+
     def build(self, input_shape):
         self._conv.build(input_shape)
         self._norm.build(self._conv.compute_output_shape(input_shape))

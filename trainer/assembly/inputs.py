@@ -124,7 +124,7 @@ def open_in_background(
       errors.ConfigError: if other workers found other examples.
     """
     # Before any are exchanged: of other numbers of examples that would fail, or hang.
-    preprocessor = _make_preprocessor(config, info)
+    preprocessor = make_preprocessor(config, info)
     found = {
         f"the fingerprint of {source.name}": fingerprints.make_fingerprint(
             source, preprocessor
@@ -191,7 +191,7 @@ def prepare_inspection(config: config_lib.Config) -> InspectionSetup:
         if error.kind != "classes_unknown":
             raise
     else:
-        preprocessor = _make_preprocessor(config, info)
+        preprocessor = make_preprocessor(config, info)
         convention = preprocessor.convention
     image_format = info.image_format if info else _find_image_format(config, train)
     return InspectionSetup(
@@ -246,7 +246,7 @@ def _open_examples(
     used: Mapping[str, schema.Source],
 ) -> pipeline.Examples:
     """Opens the examples of a split, and checks those to train on."""
-    source, preprocessor = used[role], _make_preprocessor(config, info)
+    source, preprocessor = used[role], make_preprocessor(config, info)
     policy = bad_examples.BadExamples(
         replaces=config.data.on_bad_example == "replace",
         maximum=config.data.max_bad_examples,
@@ -294,9 +294,10 @@ def _place_examples(
     return examples
 
 
-def _make_preprocessor(
+def make_preprocessor(
     config: config_lib.Config, info: schema.DatasetInfo
 ) -> preprocessing.Preprocessor:
+    """Returns what makes arrays of encoded examples."""
     return preprocessing.Preprocessor(
         image_size=config.data.image_size,
         num_classes=info.num_classes,

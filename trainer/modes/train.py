@@ -16,6 +16,7 @@ from trainer.run_folder import (
     criterion,
     dataset,
     encoder,
+    golden,
     model_dir,
     run_lock,
     run_settings,
@@ -179,6 +180,11 @@ def _note_start(
             ignore_label=config.data.ignore_label,
         )
         dataset.write(config.run.model_dir, described)
+        if config.train.keep_golden and setup.evaluation:
+            examples = setup.evaluation.examples
+            golden.write_once(
+                config.run.model_dir, len(examples), examples.read, examples.names
+            )
         if setup.architecture:
             encoder.write(config.run.model_dir, setup.architecture)
         # What a killed process wrote after its last save is about to be written again.

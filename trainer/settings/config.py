@@ -17,6 +17,7 @@ from trainer.settings.augmentation import AugmentationConfig
 from trainer.settings.benchmark import BenchmarkConfig
 from trainer.settings.data import DataConfig
 from trainer.settings.evaluation import EvaluationConfig
+from trainer.settings.export import ExportConfig
 from trainer.settings.loss import LossConfig
 from trainer.settings.model import ModelConfig
 from trainer.settings.optimizer import OptimizerConfig
@@ -43,6 +44,7 @@ class Config:
     optimizer: OptimizerConfig = OptimizerConfig()
     train: TrainConfig = TrainConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    export: ExportConfig = ExportConfig()
     runtime: RuntimeConfig = RuntimeConfig()
     benchmark: BenchmarkConfig = BenchmarkConfig()
     predict: PredictConfig = PredictConfig()

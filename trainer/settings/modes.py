@@ -22,6 +22,7 @@ MODES = {
     "train": Mode("trainer.modes.train", resumes_run=True),
     "evaluate": Mode("trainer.modes.evaluate", uses_run=True),
     "predict": Mode("trainer.modes.predict", uses_run=True),
+    "export": Mode("trainer.modes.export", uses_run=True),
     "train_and_evaluate": Mode("trainer.modes.train", resumes_run=True),
     "benchmark": Mode("trainer.modes.benchmark"),
     "doctor": Mode("trainer.modes.doctor"),

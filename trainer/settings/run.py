@@ -27,10 +27,10 @@ class RunConfig(fields.Section):
     )
     checkpoint: str = fields.setting(
         "last",
-        "What --mode=evaluate and --mode=predict restore: last, best, or the folder of "
+        "What evaluation, prediction and export restore: last, best, or the folder of "
         "a checkpoint.",
         is_saved=False,
-        only_with={"mode": ("evaluate", "predict")},
+        only_with={"mode": ("evaluate", "predict", "export")},
     )
     seed: int = fields.setting(
         0,

@@ -122,6 +122,14 @@ class TrainConfig(fields.Section):
         unused_by=("train", "evaluate", "predict", "doctor"),
     )
 
+    keep_golden: bool = fields.setting(
+        True,
+        "Keep eight evaluation photos in MODEL_DIR/golden, by which --mode=export "
+        "proves that a file computes what was trained; --nokeep_golden if nobody may "
+        "have them who has the run.",
+        unused_by=("train", "evaluate", "export", "doctor", "benchmark"),
+    )
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.time_budget:

@@ -1,0 +1,281 @@
+"""`--mode=export`: files that compute what was trained, and nothing half done."""
+
+import importlib
+import importlib.util
+import json
+import os
+import pathlib
+import shutil
+import time
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from data.sources import synthetic
+from tests import shallow
+from trainer import errors, flags
+from trainer.assembly import exporting, restoring
+from trainer.exporting import description, proof, publishing, registry
+from trainer.modes import export, train
+from trainer.run_folder import golden
+from trainer.settings import config as config_lib
+
+
+def _read(*arguments):
+    settings = {"model_dir": "a", **flags.parse(arguments).typed}
+    return config_lib.from_dict(settings)
+
+
+def _start(mode, *arguments):
+    config, _ = flags.read_config(arguments)
+    mode.run(config)
+
+
+def _train(model_dir, weights, *arguments):
+    _start(
+        train,
+        f"--model_dir={model_dir}",
+        f"--encoder_weights={weights}",
+        "--image_size=32",
+        "--encoder_alpha=0.35",
+        "--decoder_filters=8,8,8,8",
+        "--batch_size=8",
+        "--train_epochs=0",
+        *arguments,
+    )
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """Returns a file of weights of the short encoder."""
+    path = tmp_path_factory.mktemp("weights") / "short.weights.h5"
+    shallow.write_weights(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def small_data():
+    """Makes the built-in data small and the encoder short."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(synthetic, "NUM_EXAMPLES", {"train": 24, "test": 10})
+        shallow.shorten(patch)
+        yield patch
+
+
+@pytest.fixture(scope="module")
+def trained_dir(tmp_path_factory, small_data, weights):
+    """Trains until logits separate; returns the run's folder, not to be written to."""
+    path = tmp_path_factory.mktemp("trained") / "run"
+    _train(
+        path,
+        weights,
+        "--train_steps=60",
+        "--epochs_between_evals=20",
+        "--learning_rate=0.02",
+        "--ema_decay=0.9",
+    )
+    return path
+
+
+@pytest.fixture
+def run_dir(trained_dir, tmp_path):
+    """Returns a copy of the trained run."""
+    return shutil.copytree(trained_dir, tmp_path / "run")
+
+
+def _need(name):
+    for package in registry.FORMATS[name].packages:
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"{package} is not installed; pip install '.[export]' has it")
+
+
+def _export(run_dir, *arguments):
+    _start(export, "--mode=export", f"--model_dir={run_dir}", *arguments)
+
+
+@pytest.mark.parametrize("name", registry.FORMATS)
+def test_a_file_computes_what_was_trained(run_dir, name, capsys):
+    _need(name)
+    _export(run_dir, f"--export_format={name}", "--export_probabilities")
+    folder = run_dir / "export" / name
+    described = description.read(folder)
+    kept = golden.read(run_dir)
+    proved = described["proof"]
+    assert proved["photos"] == 8
+    assert proved["pixels"] == (kept.labels != 255).sum()
+    assert proved["agreement"] >= registry.FORMATS[name].least_agreement
+    assert f"{name}: {folder}" in capsys.readouterr().out
+    assert [path.name for path in folder.parent.iterdir()] == [name]
+
+    run = importlib.import_module(registry.FORMATS[name].module).load(str(folder))
+    outputs = run(kept.images)
+    trained = restoring.load_run(run_dir)
+    expected = trained.predict(kept.images, probabilities=True)
+    # Something was learned, and not one class alone.
+    assert len(np.unique(expected.argmax(-1))) > 1
+    shares = outputs["labels"] == expected.argmax(-1)
+    assert shares.mean() >= registry.FORMATS[name].least_agreement
+    assert outputs["labels"].dtype == np.uint8
+    tolerance = 0.2 if registry.FORMATS[name].is_calibrated else 1e-4
+    np.testing.assert_allclose(outputs["probabilities"], expected, atol=tolerance)
+
+
+def test_a_description_has_what_a_user_of_the_file_needs(run_dir):
+    _export(run_dir, "--export_dir=" + str(run_dir.parent / "out"))
+    folder = run_dir.parent / "out" / "saved_model"
+    described = json.loads((folder / "model.json").read_text())
+    trained = restoring.load_run(run_dir)
+    assert described["class_names"] == list(trained.class_names)
+    assert described["palette"] == [list(color) for color in trained.palette]
+    assert described["image_size"] == [32, 32]
+    assert described["resize"] == "stretch"
+    assert described["takes_any_size"]
+    assert described["uses_averages"]
+    assert described["step"] == 60
+    assert described["versions"]["tensorflow"] == tf.__version__
+    assert described["inputs"]["images"] == "uint8 [batch, height, width, 3]"
+    assert not described["gives_probabilities"]
+    assert described["proof"]["agreement_at_other_size"] >= 0.999
+    assert described["proof"]["agreement_with_trained_precision"] == 1
+    assert not (run_dir / "export").exists()
+
+    # Any size, and the bytes of a file.
+    model = tf.saved_model.load(str(folder))
+    image = np.random.default_rng(0).integers(0, 256, (50, 41, 3)).astype(np.uint8)
+    labels = model.signatures["serving_default"](images=image[np.newaxis])
+    assert labels.keys() == {"labels"}
+    np.testing.assert_array_equal(labels["labels"][0], trained.predict(image))
+    encoded = model.signatures["encoded"](encoded=tf.io.encode_png(image))
+    np.testing.assert_array_equal(encoded["labels"], labels["labels"][0])
+
+    (folder / "variables" / "variables.index").write_bytes(b"other")
+    with pytest.raises(errors.ExportError, match=r"variables.index is not the file"):
+        description.read(folder)
+
+
+def test_a_file_that_computes_something_else_is_not_published(run_dir, monkeypatch):
+    label = exporting.label
+    monkeypatch.setattr(exporting, "label", lambda *args: label(*args) ^ 1)
+    with pytest.raises(errors.ExportError, match=r"keras: 0\.000% of the labels") as e:
+        _export(run_dir, "--export_format=keras")
+    assert e.value.exit_code == 6
+    assert list((run_dir / "export").iterdir()) == []
+
+
+def test_what_cannot_be_converted_is_said_in_a_sentence(run_dir, monkeypatch):
+    def fail(model):
+        raise ValueError("Odd is no layer of Keras' own")
+
+    monkeypatch.setattr(exporting.stock, "make_stock_model", fail)
+    message = r"^--export_format=keras: .*\(Odd is no layer of Keras' own\); use"
+    with pytest.raises(errors.ExportError, match=message):
+        _export(run_dir, "--export_format=keras")
+
+
+def test_a_file_that_does_not_run_is_an_error(tmp_path):
+    with pytest.raises(errors.ExportError, match="keras: .* does not run in a fresh"):
+        proof.run_alone("keras", str(tmp_path), {"a": np.zeros([1, 2, 2, 3], np.uint8)})
+
+
+def test_a_missing_package_is_named(tmp_path, run_dir, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    message = r"--export_format=onnx: onnx needs the package tf2onnx.*\[export\]"
+    with pytest.raises(errors.ConfigError, match=message):
+        _export(run_dir, "--export_format=onnx")
+
+
+def test_golden_photos_are_examples_of_the_evaluation_split(trained_dir):
+    kept = golden.read(trained_dir)
+    assert kept.images.shape == (8, 32, 32, 3)
+    assert kept.labels.shape == (8, 32, 32)
+    assert len(set(kept.names)) == 8
+
+
+def test_a_run_without_golden_photos_takes_the_evaluation_split(run_dir, monkeypatch):
+    kept = golden.read(run_dir)
+    shutil.rmtree(run_dir / "golden")
+    seen = []
+    monkeypatch.setattr(export, "_export", lambda *args: seen.append(args[4]))
+    _export(run_dir)
+    np.testing.assert_array_equal(seen[0].images, kept.images)
+    np.testing.assert_array_equal(seen[0].labels, kept.labels)
+    with pytest.raises(errors.ExportError, match="kept no photos .*--data_dir"):
+        _export(run_dir, "--dataset=folder", f"--data_dir={run_dir}/no")
+
+
+@pytest.mark.parametrize("arguments", [["--nokeep_golden"], ["--mode=train"]])
+def test_no_photos_are_kept_where_they_shall_not_be(
+    small_data, weights, tmp_path, arguments
+):
+    _train(tmp_path / "run", weights, "--train_steps=1", *arguments)
+    assert not (tmp_path / "run" / "golden").exists()
+
+
+def test_golden_photos_are_written_once(tmp_path):
+    def read(ids):
+        return ids.astype(np.uint8), ids.astype(np.uint8)
+
+    names = [f"n{index}" for index in range(15)]
+    golden.write_once(tmp_path, 15, read, names)
+    kept = golden.read(tmp_path)
+    assert kept.images.tolist() == [0, 2, 4, 6, 8, 10, 12, 14]
+    assert kept.names[1] == "n2"
+    golden.write_once(tmp_path, 3, read, names)
+    assert golden.read(tmp_path).images.tolist() == kept.images.tolist()
+    (tmp_path / "golden" / "photos.npz").write_bytes(b"PK")
+    with pytest.raises(errors.CheckpointError, match="cannot be read .*remove it"):
+        golden.read(tmp_path)
+    assert golden.read(tmp_path / "no") is None
+
+
+def test_a_folder_is_published_whole_or_not_at_all(tmp_path):
+    folder = tmp_path / "export" / "onnx"
+    for text in ("first", "second"):
+        with publishing.staging(folder) as stage:
+            (stage / "file").write_text(text)
+            publishing.publish(stage, folder)
+    with pytest.raises(RuntimeError), publishing.staging(folder) as stage:
+        (stage / "file").write_text("third")
+        raise RuntimeError
+    assert (folder / "file").read_text() == "second"
+    assert list(folder.parent.iterdir()) == [folder]
+
+
+def test_what_a_killed_export_left_is_removed_after_an_hour(tmp_path):
+    old, young = (tmp_path / f".partial-{digit * 32}" for digit in "ab")
+    for path in (old, young):
+        path.mkdir()
+    os.utime(old, times=(time.time() - 4000,) * 2)
+    with publishing.staging(tmp_path / "onnx"):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == [young.name]
+
+
+def test_only_valid_pixels_count_for_the_agreement():
+    labels, reference = np.array([[[0, 1, 2, 2]]]), np.array([[[0, 1, 1, 1]]])
+    # The third of four differs, and the fourth is ignored.
+    is_valid = np.array([[[True, True, True, False]]])
+    assert proof.agreement(labels, reference, is_valid) == pytest.approx(2 / 3)
+    assert proof.agreement(labels, reference, np.zeros_like(is_valid)) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("value", "rule"),
+    [
+        ("", "name one of saved_model"),
+        ("onnx,tflite", "'tflite' is no format; use saved_model, keras"),
+        ("onnx,onnx", "onnx is there twice"),
+    ],
+)
+def test_formats_that_are_none_are_refused(value, rule):
+    with pytest.raises(errors.ConfigError, match=rf"^--export_format={value}: {rule}"):
+        _read("--mode=export", f"--export_format={value}")
+
+
+@pytest.mark.parametrize("name", registry.FORMATS)
+def test_a_format_is_a_file_with_two_functions(name):
+    module = importlib.import_module(registry.FORMATS[name].module)
+    assert callable(module.write)
+    assert callable(module.load)
+    assert pathlib.Path(module.__file__).parent.name == "formats"

@@ -1,0 +1,81 @@
+"""What an exported file is, as the `model.json` beside it says it."""
+
+import hashlib
+import importlib.metadata
+import json
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from trainer import errors, files
+
+FORMAT_VERSION = 1
+NAME = "model.json"
+
+
+def write(folder: pathlib.Path, values: Mapping[str, Any]) -> None:
+    """Writes the description of the files in a folder, with their hashes.
+
+    Args:
+      folder: of the files.
+      values: what there is to say, for JSON.
+
+    Raises:
+      errors.WriteError: if that fails.
+    """
+    described = {
+        "format_version": FORMAT_VERSION,
+        **values,
+        "sha256": {
+            str(path.relative_to(folder)): _hash(path)
+            for path in sorted(folder.rglob("*"))
+            if path.is_file()
+        },
+    }
+    files.write_text(folder / NAME, json.dumps(described, indent=2) + "\n")
+
+
+def read(folder: pathlib.Path) -> dict[str, Any]:
+    """Reads the description of the files in a folder.
+
+    Raises:
+      errors.ExportError: if there is none, it is of a later version of this package, or
+        a file is another one than it says.
+    """
+    path = folder / NAME
+    try:
+        values = json.loads(path.read_text("utf-8"))
+        version, hashes = values["format_version"], values["sha256"]
+        if version != FORMAT_VERSION:
+            raise errors.ExportError(
+                f"{path} has the format version {version}, and this segloop knows "
+                f"{FORMAT_VERSION}; install the segloop that exported the model."
+            )
+        changed = [name for name in hashes if _hash(folder / name) != hashes[name]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise errors.ExportError(
+            f"{path} cannot be read ({error}); name a folder that --mode=export wrote, "
+            "or export the model again."
+        ) from error
+    if changed:
+        raise errors.ExportError(
+            f"{folder / changed[0]} is not the file that {path} describes; export the "
+            "model again."
+        )
+    return values
+
+
+def versions(packages: Sequence[str]) -> dict[str, str]:
+    """Returns the versions of packages, by the names that pip knows."""
+    found = {}
+    for name in dict.fromkeys(packages):
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = ""  # A clone that is run in place.
+    return found
+
+
+def _hash(path: pathlib.Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,65 @@
+"""The formats that models can be exported to, by names alone."""
+
+from typing import NamedTuple
+
+
+class Format(NamedTuple):
+    """A format of exported files.
+
+    Attributes:
+      module: what to import when it is asked for; see `trainer.exporting.formats`.
+      about: what `--help` says of it.
+      packages: those that write and run it, beside TensorFlow, as they are imported.
+      runtime: the package that runs it, as pip knows it.
+      least_agreement: share of the valid pixels whose label must be that of the model
+        that it is made of, or the file is not published.
+      takes_any_size: whether images may have other sizes than the model's.
+      is_calibrated: whether it is made with the help of training photos.
+    """
+
+    module: str
+    about: str
+    packages: tuple[str, ...] = ()
+    runtime: str = "tensorflow"
+    least_agreement: float = 0.999
+    takes_any_size: bool = False
+    is_calibrated: bool = False
+
+
+FORMATS = {
+    "saved_model": Format(
+        "trainer.exporting.formats.saved_model",
+        "for TensorFlow and its Serving, photos of any size",
+        takes_any_size=True,
+    ),
+    "keras": Format(
+        "trainer.exporting.formats.keras_file",
+        "Keras' own layers",
+        runtime="keras",
+    ),
+    "litert": Format(
+        "trainer.exporting.formats.litert",
+        "LiteRT, the former TensorFlow Lite",
+        packages=("ai_edge_litert",),
+        runtime="ai-edge-litert",
+    ),
+    "litert_int8": Format(
+        "trainer.exporting.formats.litert_int8",
+        "the same in 8 bits, calibrated by training photos",
+        packages=("ai_edge_litert",),
+        runtime="ai-edge-litert",
+        least_agreement=0.99,
+        is_calibrated=True,
+    ),
+    "onnx": Format(
+        "trainer.exporting.formats.onnx_file",
+        "ONNX",
+        packages=("tf2onnx", "onnx", "onnxruntime"),
+        runtime="onnxruntime",
+    ),
+}
+
+
+def describe() -> str:
+    """Lists the formats for `--help`."""
+    return ", ".join(f"{name} ({kind.about})" for name, kind in FORMATS.items())

@@ -1,0 +1,225 @@
+"""`--mode=export`: writes a trained model as files that other programs run."""
+
+import importlib
+import importlib.util
+import pathlib
+import time
+
+import numpy as np
+import tensorflow as tf
+from absl import logging
+
+from data import schema
+from trainer import errors
+from trainer.assembly import exporting, photos, restoring
+from trainer.distributing import distribution
+from trainer.exporting import description, proof, publishing, registry
+from trainer.exporting import network as network_lib
+from trainer.run_folder import checkpoint_folders, golden
+from trainer.settings import config as config_lib
+from trainer.settings import fields
+
+
+def run(config: config_lib.Config) -> None:
+    """Writes a checkpoint in all formats asked for, and proves each file.
+
+    Raises:
+      errors.ConfigError: if a format's packages are not installed.
+      errors.RunError: if there is no checkpoint, or a file does not compute what was
+        trained; the other files are published.
+    """
+    _check_packages(config)
+    policy = distribution.resolve_precision(config.runtime.mixed_precision)
+    if tf.config.list_physical_devices("GPU"):
+        # The file is the same wherever it is made, and runs where there is no GPU.
+        tf.config.set_visible_devices([], "GPU")
+    trained = restoring.load_run(config.run.model_dir, config.run.checkpoint)
+    examples = photos.find_golden(config, trained)
+    _check_photos(config, trained, examples)
+    reference = exporting.label(trained, examples.images)
+    network = exporting.make_network(
+        trained,
+        gives_probabilities=config.export.export_probabilities,
+        read_photos=lambda: photos.find_calibration(config, trained, examples),
+    )
+    precision = _compare_precision(config, policy, examples, reference)
+    failures = []
+    for name in config.export.export_format:
+        try:
+            _export(config, name, trained, network, examples, reference, precision)
+        except errors.ExportError as error:
+            failures.append(error)
+            logging.error("%s", error)
+    if failures:
+        raise failures[0]
+
+
+def _check_packages(config: config_lib.Config) -> None:
+    """Checks that what writes and runs the formats is installed."""
+    for name in config.export.export_format:
+        for package in registry.FORMATS[name].packages:
+            if importlib.util.find_spec(package) is None:
+                fields.reject(
+                    "export_format",
+                    config.export.export_format,
+                    f"{name} needs the package {package}, which is not installed; run "
+                    "`pip install '.[export]'` in a clone of this repository, or `pip "
+                    "install 'segloop[export]'`",
+                )
+
+
+def _check_photos(
+    config: config_lib.Config,
+    trained: restoring.TrainedModel,
+    examples: golden.Golden,
+) -> None:
+    """Checks that the photos are such as the model takes."""
+    expected = (*trained.image_size, trained.image_format.num_channels)
+    if examples.images.shape[1:] != expected:
+        raise errors.CheckpointError(
+            f"The photos in {config.run.model_dir}/golden are of the shape "
+            f"{examples.images.shape[1:]}, and the model takes {expected}; remove that "
+            "folder, and the evaluation split takes its place."
+        )
+
+
+def _compare_precision(
+    config: config_lib.Config,
+    policy: str,
+    examples: golden.Golden,
+    reference: np.ndarray,
+) -> dict[str, object]:
+    """Says how far the model in float32 agrees with that of the trained precision."""
+    share = 1.0
+    if policy != "float32":
+        original = restoring.load_run(
+            config.run.model_dir, config.run.checkpoint, precision=policy
+        )
+        labels = exporting.label(original, examples.images)
+        is_valid = examples.labels != schema.IGNORE_LABEL
+        share = proof.agreement(reference, labels, is_valid)
+    return {"trained_precision": policy, "agreement_with_trained_precision": share}
+
+
+def _export(
+    config: config_lib.Config,
+    name: str,
+    trained: restoring.TrainedModel,
+    network: network_lib.Network,
+    examples: golden.Golden,
+    reference: np.ndarray,
+    precision: dict[str, object],
+) -> None:
+    """Writes one format, proves it and publishes it."""
+    parent = config.export.export_dir or f"{config.run.model_dir}/export"
+    folder = pathlib.Path(parent) / name
+    started = time.monotonic()
+    with publishing.staging(folder) as stage:
+        inputs = _write(name, network, stage)
+        proved = _prove(name, trained, network, stage, examples, reference)
+        described = _describe(config, name, trained, network, inputs)
+        description.write(stage, {**described, "proof": {**proved, **precision}})
+        publishing.publish(stage, folder)
+    print(
+        f"{name}: {folder}, {proved['agreement']:.4%} of {proved['pixels']:,} labels "
+        f"as in float32, in {time.monotonic() - started:.0f} s"
+    )
+
+
+def _write(
+    name: str, network: network_lib.Network, stage: pathlib.Path
+) -> dict[str, str]:
+    """Writes the files of a format; returns what goes into them."""
+    module = importlib.import_module(registry.FORMATS[name].module)
+    try:
+        return module.write(network, str(stage))
+    except (OSError, schema.DataError, errors.RunError):
+        raise
+    except Exception as error:  # Of converters, which raise what they like.
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise errors.ExportError(
+            f"--export_format={name}: this model could not be converted ({reason}); "
+            "use another format."
+        ) from error
+
+
+def _prove(
+    name: str,
+    trained: restoring.TrainedModel,
+    network: network_lib.Network,
+    stage: pathlib.Path,
+    examples: golden.Golden,
+    reference: np.ndarray,
+) -> dict[str, object]:
+    """Runs the written file in a fresh process, and compares its labels.
+
+    Raises:
+      errors.ExportError: if too few are those of the model.
+    """
+    kind = registry.FORMATS[name]
+    batches = {"agreement": examples.images}
+    references = {"agreement": reference}
+    valid = {"agreement": examples.labels != schema.IGNORE_LABEL}
+    if kind.takes_any_size and network.any_size:
+        key = "agreement_at_other_size"
+        batches[key] = _enlarge(examples.images)
+        references[key] = trained.predict(batches[key])
+        valid[key] = _enlarge(valid["agreement"])
+    labels = proof.run_alone(name, str(stage), batches)
+    shares = {
+        key: proof.agreement(labels[key], references[key], valid[key])
+        for key in batches
+    }
+    least = min(shares.values())
+    if least < kind.least_agreement:
+        raise errors.ExportError(
+            f"--export_format={name}: {least:.3%} of the labels of "
+            f"{len(examples.images)} photos are those of the trained model, and "
+            f"{kind.least_agreement:.1%} must be; it was not published, use another "
+            "format."
+        )
+    return {
+        "photos": len(examples.images),
+        "pixels": int(valid["agreement"].sum()),
+        **shares,
+        "least_agreement": kind.least_agreement,
+    }
+
+
+def _enlarge(pixels: np.ndarray) -> np.ndarray:
+    """Makes images half as high again, and a quarter wider; [batch, height, width]."""
+    height, width = pixels.shape[1:3]
+    rows, columns = np.arange(height * 3 // 2) * 2 // 3, np.arange(width * 5 // 4)
+    return pixels[:, rows][:, :, columns * 4 // 5]
+
+
+def _describe(
+    config: config_lib.Config,
+    name: str,
+    trained: restoring.TrainedModel,
+    network: network_lib.Network,
+    inputs: dict[str, str],
+) -> dict[str, object]:
+    """Says what there is to know of a file to use it."""
+    kind = registry.FORMATS[name]
+    image_format = trained.image_format
+    return {
+        "format": name,
+        "class_names": trained.class_names,
+        "palette": trained.palette,
+        "image_size": trained.image_size,
+        "image_channels": image_format.num_channels,
+        "image_dtype": image_format.dtype,
+        "image_range": image_format.value_range,
+        "resize": trained.resize,
+        "fill_value": image_format.fill_value,
+        "takes_any_size": kind.takes_any_size and network.any_size,
+        "inputs": inputs,
+        "gives_probabilities": network.gives_probabilities,
+        "checkpoint": trained.checkpoint.name,
+        "step": checkpoint_folders.read_metadata(trained.checkpoint).step,
+        "uses_averages": bool(config.train.ema_decay),
+        "versions": description.versions(
+            ["segloop", "tensorflow", "keras", kind.runtime]
+        ),
+    }

@@ -1,0 +1,103 @@
+"""Photos that an exported model is proved by: RUN/golden/photos.npz.
+
+Eight examples of the evaluation split, as they enter the model. So an export needs no
+data set.
+"""
+
+import io
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from trainer import errors, files
+
+NUM_PHOTOS = 8
+FORMAT_VERSION = 1
+
+
+class Golden(NamedTuple):
+    """Some examples.
+
+    Attributes:
+      images: uint8 or uint16 [photos, height, width, channels].
+      labels: uint8 [photos, height, width]; 255 is ignored.
+      names: of the examples.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    names: tuple[str, ...]
+
+
+def choose(num_examples: int, count: int = NUM_PHOTOS) -> np.ndarray:
+    """Returns the ids, int64, of examples from all over a split."""
+    return np.linspace(0, num_examples - 1, min(count, num_examples), dtype=np.int64)
+
+
+def write_once(
+    model_dir: str,
+    num_examples: int,
+    read_examples: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
+    names: Sequence[str],
+) -> None:
+    """Keeps the photos of a run in its folder, if there are none yet.
+
+    Args:
+      model_dir: the folder of the run.
+      num_examples: of the evaluation split.
+      read_examples: gives images and labels of ids; see `data.pipeline.Examples`.
+      names: of all examples.
+
+    Raises:
+      errors.WriteError: if they cannot be written.
+    """
+    path = _path(model_dir)
+    if path.exists():
+        return
+    ids = choose(num_examples)
+    images, labels = read_examples(ids)
+    buffer = io.BytesIO()
+    np.savez_compressed(
+        buffer,
+        format_version=FORMAT_VERSION,
+        images=images,
+        labels=labels,
+        names=np.array([str(names[int(index)]) for index in ids]),
+    )
+    files.make_folder(path.parent)
+    files.write_bytes(path, buffer.getvalue())
+
+
+def read(model_dir: str) -> Golden | None:
+    """Reads the photos of a run; None: it kept none.
+
+    Raises:
+      errors.CheckpointError: if they cannot be read.
+    """
+    path = _path(model_dir)
+    try:
+        with np.load(path, allow_pickle=False) as saved:
+            version = int(saved["format_version"])
+            if version != FORMAT_VERSION:
+                raise errors.CheckpointError(
+                    f"{path} has the format version {version}, and this segloop knows "
+                    f"{FORMAT_VERSION}; install the segloop that trained the run."
+                )
+            return Golden(
+                saved["images"], saved["labels"], tuple(saved["names"].tolist())
+            )
+    except FileNotFoundError:
+        return None
+    except errors.RunError:
+        raise
+    except Exception as error:  # Of a damaged file: zipfile's, zlib's, NumPy's.
+        raise errors.CheckpointError(
+            f"{path} cannot be read ({error}); remove it, and the evaluation split "
+            "takes its place."
+        ) from error
+
+
+def _path(model_dir: str) -> pathlib.Path:
+    return pathlib.Path(model_dir) / "golden" / "photos.npz"

@@ -1,0 +1,49 @@
+"""What `--mode=export` writes."""
+
+import dataclasses
+
+from trainer.exporting import registry
+from trainer.settings import fields
+
+
+@dataclasses.dataclass(frozen=True)
+class ExportConfig(fields.Section):
+    """What `--mode=export` writes, and where."""
+
+    export_format: tuple[str, ...] = fields.setting(
+        ("saved_model",),
+        "Formats that --mode=export writes, each into a folder of its name: "
+        f"{registry.describe()}.",
+        is_saved=False,
+        only_with={"mode": ("export",)},
+    )
+    export_dir: str = fields.setting(
+        "",
+        "Folder that --mode=export writes into; default: MODEL_DIR/export.",
+        is_saved=False,
+        only_with={"mode": ("export",)},
+    )
+    export_probabilities: bool = fields.setting(
+        False,
+        "Let exported files give the probabilities of all classes beside the label of "
+        "each pixel.",
+        is_saved=False,
+        only_with={"mode": ("export",)},
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        names = self.export_format
+        if not names:
+            fields.reject(
+                "export_format", names, f"name one of {', '.join(registry.FORMATS)}"
+            )
+        for name in names:
+            if name not in registry.FORMATS:
+                fields.reject(
+                    "export_format",
+                    names,
+                    f"{name!r} is no format; use {', '.join(registry.FORMATS)}",
+                )
+            if names.count(name) > 1:
+                fields.reject("export_format", names, f"{name} is there twice")
