@@ -120,7 +120,7 @@ def _kind(command: str) -> str:
         return "script"
     if "--help" in command:
         return "help"
-    for mode in ("evaluate", "doctor"):
+    for mode in ("evaluate", "export", "doctor"):
         if f"--mode={mode}" in command:
             return mode
     return "own data" if "--dataset=folder" in command else "training"
@@ -166,7 +166,7 @@ def test_every_command_is_run_or_listed_with_the_reason():
     # Each other one is of a kind that a test below runs.
     kinds = {_kind(command) for command in commands if command not in _NOT_RUN}
     assert kinds == {
-        "script", "help", "evaluate", "doctor", "own data", "training",
+        "script", "help", "evaluate", "export", "doctor", "own data", "training",
     }  # fmt: skip
     unknown = [
         command
@@ -205,6 +205,9 @@ def test_commands_train_and_then_evaluate(in_folder, capsys):
         capsys.readouterr()
         _run_program(_expand(command))
         assert "mean IoU" in capsys.readouterr().out
+    for command in _commands_of("export"):
+        _run_program(_expand(command))
+        assert "labels as in float32" in capsys.readouterr().out
     (program,) = re.findall(r"^```python\n(.*?)^```\n", _README, flags=re.M | re.S)
     names = {"photo": np.zeros([40, 50, 3], np.uint8)}
     exec(program, names)

@@ -15,7 +15,7 @@ class EvaluationConfig(fields.Section):
         (),
         "Scores of the evaluation besides those of the confusion matrix, which cost "
         f"time: {', '.join(registry.METRICS)}.",
-        unused_by=("train", "doctor"),
+        unused_by=("train", "export", "doctor"),
     )
     tta: tuple[str, ...] = fields.setting(
         (),
@@ -23,7 +23,7 @@ class EvaluationConfig(fields.Section):
         "the image and variants of it: flip, its mirror image; numbers from 0.25 to "
         "4, the image resized by each, mirrored, too, beside flip. E.g. "
         "flip,0.75,1.25; each variant takes one more pass through the model.",
-        unused_by=("train", "doctor"),
+        unused_by=("train", "export", "doctor"),
         in_fit=((),),
     )
 
@@ -34,7 +34,7 @@ class EvaluationConfig(fields.Section):
         "of the groups and of the classes in none; the loss stays that of the trained "
         "classes.",
         is_saved=False,
-        unused_by=("train", "train_and_evaluate", "benchmark", "doctor"),
+        unused_by=("train", "train_and_evaluate", "export", "benchmark", "doctor"),
     )
 
     best_metric: str = fields.setting(

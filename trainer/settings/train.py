@@ -127,7 +127,7 @@ class TrainConfig(fields.Section):
         "Keep eight evaluation photos in MODEL_DIR/golden, by which --mode=export "
         "proves that a file computes what was trained; --nokeep_golden if nobody may "
         "have them who has the run.",
-        unused_by=("train", "evaluate", "export", "doctor", "benchmark"),
+        unused_by=("train", "evaluate", "doctor", "benchmark"),
     )
 
     def __post_init__(self) -> None:
