@@ -193,8 +193,7 @@ def test_the_unusual_settings_are_all_the_settings_and_none_is_a_default():
             "mode",
             "test",
             "use one of train, evaluate, predict, export, train_and_evaluate, "
-            "benchmark, "
-            "doctor, plan",
+            "benchmark, doctor, plan",
         ),
         ("seed", -1, "must be at least 0"),
         # 2^31 - 1 = 2147483647

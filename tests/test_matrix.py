@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from models import registry
-from tests.matrix import run
+from tests.matrix import export, run
 
 
 @pytest.fixture(autouse=True)
@@ -68,3 +68,30 @@ def test_table_has_encoders_in_rows_and_says_what_is_missing():
     assert row.strip("|").split(" | ")[column].strip() == "refused, 3 s"
     assert row.count(" - ") == len(registry.DECODERS) - 1
     assert lines[-1] == "`resnet50` to 16 with `fpn` refused: No."
+
+
+def test_exports_are_made_once_and_failed_ones_again(tmp_path, monkeypatch, capsys):
+    path, done = tmp_path / "export.jsonl", []
+
+    def try_case(case, num_steps):
+        done.append((case, num_steps))
+        reason = "Why." if case == ("b", "float16", True) and len(done) < 13 else ""
+        return export.Result(
+            case=case,
+            agreement={} if reason else {"keras": 0.9995},
+            trained_precision=None if reason else 0.99,
+            reason=reason,
+            seconds=1.0,
+        )
+
+    monkeypatch.setattr(export, "_try", try_case)
+    arguments = [f"--results={path}", "--encoders=a,b", "--steps=7"]
+    assert export.main(arguments) == 1
+    # Two encoders, three precisions, with averages and without.
+    assert len(set(done)) == 12
+    assert {num_steps for _, num_steps in done} == {7}
+    printed = capsys.readouterr().out
+    assert "| `a` | float32 | no | 99.000% | - | 99.950% | - | - | - |" in printed
+    assert "\nb float16 True: Why.\n" in printed
+    assert export.main(arguments) == 0
+    assert done[12:] == [(("b", "float16", True), 7)]

@@ -20,10 +20,10 @@ def _no_run(model_dir):
 
 
 def _resolve(typed=None, files=None, run=None, mode="train_and_evaluate"):
-    """Resolves settings; those of a run are taken with `mode="evaluate"`."""
+    """Resolves settings; those of a run, if any, are taken with a mode that uses it."""
     read_run = _no_run
     if run is not None:
-        mode = "evaluate"
+        mode = "evaluate" if mode == "train_and_evaluate" else mode
         saved = config.from_dict({"model_dir": "x", **run}).saved()
         values = {n: tuple(v) if isinstance(v, list) else v for n, v in saved.items()}
         read_run = lambda model_dir: values  # noqa: E731
@@ -124,6 +124,12 @@ def test_mode_that_has_no_use_for_a_typed_setting_says_so():
         {"learning_rate": 1e-4, "encoder": "mobilenet_v2"}, mode="doctor"
     )
     assert remarks == ["--mode=doctor does not use --learning_rate, --encoder."]
+
+
+def test_export_uses_nothing_that_evaluation_does_not_use_and_no_scores():
+    typed = {"learning_rate": 1e-4, "tta": ("flip",)}
+    _, remarks = _resolve(typed, run={}, mode="export")
+    assert remarks == ["--mode=export does not use --learning_rate, --tta."]
 
 
 _RUN = {

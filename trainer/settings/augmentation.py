@@ -18,7 +18,7 @@ def _setting(name: str, entry: registry.Entry) -> tuple[str, type, Any]:
         identity=True,
         legacy=default,
         follows="augment",
-        unused_by=("evaluate", "predict"),
+        unused_by=("evaluate",),
         in_fit=(entry.off, default),
     )
     is_list = isinstance(entry.off, tuple)
@@ -47,7 +47,7 @@ class _Checked(fields.Section):
         f"value counts if it is given beside this one: {_describe_policies()}.",
         choices=tuple(registry.POLICIES),
         replaces=tuple(registry.CHANGES),
-        unused_by=("evaluate", "predict"),
+        unused_by=("evaluate",),
     )
     crop_size: tuple[int, ...] = fields.setting(
         (),
@@ -58,7 +58,7 @@ class _Checked(fields.Section):
         maximum=16384,
         identity=True,
         parts=lambda size: ("a window",) if size else (),
-        unused_by=("evaluate", "predict"),
+        unused_by=("evaluate",),
         in_fit=((),),
     )
     crop_rare_classes: float = fields.setting(
@@ -71,7 +71,7 @@ class _Checked(fields.Section):
         maximum=1.0,
         identity=True,
         only_with={"crop_size": ("a window",)},
-        unused_by=("evaluate", "predict"),
+        unused_by=("evaluate",),
     )
 
     def __post_init__(self) -> None:

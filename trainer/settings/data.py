@@ -68,7 +68,7 @@ class DataConfig(fields.Section):
         "Split to train on; empty: train.",
         identity=True,
         describes_data=True,
-        unused_by=("evaluate", "predict"),
+        unused_by=("evaluate",),
     )
     eval_split: str = fields.setting(
         "",

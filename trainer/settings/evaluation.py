@@ -15,7 +15,7 @@ class EvaluationConfig(fields.Section):
         (),
         "Scores of the evaluation besides those of the confusion matrix, which cost "
         f"time: {', '.join(registry.METRICS)}.",
-        unused_by=("train", "predict", "doctor"),
+        unused_by=("train", "predict", "export", "doctor"),
     )
     tta: tuple[str, ...] = fields.setting(
         (),
@@ -24,7 +24,7 @@ class EvaluationConfig(fields.Section):
         "numbers from 0.25 to 4, the image resized by each, mirrored, too, beside "
         "flip. E.g. "
         "flip,0.75,1.25; each variant takes one more pass through the model.",
-        unused_by=("train", "doctor"),
+        unused_by=("train", "export", "doctor"),
         in_fit=((),),
     )
 
@@ -35,14 +35,21 @@ class EvaluationConfig(fields.Section):
         "of the groups and of the classes in none; the loss stays that of the trained "
         "classes.",
         is_saved=False,
-        unused_by=("train", "predict", "train_and_evaluate", "benchmark", "doctor"),
+        unused_by=(
+            "train",
+            "predict",
+            "export",
+            "train_and_evaluate",
+            "benchmark",
+            "doctor",
+        ),
     )
 
     best_metric: str = fields.setting(
         "mean_iou",
         "The score of the evaluation by which the best checkpoint is chosen, such as "
         "mean_iou, iou/NAME of a class, pixel_accuracy or loss.",
-        unused_by=("train", "evaluate", "predict", "doctor", "benchmark"),
+        unused_by=("train", "evaluate", "doctor", "benchmark"),
     )
     early_stopping_patience: int = fields.setting(
         0,
@@ -50,7 +57,7 @@ class EvaluationConfig(fields.Section):
         "train to the end.",
         minimum=0,
         maximum=100_000,
-        unused_by=("train", "evaluate", "predict", "doctor", "benchmark"),
+        unused_by=("train", "evaluate", "doctor", "benchmark"),
     )
 
     def __post_init__(self) -> None:

@@ -65,7 +65,8 @@ def resolve(
     unused = [
         f"--{name}"
         for name in typed
-        if mode in config_lib.fields_by_name()[name].metadata["unused_by"]
+        if {mode, kind.uses_less_than}
+        & set(config_lib.fields_by_name()[name].metadata["unused_by"])
         and not fields.is_off(typed[name])
     ]
     if unused:

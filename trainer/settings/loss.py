@@ -111,7 +111,7 @@ class LossConfig(fields.Section):
         "Weights of the classes in the training loss: balanced (inverse of their "
         "pixels in the training split), inverse_sqrt (of the square root of these), or "
         "one number for each class; empty: all the same.",
-        unused_by=("evaluate", "predict"),
+        unused_by=("evaluate",),
         in_fit=((),),
     )
 

@@ -74,7 +74,7 @@ class ModelConfig(fields.Section):
             "encoder": registry.encoders_with("drop_connect"),
             "freeze_encoder": (False,),
         },
-        unused_by=("evaluate", "predict", "doctor"),
+        unused_by=("evaluate", "doctor"),
     )
     encoder_output_stride: int = fields.setting(
         32,
@@ -95,7 +95,7 @@ class ModelConfig(fields.Section):
         "the preset's own), none (random), or a file: .weights.h5, or .h5 as Keras "
         "downloads it.",
         only_with={"init_checkpoint": ("",)},
-        unused_by=("evaluate", "predict", "doctor"),
+        unused_by=("evaluate", "doctor"),
     )
     init_checkpoint: str = fields.setting(
         "",
@@ -105,7 +105,7 @@ class ModelConfig(fields.Section):
         "checkpoints of its own.",
         parts=lambda path: ("a run",) if path else (),
         is_local=True,
-        unused_by=("evaluate", "predict", "doctor"),
+        unused_by=("evaluate", "doctor"),
         in_fit=("",),
     )
     init_scope: str = fields.setting(
@@ -115,7 +115,7 @@ class ModelConfig(fields.Section):
         choices=("all", "encoder"),
         only_with={"init_checkpoint": ("a run",)},
         is_local=True,
-        unused_by=("evaluate", "predict", "doctor"),
+        unused_by=("evaluate", "doctor"),
     )
     image_normalization: str | None = fields.setting(
         None,
@@ -133,7 +133,7 @@ class ModelConfig(fields.Section):
         True,
         "Keep the encoder as it is: no gradient, batch norm in inference mode.",
         identity=True,
-        unused_by=("evaluate", "predict", "doctor"),
+        unused_by=("evaluate", "doctor"),
     )
     freeze_encoder_stages: int = fields.setting(
         0,
@@ -143,7 +143,7 @@ class ModelConfig(fields.Section):
         maximum=max(len(part.strides) for part in registry.ENCODERS.values()),
         identity=True,
         only_with={"freeze_encoder": (False,)},
-        unused_by=("evaluate", "predict", "doctor"),
+        unused_by=("evaluate", "doctor"),
         in_fit=(0,),
     )
     unfreeze_encoder_at: int | None = fields.setting(
@@ -155,7 +155,7 @@ class ModelConfig(fields.Section):
         maximum=100_000,
         identity=True,
         only_with={"freeze_encoder": (False,)},
-        unused_by=("evaluate", "predict", "doctor"),
+        unused_by=("evaluate", "doctor"),
         in_fit=(None,),
     )
     encoder_bn_momentum: float | None = fields.setting(
@@ -167,7 +167,7 @@ class ModelConfig(fields.Section):
         maximum=1.0,
         identity=True,
         only_with={"freeze_encoder": (False,)},
-        unused_by=("evaluate", "predict", "doctor"),
+        unused_by=("evaluate", "doctor"),
         in_fit=(None,),
     )
     decoder: str = fields.setting(
@@ -210,7 +210,7 @@ class ModelConfig(fields.Section):
         maximum=0.95,
         identity=True,
         only_with={"decoder": registry.decoders_with("dropout")},
-        unused_by=("evaluate", "predict", "doctor"),
+        unused_by=("evaluate", "doctor"),
         in_fit=(0.0,),
     )
 

@@ -11,18 +11,20 @@ class Mode(NamedTuple):
       uses_run: whether it uses a model that was trained before, and so takes the
         settings of the run in `--model_dir`.
       resumes_run: whether it goes on with the run in `--model_dir`, if there is one.
+      uses_less_than: another mode; what that has no use for, this one has none for.
     """
 
     module: str
     uses_run: bool = False
     resumes_run: bool = False
+    uses_less_than: str = ""
 
 
 MODES = {
     "train": Mode("trainer.modes.train", resumes_run=True),
     "evaluate": Mode("trainer.modes.evaluate", uses_run=True),
-    "predict": Mode("trainer.modes.predict", uses_run=True),
-    "export": Mode("trainer.modes.export", uses_run=True),
+    "predict": Mode("trainer.modes.predict", uses_run=True, uses_less_than="evaluate"),
+    "export": Mode("trainer.modes.export", uses_run=True, uses_less_than="evaluate"),
     "train_and_evaluate": Mode("trainer.modes.train", resumes_run=True),
     "benchmark": Mode("trainer.modes.benchmark"),
     "doctor": Mode("trainer.modes.doctor"),

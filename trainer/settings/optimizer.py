@@ -16,7 +16,7 @@ class OptimizerConfig(fields.Section):
         "The optimizer.",
         choices=("adam", "adamw", "sgd", "lion"),
         identity=True,
-        unused_by=("evaluate", "predict", "doctor"),
+        unused_by=("evaluate", "doctor"),
         in_fit=("adam",),
     )
     learning_rate: float | None = fields.setting(
@@ -25,7 +25,7 @@ class OptimizerConfig(fields.Section):
         "--batch_size: 1e-3 sqrt(b / 64) for adam and adamw, a tenth of it for lion, "
         "1e-2 b / 16 for sgd.",
         minimum=0.0,
-        unused_by=("evaluate", "predict", "doctor"),
+        unused_by=("evaluate", "doctor"),
     )
     encoder_lr_multiplier: float = fields.setting(
         1.0,
@@ -34,7 +34,7 @@ class OptimizerConfig(fields.Section):
         minimum=1e-6,
         maximum=1e3,
         only_with={"freeze_encoder": (False,)},
-        unused_by=("evaluate", "predict", "doctor"),
+        unused_by=("evaluate", "doctor"),
         in_fit=(1.0,),
     )
     lr_schedule: str = fields.setting(
@@ -42,7 +42,7 @@ class OptimizerConfig(fields.Section):
         "Course of the learning rate after the warm-up; cosine and polynomial end at "
         "0.",
         choices=("constant", "cosine", "polynomial"),
-        unused_by=("evaluate", "predict", "doctor"),
+        unused_by=("evaluate", "doctor"),
         in_fit=("constant",),
     )
     polynomial_power: float = fields.setting(
@@ -50,14 +50,14 @@ class OptimizerConfig(fields.Section):
         "Exponent of --lr_schedule=polynomial.",
         minimum=0.0,
         only_with={"lr_schedule": ("polynomial",)},
-        unused_by=("evaluate", "predict", "doctor"),
+        unused_by=("evaluate", "doctor"),
     )
     warmup_steps: int = fields.setting(
         0,
         "Steps over which the learning rate rises linearly from 0.",
         minimum=0,
         maximum=MAX_STEPS,
-        unused_by=("evaluate", "predict", "doctor"),
+        unused_by=("evaluate", "doctor"),
         in_fit=(0,),
     )
     momentum: float = fields.setting(
@@ -66,20 +66,20 @@ class OptimizerConfig(fields.Section):
         minimum=0.0,
         maximum=1.0,
         only_with={"optimizer": ("sgd",)},
-        unused_by=("evaluate", "predict", "doctor"),
+        unused_by=("evaluate", "doctor"),
     )
     weight_decay: float = fields.setting(
         0.0,
         "Decoupled weight decay of adamw, sgd and lion.",
         minimum=0.0,
         only_with={"optimizer": ("adamw", "sgd", "lion")},
-        unused_by=("evaluate", "predict", "doctor"),
+        unused_by=("evaluate", "doctor"),
     )
     global_clipnorm: float = fields.setting(
         0.0,
         "Bound on the norm of all gradients together; 0: none.",
         minimum=0.0,
-        unused_by=("evaluate", "predict", "doctor"),
+        unused_by=("evaluate", "doctor"),
         in_fit=(0.0,),
     )
 

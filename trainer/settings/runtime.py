@@ -62,5 +62,5 @@ class RuntimeConfig(fields.Section):
         False,
         "Compile forward and backward pass with XLA; one replica only.",
         is_local=True,
-        unused_by=("evaluate", "predict", "doctor"),
+        unused_by=("evaluate", "doctor"),
     )

@@ -29,7 +29,7 @@ class TrainConfig(fields.Section):
         "batch norm differs, whose statistics are those of a part.",
         minimum=1,
         maximum=65536,
-        unused_by=("evaluate", "predict", "doctor"),
+        unused_by=("evaluate", "doctor"),
         in_fit=(1,),
     )
     train_epochs: int | None = fields.setting(
@@ -39,7 +39,7 @@ class TrainConfig(fields.Section):
         minimum=0,
         maximum=100_000,
         replaces=("train_steps", "time_budget"),
-        unused_by=("evaluate", "predict", "doctor"),
+        unused_by=("evaluate", "doctor"),
     )
     train_steps: int | None = fields.setting(
         None,
@@ -47,7 +47,7 @@ class TrainConfig(fields.Section):
         minimum=0,
         maximum=MAX_STEPS,
         replaces=("train_epochs", "time_budget"),
-        unused_by=("evaluate", "predict", "doctor"),
+        unused_by=("evaluate", "doctor"),
     )
     time_budget: str = fields.setting(
         "",
@@ -59,7 +59,7 @@ class TrainConfig(fields.Section):
         "long it takes then. Where the machine grows slower, so does the run.",
         replaces=("train_epochs", "train_steps"),
         is_saved=False,
-        unused_by=("evaluate", "predict", "benchmark", "doctor"),
+        unused_by=("evaluate", "benchmark", "doctor"),
     )
     steps_per_loop: int = fields.setting(
         20,
@@ -73,28 +73,28 @@ class TrainConfig(fields.Section):
         "Epochs from one evaluation, with a save, to the next.",
         minimum=1,
         maximum=100_000,
-        unused_by=("evaluate", "predict", "doctor"),
+        unused_by=("evaluate", "doctor"),
     )
     log_steps: int = fields.setting(
         20,
         "Steps from one log line and TensorBoard point to the next.",
         minimum=1,
         maximum=MAX_STEPS,
-        unused_by=("evaluate", "predict", "doctor"),
+        unused_by=("evaluate", "doctor"),
     )
     checkpoint_interval: int = fields.setting(
         0,
         "Steps from one save to the next, besides those at each evaluation; 0: none.",
         minimum=0,
         maximum=MAX_STEPS,
-        unused_by=("evaluate", "predict", "doctor"),
+        unused_by=("evaluate", "doctor"),
     )
     max_to_keep: int = fields.setting(
         3,
         "Newest checkpoints to keep, besides the best one.",
         minimum=1,
         maximum=10_000,
-        unused_by=("evaluate", "predict", "doctor"),
+        unused_by=("evaluate", "doctor"),
     )
     ema_decay: float = fields.setting(
         0.0,
@@ -112,14 +112,14 @@ class TrainConfig(fields.Section):
         "step t, so that initial values are soon forgotten, in short runs too.",
         identity=True,
         legacy=False,
-        unused_by=("evaluate", "predict", "doctor"),
+        unused_by=("evaluate", "doctor"),
     )
     summary_images: int = fields.setting(
         4,
         "Evaluation examples shown as pictures in TensorBoard.",
         minimum=0,
         maximum=1000,
-        unused_by=("train", "evaluate", "predict", "doctor"),
+        unused_by=("train", "evaluate", "doctor"),
     )
 
     keep_golden: bool = fields.setting(
@@ -127,7 +127,7 @@ class TrainConfig(fields.Section):
         "Keep eight evaluation photos in MODEL_DIR/golden, by which --mode=export "
         "proves that a file computes what was trained; --nokeep_golden if nobody may "
         "have them who has the run.",
-        unused_by=("train", "evaluate", "export", "doctor", "benchmark"),
+        unused_by=("train", "evaluate", "doctor", "benchmark"),
     )
 
     def __post_init__(self) -> None:
