@@ -116,6 +116,7 @@ _UNUSUAL = {
     "early_stopping_patience": 4,
     "tta": ("flip", "0.75"),
     "stall_timeout": 8,
+    "log_level": "error",
     "summary_images": 0,
     "distribution_strategy": "one_device",
     "num_gpus": 0,
@@ -152,6 +153,7 @@ _OF_A_COMMAND = {
     "against",
     "benchmark_rounds",
     "benchmark_secs",
+    "log_level",
 }
 """What is no property of a run."""
 

@@ -42,7 +42,7 @@ _NAMES = frozenset({
     "epochs_between_evals", "log_steps", "checkpoint_interval", "max_to_keep",
     "best_metric", "early_stopping_patience",
     "ema_decay", "moving_average_warmup", "decoder_norm", "decoder_dropout",
-    "startup_timeout", "stall_timeout", "summary_images",
+    "startup_timeout", "stall_timeout", "summary_images", "log_level",
     "distribution_strategy", "num_gpus", "virtual_devices", "mixed_precision",
     "enable_xla",
 })  # fmt: skip
@@ -144,7 +144,7 @@ def test_parsed_flags_reach_their_section():
         (
             "--mode=test",
             r"--mode=test: .*<train\|evaluate\|train_and_evaluate\|benchmark\|doctor\|"
-            "plan>",
+            r"plan\|report>",
         ),
         ("--batch_size=many", "--batch_size=many: .*many"),
         ("--batch_size=1.5", r"--batch_size=1\.5: .*1\.5"),

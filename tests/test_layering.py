@@ -43,7 +43,7 @@ _FLOORS = {
         {"steps", "distributing", "pictures", "verdicts", "running"},
         {"run_folder"},
         {"assembly"},
-        {"scoring", "window", "flags"},
+        {"scoring", "window", "flags", "reporting"},
         {"loop", "benchmarking"},
         {"planning"},
         {"modes"},
@@ -88,8 +88,10 @@ _LIGHT_MODULES = (
         f"trainer/settings/{path.name}"
         for path in sorted((_ROOT / "trainer" / "settings").glob("[a-z]*.py"))
     ),
+    "trainer/running/colors.py",
     "trainer/running/signals.py",
     "trainer/running/stall.py",
+    "trainer/running/startup_noise.py",
     "data/__init__.py",
     "data/augmentation/__init__.py",
     "data/augmentation/registry.py",

@@ -120,7 +120,7 @@ def _kind(command: str) -> str:
         return "script"
     if "--help" in command:
         return "help"
-    for mode in ("evaluate", "doctor"):
+    for mode in ("evaluate", "report", "doctor"):
         if f"--mode={mode}" in command:
             return mode
     return "own data" if "--dataset=folder" in command else "training"
@@ -205,6 +205,9 @@ def test_commands_train_and_then_evaluate(in_folder, capsys):
         capsys.readouterr()
         _run_program(_expand(command))
         assert "mean IoU" in capsys.readouterr().out
+    for command in _commands_of("report"):
+        _run_program(_expand(command))
+        assert "report.html" in capsys.readouterr().out
     (program,) = re.findall(r"^```python\n(.*?)^```\n", _README, flags=re.M | re.S)
     names = {"photo": np.zeros([40, 50, 3], np.uint8)}
     exec(program, names)

@@ -16,6 +16,7 @@ from trainer.run_folder import (
     criterion,
     dataset,
     encoder,
+    environment,
     model_dir,
     run_lock,
     run_settings,
@@ -179,6 +180,10 @@ def _note_start(
             ignore_label=config.data.ignore_label,
         )
         dataset.write(config.run.model_dir, described)
+        environment.write(
+            config.run.model_dir,
+            environment.describe(devices.describe(setup.strategy)),
+        )
         if setup.architecture:
             encoder.write(config.run.model_dir, setup.architecture)
         # What a killed process wrote after its last save is about to be written again.

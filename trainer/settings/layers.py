@@ -65,12 +65,19 @@ def resolve(
     unused = [
         f"--{name}"
         for name in typed
-        if mode in config_lib.fields_by_name()[name].metadata["unused_by"]
-        and not fields.is_off(typed[name])
+        if _is_unused(name, mode) and not fields.is_off(typed[name])
     ]
     if unused:
         remarks.append(f"--mode={mode} does not use {', '.join(unused)}.")
     return Resolved(config, remarks)
+
+
+def _is_unused(name: str, mode: str) -> bool:
+    """Tells whether a mode has no use for a setting."""
+    only_uses = modes.MODES[mode].only_uses
+    if only_uses is not None:
+        return name not in only_uses
+    return mode in config_lib.fields_by_name()[name].metadata["unused_by"]
 
 
 def _take_over(

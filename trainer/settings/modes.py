@@ -11,11 +11,14 @@ class Mode(NamedTuple):
       uses_run: whether it uses a model that was trained before, and so takes the
         settings of the run in `--model_dir`.
       resumes_run: whether it goes on with the run in `--model_dir`, if there is one.
+      only_uses: the settings that alone have a meaning for it; None: those that do not
+        say otherwise.
     """
 
     module: str
     uses_run: bool = False
     resumes_run: bool = False
+    only_uses: frozenset[str] | None = None
 
 
 MODES = {
@@ -25,4 +28,8 @@ MODES = {
     "benchmark": Mode("trainer.modes.benchmark"),
     "doctor": Mode("trainer.modes.doctor"),
     "plan": Mode("trainer.modes.plan"),
+    "report": Mode(
+        "trainer.modes.report",
+        only_uses=frozenset({"mode", "model_dir", "log_level", "stall_timeout"}),
+    ),
 }
