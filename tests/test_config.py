@@ -116,6 +116,7 @@ _UNUSUAL = {
     "early_stopping_patience": 4,
     "tta": ("flip", "0.75"),
     "stall_timeout": 8,
+    "log_level": "error",
     "summary_images": 0,
     "keep_golden": False,
     "distribution_strategy": "one_device",
@@ -175,6 +176,7 @@ _OF_A_COMMAND = {
     "mask_orientation",
     "max_megapixels",
     "overwrite",
+    "log_level",
 }
 """What is no property of a run."""
 
@@ -193,7 +195,7 @@ def test_the_unusual_settings_are_all_the_settings_and_none_is_a_default():
             "mode",
             "test",
             "use one of train, evaluate, predict, export, train_and_evaluate, "
-            "benchmark, doctor, plan",
+            "benchmark, doctor, plan, report",
         ),
         ("seed", -1, "must be at least 0"),
         # 2^31 - 1 = 2147483647

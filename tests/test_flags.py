@@ -45,7 +45,7 @@ _NAMES = frozenset({
     "ema_decay", "moving_average_warmup", "decoder_norm", "decoder_dropout",
     "input", "output", "save", "tile_size", "tile_overlap", "mask_orientation",
     "max_megapixels", "overwrite",
-    "startup_timeout", "stall_timeout", "summary_images",
+    "startup_timeout", "stall_timeout", "summary_images", "log_level",
     "distribution_strategy", "num_gpus", "virtual_devices", "mixed_precision",
     "enable_xla",
 })  # fmt: skip
@@ -147,7 +147,7 @@ def test_parsed_flags_reach_their_section():
         (
             "--mode=test",
             r"--mode=test: .*<train\|evaluate\|predict\|export\|train_and_evaluate"
-            r"\|benchmark\|doctor\|plan>",
+            r"\|benchmark\|doctor\|plan\|report>",
         ),
         ("--batch_size=many", "--batch_size=many: .*many"),
         ("--batch_size=1.5", r"--batch_size=1\.5: .*1\.5"),

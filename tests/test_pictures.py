@@ -41,40 +41,73 @@ def _examples(height: int, width: int, num_examples: int = 2):
 @pytest.mark.parametrize(
     ("height", "width", "expected"),
     [
-        # 192 / 96 = 2. Rows: 6 + 192 + 6 + 192 + 6; columns: 6 + 3 * (256 + 6).
-        (96, 128, (402, 792, 3)),
+        # 192 / 96 = 2. Rows: 6 + 192 + 6 + 192 + 6; columns: 6 + 4 * (256 + 6).
+        (96, 128, (402, 1054, 3)),
         # 192 / 64 = 3, by the shorter side.
-        (128, 64, (6 + 2 * (384 + 6), 6 + 3 * (192 + 6), 3)),
+        (128, 64, (6 + 2 * (384 + 6), 6 + 4 * (192 + 6), 3)),
         # 192 / 100 is rounded up to 2.
-        (100, 100, (6 + 2 * (200 + 6), 6 + 3 * (200 + 6), 3)),
+        (100, 100, (6 + 2 * (200 + 6), 6 + 4 * (200 + 6), 3)),
         # Nothing is made smaller.
-        (200, 250, (6 + 2 * (200 + 6), 6 + 3 * (250 + 6), 3)),
+        (200, 250, (6 + 2 * (200 + 6), 6 + 4 * (250 + 6), 3)),
     ],
 )
 def test_small_examples_are_enlarged_by_a_whole_factor(height, width, expected):
-    assert pictures.compare(*_examples(height, width), _PALETTE).shape == expected
+    drawn = _compare(*_examples(height, width))
+    # A line of titles above, 24 pixels high, and one of the legend below, with 6 more.
+    assert drawn.shape == (24 + expected[0] + 30, *expected[1:])
 
 
-# 96x128 enlarged twice: rows start at 6 and 6 + 192 + 6 = 204, columns at 6,
-# 6 + 256 + 6 = 268 and 268 + 256 + 6 = 530.
-@pytest.mark.parametrize(("example", "top"), [(0, 6), (1, 204)])
-@pytest.mark.parametrize(("column", "left"), [(0, 6), (1, 268), (2, 530)])
-def test_photo_truth_and_prediction_stand_side_by_side(example, top, column, left):
+def _compare(images, labels, predictions):
+    return pictures.compare(
+        images, labels, predictions, class_names=("a", "b", "c"), palette=_PALETTE
+    )
+
+
+# 96x128 enlarged twice: below 24 pixels of titles, rows start at 30 and
+# 30 + 192 + 6 = 228, columns at 6, 6 + 256 + 6 = 268, 530 and 792.
+@pytest.mark.parametrize(("example", "top"), [(0, 30), (1, 228)])
+@pytest.mark.parametrize(("column", "left"), [(0, 6), (1, 268), (2, 530), (3, 792)])
+def test_photo_truth_prediction_and_errors_stand_side_by_side(
+    example, top, column, left
+):
     images, labels, predictions = _examples(96, 128)
-    drawn = pictures.compare(images, labels, predictions, _PALETTE)
+    predictions[:, ::2] = labels[:, ::2]
+    drawn = _compare(images, labels, predictions)
     palette = np.array(_PALETTE)
-    expected = (images, palette[labels], palette[predictions])[column][example]
+    errors = pictures.draw_errors(images, labels, predictions, num_classes=3)
+    columns = (images, palette[labels], palette[predictions], errors)
+    expected = columns[column][example]
     cell = drawn[top : top + 192, left : left + 256]
     # Each pixel of the example is a square of 2x2.
     for i, j in np.ndindex(2, 2):
         np.testing.assert_array_equal(cell[i::2, j::2], expected)
 
 
+def test_errors_are_red_on_a_pale_photo():
+    """(10 + 20 + 30) / 3 = 20, half the way to white: (20 + 255) / 2 = 137."""
+    images = np.full([1, 1, 4, 3], (10, 20, 30), np.uint8)
+    labels = np.array([[[0, 1, 255, 255]]], np.uint8)
+    predictions = np.array([[[0, 0, 0, 1]]], np.uint8)
+    drawn = pictures.draw_errors(images, labels, predictions, num_classes=2)
+    expected = [[[(137,) * 3, (214, 39, 40), _GRAY, _GRAY]]]
+    np.testing.assert_array_equal(drawn, expected)
+
+
+def test_each_column_has_a_title_and_each_colour_a_name():
+    drawn = _compare(*_examples(96, 128))
+    for left in (6, 268, 530, 792):
+        title = drawn[:24, left : left + 256]
+        assert (title == 0).all(-1).sum() > 20
+        assert (title[:, 100:] == 255).all()
+    for color in (*_PALETTE, _GRAY, (214, 39, 40)):
+        assert (drawn[426:] == color).all(-1).sum() > 200, color
+
+
 def test_gutters_are_white():
-    drawn = pictures.compare(*_examples(96, 128), _PALETTE)
+    drawn = _compare(*_examples(96, 128))[24:426]
     is_gutter = np.ones(drawn.shape[:2], bool)
     for top in (6, 204):
-        for left in (6, 268, 530):
+        for left in (6, 268, 530, 792):
             is_gutter[top : top + 192, left : left + 256] = False
     assert (drawn[is_gutter] == _WHITE).all()
 

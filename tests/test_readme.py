@@ -123,7 +123,7 @@ def _kind(command: str) -> str:
         return "script"
     if "--help" in command:
         return "help"
-    for mode in ("evaluate", "predict", "export", "doctor"):
+    for mode in ("evaluate", "predict", "export", "report", "doctor"):
         if f"--mode={mode}" in command:
             return mode
     return "own data" if "--dataset=folder" in command else "training"
@@ -169,8 +169,8 @@ def test_every_command_is_run_or_listed_with_the_reason():
     # Each other one is of a kind that a test below runs.
     kinds = {_kind(command) for command in commands if command not in _NOT_RUN}
     assert kinds == {
-        "script", "help", "evaluate", "predict", "export", "doctor", "own data",
-        "training",
+        "script", "help", "evaluate", "predict", "export", "report", "doctor",
+        "own data", "training",
     }  # fmt: skip
     unknown = [
         command
@@ -215,6 +215,9 @@ def test_commands_train_and_then_evaluate(in_folder, capsys):
     for command in _commands_of("export"):
         _run_program(_expand(command))
         assert "labels as in float32" in capsys.readouterr().out
+    for command in _commands_of("report"):
+        _run_program(_expand(command))
+        assert "report.html" in capsys.readouterr().out
     (program,) = re.findall(r"^```python\n(.*?)^```\n", _README, flags=re.M | re.S)
     names = {"photo": np.zeros([40, 50, 3], np.uint8)}
     exec(program, names)

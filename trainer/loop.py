@@ -243,6 +243,7 @@ class Loop:
         self._bar.report(
             step,
             loss=values["loss"],
+            mean_iou=values["mean_iou"],
             step_secs=step_secs,
             images_per_sec=values.get("images_per_sec"),
         )

@@ -17,7 +17,7 @@ from absl import app, logging
 
 from data import schema
 from trainer import errors, files, flags
-from trainer.running import memory, signals, stall
+from trainer.running import colors, memory, signals, stall, startup_noise
 from trainer.settings import modes
 
 _DATA_ERROR_EXIT_CODE = 5
@@ -33,20 +33,26 @@ _ROOT = pathlib.Path(__file__).absolute().parent.parent
 _OUR_FOLDERS = frozenset(_ROOT / name for name in ("trainer", "data", "models"))
 
 
-def main(arguments: Sequence[str]) -> int:
+def main(arguments: Sequence[str], *, owns_process: bool = False) -> int:
     """Runs the mode that the flags ask for.
 
     Args:
       arguments: the command line without the program.
+      owns_process: whether standard error and logging are this call's to arrange.
 
     Returns:
       The exit code.
     """
+    noise = startup_noise.Noise()
     try:
         if flags.is_help(arguments):
             print(flags.format_help(), flush=True)
             return 0
         config, remarks = flags.read_config(arguments)
+        if owns_process:
+            set_log_level(config.runtime.log_level)
+            if config.runtime.log_level != "debug":
+                noise = startup_noise.keep_back()
         for remark in remarks:
             logging.warning("%s", remark)
         with (
@@ -57,23 +63,28 @@ def main(arguments: Sequence[str]) -> int:
             with memory.explaining_shortage(config):
                 mode.run(config)
             sys.stdout.flush()  # It may be a file on a full disk.
+        noise.drop()
     except Exception as error:
-        _end(error)
+        _end(error, noise)
     return 0
 
 
-def _end(error: Exception) -> typing.NoReturn:
+def _end(error: Exception, noise: startup_noise.Noise) -> typing.NoReturn:
     """Says why the run ends, and ends the process."""
     if isinstance(error, BrokenPipeError):
         # Whoever read the output, `head` for instance, has seen enough.
+        noise.drop()
         os._exit(_BROKEN_PIPE_EXIT_CODE)
     code = _exit_code(error)
     with contextlib.suppress(OSError):  # There may be no room for the log, either.
         if code == 1 and not isinstance(error, errors.RunError):
             traceback.print_exception(error)
         else:
-            # In the user's words: a traceback would only hide them.
-            print(f"Error: {_message(error)}", file=sys.stderr)
+            # In the user's words: a traceback would only hide them, and so would what
+            # TensorFlow says of its start.
+            noise.drop()
+            start = colors.paint("Error:", colors.RED, sys.stderr)
+            print(f"{start} {_message(error)}", file=sys.stderr)
     _exit_at_once(code)
 
 
@@ -140,14 +151,36 @@ def _is_of_interest(record: std_logging.LogRecord) -> bool:
     return is_ours or record.levelno >= std_logging.ERROR
 
 
+def set_log_level(level: str) -> None:
+    """Arranges what is logged, for `--log_level`; before TensorFlow is imported."""
+    handler = logging.get_absl_handler()
+    logging.set_verbosity(level)
+    if level == "debug":
+        handler.removeFilter(_is_of_interest)
+    else:
+        # TensorFlow's remarks on its build would bury the first lines of every run.
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        handler.addFilter(_is_of_interest)
+
+
+class _Formatter(logging.PythonFormatter):
+    """That of absl; on a terminal, what is no mere news stands out."""
+
+    def format(self, record: std_logging.LogRecord) -> str:
+        text = super().format(record)
+        if record.levelno < std_logging.WARNING:
+            return text
+        is_error = record.levelno >= std_logging.ERROR
+        return colors.paint(text, colors.RED if is_error else colors.YELLOW, sys.stderr)
+
+
 def run() -> None:
     """Starts the program; the console command `segloop`."""
-    # TensorFlow's remarks on its build would bury the first lines of every run.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    logging.set_verbosity(logging.INFO)
+    logging.set_verbosity(logging.INFO)  # Until the flags are read.
     logging.get_absl_handler().addFilter(_is_of_interest)
+    logging.get_absl_handler().setFormatter(_Formatter())
     # absl gets none of the arguments: they are flags of this package's own.
-    app.run(lambda _: main(sys.argv[1:]), argv=sys.argv[:1])
+    app.run(lambda _: main(sys.argv[1:], owns_process=True), argv=sys.argv[:1])
 
 
 if __name__ == "__main__":

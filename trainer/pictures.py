@@ -1,7 +1,7 @@
 """Pictures for people: photos beside their classes, true, predicted or augmented."""
 
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -12,6 +12,7 @@ from trainer import files
 _GUTTER = 6
 _BACKGROUND = 255
 _IGNORED_COLOR = (128, 128, 128)
+_WRONG_COLOR = (214, 39, 40)
 _LEAST_SIDE = 192
 """Small examples are enlarged by a whole factor to at least this many pixels."""
 _TEXT_COLOR = (0, 0, 0)
@@ -47,20 +48,59 @@ def compare(
     images: np.ndarray,
     labels: np.ndarray,
     predictions: np.ndarray,
+    *,
+    class_names: Sequence[str],
     palette: Sequence[tuple[int, int, int]],
 ) -> np.ndarray:
-    """Draws examples in rows: photo, truth, prediction.
+    """Draws examples in rows: photo, truth, prediction, errors.
+
+    Above stand titles, below the names of the classes in their colours.
 
     Args:
       images: uint8 [n, height, width, 3].
       labels: uint8 [n, height, width].
       predictions: uint8 [n, height, width].
+      class_names: of the classes.
       palette: the colour of each class.
 
     Returns:
       uint8 [rows, columns, 3].
     """
-    return _arrange((images, colorize(labels, palette), colorize(predictions, palette)))
+    sheet = _arrange(
+        (
+            images,
+            colorize(labels, palette),
+            colorize(predictions, palette),
+            draw_errors(images, labels, predictions, num_classes=len(palette)),
+        )
+    )
+    width = sheet.shape[1]
+    titles = _draw_titles(width, ("photo", "truth", "prediction", "errors"))
+    others = {"ignored": _IGNORED_COLOR, "wrong": _WRONG_COLOR}
+    legend = draw_legend(width, class_names, palette, others)
+    return np.concatenate([titles, sheet, legend])
+
+
+def draw_errors(
+    images: np.ndarray, labels: np.ndarray, predictions: np.ndarray, *, num_classes: int
+) -> np.ndarray:
+    """Draws where predictions are wrong: red on a pale gray photo; ignored: gray.
+
+    Args:
+      images: uint8 [n, height, width, 3].
+      labels: uint8 [n, height, width].
+      predictions: uint8 [n, height, width].
+      num_classes: labels from there on are ignored.
+
+    Returns:
+      uint8 [n, height, width, 3].
+    """
+    gray = images.mean(axis=-1, keepdims=True)
+    # Half the way to white: what is wrong is to stand out from any photo.
+    drawn = ((gray + _BACKGROUND) / 2).astype(np.uint8).repeat(3, axis=-1)
+    drawn[labels != predictions] = _WRONG_COLOR
+    drawn[labels >= num_classes] = _IGNORED_COLOR
+    return drawn
 
 
 def draw_contact_sheet(
@@ -207,12 +247,25 @@ def _arrange(columns: Sequence[np.ndarray]) -> np.ndarray:
     )
 
 
+def _draw_titles(width: int, titles: Sequence[str]) -> np.ndarray:
+    """Writes a title above each of some columns that share a width."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    font = ImageFont.load_default(_FONT_SIZE)
+    line = Image.new("RGB", (width, _LINE_HEIGHT), (_BACKGROUND,) * 3)
+    draw = ImageDraw.Draw(line)
+    pitch = (width - _GUTTER) // len(titles)
+    for column, title in enumerate(titles):
+        place = (_GUTTER + column * pitch, _GUTTER)
+        draw.text(place, title, fill=_TEXT_COLOR, font=font)
+    return np.asarray(line)
+
+
 def draw_legend(
     width: int,
     class_names: Sequence[str],
     palette: Sequence[tuple[int, int, int]],
-    *,
-    has_ignored: bool = True,
+    others: Mapping[str, tuple[int, int, int]] | None = None,
 ) -> np.ndarray:
     """Writes the names of classes beside their colours, as many in a line as fit.
 
@@ -220,7 +273,7 @@ def draw_legend(
       width: of the legend, pixels.
       class_names: of the classes.
       palette: the colour of each.
-      has_ignored: whether it names the colour of ignored pixels, too.
+      others: colours, by name, of what is no class; None: of ignored pixels.
 
     Returns:
       uint8 [rows, width, 3].
@@ -228,9 +281,8 @@ def draw_legend(
     from PIL import Image, ImageDraw, ImageFont
 
     font = ImageFont.load_default(_FONT_SIZE)
-    entries = list(zip(class_names, palette, strict=True))
-    if has_ignored:
-        entries.append(("ignored", _IGNORED_COLOR))
+    others = {"ignored": _IGNORED_COLOR} if others is None else others
+    entries = [*zip(class_names, palette, strict=True), *others.items()]
     places, x, line = [], _GUTTER, 0
     for name, _ in entries:
         entry_width = _SWATCH_WIDTH + round(font.getlength(name)) + 4 * _GUTTER

@@ -53,7 +53,7 @@ def _evaluate(setup: evaluation.EvalSetup) -> dict[str, float]:
 
 
 def draw_examples(setup: evaluation.EvalSetup, num_examples: int = 6) -> np.ndarray:
-    """Draws photo, truth and prediction of examples from all over the split.
+    """Draws photo, truth, prediction and errors of examples from all over the split.
 
     Args:
       setup: whose model predicts.
@@ -68,7 +68,13 @@ def draw_examples(setup: evaluation.EvalSetup, num_examples: int = 6) -> np.ndar
     with model_to_score(setup):
         predictions = setup.eval_loop.predict(tf.constant(images)).numpy()
     shown = pictures.to_rgb(images, setup.info.image_format)
-    return pictures.compare(shown, labels, predictions, setup.info.palette)
+    return pictures.compare(
+        shown,
+        labels,
+        predictions,
+        class_names=setup.info.class_names,
+        palette=setup.info.palette,
+    )
 
 
 def format_table(

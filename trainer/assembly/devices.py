@@ -29,3 +29,20 @@ def prepare_devices(config: config_lib.Config) -> tf.distribute.Strategy:
     keras.config.set_dtype_policy(policy)
     logging.info("%d replicas, precision %s.", num_replicas, policy)
     return strategy
+
+
+def describe(strategy: tf.distribute.Strategy) -> list[str]:
+    """Names the devices of this process in words: the kind of each GPU, or its name."""
+    names = []
+    for device in strategy.extended.worker_devices:
+        parsed = tf.DeviceSpec.from_string(device)
+        name = f"{parsed.device_type}:{parsed.device_index}"
+        if parsed.device_type == "GPU":
+            gpus = tf.config.list_physical_devices("GPU")
+            if parsed.device_index < len(gpus):
+                details = tf.config.experimental.get_device_details(
+                    gpus[parsed.device_index]
+                )
+                name += f" {details.get('device_name', '')}".rstrip()
+        names.append(name)
+    return names

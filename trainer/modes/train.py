@@ -16,6 +16,7 @@ from trainer.run_folder import (
     criterion,
     dataset,
     encoder,
+    environment,
     golden,
     model_dir,
     run_lock,
@@ -185,6 +186,10 @@ def _note_start(
             golden.write_once(
                 config.run.model_dir, len(examples), examples.read, examples.names
             )
+        environment.write(
+            config.run.model_dir,
+            environment.describe(devices.describe(setup.strategy)),
+        )
         if setup.architecture:
             encoder.write(config.run.model_dir, setup.architecture)
         # What a killed process wrote after its last save is about to be written again.

@@ -115,7 +115,7 @@ class Output:
             mixed[rows] = pictures.blend(*part, self.palette)[0]
         # Always as viewers show the photo: the names below it are to be read.
         legend = pictures.draw_legend(
-            mixed.shape[1], self.class_names, self.palette, has_ignored=False
+            mixed.shape[1], self.class_names, self.palette, others={}
         )
         file = io.BytesIO()
         picture = Image.fromarray(np.concatenate([mixed, legend]))

@@ -5,6 +5,10 @@ import datetime
 import tqdm
 from absl import logging
 
+_LINE = (
+    "{desc} {n_fmt}/{total_fmt} |{bar}| {percentage:.0f}%{postfix}, {remaining} left"
+)
+
 
 class Progress:
     """Shows steps, loss, speed and the time that is left."""
@@ -20,9 +24,11 @@ class Progress:
         self._bar = tqdm.tqdm(
             total=num_steps,
             initial=start_step,
-            desc="Training",
-            unit=" steps",
-            disable=None,  # Shown on terminals only.
+            desc="Step",
+            bar_format=_LINE,
+            dynamic_ncols=True,
+            # None: shown on terminals only.
+            disable=None if logging.level_info() else True,
         )
 
     def advance(self, steps: int) -> None:
@@ -34,6 +40,7 @@ class Progress:
         step: int,
         *,
         loss: float,
+        mean_iou: float,
         step_secs: float | None,
         images_per_sec: float | None,
     ) -> None:
@@ -42,12 +49,15 @@ class Progress:
         Args:
           step: steps done.
           loss: mean of the steps since the last report.
+          mean_iou: of the pixels of these steps.
           step_secs: mean duration of a step, None if there is no measure yet.
           images_per_sec: over all replicas, None likewise.
         """
         speed = f", {images_per_sec:.1f} images/s" if images_per_sec else ""
         if not self._bar.disable:
-            self._bar.set_postfix_str(f"loss {loss:.4f}{speed}")
+            self._bar.set_postfix_str(
+                f"loss {loss:.3f}, mean IoU {mean_iou:.3f}{speed}"
+            )
             return
         if step_secs:
             left = round((self._num_steps - step) * step_secs)

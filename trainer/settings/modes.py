@@ -12,12 +12,15 @@ class Mode(NamedTuple):
         settings of the run in `--model_dir`.
       resumes_run: whether it goes on with the run in `--model_dir`, if there is one.
       uses_less_than: another mode; what that has no use for, this one has none for.
+      only_uses: the settings that alone have a meaning for it; None: those that do not
+        say otherwise.
     """
 
     module: str
     uses_run: bool = False
     resumes_run: bool = False
     uses_less_than: str = ""
+    only_uses: frozenset[str] | None = None
 
 
 MODES = {
@@ -29,4 +32,8 @@ MODES = {
     "benchmark": Mode("trainer.modes.benchmark"),
     "doctor": Mode("trainer.modes.doctor"),
     "plan": Mode("trainer.modes.plan"),
+    "report": Mode(
+        "trainer.modes.report",
+        only_uses=frozenset({"mode", "model_dir", "log_level", "stall_timeout"}),
+    ),
 }

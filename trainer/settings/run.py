@@ -16,7 +16,8 @@ class RunConfig(fields.Section):
         "is wrong and what mends it; plan looks through it, too, measures this machine "
         "for some minutes, and writes MODEL_DIR/plan.flags, a flagfile with reasons, "
         "for what to train in --time_budget. What you give away from its default is "
-        "not planned.",
+        "not planned; report makes RUN/report.html, a page that opens offline, of what "
+        "the folder of a run tells, or those of several, --model_dir=RUN,RUN2.",
         choices=tuple(modes.MODES),
         is_saved=False,
     )

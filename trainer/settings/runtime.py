@@ -58,6 +58,14 @@ class RuntimeConfig(fields.Section):
         maximum=MAX_SECS,
         is_local=True,
     )
+    log_level: str = fields.setting(
+        "info",
+        "What is said on standard error. debug: besides all of this package, what "
+        "other packages and TensorFlow's C++ say; info; warning; error.",
+        choices=("debug", "info", "warning", "error"),
+        is_local=True,
+        is_saved=False,
+    )
     enable_xla: bool = fields.setting(
         False,
         "Compile forward and backward pass with XLA; one replica only.",

@@ -1,0 +1,151 @@
+"""`--mode=report`: one page of what folders tell, right to the number."""
+
+import base64
+import json
+import re
+
+import pytest
+
+from trainer import errors, flags
+from trainer.modes import report
+from trainer.reporting import charts, reading
+from trainer.settings import config as config_lib
+
+
+@pytest.fixture(autouse=True)
+def _keep_globals():
+    """Replaces that of conftest: nothing here touches Keras, and it takes 0.2 s."""
+
+
+def _write_run(folder, **settings):
+    """Writes a run of two classes, one of them named to break out of HTML."""
+    folder.mkdir(parents=True)
+    config = config_lib.from_dict({"model_dir": str(folder), **settings})
+    values = {"format_version": 2, **config.saved()}
+    (folder / "config.json").write_text(json.dumps(values))
+    classes = {"class_names": ["sky", "<b>"], "palette": [[1, 2, 3], [4, 5, 6]]}
+    (folder / "dataset.json").write_text(json.dumps(classes))
+    points = [
+        {"step": 5, "split": "train", "loss": 2.0, "images_per_sec": 1234.5},
+        {"step": 5, "split": "eval", "loss": 1.5, "mean_iou": 0.75},
+        {"step": 10, "split": "eval", "loss": 1.0, "mean_iou": 0.625, "iou/<b>": 0.125},
+    ]
+    lines = [*map(json.dumps, points), '{"step": 15, "spl']
+    (folder / "metrics.jsonl").write_text("\n".join(lines))
+    return folder
+
+
+def _evaluation() -> dict:
+    return {
+        "checkpoint": "step-00000010",
+        "split": "test",
+        "num_examples": 7,
+        "scores": {"mean_iou": 0.5, "loss": None, "calibration_error": 0.0625},
+        "class_names": ["sky", "<b>"],
+        "confusion": [[3, 1], [0, 0]],
+    }
+
+
+def _report(*folders) -> str:
+    arguments = ["--mode=report", "--model_dir=" + ",".join(map(str, folders))]
+    report.run(flags.read_config(arguments).config)
+    return (folders[0] / "report.html").read_text("utf-8")
+
+
+def test_the_page_has_the_scores_of_the_folder(tmp_path, capsys):
+    folder = _write_run(tmp_path / "a")
+    (folder / "evaluations.jsonl").write_text(json.dumps(_evaluation()))
+    (folder / "predictions.png").write_bytes(b"a picture")
+    (folder / "environment.json").write_text('{"keras": "3.15.0"}')
+
+    text = _report(folder)
+
+    assert f"{folder}/report.html" in capsys.readouterr().out
+    # Steps, best mean IoU, last mean IoU, no accuracy, loss, images a second.
+    cells = re.findall(r"<td>(.*?)</td>", text[text.index("Best mean IoU") :])[1:6]
+    none = '<span class="none">–</span>'
+    assert cells == ["10", "0.7500", "0.6250", none, "1.0000"]
+    assert "1234.5" in text
+    assert "0.1250" in text  # The IoU of the second class.
+    assert "75.0%" in text  # Of the confusion matrix: 3 of 4.
+    assert "0.0625" in text  # The calibration error.
+    assert base64.b64encode(b"a picture").decode() in text
+    assert "3.15.0" in text
+    assert "--mode=evaluate --model_dir=" in text
+
+
+def test_the_page_loads_nothing_and_runs_nothing(tmp_path):
+    text = _report(_write_run(tmp_path / "a"))
+    assert "<script" not in text
+    assert "http" not in text
+    assert "<b>" not in text  # The name of a class.
+    assert "&lt;b&gt;" in text
+
+
+def test_runs_are_told_apart_and_their_settings_compared(tmp_path):
+    first = _write_run(tmp_path / "x" / "run", batch_size=16)
+    second = _write_run(tmp_path / "y" / "run", batch_size=32)
+    text = _report(first, second)
+    assert "x/run" in text
+    assert "y/run" in text
+    differing = text[
+        text.index("Where the runs differ") : text.index("Not the default")
+    ]
+    assert re.findall(r"--(\w+)</code></td><td>(.*?)</td><td>(.*?)<", differing) == [
+        ("batch_size", "16", "32"),
+        # Its default follows from the batch size.
+        *re.findall(r"--(learning_rate)</code></td><td>(.*?)</td><td>(.*?)<", text),
+    ]
+
+
+@pytest.mark.parametrize("names", ["a,", "a,,b", "a,a", "a,./a"])
+def test_a_run_is_named_once(names):
+    with pytest.raises(errors.ConfigError, match="name each run once"):
+        report.split_folders(names)
+
+
+def test_a_comma_may_belong_to_the_name_of_a_folder(tmp_path):
+    folder = tmp_path / "a,b"
+    folder.mkdir()
+    assert report.split_folders(str(folder)) == [str(folder)]
+
+
+def test_a_folder_that_is_none_of_a_run_is_named(tmp_path):
+    with pytest.raises(errors.CheckpointError, match="is not the folder of a run"):
+        reading.read_runs([str(tmp_path)])
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path):
+    folder = _write_run(tmp_path / "a")
+    (folder / "dataset.json").write_text("{")
+    with pytest.raises(errors.CheckpointError, match=r"dataset\.json cannot be read"):
+        reading.read_runs([str(folder)])
+
+
+def test_what_a_report_has_no_use_for_is_said():
+    given = ["--mode=report", "--model_dir=a", "--batch_size=3"]
+    assert flags.read_config(given).remarks == [
+        "--mode=report does not use --batch_size."
+    ]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (0, 375, [0, 100, 200, 300, 400]),
+        (0.42, 0.77, [0.4, 0.5, 0.6, 0.7, 0.8]),
+        (0, 1, [0, 0.2, 0.4, 0.6, 0.8, 1.0]),
+        (3, 3, [3, 4, 5, 6]),
+        (-1, 1, [-1, -0.5, 0, 0.5, 1]),
+    ],
+)
+def test_ticks_are_round_numbers(low, high, expected):
+    assert charts.ticks(low, high) == expected
+
+
+def test_a_line_runs_from_the_left_edge_to_the_right_one():
+    line = charts.Line("a & b", "red", [(0, 0.0), (100, 1.0)])
+    drawn = charts.draw("Loss", [line])
+    # The area is 54 to 428 by 222 to 10: the axes leave that of 440 by 250.
+    assert 'points="54.0,222.0 428.0,10.0"' in drawn
+    assert "<title>a &amp; b, step 100: 1</title>" in drawn
