@@ -5,7 +5,8 @@ import re
 import pytest
 import tensorflow as tf
 
-from trainer import errors
+from tests import helpers
+from trainer import errors, tensorflow_private
 from trainer.distributing import distribution
 from trainer.settings import config
 
@@ -243,3 +244,21 @@ def test_one_device_is_one_replica_on_the_first_cpu():
     )
     assert isinstance(strategy, tf.distribute.OneDeviceStrategy)
     assert strategy.extended.worker_devices[0].endswith("CPU:0")
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_no_iterator_of_a_strategy_has_an_autotuner(replicas, monkeypatch):
+    begun = []
+    begin = tf.data.Dataset.__iter__
+
+    def note_and_begin(dataset):
+        begun.append(dataset.options().autotune.enabled)
+        return begin(dataset)
+
+    monkeypatch.setattr(tf.data.Dataset, "__iter__", note_and_begin)
+    iterator = tensorflow_private.distribute(
+        helpers.make_strategy(replicas), lambda _: tf.data.Dataset.range(4)
+    )
+    # That of each device; the host's has the options that it is made with.
+    assert begun == [False] * replicas
+    next(iterator)

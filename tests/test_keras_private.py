@@ -12,7 +12,7 @@ import pytest
 from trainer import errors, keras_private
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
-_PRIVATE_MODULES = ("trainer/keras_private.py",)
+_PRIVATE_MODULES = ("trainer/keras_private.py", "trainer/tensorflow_private.py")
 _DOCUMENTED = {"_exit", "_replace", "_asdict", "_fields"}
 """Public in spite of its name: of `os`, and of named tuples."""
 

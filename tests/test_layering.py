@@ -37,7 +37,7 @@ _ALLOWED_EDGES = {
 _FLOORS = {
     "trainer": (
         {"errors"},
-        {"files", "keras_private", "losses"},
+        {"files", "keras_private", "losses", "tensorflow_private"},
         {"metrics", "exporting"},
         {"settings", "optimizing"},
         {"steps", "distributing", "pictures", "verdicts", "running"},

@@ -48,6 +48,7 @@ _NOT_RUN = {
     "pip install '.[gpu]'": "needs a network and a GPU",
     "pip install '.[benchmark]'": "downloads PyTorch",
     "pip install '.[hub]'": "launch/test.sh does it",
+    "pip install '.[export]'": "the same",
     "pip install imagecodecs": "needs a network, and files of other compressions",
     "pip install '.[examples]'": "needs a network; see tests/test_models.py",
     "python -m tests.benchmarks.against_torch": "needs PyTorch",

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from data import pipeline, schema
 from data.preparing import resizing
+from trainer import tensorflow_private
 from trainer.assembly import inputs, restoring
 from trainer.losses import registry as loss_registry
 from trainer.losses import weighted_sum
@@ -67,15 +68,14 @@ class EvalSetup:
 
     def make_iterator(self) -> Iterator:
         """Returns an iterator of one's own, from the first batch on."""
-        return iter(
-            self.strategy.distribute_datasets_from_function(
-                lambda context: pipeline.make_eval_dataset(
-                    self.examples,
-                    global_batch_size=self.batch_size,
-                    shard=pipeline.Shard.from_context(context),
-                    num_passes=-1,
-                )
-            )
+        return tensorflow_private.distribute(
+            self.strategy,
+            lambda context: pipeline.make_eval_dataset(
+                self.examples,
+                global_batch_size=self.batch_size,
+                shard=pipeline.Shard.from_context(context),
+                num_passes=-1,
+            ),
         )
 
     def read_again(self, start: int, stop: int) -> None:

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from data import pipeline, schema
 from models import encoders
+from trainer import tensorflow_private
 from trainer.assembly import augmenting, initializing, inputs, losses
 from trainer.assembly import evaluation as evaluation_lib
 from trainer.assembly import length as length_lib
@@ -91,7 +92,7 @@ class TrainSetup:
                 return dataset
             return dataset.take(shard.num_local_replicas).cache().repeat()
 
-        return iter(self.strategy.distribute_datasets_from_function(make_dataset))
+        return tensorflow_private.distribute(self.strategy, make_dataset)
 
     def step_ids(self, step: int) -> np.ndarray:
         """Returns the ids, int64 [batch_size], of the examples of a step."""
@@ -335,10 +336,9 @@ def _make_blank_iterator(
 ) -> Iterator:
     """Returns an iterator over distributed training batches without examples."""
     rows = config.train.batch_size // strategy.num_replicas_in_sync
-    return iter(
-        strategy.distribute_datasets_from_function(
-            lambda _: pipeline.make_blank_dataset(
-                rows, config.data.image_size, info.image_format
-            )
-        )
+    return tensorflow_private.distribute(
+        strategy,
+        lambda _: pipeline.make_blank_dataset(
+            rows, config.data.image_size, info.image_format
+        ),
     )
