@@ -1,5 +1,6 @@
 """Set-up of the test process: several logical devices, quiet TensorFlow."""
 
+import logging
 import os
 import signal
 
@@ -52,6 +53,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _keep_globals():
     """Puts back what a test may change for the whole process."""
     floatx = keras.config.floatx()
+    # As at the start of a process. TensorFlow sets another level as it saves a model,
+    # and `caplog` would see less of it from then on.
+    logging.getLogger("absl").setLevel(logging.NOTSET)
     yield
     keras.config.set_floatx(floatx)
     keras.config.set_dtype_policy("float32")

@@ -78,7 +78,7 @@ _NO_MATTER = {
     # How long a run is, and what happens between its steps.
     "train_epochs", "train_steps", "time_budget", "steps_per_loop",
     "epochs_between_evals", "log_steps", "checkpoint_interval", "max_to_keep",
-    "summary_images",
+    "summary_images", "keep_golden",
     # On by default; Keras is spared them, which is no advantage of ours.
     "moving_average_warmup",
     # A name of others.
