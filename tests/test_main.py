@@ -391,7 +391,8 @@ def test_a_damaged_file_is_named_when_its_batch_is_due(
         (
             ("--label_offset=-1", "--cache=none"),
             schema.DataError,
-            r"synthetic/train, example \d+ .*--label_offset=-1.*--mode=doctor looks at "
+            # The first that is read: the photos that the run keeps.
+            r"synthetic/test, example \d+ .*--label_offset=-1.*--mode=doctor looks at "
             "all masks",
         ),
         (
