@@ -173,21 +173,13 @@ def _convolve_transposed(
 
 def _normalize(
     translator: _Translator,
-    layer: normalization.BatchNormalization,
-    features: keras.KerasTensor,
-    prefix: str = "",
-) -> keras.KerasTensor:
-    kind = keras.layers.BatchNormalization
-    return translator.copy(kind, layer, features, prefix=prefix)
-
-
-def _normalize_groups(
-    translator: _Translator,
-    layer: normalization.GroupNormalization,
+    layer: normalization.BatchNormalization | normalization.GroupNormalization,
     features: keras.KerasTensor,
     prefix: str = "",
 ) -> keras.KerasTensor:
     kind = keras.layers.GroupNormalization
+    if isinstance(layer, normalization.BatchNormalization):
+        kind = keras.layers.BatchNormalization
     return translator.copy(kind, layer, features, prefix=prefix)
 
 
@@ -199,9 +191,7 @@ def _upsample(
     convolution, norm = layer.parts
     prefix = f"{layer.name}_"
     outputs = _convolve_transposed(translator, convolution, features, prefix)
-    is_batch = isinstance(norm, normalization.BatchNormalization)
-    normalize = _normalize if is_batch else _normalize_groups
-    outputs = normalize(translator, norm, outputs, prefix)
+    outputs = _normalize(translator, norm, outputs, prefix)
     return keras.layers.ReLU(name=f"{prefix}relu")(outputs)
 
 
@@ -298,7 +288,7 @@ _CALLS: dict[type, Callable] = {
     convolutions.DepthwiseConv2D: _convolve_depthwise,
     convolutions.Conv2DTranspose: _convolve_transposed,
     normalization.BatchNormalization: _normalize,
-    normalization.GroupNormalization: _normalize_groups,
+    normalization.GroupNormalization: _normalize,
     pix2pix.UpsampleBlock: _upsample,
     mit.Attention: _attend,
     layers.Resize: _enlarge,

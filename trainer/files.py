@@ -57,6 +57,15 @@ def write_bytes(
             raise
 
 
+def sync(path: str | os.PathLike) -> None:
+    """Waits until a file, or the names in a folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def append_line(path: str | os.PathLike, line: str) -> None:
     """Appends one line to a file of lines.
 

@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from data import schema
+from data import pipeline, schema
 from data.stores import reading
 from trainer import errors
 from trainer.assembly import inputs, restoring
@@ -98,7 +98,8 @@ def read_some(
     else:
         raw = source.examples(0, min(count, len(source)))
     try:
-        usable = [row for row in raw.map(preprocess) if not row["problem"]]
+        rows = pipeline.end_at_once(raw.map(preprocess))
+        usable = [row for row in rows if not row["problem"]]
     except reading.READ_ERRORS as error:
         raise schema.DataError(f"{source.name}: {error.message}") from error
     if not usable:

@@ -46,24 +46,15 @@ def publish(stage: pathlib.Path, folder: pathlib.Path) -> None:
     """
     with files.explaining(folder):
         for path in [*stage.rglob("*"), stage]:
-            _sync(path)
+            files.sync(path)
         older = None
         if os.path.lexists(folder):
             older = folder.with_name(f"{_PREFIX}{uuid.uuid4().hex}")
             folder.rename(older)
         stage.rename(folder)
-        _sync(folder.parent)
+        files.sync(folder.parent)
     if older:
         shutil.rmtree(older, ignore_errors=True)
-
-
-def _sync(path: pathlib.Path) -> None:
-    """Waits until a file, or the names in a folder, are on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _remove_left_over(folder: pathlib.Path) -> None:

@@ -94,10 +94,6 @@ class Predictor:
     def _replica_logits(self, images: tf.Tensor) -> tf.Tensor:
         return tf.cast(self._model(images, training=False), tf.float32)
 
-    def resize(self, image: np.ndarray) -> np.ndarray:
-        """Brings an image to the model's size, as training does."""
-        return self.trained.resize_image(image).numpy()
-
     def paint(
         self, canvas: outputs.Canvas, logits: tf.Tensor, size: tuple[int, int]
     ) -> None:

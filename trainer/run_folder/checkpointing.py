@@ -257,13 +257,13 @@ class Checkpointer:
             checkpoint_folders.write_metadata(partial, metadata)
             # Without a sync, a power cut can leave renamed but empty files.
             for path in [*partial.iterdir(), partial]:
-                _sync(path)
+                files.sync(path)
             self._check_lock()  # To write a large checkpoint may take minutes.
             partial.rename(final)
         except Exception:
             checkpoint_folders.remove(partial)  # It may hold the last free space.
             raise
-        _sync(self._folder)
+        files.sync(self._folder)
 
     def _on_failure(self, what: str, error: Exception) -> None:
         self._failed_saves += 1
@@ -308,11 +308,3 @@ def _read_retired(prefix: str) -> dict[str, Any]:
     )
     seeds = [tf.Variable(reader.get_tensor(name)) for name in names]
     return {"seeds": seeds} if seeds else {}
-
-
-def _sync(path: pathlib.Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
