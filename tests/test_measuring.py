@@ -160,7 +160,18 @@ def test_memory_in_use_is_that_of_the_process():
         ({"input_secs": 0.95}, "Limited by the input"),
         ({"num_ops": 200_000}, "Limited by launching 200000 ops"),
         ({"launch_secs": 1e-3}, "Limited by launching 700 ops"),
-        ({"share_of_peak": 0.2}, "Limited by memory traffic.*20%"),
+        (
+            {"share_of_peak": 0.2},
+            r"Limited by memory traffic.*20%.*bfloat16.*--enable_xla.* or a larger --b",
+        ),
+        (
+            {"share_of_peak": 0.2, "has_half_precision": True, "is_compiled": True},
+            r"Limited by memory traffic.* try a larger --batch_size\.$",
+        ),
+        (
+            {"launch_secs": 1e-3, "is_compiled": True},
+            r".*: try a larger --batch_size or more --steps_per_loop\.$",
+        ),
         ({}, "Limited by arithmetic, at 60%.* faster.$"),
         (
             {"augmentation_share": 0.04},

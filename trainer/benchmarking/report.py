@@ -1,5 +1,7 @@
 """What the figures of `--mode=benchmark` say, for people."""
 
+from collections.abc import Sequence
+
 _DEAR_SHARE = 0.1
 """Of the step; what is in `--augment=strong` takes less."""
 
@@ -11,6 +13,8 @@ def find_limiter(
     share_of_peak: float,
     num_ops: int,
     launch_secs: float,
+    has_half_precision: bool = False,
+    is_compiled: bool = False,
     augmentation_share: float | None = None,
 ) -> str:
     """Says in a sentence what a run waits for and what helps, and what changes cost.
@@ -21,6 +25,8 @@ def find_limiter(
       share_of_peak: FLOPs per second of the step, over those of the calibration.
       num_ops: ops that the step executes.
       launch_secs: what it takes to start an op that computes nothing much.
+      has_half_precision: whether activations have 16 bits already.
+      is_compiled: whether XLA compiles the step already.
       augmentation_share: of the step; None: it has no random changes.
     """
     if input_secs > 0.9 * step_secs:
@@ -29,16 +35,20 @@ def find_limiter(
             "it; keep the examples decoded (--cache=memory or disk)"
         )
     elif num_ops * launch_secs > 0.5 * step_secs:
-        limit = (
-            f"Limited by launching {num_ops} ops a step: use a larger --batch_size, "
-            "more --steps_per_loop, or --enable_xla"
-        )
+        remedies = ["a larger --batch_size", "more --steps_per_loop"]
+        remedies += [] if is_compiled else ["--enable_xla"]
+        limit = f"Limited by launching {num_ops} ops a step: try {_any_of(remedies)}"
     elif share_of_peak < 0.35:
+        remedies = (
+            []
+            if has_half_precision
+            else ["half the bytes (--mixed_precision=bfloat16 or float16)"]
+        )
+        remedies += [] if is_compiled else ["fused ops (--enable_xla on a GPU)"]
+        remedies.append("a larger --batch_size")
         limit = (
-            "Limited by memory traffic: the arithmetic runs at "
-            f"{share_of_peak:.0%} of its peak; half the bytes help "
-            "(--mixed_precision=bfloat16 or float16), and fused ops (--enable_xla on "
-            "a GPU)"
+            "Limited by memory traffic or small ops: the arithmetic runs at "
+            f"{share_of_peak:.0%} of its peak; try {_any_of(remedies)}"
         )
     else:
         limit = (
@@ -52,6 +62,11 @@ def find_limiter(
         remedy = ", which a weaker --augment or fewer changes beside it save"
     share = max(0.0, augmentation_share)
     return f"{limit}; random changes take {share:.0%} of the step{remedy}."
+
+
+def _any_of(remedies: Sequence[str]) -> str:
+    *others, last = remedies
+    return f"{', '.join(others)} or {last}" if others else last
 
 
 def format_report(figures: dict) -> str:

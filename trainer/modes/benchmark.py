@@ -113,6 +113,8 @@ def _measure(
             share_of_peak=step.flops / secs / peak,
             num_ops=step.num_ops,
             launch_secs=launch_secs,
+            has_half_precision=compute_dtype.size == 2,
+            is_compiled=config.runtime.enable_xla,
             augmentation_share=augmentation["best_share"],
         ),
     }
