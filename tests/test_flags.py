@@ -29,7 +29,7 @@ _NAMES = frozenset({
     "cache", "cache_dir", "loss", "class_weights",
     "label_smoothing", "loss_top_k", "focal_gamma", "boundary_weight",
     "boundary_width", "tversky_alpha", "tversky_beta",
-    "metrics", "tta", "merge_classes",
+    "metrics", "tta", "merge_classes", "watch",
     "export_format", "export_dir", "export_probabilities", "keep_golden",
     "encoder", "encoder_alpha", "encoder_drop_connect",
     "encoder_output_stride", "encoder_weights",

@@ -28,6 +28,8 @@ _NOT_RUN = {
     "flagfile",
     "bash launch/test.sh": "installs packages, and runs this test",
     "bash launch/local.sh 2 --flagfile=...": "run by tests/test_cluster.py",
+    "... --mode=evaluate --watch --model_dir=runs/tutorial": "run by "
+    "tests/test_watch.py",
     "... --mode=plan --time_budget=30m": "run by tests/test_plan.py",
     "python -m trainer.main --mode=plan --time_budget=30m --dataset=folder "
     "--data_dir=photos --num_classes=2 --model_dir=runs/plan": "the same",

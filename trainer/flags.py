@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from absl import flags
 
 from trainer import errors
-from trainer.run_folder import run_settings
+from trainer.run_folder import run_settings, waiting
 from trainer.settings import config, fields, layers
 
 _HELP_FLAGS = ("--help", "-help", "--helpfull", "--helpshort", "-h", "-?")
@@ -80,9 +80,16 @@ def read_config(arguments: Sequence[str]) -> layers.Resolved:
       errors.CheckpointError: if the mode uses a trained run and `--model_dir` is none.
     """
     given = parse(arguments)
-    return layers.resolve(
-        given.typed, given.from_files, run_settings.read, run_settings.exist
-    )
+    read = run_settings.read
+    if {**given.from_files, **given.typed}.get("watch"):
+        read = _read_when_there
+    return layers.resolve(given.typed, given.from_files, read, run_settings.exist)
+
+
+def _read_when_there(model_dir: str) -> dict[str, Any]:
+    """Reads the settings of a run that may be just about to begin."""
+    waiting.wait(model_dir, "run", lambda: run_settings.exist(model_dir))
+    return run_settings.read(model_dir)
 
 
 def parse(arguments: Sequence[str]) -> Given:

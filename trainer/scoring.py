@@ -8,9 +8,12 @@ import numpy as np
 import tensorflow as tf
 
 from data.stores import reading
-from trainer import pictures
+from trainer import errors, pictures
 from trainer.assembly import evaluation
 from trainer.metrics import metric as metric_lib
+from trainer.run_folder import criterion, evaluations
+from trainer.settings import config as config_lib
+from trainer.steps import evaluation as evaluation_steps
 
 _MOST_COLUMNS = 12
 """A wider table would not fit on a screen."""
@@ -50,6 +53,46 @@ def _evaluate(setup: evaluation.EvalSetup) -> dict[str, float]:
         **setup.eval_loop.result(),
         "images_per_sec": len(setup.examples) / (time.perf_counter() - started),
     }
+
+
+def find_criterion(
+    name: str, eval_loop: evaluation_steps.EvalLoop
+) -> criterion.Criterion:
+    """Returns how the best checkpoint is chosen.
+
+    Args:
+      name: of `--best_metric`.
+      eval_loop: of the evaluation.
+
+    Raises:
+      errors.ConfigError: if that is no score of the evaluation.
+    """
+    names = eval_loop.result().keys()
+    if name not in names:
+        raise errors.ConfigError(
+            f"--best_metric={name}: no score of this evaluation; use one of "
+            f"{', '.join(sorted(names))}."
+        )
+    return criterion.Criterion(name, eval_loop.lower_is_better(name))
+
+
+def describe(
+    config: config_lib.Config, setup: evaluation.EvalSetup
+) -> evaluations.Scored:
+    """Describes what models are scored on, for the line that an evaluation leaves."""
+    return evaluations.Scored(
+        dataset=config.data.dataset,
+        data_dir=config.data.data_dir,
+        split=setup.examples.name,
+        num_examples=len(setup.examples),
+        fingerprint=setup.examples.fingerprint,
+        image_size=config.data.image_size,
+        eval_native_size=config.data.eval_native_size,
+        uses_averages=setup.ema is not None,
+        precision=setup.model.dtype_policy.name,
+        tta=config.evaluation.tta,
+        merge_classes=config.evaluation.merge_classes,
+    )
 
 
 def draw_examples(setup: evaluation.EvalSetup, num_examples: int = 6) -> np.ndarray:

@@ -1,8 +1,11 @@
-"""`--mode=evaluate`: scores a checkpoint of a run, on its own data or on other."""
+"""`--mode=evaluate`: scores a checkpoint of a run, on its own data or on other.
+
+With `--watch`, each new one of a training that runs beside it.
+"""
 
 from absl import logging
 
-from trainer import scoring
+from trainer import scoring, watching
 from trainer.assembly import devices, evaluation, restoring
 from trainer.distributing import cluster
 from trainer.run_folder import evaluations
@@ -19,6 +22,9 @@ def run(config: config_lib.Config) -> None:
       errors.RunError: if there is no checkpoint that fits.
       schema.DataError: if examples cannot be used.
     """
+    if config.evaluation.watch:
+        watching.run(config)
+        return
     model_dir = config.run.model_dir
     saved = restoring.find_run(model_dir, config.run.checkpoint)
     for remark in layers.check_trained_with(config, saved.identity, model_dir):
@@ -34,23 +40,10 @@ def run(config: config_lib.Config) -> None:
     print(scoring.format_table(scores, setup.eval_loop.metrics))
     if table := scoring.format_confusion(counts, class_names):
         print(f"\n{table}")
-    scored = evaluations.Scored(
-        dataset=config.data.dataset,
-        data_dir=config.data.data_dir,
-        split=setup.examples.name,
-        num_examples=len(setup.examples),
-        fingerprint=setup.examples.fingerprint,
-        image_size=config.data.image_size,
-        eval_native_size=config.data.eval_native_size,
-        uses_averages=setup.ema is not None,
-        precision=setup.model.dtype_policy.name,
-        tta=config.evaluation.tta,
-        merge_classes=config.evaluation.merge_classes,
-    )
     picture = evaluations.record(
         model_dir,
-        path,
-        scored,
+        evaluations.describe(path),
+        scoring.describe(config, setup),
         scores,
         confusion=counts,
         class_names=class_names,

@@ -128,14 +128,7 @@ def _choose_best(
     name = config.evaluation.best_metric
     if not setup.evaluation:
         return criterion.Criterion(name)
-    loop_of_scores = setup.evaluation.eval_loop
-    names = loop_of_scores.result().keys()
-    if name not in names:
-        raise errors.ConfigError(
-            f"--best_metric={name}: no score of this evaluation; use one of "
-            f"{', '.join(sorted(names))}."
-        )
-    return criterion.Criterion(name, loop_of_scores.lower_is_better(name))
+    return scoring.find_criterion(name, setup.evaluation.eval_loop)
 
 
 def _make_plan(config: config_lib.Config) -> loop.Plan:

@@ -1,6 +1,5 @@
 """`prediction.json`: what the masks in a folder were made with, and what they mean."""
 
-import hashlib
 import json
 import pathlib
 from collections.abc import Mapping
@@ -8,6 +7,7 @@ from typing import Any
 
 from trainer import errors, files
 from trainer.assembly import restoring
+from trainer.run_folder import checkpoint_folders
 from trainer.settings import config as config_lib
 
 _NAME = "prediction.json"
@@ -23,11 +23,9 @@ def describe(
       trained: the model.
     """
     settings = config.predict
-    index = (trained.checkpoint / "state.index").read_bytes()
     return {
         "checkpoint": trained.checkpoint.name,
-        # It has a checksum of each variable.
-        "weights": hashlib.sha256(index).hexdigest()[:16],
+        "weights": checkpoint_folders.hash_weights(trained.checkpoint),
         "image_size": list(trained.image_size),
         "tta": list(config.evaluation.tta),
         "tile_size": settings.tile_size,

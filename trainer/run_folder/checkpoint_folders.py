@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import pathlib
 import re
@@ -12,6 +13,7 @@ from typing import Any
 from absl import logging
 
 from trainer import errors, files
+from trainer.run_folder import watched
 
 _METADATA = "metadata.json"
 _FOLDER = re.compile(r"step-(\d{8,})")
@@ -106,6 +108,17 @@ def write_metadata(path: pathlib.Path, metadata: Metadata) -> None:
     files.write_text(path / _METADATA, text)
 
 
+def hash_weights(path: pathlib.Path) -> str:
+    """Returns a short hash of all that a checkpoint holds: other weights, another one.
+
+    Raises:
+      OSError: if it cannot be read.
+    """
+    # The index has a checksum of each variable.
+    index = (path / "state.index").read_bytes()
+    return hashlib.sha256(index).hexdigest()[:16]
+
+
 def has_any(model_dir: str) -> bool:
     """Tells whether a run has saved before, so that a training goes on from there."""
     return bool(list_checkpoints(pathlib.Path(model_dir) / "checkpoints"))
@@ -190,13 +203,17 @@ def _find_named(folder: pathlib.Path, which: str) -> pathlib.Path:
 
 
 def _find_best(paths: Sequence[pathlib.Path]) -> pathlib.Path | None:
-    """Returns the best checkpoint as the newest one with readable metadata says."""
+    """Returns the best checkpoint as the newest one with readable metadata says.
+
+    If the training made no evaluations, it is the best one of those that were watched.
+    """
     for path in paths:
         try:
             step = read_metadata(path).best_step
         except (OSError, ValueError) as error:
             logging.warning("%s: its metadata cannot be read (%s).", path, error)
             continue
+        step = step or watched.read(path.parent.parent).best_step
         return path_of(path.parent, step) if step else None
     return None
 

@@ -19,7 +19,7 @@ import tensorflow as tf
 from absl import logging
 
 from trainer import errors, files
-from trainer.run_folder import checkpoint_folders, criterion, saved_weights
+from trainer.run_folder import checkpoint_folders, criterion, saved_weights, watched
 from trainer.run_folder import model_dir as model_dir_lib
 
 _MAX_FAILED_SAVES = 3
@@ -52,7 +52,8 @@ class Checkpointer:
           identity: values, as JSON gives them back, in which a checkpoint must agree
             with this run to be restored.
           legacy: what a checkpoint counts as that knows nothing of a value.
-          max_to_keep: newest checkpoints to keep, besides the best one.
+          max_to_keep: newest checkpoints to keep, besides the best one, and the one
+            that another process reads; see `watched`.
           best: by which score that is chosen.
           is_chief: whether this process writes.
           is_window: whether metadata hold a window that the run can go on with.
@@ -66,6 +67,7 @@ class Checkpointer:
             workers.
         """
         self._folder = pathlib.Path(model_dir) / "checkpoints"
+        self._holds = watched.Holds(model_dir)
         self._state = dict(state)
         self._checkpoint = tf.train.Checkpoint(**state)
         self._global_step = state["global_step"]
@@ -208,6 +210,8 @@ class Checkpointer:
                 f"{self._folder} holds {len(paths)} checkpoints, but none can be read; "
                 "the run does not start over by itself. Move the folder away to do so."
             )
+        if self._is_chief:
+            watched.forget(self.model_dir)  # Of a run that was here before.
         return False
 
     def _take(self, metadata: checkpoint_folders.Metadata) -> None:
@@ -293,7 +297,8 @@ class Checkpointer:
     def _prune(self) -> None:
         paths = checkpoint_folders.list_checkpoints(self._folder)
         for path in paths[: -self._max_to_keep]:
-            if checkpoint_folders.step_of(path) != self.saved.best_step:
+            kept = self._holds.steps(self.saved.best_step)
+            if checkpoint_folders.step_of(path) not in kept:
                 checkpoint_folders.remove(path)
 
 

@@ -4,18 +4,22 @@ RUN/evaluations.jsonl                      a line for each evaluation
 RUN/evaluations/step-00000375-....png      photos, truths and predictions
 """
 
+import contextlib
 import dataclasses
 import datetime
 import json
 import math
 import pathlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from trainer import files, pictures
 from trainer.run_folder import checkpoint_folders
+
+_NAME = "evaluations.jsonl"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,9 +55,35 @@ class Scored:
     merge_classes: tuple[str, ...]
 
 
+class Subject(NamedTuple):
+    """The checkpoint that was scored.
+
+    Attributes:
+      name: of its folder.
+      step: steps done.
+      weights: see `checkpoint_folders.hash_weights`.
+    """
+
+    name: str
+    step: int
+    weights: str
+
+
+def describe(checkpoint: pathlib.Path) -> Subject:
+    """Describes a checkpoint, by its folder.
+
+    Raises:
+      OSError: if it cannot be read.
+      ValueError: if what it says of itself is damaged.
+    """
+    step = checkpoint_folders.read_metadata(checkpoint).step
+    weights = checkpoint_folders.hash_weights(checkpoint)
+    return Subject(checkpoint.name, step, weights)
+
+
 def record(
     model_dir: str,
-    checkpoint: pathlib.Path,
+    subject: Subject,
     scored: Scored,
     scores: Mapping[str, float],
     *,
@@ -65,8 +95,8 @@ def record(
 
     Args:
       model_dir: the folder of the run.
-      checkpoint: its folder.
-      scored: what was scored.
+      subject: the checkpoint.
+      scored: what it was scored on.
       scores: by name; those that are NaN become null.
       confusion: counts of pixels, [classes, classes]: rows are true, columns predicted
         classes.
@@ -83,14 +113,15 @@ def record(
     split = re.sub(r"[^\w.-]+", "-", scored.split)
     size = "-native" if scored.eval_native_size else ""
     tta = "".join(f"-{word}" for word in ("tta", *scored.tta) if scored.tta)
-    name = f"{checkpoint.name}-{split}-{scored.fingerprint}{size}{tta}.png"
+    name = f"{subject.name}-{split}-{scored.fingerprint}{size}{tta}.png"
     path = folder / "evaluations" / name
     files.make_folder(path.parent)
     pictures.write_png(path, picture)
     line = {
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "step": checkpoint_folders.read_metadata(checkpoint).step,
-        "checkpoint": checkpoint.name,
+        "step": subject.step,
+        "checkpoint": subject.name,
+        "weights": subject.weights,
         **dataclasses.asdict(scored),
         "picture": str(path.relative_to(folder)),
         "scores": {
@@ -100,5 +131,41 @@ def record(
         "class_names": list(class_names),
         "confusion": confusion.tolist(),
     }
-    files.append_line(folder / "evaluations.jsonl", json.dumps(line))
+    files.append_line(folder / _NAME, json.dumps(line))
     return path
+
+
+def find(
+    model_dir: str, subject: Subject, scored: Scored, names: Iterable[str]
+) -> dict[str, float] | None:
+    """Returns the scores of a checkpoint that were noted before; None: there are none.
+
+    Args:
+      model_dir: the folder of the run.
+      subject: the checkpoint.
+      scored: what it is scored on; scores on anything else do not count.
+      names: of the scores that there must be.
+    """
+    wanted = json.loads(json.dumps(dataclasses.asdict(scored)))
+    wanted |= {"step": subject.step, "weights": subject.weights}
+    names = set(names)
+    for line in _read_lines(pathlib.Path(model_dir) / _NAME):
+        scores = line.get("scores")
+        if not isinstance(scores, dict) or not names <= scores.keys():
+            continue
+        if all(line.get(key) == value for key, value in wanted.items()):
+            return {n: math.nan if v is None else v for n, v in scores.items()}
+    return None
+
+
+def _read_lines(path: pathlib.Path) -> list[dict]:
+    """Reads the lines, the newest first; what a killed process began is left out."""
+    try:
+        lines = path.read_bytes().splitlines()
+    except OSError:
+        return []
+    found = []
+    for line in reversed(lines):
+        with contextlib.suppress(ValueError):
+            found.append(json.loads(line))
+    return [line for line in found if isinstance(line, dict)]

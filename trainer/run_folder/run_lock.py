@@ -16,6 +16,9 @@ only by whether it changes while somebody watches.
 
 A process may lose its lock: suspended for minutes, it gives no heartbeat. The token in
 the file is then another one, and the process that finds this writes nothing more.
+
+MODEL_DIR/watch.lock is such a lock, too, of the process that evaluates the checkpoints
+of the training. Each of the two looks at the other's heartbeat alone; see `Pulse`.
 """
 
 import contextlib
@@ -36,6 +39,9 @@ from data.stores import file_locks
 from trainer import errors, files
 
 FILE_NAME = "run.lock"
+WATCH_FILE_NAME = "watch.lock"
+_DEEDS = {FILE_NAME: "training", WATCH_FILE_NAME: "watching"}
+"""What the holder of each lock does, for people."""
 _HEARTBEAT_SECS = 5.0
 _STALE_SECS = 45.0
 """A heartbeat that does not change for so long is that of a dead process."""
@@ -69,11 +75,11 @@ class _Record:
 
 
 class RunLock:
-    """The right of one process to train in a model dir."""
+    """The right of one process to train in a model dir, or to watch a training."""
 
-    def __init__(self, model_dir: str | os.PathLike):
+    def __init__(self, model_dir: str | os.PathLike, file_name: str = FILE_NAME):
         """Makes a lock that is still to be acquired; touches no file."""
-        self._path = pathlib.Path(model_dir) / FILE_NAME
+        self._path = pathlib.Path(model_dir) / file_name
         self._token = uuid.uuid4().hex
         self._descriptor: int | None = None
         self._is_over = threading.Event()
@@ -83,7 +89,7 @@ class RunLock:
         """Takes the lock, that of a dead process too.
 
         Raises:
-          errors.ConfigError: if another process trains there.
+          errors.ConfigError: if another process has it.
           errors.WriteError: if the file cannot be written.
         """
         try:
@@ -185,9 +191,7 @@ class RunLock:
 
     def _beats(self) -> tuple[str, int]:
         """Returns what changes as long as the process in the file lives."""
-        with self._path.open("rb") as file:  # Opening asks a server for the file anew.
-            modified = os.fstat(file.fileno()).st_mtime_ns
-        holder = _read(self._path)
+        holder, modified = _look(self._path)
         return (holder.token if holder else ""), modified
 
     def _write(self, descriptor: int, is_new: bool) -> None:
@@ -225,32 +229,77 @@ class RunLock:
             last = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
             who += f", last heartbeat {last:%Y-%m-%d %H:%M:%S} UTC"
         raise errors.ConfigError(
-            f"--model_dir={self._path.parent}: another run is training there ({who}); "
-            "stop it, wait for its end, or name another --model_dir. Only if that "
-            f"process is gone for certain, delete {self._path}."
+            f"--model_dir={self._path.parent}: another run is "
+            f"{_DEEDS[self._path.name]} there ({who}); stop it, wait for its end, or "
+            "name another --model_dir. Only if that process is gone for certain, "
+            f"delete {self._path}."
         )
 
 
+class Pulse:
+    """Whether the holder of a lock lives, by the heartbeat that its file shows.
+
+    To try the lock would be quicker, but whoever starts at that moment would take the
+    one who tries for its holder.
+
+    Attributes:
+      holder: in words, who had the lock when it was last looked at; "" if nobody had.
+    """
+
+    def __init__(self, model_dir: str | os.PathLike, file_name: str = FILE_NAME):
+        """Makes a pulse that nobody has felt yet; touches no file."""
+        self._path = pathlib.Path(model_dir) / file_name
+        self._seen: tuple[str, int] | None = None
+        self._since = 0.0
+        self.holder = ""
+
+    def is_alive(self) -> bool:
+        """Looks once; somebody is dead of whom too old a heartbeat is all there is.
+
+        Who is seen for the first time lives: that takes some time to tell.
+        """
+        try:
+            holder, modified = _look(self._path)
+        except OSError:
+            self._seen, self.holder = None, ""
+            return False
+        self.holder = str(holder) if holder else "a process that is just starting"
+        seen = (holder.token if holder else ""), modified
+        if seen != self._seen:
+            self._seen, self._since = seen, time.monotonic()
+        return time.monotonic() - self._since < _STALE_SECS
+
+
 @contextlib.contextmanager
-def holding(model_dir: str | os.PathLike, *, is_chief: bool) -> Iterator[RunLock]:
+def holding(
+    model_dir: str | os.PathLike, *, is_chief: bool, file_name: str = FILE_NAME
+) -> Iterator[RunLock]:
     """Holds the lock of a model dir.
 
     Args:
       model_dir: the folder of the run.
       is_chief: whether this process is the one of its cluster that writes; the others
         share its lock, and theirs checks nothing.
+      file_name: of the lock.
 
     Raises:
-      errors.ConfigError: if another process trains there.
+      errors.ConfigError: if another process has it.
       errors.WriteError: if the file cannot be written.
     """
-    lock = RunLock(model_dir)
+    lock = RunLock(model_dir, file_name)
     if is_chief:
         lock.acquire()
     try:
         yield lock
     finally:
         lock.release()
+
+
+def _look(path: pathlib.Path) -> tuple[_Record | None, int]:
+    """Returns who holds a lock, if the file says so, and when it was last changed."""
+    with path.open("rb") as file:  # Opening asks a server for the file anew.
+        modified = os.fstat(file.fileno()).st_mtime_ns
+    return _read(path), modified
 
 
 def _read(path: pathlib.Path) -> _Record | None:

@@ -2,7 +2,8 @@
 
 MODEL_DIR/train and MODEL_DIR/eval hold the events of the two splits, so that
 TensorBoard draws both curves of a score in one chart; MODEL_DIR/metrics.jsonl holds
-the scalars again, one line for each point, for programs.
+the scalars again, one line for each point, for programs. MODEL_DIR/watch holds the
+events of a process that evaluates the checkpoints beside the training.
 """
 
 import contextlib
@@ -35,6 +36,7 @@ class SummaryWriter:
         model_dir: str,
         *,
         is_chief: bool = True,
+        keeps_points: bool = True,
         check_lock: Callable[[], None] = lambda: None,
     ):
         """Makes a writer; files are opened with the first point.
@@ -42,10 +44,13 @@ class SummaryWriter:
         Args:
           model_dir: the folder of the run.
           is_chief: whether this process writes; the others only go through the motions.
+          keeps_points: whether scalars go to `metrics.jsonl`, too, which only the
+            training may write.
           check_lock: called before anything is written; raises an error if the folder
             is no longer this run's.
         """
         self._is_chief = is_chief
+        self._keeps_points = keeps_points
         self._folder = pathlib.Path(model_dir)
         self._check_lock = check_lock
         self._writers = {}
@@ -56,7 +61,7 @@ class SummaryWriter:
         """Writes one point of each curve.
 
         Args:
-          split: `train` or `eval`.
+          split: `train`, `eval` or `watch`.
           step: steps done.
           values: the points by tag; those that are not finite (the IoU of an absent
             class) are left out.
@@ -68,6 +73,8 @@ class SummaryWriter:
         with self._losing_points(split), self._writer(split).as_default(step=step):
             for tag, value in values.items():
                 tf.summary.scalar(tag, value)
+        if not self._keeps_points:
+            return
         line = json.dumps({"step": step, "split": split, **values})
         with self._losing_points():
             files.append_line(self._folder / _METRICS, line)

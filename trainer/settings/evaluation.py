@@ -45,11 +45,25 @@ class EvaluationConfig(fields.Section):
         ),
     )
 
+    watch: bool = fields.setting(
+        False,
+        "Let --mode=evaluate score each new checkpoint of a training that runs in "
+        "--model_dir in another process, and end when that has ended, or gives no "
+        "heartbeat any more. Where there is no checkpoint yet it waits, for ten "
+        "minutes if no training is there, either. If the training makes no evaluations "
+        "(--mode=train), the best checkpoint is the best of these.",
+        is_saved=False,
+        only_with={
+            "mode": ("evaluate",),
+            "distribution_strategy": ("mirrored", "one_device"),
+        },
+    )
     best_metric: str = fields.setting(
         "mean_iou",
         "The score of the evaluation by which the best checkpoint is chosen, such as "
         "mean_iou, iou/NAME of a class, pixel_accuracy or loss.",
         unused_by=("train", "evaluate", "doctor", "benchmark"),
+        used_with="watch",
     )
     early_stopping_patience: int = fields.setting(
         0,

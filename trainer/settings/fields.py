@@ -35,6 +35,7 @@ def setting(
     is_saved: bool = True,
     is_local: bool = False,
     unused_by: tuple[str, ...] = (),
+    used_with: str = "",
     in_fit: tuple | None = None,
 ) -> Any:
     """Makes a dataclass field with what a flag and the checks need to know.
@@ -64,6 +65,7 @@ def setting(
       is_saved: whether it is a property of the run rather than of one command.
       is_local: whether it is about the machine, and so no matter of the trained model.
       unused_by: the modes that have no use for it.
+      used_with: a setting beside which all of these have a use for it after all.
       in_fit: the values that `--against=fit` can give to Keras' loop, too; None: all,
         or it makes no difference to that.
     """

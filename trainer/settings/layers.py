@@ -65,19 +65,22 @@ def resolve(
     unused = [
         f"--{name}"
         for name in typed
-        if _is_unused(name, mode) and not fields.is_off(typed[name])
+        if _is_unused(name, mode, layers.values) and not fields.is_off(typed[name])
     ]
     if unused:
         remarks.append(f"--mode={mode} does not use {', '.join(unused)}.")
     return Resolved(config, remarks)
 
 
-def _is_unused(name: str, mode: str) -> bool:
-    """Tells whether a mode has no use for a setting."""
+def _is_unused(name: str, mode: str, values: Mapping[str, Any]) -> bool:
+    """Tells whether a mode has no use for a setting, beside the others."""
     kind = modes.MODES[mode]
     if kind.only_uses is not None:
         return name not in kind.only_uses
-    unused_by = config_lib.fields_by_name()[name].metadata["unused_by"]
+    metadata = config_lib.fields_by_name()[name].metadata
+    if values.get(metadata["used_with"]):
+        return False
+    unused_by = metadata["unused_by"]
     return mode in unused_by or kind.uses_less_than in unused_by
 
 

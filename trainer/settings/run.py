@@ -31,7 +31,7 @@ class RunConfig(fields.Section):
         "What evaluation, prediction and export restore: last, best, or the folder of "
         "a checkpoint.",
         is_saved=False,
-        only_with={"mode": ("evaluate", "predict", "export")},
+        only_with={"mode": ("evaluate", "predict", "export"), "watch": (False,)},
     )
     seed: int = fields.setting(
         0,

@@ -120,6 +120,7 @@ class TrainConfig(fields.Section):
         minimum=0,
         maximum=1000,
         unused_by=("train", "evaluate", "doctor"),
+        used_with="watch",
     )
 
     keep_golden: bool = fields.setting(
