@@ -116,7 +116,8 @@ def test_a_moved_folder_alone_gives_the_scores_of_the_training(copy, capsys):
     assert line["num_examples"] == 5 and len(line["fingerprint"]) == 16
     assert (copy / line["picture"]).read_bytes()[:4] == b"\x89PNG"
     out = capsys.readouterr().out
-    assert "IoU road" in out and "mean boundary IoU  0." in out
+    assert re.search(r"^class +IoU  precision  recall  boundary IoU  of pix", out, re.M)
+    assert re.search(r"^road +0\.\d{4} ", out, re.M) and "mean boundary IoU  0." in out
     assert line["class_names"] == ["bg", "road", "car"]
     counts = np.array(line["confusion"])
     accuracy = np.trace(counts) / counts.sum()
@@ -124,6 +125,8 @@ def test_a_moved_folder_alone_gives_the_scores_of_the_training(copy, capsys):
     recall = counts[1, 1] / counts[1].sum()
     assert recall == pytest.approx(line["scores"]["recall/road"])
     assert re.search(rf"^road  .* {recall:.1%} ", out, re.M)
+    share = counts[1].sum() / counts.sum()
+    assert re.search(rf"^road .* {recall:.4f} .* {share:.1%}$", out, re.M)
     # Nothing of the run itself has changed.
     assert {p: p.read_bytes() for p in before} == before
 

@@ -1,9 +1,12 @@
 """Tests of the table of `trainer.scoring`."""
 
+import io
+
 import numpy as np
 import pytest
 
 from trainer import scoring
+from trainer.metrics import boundary_iou, image_iou
 from trainer.metrics import confusion as confusion_lib
 
 _NAMES = ("sky", "tree", "car")
@@ -14,20 +17,32 @@ def _keep_globals():
     """Replaces that of conftest: nothing here touches Keras, and it takes 0.2 s."""
 
 
-def _table(confusion) -> list[str]:
-    values = confusion_lib.scores(np.array(confusion), _NAMES)
+def _table(confusion, has_shares=True) -> list[str]:
+    counts = np.array(confusion)
+    values = confusion_lib.scores(counts, _NAMES)
     metrics = [confusion_lib.ConfusionMatrix(_NAMES)]
-    return scoring.format_table(values, metrics).splitlines()
+    shares = counts if has_shares else None
+    return scoring.format_table(values, metrics, shares).splitlines()
 
 
-def test_classes_that_are_all_there_need_no_remark():
-    # IoU: sky 3 / 5, tree 4 / 6, car 2 / 2.
+def test_classes_have_a_table_of_their_own():
+    # IoU: sky 3 / 5, tree 4 / 6, car 2 / 2. Of the pixels 4, 5 and 2 of 11.
     assert _table([[3, 1, 0], [1, 4, 0], [0, 0, 2]]) == [
         "pixel accuracy  0.8182",
         "mean IoU        0.7556",
-        "IoU sky         0.6000",
-        "IoU tree        0.6667",
-        "IoU car         1.0000",
+        "",
+        "class     IoU  precision  recall  of pixels",
+        "sky    0.6000     0.7500  0.7500      36.4%",
+        "tree   0.6667     0.8000  0.8000      45.5%",
+        "car    1.0000     1.0000  1.0000      18.2%",
+    ]
+
+
+def test_without_counts_there_are_no_shares():
+    table = _table([[3, 1, 0], [1, 4, 0], [0, 0, 2]], has_shares=False)
+    assert table[3:5] == [
+        "class     IoU  precision  recall",
+        "sky    0.6000     0.7500  0.7500",
     ]
 
 
@@ -36,10 +51,58 @@ def test_class_in_predictions_alone_and_class_nowhere_are_told_apart():
     assert _table([[3, 1, 0], [0, 0, 0], [0, 0, 0]]) == [
         "pixel accuracy  0.7500",
         "mean IoU        0.3750  (of 2 of the 3 classes)",
-        "IoU sky         0.7500",
-        "IoU tree        0.0000  (predicted, but not in the masks)",
-        "IoU car         absent  (neither in the masks nor predicted)",
+        "",
+        "class     IoU  precision  recall  of pixels",
+        "sky    0.7500     1.0000  0.7500     100.0%",
+        "tree   0.0000     0.0000       -       0.0%  "
+        "(predicted, but not in the masks)",
+        "car         -          -       -       0.0%  "
+        "(neither in the masks nor predicted)",
     ]
+
+
+def test_metrics_that_were_measured_add_rows_and_columns():
+    names = ("wall", "crack")
+    metrics = [
+        confusion_lib.ConfusionMatrix(names),
+        boundary_iou.BoundaryIou(names),
+        image_iou.ImageIou(names),
+    ]
+    values = {
+        **confusion_lib.scores(np.eye(2), names),
+        "mean_boundary_iou": 0.25,
+        "boundary_iou/crack": 0.5,
+        "train_images_per_sec": 12.4,
+    }
+    # The foreground of two classes comes first; no image was scored.
+    assert scoring.format_table(values, metrics).splitlines() == [
+        "IoU crack          1.0000",
+        "pixel accuracy     1.0000",
+        "mean IoU           1.0000",
+        "mean boundary IoU  0.2500",
+        "",
+        "class     IoU  precision  recall  boundary IoU",
+        "wall   1.0000     1.0000  1.0000             -",
+        "crack  1.0000     1.0000  1.0000        0.5000",
+        "",
+        "training           12 images/s",
+    ]
+
+
+class _Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_heads_stand_out_on_a_terminal_alone(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    plain = scoring.format_confusion(np.eye(2), ("a", "b"))
+    monkeypatch.setattr("sys.stdout", _Terminal())
+    head, *rows = scoring.format_confusion(np.eye(2), ("a", "b")).splitlines()
+    first, *others = plain.splitlines()
+    assert head == f"\x1b[1m{first}\x1b[0m"
+    assert rows == others
 
 
 def test_confusions_are_shares_of_the_true_pixels():

@@ -1,6 +1,7 @@
 """One pass over the evaluation split, and its report."""
 
 import contextlib
+import sys
 import time
 from collections.abc import Mapping, Sequence
 
@@ -12,6 +13,7 @@ from trainer import errors, pictures
 from trainer.assembly import evaluation
 from trainer.metrics import metric as metric_lib
 from trainer.run_folder import criterion, evaluations
+from trainer.running import colors
 from trainer.settings import config as config_lib
 from trainer.steps import evaluation as evaluation_steps
 
@@ -121,14 +123,17 @@ def draw_examples(setup: evaluation.EvalSetup, num_examples: int = 6) -> np.ndar
 
 
 def format_table(
-    values: Mapping[str, float], metrics: Sequence[metric_lib.Metric]
+    values: Mapping[str, float],
+    metrics: Sequence[metric_lib.Metric],
+    counts: np.ndarray | None = None,
 ) -> str:
-    """Lays out scores for people.
+    """Lays out scores for people: those of all pixels, of each class, and the speed.
 
     Args:
-      values: of `evaluate`; what a metric has no number for shows as "absent", and a
-        metric that was not measured is left out.
+      values: of `evaluate`; what a metric has no number for shows as "absent", of a
+        class as "-", and a metric that was not measured is left out.
       metrics: those to show.
+      counts: of the confusion matrix, for the classes' shares of the pixels, or None.
     """
     metrics = [m for m in metrics if not values.keys().isdisjoint(m.titles)]
     rows = [
@@ -141,13 +146,38 @@ def format_table(
         f"{title:<{width}}  {_format(value)}" + (f"  ({remark})" if remark else "")
         for title, value, remark in rows
     ]
+    lines += ["", *_lay_out_classes(values, metrics, counts), ""]
     for title, tag in (
         ("training", "train_images_per_sec"),
         ("evaluation", "images_per_sec"),
     ):
         if tag in values:
             lines.append(f"{title:<{width}}  {values[tag]:.0f} images/s")
-    return "\n".join(lines)
+    return "\n".join(lines).strip()
+
+
+def _lay_out_classes(
+    values: Mapping[str, float],
+    metrics: Sequence[metric_lib.Metric],
+    counts: np.ndarray | None,
+) -> list[str]:
+    """Makes a table of the classes in rows, and their scores in columns."""
+    columns = {tag: title for m in metrics for tag, title in m.class_titles.items()}
+    if not columns:
+        return []
+    shares, heads = None, ["class", *columns.values()]
+    if counts is not None:
+        heads.append("of pixels")
+        shares = counts.sum(axis=1) / max(counts.sum(), 1)
+    remarks = {k: v for m in metrics for k, v in m.remarks(values).items()}
+    rows, said = [heads], [""]
+    for index, name in enumerate(metrics[0].class_names):
+        scores = [values.get(f"{tag}/{name}") for tag in columns]
+        row = [name, *("-" if metric_lib.is_missing(s) else _format(s) for s in scores)]
+        rows.append(row if shares is None else [*row, f"{shares[index]:.1%}"])
+        said.append(f"  ({remarks[name]})" if name in remarks else "")
+    head, *others = map("".join, zip(_align(rows), said, strict=True))
+    return [colors.paint(head, colors.BOLD, sys.stdout), *others]
 
 
 def format_confusion(counts: np.ndarray, class_names: Sequence[str]) -> str:
@@ -167,18 +197,22 @@ def format_confusion(counts: np.ndarray, class_names: Sequence[str]) -> str:
     for name, row in zip(class_names, counts, strict=True):
         total = row.sum()
         rows.append([name, *(f"{n / total:.1%}" if total else "-" for n in row)])
-    first, *others = (
-        [len(cell) for cell in column] for column in zip(*rows, strict=True)
-    )
-    return "\n".join(
+    head, *others = _align(rows)
+    return "\n".join([colors.paint(head, colors.BOLD, sys.stdout), *others])
+
+
+def _align(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Makes lines of rows, the first column to the left, the others to the right."""
+    first, *others = (max(map(len, column)) for column in zip(*rows, strict=True))
+    return [
         "  ".join(
             [
-                f"{row[0]:<{max(first)}}",
-                *(f"{cell:>{max(w)}}" for cell, w in zip(row[1:], others, strict=True)),
+                f"{name:<{first}}",
+                *(f"{cell:>{w}}" for cell, w in zip(cells, others, strict=True)),
             ]
         )
-        for row in rows
-    )
+        for name, *cells in rows
+    ]
 
 
 def _format(value: float | None) -> str:

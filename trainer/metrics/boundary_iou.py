@@ -75,6 +75,11 @@ class BoundaryIou(metric.Metric):
         """The title of the mean."""
         return {"mean_boundary_iou": "mean boundary IoU"}
 
+    @property
+    def class_titles(self) -> dict[str, str]:
+        """The title of the boundary IoU."""
+        return {"boundary_iou": "boundary IoU"}
+
 
 make = BoundaryIou
 

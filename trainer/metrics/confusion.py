@@ -29,27 +29,31 @@ class ConfusionMatrix(metric.Metric):
 
     @property
     def titles(self) -> dict[str, str]:
-        """Titles of the accuracy, the mean IoU and the IoU of each class.
+        """Titles of the accuracy and the mean IoU.
 
         Of two classes, the IoU of the second, the foreground, comes first.
         """
         means = {"pixel_accuracy": "pixel accuracy", "mean_iou": "mean IoU"}
-        classes = {f"iou/{name}": f"IoU {name}" for name in self.class_names}
         if self.num_classes == 2:
-            foreground = f"iou/{self.class_names[1]}"
-            return {foreground: classes[foreground]} | means | classes
-        return means | classes
+            foreground = self.class_names[1]
+            return {f"iou/{foreground}": f"IoU {foreground}"} | means
+        return means
+
+    @property
+    def class_titles(self) -> dict[str, str]:
+        """Titles of IoU, precision and recall."""
+        return {"iou": "IoU", "precision": "precision", "recall": "recall"}
 
     def remarks(self, values: Mapping[str, float]) -> dict[str, str]:
         """Says which classes have no pixel in the masks, and what that means."""
         remarks, num_counted = {}, 0
         for name in self.class_names:
             if metric.is_missing(values.get(f"iou/{name}")):
-                remarks[f"iou/{name}"] = "neither in the masks nor predicted"
+                remarks[name] = "neither in the masks nor predicted"
                 continue
             num_counted += 1
             if metric.is_missing(values.get(f"recall/{name}")):
-                remarks[f"iou/{name}"] = "predicted, but not in the masks"
+                remarks[name] = "predicted, but not in the masks"
         if remarks:
             remarks["mean_iou"] = f"of {num_counted} of the {self.num_classes} classes"
         return remarks

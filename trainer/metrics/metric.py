@@ -61,12 +61,17 @@ class Metric(tf.Module, abc.ABC):
         """What a table calls the scores that it shows, by their names, in order."""
 
     @property
+    def class_titles(self) -> dict[str, str]:
+        """What a table calls the scores of classes, by what stands before `/NAME`."""
+        return {}
+
+    @property
     def lower_is_better(self) -> frozenset[str]:
         """The names of scores that are better the lower they are."""
         return frozenset()
 
     def remarks(self, values: Mapping[str, float]) -> dict[str, str]:
-        """Returns what a table has to say of scores, by their names.
+        """Returns what a table has to say of scores and classes, by their names.
 
         Args:
           values: of `result`; those that are NaN may be missing.

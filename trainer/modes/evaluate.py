@@ -37,7 +37,7 @@ def run(config: config_lib.Config) -> None:
     if cluster.worker_index(setup.strategy) > 0:
         return
     print(f"{path.name} of {model_dir} on {setup.examples.name}:\n")
-    print(scoring.format_table(scores, setup.eval_loop.metrics))
+    print(scoring.format_table(scores, setup.eval_loop.metrics, counts))
     if table := scoring.format_confusion(counts, class_names):
         print(f"\n{table}")
     picture = evaluations.record(
