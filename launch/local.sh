@@ -1,26 +1,45 @@
 #!/usr/bin/env bash
-# Runs N workers of one cluster on this host, and starts all of them again when one dies.
+# Trains on this host: one process with all GPUs, or N workers of one cluster, which are
+# all started again when one dies.
 #
-#   bash launch/local.sh N FLAG ...
-#   bash launch/local.sh 2 --flagfile=launch/flagfiles/quickstart.flags
+#   bash launch/local.sh [N] FLAG ...
+#   bash launch/local.sh --flagfile=launch/flagfiles/quickstart.flags --model_dir=runs/a
+#   bash launch/local.sh 2 --flagfile=launch/flagfiles/quickstart.flags --model_dir=runs/a
 #
 #   VENV          folder of the virtual environment (default: .venv in the repository)
+#
+# With N, where 1 is one process under supervision:
+#
+#   LOG_DIR       where worker-0.log, ... go (default: a new folder, gone if all is well)
 #   MAX_RESTARTS  how often to start again (default: 10)
 #   GRACE_SECS    how long the others may take to end once a worker has failed, or once
 #                 all were told to stop, before they are killed (default: 60); ten times
 #                 as long once a worker is done
 #
-# SIGTERM, SIGINT and SIGHUP are passed on as SIGTERM: the workers save, and this script
-# exits with their 143. An exit code of 1 to 5 is a mistake that no restart mends, and
-# ends the rest.
+# All that workers say is shown, each line with the worker's number in front. SIGTERM,
+# SIGINT, SIGHUP and SIGUSR1 are passed on as SIGTERM: the workers save, and this script
+# exits with their 143. An exit code of 1 to 6 is a mistake that no restart mends: the
+# others are killed. Without success, the worker that failed first is named at the end,
+# with its last lines, and its exit code is that of this script.
 set -uo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 2
 
-count="${1:?number of workers}"
+if [[ ! ${1:-} =~ ^[0-9]+$ ]]; then
+  exec bash launch/worker.sh "$@"
+fi
+count="$1"
 shift
+if ((count == 0)); then
+  echo "Error: 0 workers; say 1 or more, or leave the number out." >&2
+  exit 2
+fi
 python="${VENV:-.venv}/bin/python"
 grace_secs="${GRACE_SECS:-60}"
+log_dir="${LOG_DIR:-$(mktemp -d)}"
+mkdir -p "$log_dir" || exit 3
 pids=()
+declare -A worker_of  # By process.
+relays=()
 timer=
 is_stopping=
 
@@ -40,12 +59,13 @@ stop_timer() {
   timer=
 }
 
+# shellcheck disable=SC2329  # By the trap.
 on_signal() {
   is_stopping=1
   kill_all TERM
   start_timer "$grace_secs"
 }
-trap on_signal TERM INT HUP
+trap on_signal TERM INT HUP USR1
 
 free_addresses() {
   "$python" - "$count" <<'PYTHON'
@@ -56,58 +76,69 @@ PYTHON
 }
 
 start_all() {
-  local addresses index
-  addresses="$(free_addresses)"
-  pids=()
+  local addresses index log
+  if ((count > 1)); then addresses="$(free_addresses)"; fi
+  pids=() worker_of=() relays=()
   for ((index = 0; index < count; index++)); do
+    log="$log_dir/worker-$index.log"
+    # The worker writes to a file, not into a pipe: no reader that ends can end it.
+    : >"$log"
     (
       # A terminal that closes sends SIGHUP to the workers as well, and a second signal
       # makes them exit without saving.
       trap '' HUP
-      export TF_CONFIG="{\"cluster\": {\"worker\": [$addresses]}, \"task\": {\"type\": \"worker\", \"index\": $index}}"
-      exec "$python" -m trainer.main --distribution_strategy=multi_worker_mirrored "${@}"
-    ) &
+      if ((count > 1)); then
+        export LOCAL_INDEX="$index" LOCAL_COUNT="$count"
+        export TF_CONFIG="{\"cluster\": {\"worker\": [$addresses]}, \"task\": {\"type\": \"worker\", \"index\": $index}}"
+      fi
+      exec bash launch/worker.sh "$@"
+    ) >>"$log" 2>&1 &
     pids+=($!)
+    worker_of[$!]=$index
+    tail --lines=+1 --follow --sleep-interval=0.2 --pid=$! "$log" 2>/dev/null |
+      sed --unbuffered "s/^/[$index] /" &
+    relays+=($!)
   done
 }
 
-# Notes the exit code of a worker that has ended, and what that means for the others.
+# Notes that worker $1 has ended with exit code $2, and what that means for the others.
 note_end() {
-  case "$1" in
+  case "$2" in
     0) [ -z "$timer" ] && start_timer $((10 * grace_secs)) ;;
-    1 | 2 | 3 | 4 | 5)
-      first=$1
+    [1-6])
+      first=$2 first_worker=$1
       kill_all KILL
       ;;
     *)
       # Those that are killed below, because of the first one, say nothing of their own.
-      if [ "$first" = 0 ] || [ "$1" = 143 ]; then
-        first=$1
+      if [ "$first" = 0 ] || [ "$2" = 143 ]; then
+        first=$2 first_worker=$1
         start_timer "$grace_secs"
       fi
       ;;
   esac
 }
 
-# Waits for all workers, in the order in which they end. Returns the first exit code that
-# is not 0; one of a mistake, or of a stop, goes before.
+# Waits for all workers, in the order in which they end. Sets `first`, the first exit code
+# that is not 0, and `first_worker`; one of a mistake, or of a stop, goes before.
 wait_all() {
-  local first=0 pid running
+  local pid running ended
+  first=0 first_worker=
   while [ "${#pids[@]}" -gt 0 ]; do
     # A signal to this script ends `wait` early, with the workers still running.
     wait -n "${pids[@]}" ${timer:+"$timer"} 2>/dev/null
-    running=()
+    running=() ended=()
     for pid in "${pids[@]}"; do
       if kill -0 "$pid" 2>/dev/null; then
         running+=("$pid")
       else
-        wait "$pid"
-        ended+=($?)
+        wait "$pid" 2>/dev/null
+        ended+=("${worker_of[$pid]} $?")
       fi
     done
     pids=(${running[@]+"${running[@]}"})
-    for code in ${ended[@]+"${ended[@]}"}; do note_end "$code"; done
-    ended=()
+    # shellcheck disable=SC2086  # Two words.
+    for pid in ${ended[@]+"${ended[@]}"}; do note_end $pid; done
     if [ -n "$timer" ] && ! kill -0 "$timer" 2>/dev/null && [ "${#pids[@]}" -gt 0 ]; then
       echo "Killing ${#pids[@]} workers that do not end." >&2
       timer=
@@ -115,19 +146,30 @@ wait_all() {
     fi
   done
   stop_timer
-  return "$first"
+  wait "${relays[@]}" 2>/dev/null
 }
 
-ended=()
+# Names the worker that failed first, shows the end of its log, and ends this script.
+fail() {
+  echo "Worker $first_worker failed first, with code $first; the end of $log_dir/worker-$first_worker.log:" >&2
+  tail --lines=10 "$log_dir/worker-$first_worker.log" | sed 's/^/    /' >&2
+  exit "$first"
+}
+
 for ((attempt = 0; attempt <= ${MAX_RESTARTS:-10}; attempt++)); do
   start_all "$@"
   wait_all
-  code=$?
-  case "$code" in
-    [0-5] | 143) exit "$code" ;;
+  case "$first" in
+    0 | 143)
+      [ -n "${LOG_DIR:-}" ] || rm -rf "$log_dir"
+      exit "$first"
+      ;;
+    [1-6]) fail ;;
   esac
   [ -n "$is_stopping" ] && exit 143
-  echo "A worker ended with code $code; starting all again." >&2
+  if ((attempt < ${MAX_RESTARTS:-10})); then
+    echo "Worker $first_worker ended with code $first; starting all again." >&2
+  fi
 done
 echo "Given up after ${MAX_RESTARTS:-10} restarts." >&2
-exit "$code"
+fail

@@ -16,7 +16,7 @@ import pytest
 import tensorflow as tf
 
 from tests import shallow
-from tests.faults import processes
+from tests.faults import processes, slurm
 from trainer import errors
 from trainer.distributing import cluster
 
@@ -39,10 +39,9 @@ _TRAINING = ("--mode=train", "--epochs_between_evals=100000")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Returns a folder with weights of the short encoder and of the whole one."""
+    """Returns a folder with weights of the short encoder."""
     folder = tmp_path_factory.mktemp("cluster")
     shallow.write_weights(folder / "encoder.weights.h5")
-    processes.write_encoder_weights(folder / "whole.weights.h5")
     return folder
 
 
@@ -68,10 +67,16 @@ def _start_two(folder, model_dir, *flags):
 
 
 def _wait_for_log(model_dir, pattern, secs=120):
-    deadline = time.monotonic() + secs
-    while not re.search(pattern, processes.read_log(model_dir)):
-        assert time.monotonic() < deadline, processes.read_log(model_dir)[-2000:]
+    _wait_for(pathlib.Path(f"{model_dir}.log"), pattern, secs)
+
+
+def _wait_for(file, pattern, secs=120):
+    """Waits for what a pattern is of to be in a file."""
+    text, deadline = "", time.monotonic() + secs
+    while not re.search(pattern, text):
+        assert time.monotonic() < deadline, text[-2000:]
         time.sleep(0.05)
+        text = file.read_text(errors="replace") if file.exists() else ""
 
 
 def test_two_workers_train_as_one_process_and_decode_half_each(folder):
@@ -118,7 +123,7 @@ def _assert_death_ends_the_other(folder, victim):
 
 
 def test_the_death_of_a_worker_ends_the_chief(folder):
-    """`test_local_sh_supervises_workers_through_a_death` restarts after this death."""
+    """`test_local_sh_brings_a_run_through_the_loss_of_a_worker` restarts after it."""
     _assert_death_ends_the_other(folder, victim=1)
 
 
@@ -222,45 +227,95 @@ def test_workers_that_do_not_agree_all_end_and_name_the_setting(folder, own, mes
     assert len(re.findall(f"Error: The workers do not agree: {message}", log)) == 2
 
 
-def _parent(pid):
-    return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]
+_SHORT = r"""#!/usr/bin/env bash
+# Stands for Python: with the short encoder, and its number beside its model dir.
+if [ "$1" = - ]; then exec {python} "$@"; fi
+index="${{TF_CONFIG##*index\": }}"
+echo $$ >"{folder}/pid-${{index%%\}}*}}"
+shift 2
+exec {python} -m tests.faults.short_program "$@"
+"""
 
 
-def test_local_sh_supervises_workers_through_a_death(folder):
-    model_dir = folder / "local"
-    flags = [f for f in (*processes.SMALL, *_FLAGS) if "distribution" not in f]
-    command = [
-        "bash",
-        "launch/local.sh",
-        "2",
+@pytest.fixture(scope="module")
+def launched(folder):
+    """Returns the flags of a launched run, and its fingerprint if undisturbed."""
+    program = folder / "bin" / "python"
+    program.parent.mkdir()
+    program.write_text(_SHORT.format(python=sys.executable, folder=folder))
+    program.chmod(0o755)
+    flags = [flag for flag in _FLAGS if "distribution" not in flag]
+    flags = (*flags, *_TRAINING, "--train_steps=60", "--deterministic")
+    model_dir = folder / "undisturbed"
+    assert processes.finish(_start_local(folder, model_dir, flags)) == 0
+    return flags, processes.fingerprint(model_dir)
+
+
+def _start_script(folder, model_dir, command, flags, **environment):
+    flags = (
+        *processes.SMALL,
         *flags,
-        *_TRAINING,
-        "--train_steps=100",
-        f"--encoder_weights={folder / 'whole.weights.h5'}",
+        f"--encoder_weights={folder / 'encoder.weights.h5'}",
         f"--model_dir={model_dir}",
-    ]
+    )
     with open(f"{model_dir}.log", "wb") as log:
-        supervisor = subprocess.Popen(
-            command,
+        return subprocess.Popen(
+            [*command, *flags],
             cwd=processes.ROOT,
-            env={**os.environ, "VENV": sys.prefix},
+            env={**os.environ, "VENV": str(folder), **environment},
             stdout=log,
             stderr=subprocess.STDOUT,
         )
-    _wait_for_log(model_dir, r"Step 20/100")
-    found = subprocess.run(
-        ["pgrep", "-f", f"trainer.main .*{model_dir}"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    # Not the process that reads what TensorFlow says, a child of each worker.
-    pids = found.stdout.split()
-    victim = next(pid for pid in pids[::-1] if _parent(pid) not in pids)
-    os.kill(int(victim), signal.SIGKILL)
+
+
+def _start_local(folder, model_dir, flags):
+    command = ["bash", "launch/local.sh", "2"]
+    return _start_script(folder, model_dir, command, flags, GRACE_SECS="2")
+
+
+@pytest.mark.parametrize(
+    ("number", "victim"), [(signal.SIGKILL, 1), (signal.SIGSTOP, 0)]
+)
+def test_local_sh_brings_a_run_through_the_loss_of_a_worker(
+    folder, launched, number, victim
+):
+    flags, expected = launched
+    model_dir = folder / f"local-{victim}"
+    if number == signal.SIGSTOP:  # The other worker ends when it has waited enough.
+        flags = (*flags, "--stall_timeout=20")
+    supervisor = _start_local(folder, model_dir, flags)
+    _wait_for_log(model_dir, r"Step 20/60")
+    os.kill(int((folder / f"pid-{victim}").read_text()), number)
     assert processes.finish(supervisor) == 0
     log = processes.read_log(model_dir)
     assert "starting all again" in log and "Resuming at step" in log
+    assert processes.fingerprint(model_dir) == expected
+
+
+def test_a_job_of_slurm_comes_back_after_a_death_and_after_its_time(folder, launched):
+    flags, expected = launched
+    model_dir, logs = folder / "slurm", folder / "slurm-logs"
+    stand_in = folder / "stand-in"
+    options = ["--ntasks-per-node=2", "launch/slurm.sbatch"]
+    job = _start_script(
+        folder,
+        model_dir,
+        [str(stand_in / "bin" / "sbatch"), *options],
+        flags,
+        **slurm.install(stand_in),
+        LOG_DIR=str(logs),
+        STAND_IN_JOB_ID=str(os.getpid()),  # From which ports follow.
+    )
+    log = logs / "worker-0.log"
+    _wait_for(log, r"Step 20/60")
+    os.kill(int((folder / "pid-1").read_text()), signal.SIGKILL)
+    _wait_for(log, r"Resuming at step (?s:.*)Step 3\d/60")
+    slurm.signal_tasks(stand_in, signal.SIGUSR1)
+    assert processes.finish(job) == 0
+    output = (stand_in / f"slurm-{os.getpid()}.out").read_text()
+    assert "Requeueing the job after code 137" in output
+    assert "Saved on request; requeueing the job" in output
+    assert processes.fingerprint(model_dir) == expected
 
 
 @pytest.mark.parametrize(

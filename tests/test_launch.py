@@ -13,13 +13,28 @@ import pytest
 from trainer import flags
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
-_SCRIPTS = sorted((_ROOT / "launch").glob("*.sh"))
+_SCRIPTS = sorted((_ROOT / "launch").glob("*.s[hb]*"))
+"""Those for bash, and that for Slurm's sbatch."""
 _FLAGFILES = sorted((_ROOT / "launch" / "flagfiles").glob("*.flags"))
 
 
 @pytest.mark.parametrize("path", [*_SCRIPTS, _ROOT / ".ci/run"], ids=lambda p: p.name)
 def test_script_parses(path):
     subprocess.run(["bash", "-n", str(path)], check=True)
+
+
+def test_shellcheck_finds_nothing_in_the_scripts():
+    program = pathlib.Path(sys.executable).with_name("shellcheck")
+    if not program.exists():
+        pytest.skip("shellcheck is not installed: pip install '.[test]'")
+    assert {path.name for path in _SCRIPTS} >= {"local.sh", "slurm.sbatch", "worker.sh"}
+    done = subprocess.run(
+        [str(program), *_SCRIPTS, _ROOT / ".ci/run"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "")
 
 
 @pytest.mark.parametrize("path", _SCRIPTS, ids=lambda p: p.name)
@@ -120,8 +135,8 @@ run="$(grep -c "start $index" "{folder}/starts")"
 """
 
 
-def _start_local(folder, body, **environment):
-    """Starts `launch/local.sh` with three workers that stand in for real ones."""
+def _start_local(folder, body, *, count=("3",), **environment):
+    """Starts `launch/local.sh` with workers that stand in for real ones."""
     program = folder / "bin" / "python"
     program.parent.mkdir()
     program.write_text(
@@ -129,16 +144,17 @@ def _start_local(folder, body, **environment):
     )
     program.chmod(0o755)
     return subprocess.Popen(
-        ["bash", str(_ROOT / "launch" / "local.sh"), "3", "--flag=a b"],
+        ["bash", str(_ROOT / "launch" / "local.sh"), *count, "--flag=a b"],
         env={**os.environ, "VENV": str(folder), "GRACE_SECS": "1", **environment},
+        stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
 
 
 def _finish(process):
-    _, errors = process.communicate(timeout=30)
-    return process.returncode, errors
+    output, errors = process.communicate(timeout=30)
+    return process.returncode, output + errors
 
 
 def test_a_worker_that_hangs_once_another_failed_is_killed(
@@ -148,7 +164,8 @@ def test_a_worker_that_hangs_once_another_failed_is_killed(
     code, errors = _finish(_start_local(tmp_path, body))
     assert code == 0
     assert "Killing 2 workers that do not end" in errors
-    assert "A worker ended with code 75; starting all again" in errors
+    assert "Killed" not in errors  # As bash would say of each.
+    assert "Worker 0 ended with code 75; starting all again" in errors
     starts = (tmp_path / "starts").read_text().split("\n")
     assert sorted(starts)[1:] == [f"start {i}" for i in (0, 0, 1, 1, 2, 2)]
 
@@ -162,11 +179,45 @@ def test_a_worker_that_hangs_once_the_others_are_done_is_killed(tmp_path):
     assert time.monotonic() - started > 9
 
 
-def test_a_mistake_ends_all_at_once(tmp_path):
-    body = "[ $index = 1 ] && exit 2\nexec sleep 60"
-    code, errors = _finish(_start_local(tmp_path, body, GRACE_SECS="60"))
-    assert code == 2
-    assert "again" not in errors
+@pytest.mark.parametrize("mistake", [1, 6])
+def test_a_mistake_ends_all_at_once_and_is_shown(tmp_path, mistake):
+    body = (
+        "echo $index says $*\n"
+        f"[ $index = 1 ] && echo Error: no such file >&2 && exit {mistake}\n"
+        "exec sleep 60"
+    )
+    logs = tmp_path / "logs"
+    code, output = _finish(
+        _start_local(tmp_path, body, GRACE_SECS="60", LOG_DIR=str(logs))
+    )
+    assert code == mistake
+    assert "again" not in output
+    assert f"Worker 1 failed first, with code {mistake}; the end of {logs}" in output
+    assert "\n    Error: no such file\n" in output
+    # Each worker's lines are shown, and kept.
+    assert "[1] Error: no such file\n" in output
+    says = "1 says -m trainer.main --distribution_strategy=multi_worker_mirrored"
+    assert f"[1] {says} --flag=a b\n" in output
+    assert (logs / "worker-1.log").read_text().startswith(says)
+
+
+def test_one_supervised_worker_is_no_cluster(tmp_path):
+    body = 'echo "$TF_CONFIG; $*"; [ -e {0} ] || (touch {0}; exit 137)'
+    process = _start_local(tmp_path, body.format(tmp_path / "begun"), count=("1",))
+    code, output = _finish(process)
+    assert (code, output.count("starting all again")) == (0, 1)
+    assert output.count("[0] ; -m trainer.main --flag=a b\n") == 2
+
+
+def test_without_a_number_it_becomes_the_one_process(tmp_path):
+    process = _start_local(tmp_path, 'echo "$$; $*"; exit 70', count=())
+    code, output = _finish(process)
+    assert (code, output) == (70, f"{process.pid}; -m trainer.main --flag=a b\n")
+
+
+def test_no_worker_at_all_is_refused(tmp_path):
+    code, output = _finish(_start_local(tmp_path, "exit 0", count=("0",)))
+    assert (code, "Error: 0 workers; say 1 or more" in output) == (2, True)
 
 
 def test_in_the_end_it_gives_up(tmp_path):
@@ -185,7 +236,9 @@ def _is_stopped(folder, worker):
     return state.split()[0] == "T"
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1]
+)
 def test_signals_are_passed_on_and_who_does_not_listen_is_killed(tmp_path, number):
     body = (
         "[ $index = 2 ] && kill -STOP $$\n"

@@ -20,7 +20,15 @@ from trainer.settings import config, fields, modes
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 _README = (_ROOT / "README.md").read_text("utf-8")
-_COMMANDS = ("python -m ", "bash ", "pip install ", "tensorboard ", "... --")
+_COMMANDS = (
+    "python -m ",
+    "bash ",
+    "sbatch ",
+    "kubectl ",
+    "pip install ",
+    "tensorboard ",
+    "... --",
+)
 _PROGRAM = "python -m trainer.main "
 
 _NOT_RUN = {
@@ -30,6 +38,8 @@ _NOT_RUN = {
     "bash launch/local.sh 2 --flagfile=...": "run by tests/test_cluster.py",
     "... --mode=evaluate --watch --model_dir=runs/tutorial": "run by "
     "tests/test_watch.py",
+    "sbatch --nodes=2 launch/slurm.sbatch --flagfile=...": "run with stand-ins for "
+    "Slurm's commands by tests/test_cluster.py",
     "... --mode=plan --time_budget=30m": "run by tests/test_plan.py",
     "python -m trainer.main --mode=plan --time_budget=30m --dataset=folder "
     "--data_dir=photos --num_classes=2 --model_dir=runs/plan": "the same",

@@ -40,6 +40,7 @@ def _stderr(program: str) -> str:
         stderr=subprocess.PIPE,
         check=False,
         timeout=60,
+        start_new_session=True,
     )
     return done.stderr.decode()
 
@@ -70,6 +71,24 @@ def _stderr(program: str) -> str:
 )
 def test_noise_alone_is_hidden_of_a_run_that_succeeds(program, expected):
     assert _stderr(program) == expected
+
+
+def test_a_signal_to_the_whole_group_takes_no_word_away():
+    """As Slurm sends it, to all processes of a task."""
+    program = (
+        "import signal\n"
+        "child = open(f'/proc/self/task/{os.getpid()}/children').read().strip()\n"
+        "deaf = 0\n"
+        "while not deaf & 1:  # Until SIGHUP, the last of those, is ignored.\n"
+        "    status = open(f'/proc/{child}/status').read()\n"
+        "    deaf = int(status.split('SigIgn:')[1].split()[0], 16)\n"
+        "for name in ('SIGTERM', 'SIGUSR1', 'SIGINT', 'SIGHUP'):\n"
+        "    number = getattr(signal, name)\n"
+        "    signal.signal(number, lambda *_: None)\n"
+        "    os.killpg(0, number)\n"
+        "os.write(2, b'saved'); noise.drop()"
+    )
+    assert _stderr(program) == "saved"
 
 
 @pytest.mark.parametrize(

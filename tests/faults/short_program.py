@@ -1,7 +1,6 @@
 """The program with the encoder of `tests.shallow`: `python -m` starts it.
 
-For tests that start many processes. `launch/local.sh` in `tests.test_cluster` and
-`tests.faults.run` start the program itself.
+For tests that start many processes. `tests.faults.run` starts the program itself.
 """
 
 import pytest

@@ -6,7 +6,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 
-_NUMBERS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP)
+NUMBERS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP)
 
 
 @contextlib.contextmanager
@@ -26,7 +26,7 @@ def listening(on_signal: Callable[[str], None]) -> Iterator[None]:
     previous_fd = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     previous = {
         number: signal.signal(number, lambda *_: None)
-        for number in _NUMBERS
+        for number in NUMBERS
         if not _is_ignored(number)
     }
 

@@ -17,6 +17,8 @@ import typing
 
 from absl import logging
 
+from trainer.running import signals
+
 _PREFIX = rb"[%s]\d{4} \d\d:\d\d:[\d.]+ +\d+ \S+\.(?:cc|h):\d+\] "
 _NOISE = re.compile(
     b"|".join(
@@ -91,7 +93,7 @@ def _become_reader(
 ) -> typing.NoReturn:
     """Reads until nobody can write any more, deaf to signals for the run."""
     try:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in signals.NUMBERS:
             signal.signal(number, signal.SIG_IGN)
         nowhere = os.open(os.devnull, os.O_RDWR)
         for descriptor in (0, 1, 2):  # Of standard output, a reader awaits the end.
