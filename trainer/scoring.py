@@ -9,9 +9,10 @@ import numpy as np
 import tensorflow as tf
 
 from data.stores import reading
-from trainer import pictures
+from trainer import pictures, strips
 from trainer.assembly import evaluation
 from trainer.metrics import metric as metric_lib
+from trainer.run_folder import evaluations
 from trainer.running import colors
 
 _MOST_COLUMNS = 12
@@ -66,17 +67,72 @@ def draw_examples(setup: evaluation.EvalSetup, num_examples: int = 6) -> np.ndar
     """
     num_examples = min(num_examples, len(setup.examples))
     ids = np.linspace(0, len(setup.examples) - 1, num_examples, dtype=np.int64)
-    images, labels = setup.examples.read(ids)
     with model_to_score(setup):
-        predictions = setup.eval_loop.predict(tf.constant(images)).numpy()
+        return pictures.compare(
+            *_predict(setup, ids),
+            class_names=setup.info.class_names,
+            palette=setup.info.palette,
+        )
+
+
+def draw_ranked(
+    setup: evaluation.EvalSetup, scores: np.ndarray
+) -> list[evaluations.Example]:
+    """Draws the best, typical and worst examples of a split.
+
+    Args:
+      setup: whose model predicts.
+      scores: float64 [examples], of `ImageScores`.
+    """
+    examples = []
+    with model_to_score(setup):
+        for kind, ids in rank(scores).items():
+            images, labels, predictions = _predict(setup, ids)
+            for row, index in enumerate(ids):
+                name = setup.examples.names[int(index)]
+                strip = strips.draw(
+                    images[row], labels[row], predictions[row], setup.info.palette
+                )
+                score = float(scores[index])
+                examples.append(evaluations.Example(kind, str(name), score, strip))
+    return examples
+
+
+def rank(scores: np.ndarray, count: int = 4) -> dict[str, np.ndarray]:
+    """Finds the best, typical and worst examples.
+
+    Args:
+      scores: float64 [examples], better the higher; NaN counts for none.
+      count: how many of each, at most; none is there twice.
+
+    Returns:
+      Ids by `best`, the best one first; `typical`, those around the median; and
+      `worst`, the worst one first. Of fewer than three examples, all are typical.
+    """
+    num_scored = np.count_nonzero(~np.isnan(scores))
+    order = np.argsort(scores, kind="stable")[:num_scored]  # NaN comes last.
+    count = min(count, num_scored // 3)
+    if not count:
+        return {"typical": order}
+    first = (num_scored - count) // 2
+    return {
+        "best": order[::-1][:count],
+        "typical": order[first : first + count],
+        "worst": order[:count],
+    }
+
+
+def _predict(
+    setup: evaluation.EvalSetup, ids: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns photos fit to be seen, labels and predictions of some examples."""
+    images, labels = setup.examples.read(ids)
+    predict = setup.eval_loop.predict
+    predictions = [  # One at a time: the model was traced for no batch of this size.
+        predict(tf.constant(images[row : row + 1])).numpy() for row in range(len(ids))
+    ]
     shown = pictures.to_rgb(images, setup.info.image_format)
-    return pictures.compare(
-        shown,
-        labels,
-        predictions,
-        class_names=setup.info.class_names,
-        palette=setup.info.palette,
-    )
+    return shown, labels, np.concatenate(predictions)
 
 
 def format_table(

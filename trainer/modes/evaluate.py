@@ -28,13 +28,43 @@ def run(config: config_lib.Config) -> None:
     )
     scores = scoring.evaluate(setup)
     counts, class_names = setup.confusion.counts(), setup.confusion.class_names
+    details = setup.eval_loop.details()
+    image_scores = setup.eval_loop.image_scores.result()
     if cluster.worker_index(setup.strategy) > 0:
         return
     print(f"{path.name} of {model_dir} on {setup.examples.name}:\n")
     print(scoring.format_table(scores, setup.eval_loop.metrics, counts))
     if table := scoring.format_confusion(counts, class_names):
         print(f"\n{table}")
-    scored = evaluations.Scored(
+    pictures = None
+    if config.train.keep_golden:
+        pictures = evaluations.Pictures(
+            overview=scoring.draw_examples(setup),
+            examples=scoring.draw_ranked(setup, image_scores),
+        )
+    picture = evaluations.record(
+        model_dir,
+        path,
+        _describe(config, setup),
+        scores,
+        confusion=counts,
+        class_names=class_names,
+        details=details,
+        image_scores=image_scores,
+        pictures_to_keep=pictures,
+    )
+    print()
+    if picture:
+        print(f"Photos, truths, predictions: {picture}")
+    print(f"All scores:                  {model_dir}/evaluations.jsonl")
+    print(f"A page of all this:          --mode=report --model_dir={model_dir}")
+
+
+def _describe(
+    config: config_lib.Config, setup: evaluation.EvalSetup
+) -> evaluations.Scored:
+    """Says what was scored."""
+    return evaluations.Scored(
         dataset=config.data.dataset,
         data_dir=config.data.data_dir,
         split=setup.examples.name,
@@ -47,14 +77,3 @@ def run(config: config_lib.Config) -> None:
         tta=config.evaluation.tta,
         merge_classes=config.evaluation.merge_classes,
     )
-    picture = evaluations.record(
-        model_dir,
-        path,
-        scored,
-        scores,
-        confusion=counts,
-        class_names=class_names,
-        picture=scoring.draw_examples(setup),
-    )
-    print(f"\nPhotos, truths, predictions: {picture}")
-    print(f"All scores:                  {model_dir}/evaluations.jsonl")
