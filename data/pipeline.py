@@ -276,16 +276,19 @@ def make_eval_dataset(
 
     Returns:
       A dataset of `num_eval_batches` elements for each local replica and pass. After
-      `examples.fetch` it has `image` and `label` as in `make_train_dataset`.
+      `examples.fetch` it has `image` and `label` as in `make_train_dataset`, and
+      `counter` int64 [rows], the id of each example; what fills up a batch has ids of
+      `len(examples)` or more.
     """
+
+    def number(index: tf.Tensor) -> dict[str, tf.Tensor]:
+        ids = _rows(index, global_batch_size, shard)
+        return {"counter": ids, "id": ids}
+
     num_batches = num_eval_batches(len(examples), global_batch_size)
     indices = tf.data.Dataset.range(num_batches * shard.num_local_replicas)
     indices = indices.repeat(num_passes)
-    return end_at_once(
-        examples.feed(
-            indices.map(lambda index: {"id": _rows(index, global_batch_size, shard)})
-        )
-    )
+    return end_at_once(examples.feed(indices.map(number)))
 
 
 def end_at_once(dataset: tf.data.Dataset) -> tf.data.Dataset:

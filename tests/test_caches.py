@@ -115,7 +115,8 @@ def test_eval_batches(open_examples, arrays, kind, replicas):
     )
 
     rows = {key: np.concatenate([b[key] for b in batches]) for key in batches[0]}
-    assert rows.keys() == {"image", "label"}
+    assert rows.keys() == {"image", "label", "counter"}
+    np.testing.assert_array_equal(rows["counter"], np.arange(16))
     np.testing.assert_array_equal(rows["image"], np.concatenate([images, images[last]]))
     np.testing.assert_array_equal(rows["label"], np.concatenate([labels, ignored]))
 

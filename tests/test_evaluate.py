@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import json
+import pathlib
 import random as random_lib
 import re
 import shutil
@@ -129,6 +130,45 @@ def test_a_moved_folder_alone_gives_the_scores_of_the_training(copy, capsys):
     assert re.search(rf"^road .* {recall:.4f} .* {share:.1%}$", out, re.M)
     # Nothing of the run itself has changed.
     assert {p: p.read_bytes() for p in before} == before
+
+
+def test_the_best_and_the_worst_are_kept_with_the_scores(copy, capsys):
+    _run("--mode=evaluate", f"--model_dir={copy}", "--metrics=calibration,image_iou")
+    (line,) = _lines(copy)
+    # Of five examples, one of each kind.
+    kinds = {example["kind"]: example for example in line["examples"]}
+    assert list(kinds) == ["best", "typical", "worst"]
+    assert len({example["name"] for example in kinds.values()}) == 3
+    scores = [kinds[kind]["mean_iou"] for kind in ("worst", "typical", "best")]
+    assert scores == sorted(scores) and scores[0] < scores[2]
+    assert sum(line["images_by_mean_iou"]) == 5
+    low, high = (min(int(s * 20), 19) for s in (scores[0], scores[2]))
+    assert line["images_by_mean_iou"][low] and line["images_by_mean_iou"][high]
+    assert scores[0] <= line["scores"]["image_mean_iou"] <= scores[2]
+    for example in kinds.values():
+        strip = tf.io.decode_png((copy / example["picture"]).read_bytes())
+        assert strip.shape == (45, 4 * 70 + 3 * 6, 3)
+        assert pathlib.Path(example["name"]).suffix == ".png"
+    assert sum(number for number, _, _ in line["calibration"]) == 5 * 45 * 70
+
+    _run("--mode=report", f"--model_dir={copy}")
+    page = (copy / "report.html").read_text("utf-8")
+    assert all(f"<b>{score:.4f}</b>" in page for score in scores)
+
+
+def test_other_groups_of_classes_keep_pictures_of_their_own(copy, capsys):
+    for merged in ("a=road+car", "b=bg+road"):
+        _run("--mode=evaluate", f"--model_dir={copy}", f"--merge_classes={merged}")
+    found = [line["examples"][0]["picture"] for line in _lines(copy)]
+    assert len(set(found)) == 2 and all((copy / path).exists() for path in found)
+
+
+def test_private_photos_are_not_kept(copy, capsys):
+    _run("--mode=evaluate", f"--model_dir={copy}", "--nokeep_golden")
+    (line,) = _lines(copy)
+    assert line["picture"] is None and line["examples"] == []
+    assert not (copy / "evaluations").exists()
+    assert "Photos" not in capsys.readouterr().out
 
 
 def test_each_term_and_metric_has_a_curve_of_its_own(trained):

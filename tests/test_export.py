@@ -252,6 +252,7 @@ def test_no_photos_are_kept_where_they_shall_not_be(
 ):
     _train(tmp_path / "run", weights, "--train_steps=1", *arguments)
     assert not (tmp_path / "run" / "golden").exists()
+    assert not (tmp_path / "run" / "predictions.png").exists()
 
 
 def test_golden_photos_are_written_once(tmp_path):

@@ -10,6 +10,7 @@ from trainer import flags
 from trainer.assembly import devices as run_devices
 from trainer.assembly import training
 from trainer.losses import registry as losses
+from trainer.metrics import image_scores
 from trainer.metrics import registry as metrics
 from trainer.running import preemption
 
@@ -87,6 +88,8 @@ def test_training_and_evaluation_stay_on_the_gpu(monkeypatch, tmp_path):
         run_devices.prepare_devices(config),
         preemption.StopRequest().variable,
     )
+    with setup.strategy.scope():  # As `--mode=evaluate` has them.
+        setup.evaluation.eval_loop.image_scores = image_scores.ImageScores(200, 3)
     for run, iterator in (
         (setup.train_loop.at(0).loop.run, setup.make_iterator(0)),
         (setup.evaluation.eval_loop._run, setup.evaluation.iterator),

@@ -41,7 +41,7 @@ _FLOORS = {
         {"metrics", "exporting"},
         {"settings", "optimizing"},
         {"steps", "distributing", "pictures", "verdicts", "running"},
-        {"run_folder"},
+        {"run_folder", "strips"},
         {"assembly"},
         {"scoring", "window", "flags", "reporting"},
         {"loop", "benchmarking", "predicting", "watching"},

@@ -3,10 +3,11 @@
 import json
 import sys
 
+import numpy as np
 import pytest
 
 from models import registry
-from tests.matrix import export, run
+from tests.matrix import export, export_scores, run
 
 
 @pytest.fixture(autouse=True)
@@ -70,28 +71,79 @@ def test_table_has_encoders_in_rows_and_says_what_is_missing():
     assert lines[-1] == "`resnet50` to 16 with `fpn` refused: No."
 
 
+def _export_result(case, reason="", **values):
+    return export.Result(
+        case=case,
+        agreement=values.get("agreement", {}),
+        trained_precision=values.get("trained_precision"),
+        scores=values.get("scores", {}),
+        reason=reason,
+        seconds=1.0,
+    )
+
+
 def test_exports_are_made_once_and_failed_ones_again(tmp_path, monkeypatch, capsys):
     path, done = tmp_path / "export.jsonl", []
 
     def try_case(case, num_steps):
         done.append((case, num_steps))
-        reason = "Why." if case == ("b", "float16", True) and len(done) < 13 else ""
-        return export.Result(
-            case=case,
-            agreement={} if reason else {"keras": 0.9995},
-            trained_precision=None if reason else 0.99,
-            reason=reason,
-            seconds=1.0,
+        if case == ("b", "float16", True) and len(done) < 13:
+            return _export_result(case, "Why.")
+        return _export_result(
+            case,
+            agreement={"keras": 0.9995},
+            trained_precision=0.99,
+            scores={"trained": 0.5, "float32": 0.25, "keras": 0.125},
         )
 
     monkeypatch.setattr(export, "_try", try_case)
     arguments = [f"--results={path}", "--encoders=a,b", "--steps=7"]
+    assert export.main([*arguments, "--precisions=float32", "--averages=yes"]) == 0
+    assert done == [(("a", "float32", True), 7), (("b", "float32", True), 7)]
+    path.write_text(path.read_text() + '{"case": ["a", "bfl\n')  # As a kill leaves it.
     assert export.main(arguments) == 1
     # Two encoders, three precisions, with averages and without.
-    assert len(set(done)) == 12
-    assert {num_steps for _, num_steps in done} == {7}
+    assert len(done) == len(set(done)) == 12
     printed = capsys.readouterr().out
     assert "| `a` | float32 | no | 99.000% | - | 99.950% | - | - | - |" in printed
+    assert (
+        "| `a` | float32 | no | 0.5000 | 0.2500 | - | 0.1250 | - | - | - |" in printed
+    )
     assert "\nb float16 True: Why.\n" in printed
     assert export.main(arguments) == 0
     assert done[12:] == [(("b", "float16", True), 7)]
+
+
+def _try_export(monkeypatch, scores):
+    """Tries a case whose trainings end with some scores; returns result and calls."""
+    calls, left = [], list(scores)
+
+    def run(*arguments):
+        calls.append(arguments)
+        return '{"keras": 0.5}\n', ""
+
+    monkeypatch.setattr(export, "_run", run)
+    monkeypatch.setattr(export, "_read_score", lambda folder: left.pop(0))
+    return export._try(("plain", "float16", False), 5), calls
+
+
+def test_a_model_that_has_not_learned_is_trained_longer(monkeypatch):
+    result, calls = _try_export(monkeypatch, [0.3, 0.6])
+    assert (result["reason"], result["scores"]) == ("", {"keras": 0.5})
+    trainings = [call for call in calls if "--encoder=plain" in call]
+    steps = [word for call in trainings for word in call if "train_steps" in word]
+    assert steps == ["--train_steps=5", "--train_steps=20"]
+    assert {"--mixed_precision=float16", "--ema_decay=0.0"} <= set(trainings[0])
+    # What is exported and scored is the second one.
+    folders = {word for word in trainings[1] if word.startswith("--model_dir=")}
+    assert folders <= set(calls[2]) and "--mode=export" in calls[2]
+    assert calls[3][0] == "tests.matrix.export_scores"
+    result, calls = _try_export(monkeypatch, [0.3, 0.35])
+    assert "its mean IoU is 0.350" in result["reason"] and len(calls) == 2
+
+
+def test_scores_are_those_of_the_valid_pixels():
+    labels = np.array([[[0, 0, 1, 255]]], np.uint8)
+    predicted = np.array([[[0, 1, 1, 2]]], np.uint8)
+    # Class 0: 1 / 2, class 1: 1 / 2, class 2 is nowhere.
+    assert export_scores.mean_iou(labels, predicted, 3) == pytest.approx(0.5)

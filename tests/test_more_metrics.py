@@ -27,7 +27,8 @@ def _slow_calibration(logits, labels):
     return error
 
 
-def _slow_image_iou(logits, labels):
+def _slow_image_scores(logits, labels):
+    """Returns the mean IoU of each image; NaN of one without a valid pixel."""
     found, scores = logits.argmax(axis=-1), []
     for label, prediction in zip(labels, found, strict=True):
         is_valid = label != _IGNORED
@@ -36,8 +37,12 @@ def _slow_image_iou(logits, labels):
             t, p = (label == c) & is_valid, (prediction == c) & is_valid
             if (t | p).any():
                 ious.append((t & p).sum() / (t | p).sum())
-        scores += [np.mean(ious)] if ious else []
-    return np.mean(scores)
+        scores.append(np.mean(ious) if ious else np.nan)
+    return np.array(scores)
+
+
+def _slow_image_iou(logits, labels):
+    return np.nanmean(_slow_image_scores(logits, labels))
 
 
 _CASES = {
@@ -52,7 +57,7 @@ def test_evaluation_scores_are_those_of_slow_numpy(replicas):
     examples = helpers.relabel(examples, np.s_[2], _IGNORED)
     strategy = helpers.make_strategy(replicas)
     model, loop, _ = helpers.make_eval_loop(
-        strategy, examples, metrics=tuple(_CASES), loss="ce"
+        strategy, examples, metrics=tuple(_CASES), loss="ce", scores_images=True
     )
     for variable in model.trainable_variables:
         variable.assign(3 * variable)  # For confidences of all sizes.
@@ -63,6 +68,12 @@ def test_evaluation_scores_are_those_of_slow_numpy(replicas):
         expected = slow(logits, examples.labels)
         np.testing.assert_allclose(result[tag], expected, rtol=1e-6)
         assert 0.01 < expected < 0.99
+    scores = loop.image_scores.result()
+    expected = _slow_image_scores(logits, examples.labels)
+    np.testing.assert_allclose(scores, expected, rtol=0, atol=2**-32)
+    assert np.isnan(scores).tolist() == [index == 2 for index in range(7)]
+    loop.reset()
+    assert np.isnan(loop.image_scores.result()).all()
 
 
 def test_calibration_of_drawn_pixels():
@@ -74,6 +85,13 @@ def test_calibration_of_drawn_pixels():
     # Two pixels of which half are right, and one.
     expected = (2 * abs(0.5 - 0.6) + abs(1 - 0.9)) / 3
     assert metric.result()["calibration_error"] == pytest.approx(expected, abs=1e-7)
+    bins = metric.details()["calibration"]
+    filled = {index: row for index, row in enumerate(bins) if row[0]}
+    assert len(bins) == 15
+    # 0.6 is in the ninth of 15 bins, or in the tenth after rounding.
+    assert [row[:2] for row in filled.values()] == [[2, 1], [1, 1]]
+    means = [row[2] for row in filled.values()]
+    assert means == pytest.approx([0.6, 0.9], abs=1e-7)
 
 
 @pytest.mark.parametrize("size", [0.0, 1e4])

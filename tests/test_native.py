@@ -61,20 +61,25 @@ def test_scores_are_those_of_interpolated_logits(source, resize, replicas):
     examples = open_native(source, resize)
     strategy = helpers.make_strategy(replicas)
     restore_size = functools.partial(resizing.restore_size, method=resize)
-    model, loop, confusion = helpers.make_eval_loop(strategy, examples, resize=resize)
+    model, loop, confusion = helpers.make_eval_loop(
+        strategy, examples, resize=resize, scores_images=True
+    )
     iterator = helpers.evaluation_batches(strategy, examples, 4)
     loop.score(iterator, 3)
 
     term = cross_entropy.CrossEntropy(3)
-    expected, sums = np.zeros((3, 3), np.int64), 0.0
+    expected, sums, of_images = np.zeros((3, 3), np.int64), 0.0, []
     for index, label in enumerate(read_labels(source)):
         logits = model(examples.examples.images[index : index + 1], training=False)
         logits = restore_size(logits[0], tf.constant(label.shape))[tf.newaxis]
-        expected += confusion_lib.count_confusions(label[np.newaxis], logits, 3)
+        counts = confusion_lib.count_confusions(label[np.newaxis], logits, 3)
+        expected += counts
+        of_images.append(confusion_lib.scores(counts, ("a", "b", "c"))["mean_iou"])
         sums += term.sums(logits, label[np.newaxis])
     np.testing.assert_array_equal(confusion.counts(), expected)
     assert expected.numpy().sum() == sum(label.size for label in read_labels(source))
     np.testing.assert_allclose(loop.result()["loss"], term.number(sums), rtol=1e-5)
+    np.testing.assert_allclose(loop.image_scores.result(), of_images, atol=1e-9)
 
 
 def test_a_replaced_example_has_nothing_to_score(source):

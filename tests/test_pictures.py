@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from trainer import pictures
+from trainer import pictures, strips
 
 _PALETTE = ((0, 0, 0), (128, 0, 0), (0, 128, 0))
 _GRAY = (128, 128, 128)
@@ -213,3 +213,35 @@ def test_confusions_of_many_classes_are_small_cells_without_text():
     expected = np.full((21, 21, 3), 255)
     expected[np.diag_indices(21)] = (24, 84, 168)
     np.testing.assert_array_equal(picture, np.kron(expected, np.ones((4, 4, 1))))
+
+
+def test_a_strip_has_photo_truth_prediction_and_errors_side_by_side():
+    image = np.full((2, 3, 3), 101, np.uint8)
+    label = np.array([[0, 1, 255], [0, 0, 1]], np.uint8)
+    prediction = np.array([[0, 0, 0], [0, 0, 1]], np.uint8)
+    strip = strips.draw(image, label, prediction, _PALETTE)
+    parts = [strip[:, left : left + 3] for left in range(0, 4 * 3 + 18, 3 + 6)]
+    errors = pictures.draw_errors(
+        image[None], label[None], prediction[None], num_classes=len(_PALETTE)
+    )
+    expected = [
+        image,
+        pictures.colorize(label, _PALETTE),
+        pictures.colorize(prediction, _PALETTE),
+        errors[0],
+    ]
+    for part, other in zip(parts, expected, strict=True):
+        np.testing.assert_array_equal(part, other)
+
+
+def test_what_is_kept_of_a_large_photo_is_small_and_has_no_mixed_classes():
+    label = np.zeros((300, 600), np.uint8)
+    label[:, ::2] = 1
+    image = np.zeros((300, 600, 3), np.uint8)
+    image[:, ::2] = 200
+    strip = strips.draw(image, label, label, _PALETTE)
+    assert strip.shape == (96, 4 * 192 + 18, 3)
+    # Of the photo the mean of what was there, of the truth a class.
+    assert 50 < strip[:, 3:189].mean() < 150 and strip[:, 3:189].std() < 40
+    colors = {tuple(color) for color in strip[:, 198:390].reshape(-1, 3)}
+    assert colors <= set(map(tuple, _PALETTE[:2]))

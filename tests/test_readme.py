@@ -66,6 +66,8 @@ _NOT_RUN = {
     "python -m tests.benchmarks.against_torch": "needs PyTorch",
     "python -m tests.benchmarks.startup --dataset=tfds:oxford_iiit_pet": "needs the "
     "photos of Oxford-IIIT Pet",
+    "python -m tests.matrix.export --results=export.jsonl": "takes hours; "
+    "tests/test_export.py exports an encoder",
     "python -m tests.matrix.run --results=matrix.jsonl": "takes an hour; "
     "tests/test_encoders.py and tests/test_decoders.py take some pairs",
     "python -m tests.faults.run --kills=100": "takes an hour; tests/test_resume.py "
@@ -283,6 +285,7 @@ _OTHER_FLAGS = {
     "help",
     "flagfile",
     "logdir",
+    "nodes",
     "kills",
     "results",
     "folder",

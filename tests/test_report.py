@@ -150,3 +150,70 @@ def test_a_line_runs_from_the_left_edge_to_the_right_one():
     # The area is 54 to 428 by 222 to 10: the axes leave that of 440 by 250.
     assert 'points="54.0,222.0 428.0,10.0"' in drawn
     assert "<title>a &amp; b, step 100: 1</title>" in drawn
+
+
+def _with_examples(folder) -> str:
+    """Adds an evaluation with two examples to a run; returns its report."""
+    picture = folder / "evaluations" / "a" / "worst-1.png"
+    picture.parent.mkdir(parents=True)
+    picture.write_bytes(b"a strip")
+    examples = [
+        {"kind": "best", "name": "one", "mean_iou": 0.96, "picture": "../secret"},
+        {
+            "kind": "worst",
+            "name": "<i>two",
+            "mean_iou": 0.125,
+            "picture": "evaluations/a/worst-1.png",
+        },
+    ]
+    line = {
+        **_evaluation(),
+        "examples": examples,
+        "images_by_mean_iou": [0, 5, 0, 2],
+        "calibration": [[0, 0, 0.0], [20, 15, 0.625]],
+    }
+    (folder / "evaluations.jsonl").write_text(json.dumps(line))
+    return _report(folder)
+
+
+def test_the_worst_and_the_best_are_shown_with_name_and_score(tmp_path):
+    (tmp_path / "secret").write_bytes(b"not of the run")
+    text = _with_examples(_write_run(tmp_path / "a"))
+    worst = text[text.index("<h4>Worst") : text.index("<h4>Best")]
+    assert base64.b64encode(b"a strip").decode() in worst
+    assert "&lt;i&gt;two <b>0.1250</b>" in worst
+    # A file of run that leads out of its folder is not followed.
+    assert base64.b64encode(b"not of the run").decode() not in text
+    best = text[text.index("<h4>Best") :]
+    assert "The picture is gone." in best and "one <b>0.9600</b>" in best
+    assert "5 images with 0.25 to 0.50" in text
+    assert "rgb(4, 5, 6)" in text[text.index("From left to right") :]  # The legend.
+
+
+def test_how_reliable_the_probabilities_are_is_drawn(tmp_path):
+    text = _with_examples(_write_run(tmp_path / "a"))
+    drawn = text[text.index('aria-label="Reliability diagram"') :]
+    title = "sure by 0.50 to 1.00: 20 pixels (100.0%); 0.750 of them right, 0.625 exp"
+    assert title in drawn
+    # Of the 212 units of height, 0.75; all pixels are in this bin.
+    assert 'height="159.0"' in drawn and 'height="212.0"' in drawn
+
+
+def test_a_class_has_its_share_of_the_pixels(tmp_path):
+    text = _with_examples(_write_run(tmp_path / "a"))
+    row = re.search(r"<tr><td><i[^>]*></i>&lt;b&gt;</td>(.*?)</tr>", text)[1]
+    # Of the four pixels that the matrix counts none is of the second class.
+    assert re.findall(r"\d\.\d{4}", row) == ["0.1250", "0.0000"]
+
+
+def test_bars_have_the_heights_that_they_stand_for():
+    drawn = charts.draw_bars("A", [0.5, 1.0], color="red", titles=["a", "b"], top=8)
+    bars = re.findall(
+        r'x="([\d.]+)" y="([\d.]+)" width="([\d.]+)" height="(.*?)"', drawn
+    )
+    # The area is 54 to 428 by 222 to 10, and a bar leaves one unit on either side.
+    assert bars[:2] == [
+        ("55.0", "116.0", "185.0", "106.0"),
+        ("242.0", "10.0", "185.0", "212.0"),
+    ]
+    assert ">8</text>" in drawn and "<title>b</title>" in drawn

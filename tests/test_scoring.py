@@ -119,3 +119,19 @@ def test_confusions_of_many_classes_are_no_table():
     names = tuple(map(str, range(13)))
     assert scoring.format_confusion(np.eye(13), names) == ""
     assert scoring.format_confusion(np.eye(12), names[:12])
+
+
+def test_the_best_the_typical_and_the_worst():
+    scores = np.array([0.5, np.nan, 0.9, 0.1, 0.7, 0.2, 0.6, 0.8])
+    # In order: 3, 5, 0, 6, 4, 7, 2.
+    ranked = {kind: ids.tolist() for kind, ids in scoring.rank(scores).items()}
+    assert ranked == {"best": [2, 7], "typical": [0, 6], "worst": [3, 5]}
+    ranked = scoring.rank(np.arange(30) / 30)
+    assert ranked["typical"].tolist() == [13, 14, 15, 16]
+    assert [len(ids) for ids in ranked.values()] == [4, 4, 4]
+
+
+def test_too_few_examples_to_rank_are_all_typical():
+    ranked = scoring.rank(np.array([0.5, np.nan, 0.25]))
+    assert {kind: ids.tolist() for kind, ids in ranked.items()} == {"typical": [2, 0]}
+    assert not scoring.rank(np.array([np.nan]))["typical"].size

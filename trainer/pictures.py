@@ -236,12 +236,12 @@ def _arrange(columns: Sequence[np.ndarray]) -> np.ndarray:
     """Puts columns of pictures, uint8 [n, height, width, 3], side by side."""
     factor = -(-_LEAST_SIDE // min(columns[0].shape[1:3]))
     rows = [
-        _join([np.kron(column[i], np.ones((factor, factor, 1), np.uint8))
+        join([np.kron(column[i], np.ones((factor, factor, 1), np.uint8))
                for column in columns], axis=1)
         for i in range(len(columns[0]))
     ]  # fmt: skip
     return np.pad(
-        _join(rows, axis=0),
+        join(rows, axis=0),
         ((_GUTTER, _GUTTER), (_GUTTER, _GUTTER), (0, 0)),
         constant_values=_BACKGROUND,
     )
@@ -301,8 +301,8 @@ def draw_legend(
     return np.asarray(legend)
 
 
-def _join(parts: Sequence[np.ndarray], *, axis: int) -> np.ndarray:
-    """Joins pictures with a gutter between them."""
+def join(parts: Sequence[np.ndarray], *, axis: int) -> np.ndarray:
+    """Joins pictures, uint8 [rows, columns, 3], with a gutter between them."""
     shape = list(parts[0].shape)
     shape[axis] = _GUTTER
     gutter = np.full(shape, _BACKGROUND, np.uint8)

@@ -1,15 +1,17 @@
 """One pass over the evaluation split, and its report."""
 
 import contextlib
+import pathlib
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from data.stores import reading
-from trainer import errors, pictures
+from trainer import errors, pictures, strips
 from trainer.assembly import evaluation
 from trainer.metrics import metric as metric_lib
 from trainer.run_folder import criterion, evaluations
@@ -55,6 +57,76 @@ def _evaluate(setup: evaluation.EvalSetup) -> dict[str, float]:
         **setup.eval_loop.result(),
         "images_per_sec": len(setup.examples) / (time.perf_counter() - started),
     }
+
+
+class Outcome(NamedTuple):
+    """What an evaluation finds.
+
+    Attributes:
+      scores: by name; NaN where a metric has no number.
+      confusion: counts of pixels, int64 [classes, classes]: rows are true, columns
+        predicted classes.
+      details: of `Metric.details`.
+      image_scores: float64 [examples], of `ImageScores`.
+    """
+
+    scores: dict[str, float]
+    confusion: np.ndarray
+    details: dict[str, list]
+    image_scores: np.ndarray
+
+
+def score_all(setup: evaluation.EvalSetup) -> Outcome:
+    """Scores the split and each of its images; all workers of a cluster must call it.
+
+    Args:
+      setup: made with `scores_images`.
+    """
+    scores = evaluate(setup)
+    loop = setup.eval_loop
+    counts = setup.confusion.counts()
+    return Outcome(scores, counts, loop.details(), loop.image_scores.result())
+
+
+def record(
+    config: config_lib.Config,
+    setup: evaluation.EvalSetup,
+    subject: evaluations.Subject,
+    scored: evaluations.Scored,
+    outcome: Outcome,
+) -> pathlib.Path | None:
+    """Notes an evaluation in the run's folder, with pictures if photos may be kept.
+
+    Args:
+      config: all settings.
+      setup: whose model predicts.
+      subject: the checkpoint that was scored.
+      scored: what it was scored on.
+      outcome: its scores.
+
+    Returns:
+      The path of the overview, if pictures are kept.
+
+    Raises:
+      errors.WriteError: if a file cannot be written.
+    """
+    kept = None
+    if config.train.keep_golden:
+        kept = evaluations.Pictures(
+            overview=draw_examples(setup),
+            examples=draw_ranked(setup, outcome.image_scores),
+        )
+    return evaluations.record(
+        config.run.model_dir,
+        subject,
+        scored,
+        outcome.scores,
+        confusion=outcome.confusion,
+        class_names=setup.confusion.class_names,
+        details=outcome.details,
+        image_scores=outcome.image_scores,
+        pictures_to_keep=kept,
+    )
 
 
 def find_criterion(
@@ -109,17 +181,72 @@ def draw_examples(setup: evaluation.EvalSetup, num_examples: int = 6) -> np.ndar
     """
     num_examples = min(num_examples, len(setup.examples))
     ids = np.linspace(0, len(setup.examples) - 1, num_examples, dtype=np.int64)
-    images, labels = setup.examples.read(ids)
     with model_to_score(setup):
-        predictions = setup.eval_loop.predict(tf.constant(images)).numpy()
+        return pictures.compare(
+            *_predict(setup, ids),
+            class_names=setup.info.class_names,
+            palette=setup.info.palette,
+        )
+
+
+def draw_ranked(
+    setup: evaluation.EvalSetup, scores: np.ndarray
+) -> list[evaluations.Example]:
+    """Draws the best, typical and worst examples of a split.
+
+    Args:
+      setup: whose model predicts.
+      scores: float64 [examples], of `ImageScores`.
+    """
+    examples = []
+    with model_to_score(setup):
+        for kind, ids in rank(scores).items():
+            images, labels, predictions = _predict(setup, ids)
+            for row, index in enumerate(ids):
+                name = setup.examples.names[int(index)]
+                strip = strips.draw(
+                    images[row], labels[row], predictions[row], setup.info.palette
+                )
+                score = float(scores[index])
+                examples.append(evaluations.Example(kind, str(name), score, strip))
+    return examples
+
+
+def rank(scores: np.ndarray, count: int = 4) -> dict[str, np.ndarray]:
+    """Finds the best, typical and worst examples.
+
+    Args:
+      scores: float64 [examples], better the higher; NaN counts for none.
+      count: how many of each, at most; none is there twice.
+
+    Returns:
+      Ids by `best`, the best one first; `typical`, those around the median; and
+      `worst`, the worst one first. Of fewer than three examples, all are typical.
+    """
+    num_scored = np.count_nonzero(~np.isnan(scores))
+    order = np.argsort(scores, kind="stable")[:num_scored]  # NaN comes last.
+    count = min(count, num_scored // 3)
+    if not count:
+        return {"typical": order}
+    first = (num_scored - count) // 2
+    return {
+        "best": order[::-1][:count],
+        "typical": order[first : first + count],
+        "worst": order[:count],
+    }
+
+
+def _predict(
+    setup: evaluation.EvalSetup, ids: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns photos fit to be seen, labels and predictions of some examples."""
+    images, labels = setup.examples.read(ids)
+    predict = setup.eval_loop.predict
+    predictions = [  # One at a time: the model was traced for no batch of this size.
+        predict(tf.constant(images[row : row + 1])).numpy() for row in range(len(ids))
+    ]
     shown = pictures.to_rgb(images, setup.info.image_format)
-    return pictures.compare(
-        shown,
-        labels,
-        predictions,
-        class_names=setup.info.class_names,
-        palette=setup.info.palette,
-    )
+    return shown, labels, np.concatenate(predictions)
 
 
 def format_table(

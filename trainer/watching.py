@@ -167,6 +167,7 @@ class _Watcher:
         Raises:
           errors.ConfigError: if `--best_metric` is no score of the evaluation.
         """
+        self._config = config
         self._model_dir = config.run.model_dir
         self._num_pictures = config.train.summary_images
         self._setup = setup
@@ -231,29 +232,21 @@ class _Watcher:
         if not subject:
             return
         setup = self._setup
-        scores, counts = scoring.evaluate(setup), setup.confusion.counts()
-        names = setup.confusion.class_names
-        picture = scoring.draw_examples(setup)
+        outcome = scoring.score_all(setup)
         shown = {}
         if self._num_pictures:
             shown["photo_truth_prediction"] = scoring.draw_examples(
                 setup, self._num_pictures
             )
-            shown["confusion"] = pictures.draw_confusion(counts, names)
+            names = setup.confusion.class_names
+            shown["confusion"] = pictures.draw_confusion(outcome.confusion, names)
+        scores = outcome.scores
         with self._writing.protected():
             self._writer.write_scalars("watch", subject.step, scores)
             for tag, image in shown.items():
                 self._writer.write_image("watch", subject.step, tag, image)
             self._writer.flush()
-            evaluations.record(
-                self._model_dir,
-                subject,
-                self._scored,
-                scores,
-                confusion=counts,
-                class_names=names,
-                picture=picture,
-            )
+            scoring.record(self._config, setup, subject, self._scored, outcome)
             self._scores[path] = scores[self._criterion.metric]
             self._num_evaluated += 1
             self._choose_best()

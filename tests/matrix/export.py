@@ -1,11 +1,13 @@
 """Exports runs of every encoder, trained in every precision, with and without averages.
 
-    python -m tests.matrix.export --results=export.jsonl [--encoders=a,b] [--steps=60]
+    python -m tests.matrix.export --results=export.jsonl [--encoders=a,b] \
+        [--precisions=float32] [--averages=yes] [--steps=100]
 
 Each case is a short training on the built-in data and an export in all formats whose
-packages are installed, by the command line. What is done is added to the file of
-results, a line of JSON for each case, and not done again the next time; what failed is.
-Prints a table of the shares of labels that agree. Exit code 1 if a case has failed.
+packages are installed, by the command line, and the scores of the files. What is done
+is added to the file of results, a line of JSON for each case, and not done again the
+next time; what failed is. Prints tables of the shares of labels that agree, and of the
+scores. Exit code 1 if a case has failed.
 """
 
 import argparse
@@ -13,6 +15,7 @@ import importlib.util
 import itertools
 import json
 import pathlib
+import re
 import subprocess
 import sys
 import tempfile
@@ -26,6 +29,22 @@ from trainer.exporting import registry as formats
 Case = tuple[str, str, bool]
 """Encoder, precision, and whether the run keeps averages of its weights."""
 
+PRECISIONS = ("float32", "bfloat16", "float16")
+LEAST_MEAN_IOU = 0.4
+"""A model with less has not learned, and its labels are ties that rounding decides.
+That of one that takes everything for background is 0.2."""
+
+_FLAGS = (
+    "--encoder_weights=none",
+    "--nofreeze_encoder",
+    "--image_size=64",
+    "--batch_size=16",
+    "--learning_rate=0.003",
+    "--train_epochs=0",
+)
+_TRIES = 2
+"""A model that has not learned is trained again, four times as long."""
+
 
 class Result(TypedDict):
     """What became of a case: a line in the file of results.
@@ -35,6 +54,7 @@ class Result(TypedDict):
       agreement: by format, the share of labels as in float32; of those published.
       trained_precision: the share of the labels that float32 and the trained precision
         have in common, or None.
+      scores: the mean IoU by format, and of the model itself; see `export_scores`.
       reason: why it failed; empty: it did not.
       seconds: that it took.
     """
@@ -42,17 +62,22 @@ class Result(TypedDict):
     case: Case
     agreement: dict[str, float]
     trained_precision: float | None
+    scores: dict[str, float]
     reason: str
     seconds: float
 
 
-def list_cases(encoders: Iterable[str]) -> list[Case]:
+def list_cases(
+    encoders: Iterable[str],
+    precisions: Iterable[str] = PRECISIONS,
+    averages: Iterable[bool] = (True, False),
+) -> list[Case]:
     """Lists all cases of some encoders, first each of them once."""
-    variants = itertools.product((True, False), ("bfloat16", "float16", "float32"))
     return [
         (encoder, precision, has_averages)
-        for has_averages, precision in variants
-        for encoder in encoders
+        for has_averages, precision, encoder in itertools.product(
+            averages, precisions, encoders
+        )
     ]
 
 
@@ -66,100 +91,161 @@ def installed_formats() -> list[str]:
 
 
 def read_results(path: pathlib.Path) -> dict[Case, Result]:
-    """Reads what is known of each case; of several lines the last one counts."""
-    lines = path.read_text("utf-8").splitlines() if path.exists() else []
-    results = [json.loads(line) for line in lines]
-    return {tuple(result["case"]): result for result in results}
+    """Reads what is known of each case; of several lines the last one counts.
+
+    A line that a kill has cut off says nothing.
+    """
+    results = {}
+    for line in path.read_text("utf-8").splitlines() if path.exists() else []:
+        try:
+            result = json.loads(line)
+        except ValueError:
+            continue
+        results[tuple(result["case"])] = result
+    return results
 
 
-def format_table(results: Mapping[Case, Result]) -> str:
-    """Makes a Markdown table, cases by formats, and a list of the reasons."""
+def format_tables(results: Mapping[Case, Result]) -> str:
+    """Makes Markdown tables, cases by formats, and a list of the reasons."""
     names = list(formats.FORMATS)
-    lines = [
-        "| encoder | precision | averages | float32 as trained |"
-        + "".join(f" `{name}` |" for name in names),
-        "|---|---|---|---|" + "---|" * len(names),
-    ]
-    for (encoder, precision, has_averages), result in sorted(results.items()):
+    agreements, scores = [], []
+    for case, result in sorted(results.items()):
         shares = [result["trained_precision"]]
         shares += [result["agreement"].get(name) for name in names]
-        cells = ["-" if share is None else f"{share:.3%}" for share in shares]
-        averages = "yes" if has_averages else "no"
-        lines.append(f"| `{encoder}` | {precision} | {averages} | " + " | ".join(cells))
-        lines[-1] += " |"
-    lines += [
-        f"\n{' '.join(map(str, case))}: {result['reason']}"
-        for case, result in sorted(results.items())
-        if result["reason"]
-    ]
-    return "\n".join(lines)
+        agreements.append(_format_row(case, shares, ".3%"))
+        columns = ("trained", "float32", *names)
+        scores.append(
+            _format_row(case, [result["scores"].get(n) for n in columns], ".4f")
+        )
+    return "\n".join(
+        [
+            "Labels as in float32:\n",
+            *_format_heads(["as trained", *names]),
+            *agreements,
+            "\nMean IoU:\n",
+            *_format_heads(["as trained", "float32", *names]),
+            *scores,
+            *(
+                f"\n{' '.join(map(str, case))}: {result['reason']}"
+                for case, result in sorted(results.items())
+                if result["reason"]
+            ),
+        ]
+    )
 
 
-def _run(*arguments: str) -> str:
-    """Runs segloop; returns why it failed, or nothing."""
+def _format_heads(names: Sequence[str]) -> list[str]:
+    heads = ["encoder", "precision", "averages", *names]
+    return [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+
+
+def _format_row(case: Case, values: Iterable[float | None], form: str) -> str:
+    encoder, precision, has_averages = case
+    cells = [f"`{encoder}`", precision, "yes" if has_averages else "no"]
+    cells += ["-" if value is None else f"{value:{form}}" for value in values]
+    return f"| {' | '.join(cells)} |"
+
+
+def _run(*arguments: str) -> tuple[str, str]:
+    """Runs a module; returns what it printed, and why it failed, or nothing."""
     done = subprocess.run(
-        [sys.executable, "-m", "trainer.main", *arguments],
+        [sys.executable, "-m", *arguments],
         capture_output=True,
         text=True,
         check=False,
     )
     if not done.returncode:
-        return ""
-    said = [line for line in done.stderr.splitlines() if line.startswith("Error: ")]
-    return f"exit code {done.returncode}: {(said or done.stderr.splitlines())[-1]}"
+        return done.stdout, ""
+    # Of an export, each format that failed; of anything else, the last words.
+    said = re.findall(r"--export_format=\w+: .*", done.stderr)
+    said = list(dict.fromkeys(said)) or done.stderr.strip().splitlines()[-1:]
+    return done.stdout, f"exit code {done.returncode}: {' '.join(said)}"
+
+
+def _train(case: Case, folder: str, num_steps: int) -> str:
+    """Trains the run of a case; returns why that failed, or nothing."""
+    encoder, precision, has_averages = case
+    return _run(
+        "trainer.main",
+        f"--model_dir={folder}",
+        f"--encoder={encoder}",
+        f"--mixed_precision={precision}",
+        f"--ema_decay={0.9 if has_averages else 0.0}",
+        f"--train_steps={num_steps}",
+        f"--epochs_between_evals={num_steps}",
+        *_FLAGS,
+    )[1]
+
+
+def _read_score(folder: str) -> float:
+    """Returns the mean IoU of a run's last evaluation."""
+    lines = pathlib.Path(folder, "metrics.jsonl").read_text().splitlines()
+    points = [point for point in map(json.loads, lines) if point["split"] == "eval"]
+    return points[-1].get("mean_iou", 0.0)
 
 
 def _try(case: Case, num_steps: int) -> Result:
-    """Trains and exports; whatever goes wrong is a result."""
-    encoder, precision, has_averages = case
+    """Trains, exports and scores; whatever goes wrong is a result."""
     started = time.monotonic()
-    agreement, trained_precision = {}, None
-    with tempfile.TemporaryDirectory(prefix="segloop-export-") as folder:
-        model_dir = f"--model_dir={folder}/run"
-        reason = _run(
-            model_dir,
-            f"--encoder={encoder}",
-            "--encoder_weights=none",
-            "--nofreeze_encoder",
-            f"--mixed_precision={precision}",
-            f"--ema_decay={0.9 if has_averages else 0.0}",
-            "--image_size=64",
-            "--batch_size=8",
-            "--train_epochs=0",
-            f"--train_steps={num_steps}",
-            f"--epochs_between_evals={num_steps}",
-        )
-        reason = reason or _run(
-            model_dir,
-            "--mode=export",
-            f"--export_format={','.join(installed_formats())}",
-        )
-        for path in pathlib.Path(folder).glob("run/export/*/model.json"):
-            proof = json.loads(path.read_text())["proof"]
-            agreement[path.parent.name] = proof["agreement"]
-            trained_precision = proof["agreement_with_trained_precision"]
-    return Result(
+    result = Result(
         case=case,
-        agreement=agreement,
-        trained_precision=trained_precision,
-        reason=reason,
-        seconds=round(time.monotonic() - started, 1),
+        agreement={},
+        trained_precision=None,
+        scores={},
+        reason="",
+        seconds=0.0,
     )
+    with tempfile.TemporaryDirectory(prefix="segloop-export-") as parent:
+        for number in range(_TRIES):
+            folder, score = f"{parent}/run{number}", 0.0
+            result["reason"] = _train(case, folder, num_steps * 4**number)
+            if result["reason"] or (score := _read_score(folder)) >= LEAST_MEAN_IOU:
+                break
+        if not result["reason"]:
+            if score < LEAST_MEAN_IOU:
+                result["reason"] = f"its mean IoU is {score:.3f}: it has not learned."
+            else:
+                _export(folder, result)
+    result["seconds"] = round(time.monotonic() - started, 1)
+    return result
+
+
+def _export(folder: str, result: Result) -> None:
+    """Exports and scores a run, and adds what becomes of it to a result."""
+    names = ",".join(installed_formats())
+    arguments = ("--mode=export", f"--model_dir={folder}", f"--export_format={names}")
+    _, result["reason"] = _run("trainer.main", *arguments)
+    for path in pathlib.Path(folder).glob("export/*/model.json"):
+        proof = json.loads(path.read_text())["proof"]
+        result["agreement"][path.parent.name] = proof["agreement"]
+        result["trained_precision"] = proof["agreement_with_trained_precision"]
+    printed, reason = _run("tests.matrix.export_scores", folder)
+    if reason:
+        result["reason"] += f" Scores: {reason}"
+    else:
+        result["scores"] = json.loads(printed.splitlines()[-1])
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--results", default="export.jsonl", type=pathlib.Path)
     parser.add_argument("--encoders", default=",".join(registry.ENCODERS))
-    parser.add_argument("--steps", default=60, type=int)
+    parser.add_argument("--precisions", default=",".join(PRECISIONS))
+    parser.add_argument("--averages", default="yes,no")
+    parser.add_argument("--steps", default=100, type=int)
     return parser.parse_args(arguments)
 
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the script; returns its exit code."""
     options = _parse(arguments)
+    cases = list_cases(
+        options.encoders.split(","),
+        options.precisions.split(","),
+        [word == "yes" for word in options.averages.split(",")],
+    )
     done = {c for c, r in read_results(options.results).items() if not r["reason"]}
-    for case in list_cases(options.encoders.split(",")):
+    for case in cases:
         if case in done:
             continue
         result = _try(case, options.steps)
@@ -167,7 +253,7 @@ def main(arguments: Sequence[str]) -> int:
             file.write(json.dumps(result) + "\n")
         print(*case, result["reason"] or "ok", result["seconds"], "s", flush=True)
     results = read_results(options.results)
-    print(format_table(results))
+    print(format_tables(results))
     return 1 if any(result["reason"] for result in results.values()) else 0
 
 

@@ -17,6 +17,7 @@ from trainer.losses import registry as loss_registry
 from trainer.losses import weighted_sum
 from trainer.metrics import confusion as confusion_lib
 from trainer.metrics import groups as groups_lib
+from trainer.metrics import image_scores as image_scores_lib
 from trainer.metrics import merging
 from trainer.metrics import registry as metric_registry
 from trainer.optimizing import ema as ema_lib
@@ -130,6 +131,7 @@ def prepare_evaluation(
         restored.model,
         restored.ema,
         groups=groups,
+        scores_images=True,
     )
     return setup, restored.path
 
@@ -155,6 +157,7 @@ def make_eval_setup(
     ema: ema_lib.ExponentialMovingAverage | None,
     *,
     groups: groups_lib.Groups | None = None,
+    scores_images: bool = False,
 ) -> EvalSetup:
     """Makes what scores a model that is there.
 
@@ -166,6 +169,7 @@ def make_eval_setup(
       model: from images to logits.
       ema: moving averages to evaluate in place of the weights, or None.
       groups: classes to score in place of the trained ones, or None.
+      scores_images: whether to score each image, too.
     """
     eval_loop, confusion = make_eval_loop(
         strategy,
@@ -180,6 +184,7 @@ def make_eval_setup(
         resize=config.data.resize,
         tta=config.evaluation.tta,
         groups=groups,
+        scores_images=scores_images,
     )
     return EvalSetup(
         strategy=strategy,
@@ -209,6 +214,7 @@ def make_eval_loop(
     resize: str,
     tta: Sequence[str] = (),
     groups: groups_lib.Groups | None = None,
+    scores_images: bool = False,
 ) -> tuple[evaluation_steps.EvalLoop, confusion_lib.ConfusionMatrix]:
     """Makes what scores batches.
 
@@ -222,6 +228,7 @@ def make_eval_loop(
       resize: how the examples were brought to one size.
       tta: names variants of each image, whose mean probabilities are scored.
       groups: classes to score in place of the trained ones, or None.
+      scores_images: whether to score each image, too.
 
     Returns:
       The loop, and the confusion matrix among its metrics.
@@ -230,6 +237,9 @@ def make_eval_loop(
         class_names = groups.names
     with strategy.scope():
         confusion = confusion_lib.ConfusionMatrix(class_names)
+        image_scores = None
+        if scores_images:
+            image_scores = image_scores_lib.ImageScores(len(examples), len(class_names))
         loop = evaluation_steps.EvalLoop(
             strategy,
             fetch=examples.fetch,
@@ -238,5 +248,6 @@ def make_eval_loop(
             metrics=[confusion, *metric_registry.make(metrics, class_names)],
             merge=merging.Merging(groups) if groups else merging.keep,
             restore_size=functools.partial(resizing.restore_size, method=resize),
+            image_scores=image_scores,
         )
     return loop, confusion

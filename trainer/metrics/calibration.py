@@ -58,6 +58,13 @@ class Calibration(metric.Metric):
         with np.errstate(invalid="ignore"):
             return {"calibration_error": float(gaps.sum() / number.sum())}
 
+    def details(self) -> dict[str, list]:
+        """Returns `calibration`: of each bin [pixels, those right, mean confidence]."""
+        number, right, confidence = self.counts()
+        means = confidence * _UNIT / np.maximum(number, 1)
+        rows = zip(number.tolist(), right.tolist(), means.tolist(), strict=True)
+        return {"calibration": [list(row) for row in rows]}
+
     @property
     def lower_is_better(self) -> frozenset[str]:
         """The error."""

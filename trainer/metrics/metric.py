@@ -79,6 +79,13 @@ class Metric(tf.Module, abc.ABC):
         del values
         return {}
 
+    def details(self) -> dict[str, list]:
+        """Returns what the scores were made of and a chart shows, by name, for JSON.
+
+        All workers of a cluster must call it.
+        """
+        return {}
+
     def counts(self) -> np.ndarray:
         """Returns the counts of all replicas, int64."""
         return self._counts.read_value().numpy()

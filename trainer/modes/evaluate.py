@@ -32,22 +32,23 @@ def run(config: config_lib.Config) -> None:
     setup, path = evaluation.prepare_evaluation(
         config, devices.prepare_devices(config), saved
     )
-    scores = scoring.evaluate(setup)
-    counts, class_names = setup.confusion.counts(), setup.confusion.class_names
+    outcome = scoring.score_all(setup)
     if cluster.worker_index(setup.strategy) > 0:
         return
     print(f"{path.name} of {model_dir} on {setup.examples.name}:\n")
-    print(scoring.format_table(scores, setup.eval_loop.metrics, counts))
-    if table := scoring.format_confusion(counts, class_names):
+    counts = outcome.confusion
+    print(scoring.format_table(outcome.scores, setup.eval_loop.metrics, counts))
+    if table := scoring.format_confusion(counts, setup.confusion.class_names):
         print(f"\n{table}")
-    picture = evaluations.record(
-        model_dir,
+    picture = scoring.record(
+        config,
+        setup,
         evaluations.describe(path),
         scoring.describe(config, setup),
-        scores,
-        confusion=counts,
-        class_names=class_names,
-        picture=scoring.draw_examples(setup),
+        outcome,
     )
-    print(f"\nPhotos, truths, predictions: {picture}")
+    print()
+    if picture:
+        print(f"Photos, truths, predictions: {picture}")
     print(f"All scores:                  {model_dir}/evaluations.jsonl")
+    print(f"A page of all this:          --mode=report --model_dir={model_dir}")

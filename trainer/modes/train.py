@@ -224,7 +224,9 @@ def _print_report(config: config_lib.Config, setup: training.TrainSetup) -> None
         if "images_per_sec" in speed:
             values["train_images_per_sec"] = speed["images_per_sec"]
         print(scoring.format_table(values, setup.evaluation.eval_loop.metrics))
-        picture = pathlib.Path(config.run.model_dir) / "predictions.png"
-        pictures.write_png(picture, scoring.draw_examples(setup.evaluation))
-        print(f"\nPhotos, truths, predictions: {picture}")
+        print()
+        if config.train.keep_golden:
+            picture = pathlib.Path(config.run.model_dir) / "predictions.png"
+            pictures.write_png(picture, scoring.draw_examples(setup.evaluation))
+            print(f"Photos, truths, predictions: {picture}")
     print(f"Watch the curves:            tensorboard --logdir={config.run.model_dir}")

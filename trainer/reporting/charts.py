@@ -52,23 +52,9 @@ def draw(title: str, lines: Sequence[Line]) -> str:
             _HEIGHT - _BOTTOM - share * (_HEIGHT - _TOP - _BOTTOM), 1
         )
 
-    parts = [
-        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '
-        f'aria-label="{html.escape(title)}">'
-    ]
-    for y in y_ticks:
-        _, top = place(0, y)
-        parts.append(
-            f'<line x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{top}" y2="{top}" '
-            f'class="grid"/><text x="{_LEFT - 6}" y="{top + 4}" class="y">'
-            f"{number(y)}</text>"
-        )
-    for x in x_ticks:
-        if x <= last:
-            parts.append(
-                f'<text x="{place(x, low)[0]}" y="{_HEIGHT - 8}" class="x">'
-                f"{number(x)}</text>"
-            )
+    parts = [_open(title)]
+    parts += [_mark_height(place(0, y)[1], y) for y in y_ticks]
+    parts += [_mark_place(place(x, low)[0], x) for x in x_ticks if x <= last]
     for line in sorted(lines, key=lambda line: not line.is_dashed):
         places = [place(x, y) for x, y in line.points]
         parts += _draw_line(line, places)
@@ -93,6 +79,84 @@ def _draw_line(line: Line, places: Sequence[tuple[float, float]]) -> list[str]:
             "</circle>"
         )
     return parts
+
+
+def draw_bars(
+    title: str,
+    bars: Sequence[float],
+    *,
+    color: str,
+    titles: Sequence[str],
+    behind: Sequence[float] = (),
+    top: float = 1,
+    has_diagonal: bool = False,
+) -> str:
+    """Draws bars over equal parts of 0..1, with axes; each part tells its numbers.
+
+    Args:
+      title: what they are, for screen readers.
+      bars: their heights, in 0..1.
+      color: of CSS.
+      titles: what the pointer finds at each.
+      behind: pale bars behind these, in 0..1.
+      top: what a height of 1 stands for, on the axis.
+      has_diagonal: whether to draw the line of height and place alike.
+
+    Returns:
+      An element of SVG.
+    """
+    width, height = _WIDTH - _LEFT - _RIGHT, _HEIGHT - _TOP - _BOTTOM
+    bottom, pitch = _HEIGHT - _BOTTOM, width / len(bars)
+    parts = [_open(title)]
+    for value in ticks(0, top):
+        if value <= top:
+            y = round(bottom - value / top * height, 1)
+            parts.append(_mark_height(y, value))
+    for value in ticks(0, 1):
+        x = round(_LEFT + value * width, 1)
+        parts.append(_mark_place(x, value))
+
+    def draw_one(index: int, share: float, style: str, gap: float) -> str:
+        left, tall = _LEFT + index * pitch + gap, share * height
+        return (
+            f'<rect x="{left:.1f}" y="{bottom - tall:.1f}" '
+            f'width="{pitch - 2 * gap:.1f}" height="{tall:.1f}" {style}/>'
+        )
+
+    for index, share in enumerate(behind):
+        parts.append(draw_one(index, share, f'fill="{color}" opacity="0.35"', 0.5))
+    for index, share in enumerate(bars):
+        parts.append(draw_one(index, share, f'fill="{color}"', 7 if behind else 1))
+    if has_diagonal:
+        parts.append(
+            f'<line x1="{_LEFT}" y1="{bottom}" x2="{_LEFT + width}" y2="{_TOP}" '
+            'class="diagonal"/>'
+        )
+    for index, text in enumerate(titles):
+        touch = draw_one(index, 1, 'class="touch"', 0).removesuffix("/>")
+        parts.append(f"{touch}><title>{html.escape(text)}</title></rect>")
+    return "".join([*parts, "</svg>"])
+
+
+def _open(title: str) -> str:
+    """Opens a chart."""
+    return (
+        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '
+        f'aria-label="{html.escape(title)}">'
+    )
+
+
+def _mark_height(y: float, value: float) -> str:
+    """Marks a value of the vertical axis."""
+    return (
+        f'<line x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y}" y2="{y}" class="grid"/>'
+        f'<text x="{_LEFT - 6}" y="{y + 4}" class="y">{number(value)}</text>'
+    )
+
+
+def _mark_place(x: float, value: float) -> str:
+    """Marks a value of the horizontal axis."""
+    return f'<text x="{x}" y="{_HEIGHT - 8}" class="x">{number(value)}</text>'
 
 
 def ticks(low: float, high: float) -> list[float]:

@@ -4,37 +4,50 @@ import datetime
 import html
 from collections.abc import Sequence
 
-from trainer.reporting import reading, sections
+from trainer.reporting import calibration, examples, reading, sections
 
 _STYLE = """
-:root { color-scheme: light; --line: #dfe4ea; --soft: #5b6b7b; --ink: #1c2733; }
+:root { color-scheme: light dark; --paper: #fff; --panel: #f5f7f9; --line: #dfe4ea;
+  --soft: #5b6b7b; --ink: #1c2733; --link: #2a78d6; --bar: #cfe1f7; --none: #a6b0bb; }
+@media screen and (prefers-color-scheme: dark) { :root { --paper: #14191f;
+  --panel: #1e252d; --line: #323c47; --soft: #9aa8b6; --ink: #e3e9ef; --link: #6aaaf2;
+  --bar: #264a72; --none: #5d6a77; } }
 * { box-sizing: border-box; }
 body { margin: 0 auto; max-width: 1080px; padding: 24px 20px 64px; color: var(--ink);
-  background: #fff; font: 15px/1.5 system-ui, "Segoe UI", sans-serif; }
+  background: var(--paper); font: 15px/1.5 system-ui, "Segoe UI", sans-serif; }
 h1 { font-size: 26px; margin: 0; } h2 { font-size: 19px; margin: 40px 0 10px; }
-h3 { font-size: 15px; margin: 18px 0 6px; }
+h3 { font-size: 15px; margin: 18px 0 6px; } h4 { font-size: 14px; margin: 16px 0 6px; }
 p { margin: 6px 0; } .note, .legend { color: var(--soft); }
-nav a { margin-right: 14px; color: #2a78d6; text-decoration: none; }
+nav a { margin-right: 14px; color: var(--link); text-decoration: none; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+th, td:first-child { white-space: nowrap; }
 th { text-align: left; font-weight: 600; color: var(--soft); }
 th, td { padding: 5px 14px 5px 8px; border-bottom: 1px solid var(--line);
   vertical-align: top; }
-.matrix td { text-align: right; border: 2px solid #fff; min-width: 76px; }
+.matrix td { text-align: right; border: 2px solid var(--paper); min-width: 76px; }
 i { display: inline-block; width: 12px; height: 12px; border-radius: 3px;
   margin-right: 6px; box-shadow: inset 0 0 0 1px rgba(0, 0, 0, .25); }
 td > i:only-child:empty:last-child { box-shadow: none; }
-.none { color: #a6b0bb; }
+.none { color: var(--none); }
 .bar { display: block; min-width: 110px; padding: 0 4px; background:
-  linear-gradient(#cfe1f7, #cfe1f7) 0 / var(--w) 100% no-repeat; border-radius: 3px; }
-.grid2 { display: grid; grid-template-columns: repeat(auto-fill, minmax(340px, 1fr));
-  gap: 14px 24px; }
+  linear-gradient(var(--bar), var(--bar)) 0 / var(--w) 100% no-repeat;
+  border-radius: 3px; }
+.grid2 { display: grid; gap: 14px 24px;
+  grid-template-columns: repeat(auto-fill, minmax(min(340px, 100%), 1fr)); }
 figure { margin: 0; } figcaption { font-weight: 600; }
 svg { width: 100%; height: auto; } svg text { font-size: 11px; fill: var(--soft); }
 .y { text-anchor: end; } .x { text-anchor: middle; }
+.legend span { white-space: nowrap; margin-left: 10px; }
+.ignored { background: #808080; } .wrong { background: #d62728; }
+.strips { display: grid; gap: 14px 20px;
+  grid-template-columns: repeat(auto-fill, minmax(min(440px, 100%), 1fr)); }
+.strips img { width: 100%; display: block; }
+.strips figcaption { font-weight: 400; font-size: 13px; overflow-wrap: anywhere; }
+.small { max-width: 440px; } .diagonal { stroke: var(--soft); stroke-dasharray: 5 4; }
 .grid { stroke: var(--line); } .touch { fill: transparent; }
 img { max-width: 100%; border: 1px solid var(--line); }
-pre { background: #f5f7f9; padding: 12px; overflow-x: auto; }
+pre { background: var(--panel); padding: 12px; overflow-x: auto; }
 summary { cursor: pointer; margin: 12px 0; color: var(--soft); }
 @media print { nav, details { display: none; } figure { break-inside: avoid; } }
 """
@@ -43,8 +56,9 @@ _SECTIONS = (
     ("Curves", sections.curves),
     ("Classes", sections.classes),
     ("Confusion", sections.confusion),
-    ("Calibration", sections.calibration),
+    ("Calibration", calibration.section),
     ("Evaluations", sections.evaluations),
+    ("Worst and best", examples.section),
     ("Sample", sections.samples),
     ("Machine and versions", sections.environments),
     ("Settings", sections.settings),

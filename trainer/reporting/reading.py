@@ -44,6 +44,18 @@ class Run:
         points = self.curves.get((split, tag))
         return points[-1][1] if points else None
 
+    def share_of_pixels(self, class_name: str) -> float | None:
+        """Returns the share of a class in the last confusion matrix, if there is one.
+
+        None, too, where that is of other classes, which `--merge_classes` has made.
+        """
+        for line in reversed(self.evaluations):
+            if tuple(line.get("class_names", ())) == self.class_names:
+                sums = [sum(row) for row in line["confusion"]]
+                index = self.class_names.index(class_name)
+                return sums[index] / sum(sums) if sum(sums) else None
+        return None
+
     @property
     def last_step(self) -> int:
         """The step of the newest point, 0 without one."""

@@ -4,13 +4,10 @@ import base64
 import html
 import shlex
 from collections.abc import Sequence
-from typing import Any
 
-from trainer.reporting import charts, reading
+from trainer.reporting import charts, elements, reading
 from trainer.settings import config as config_lib
-from trainer.settings import fields
 
-_COLORS = ("#2a78d6", "#e4572e", "#159a6c", "#c98500", "#8a5cd1", "#c2417c", "#5b6b7b")
 _TRAIN_COLOR = "#8592a3"
 CURVES = (
     ("mean_iou", "Mean IoU"),
@@ -24,7 +21,6 @@ CURVES = (
 )
 """What people look at first: tags and titles."""
 _CLASS_SCORES = ("iou", "dice", "recall", "precision")
-_NONE = '<span class="none">–</span>'
 
 
 def overview(runs: Sequence[reading.Run]) -> str:
@@ -38,14 +34,21 @@ def overview(runs: Sequence[reading.Run]) -> str:
     ]
     rows = []
     for number, run in enumerate(runs):
-        cells = [_score(run.last(split, tag)) for split, tag, _ in tags]
+        cells = [elements.score(run.last(split, tag)) for split, tag, _ in tags]
         best = max(
             (v for _, v in run.curves.get(("eval", "mean_iou"), ())), default=None
         )
         rows.append(
-            [_run_name(number, run), f"{run.last_step:,}", _score(best), *cells]
+            [
+                elements.run_name(number, run),
+                f"{run.last_step:,}",
+                elements.score(best),
+                *cells,
+            ]
         )
-    return _table(["Run", "Steps", "Best mean IoU", *(t for _, _, t in tags)], rows)
+    return elements.table(
+        ["Run", "Steps", "Best mean IoU", *(t for _, _, t in tags)], rows
+    )
 
 
 def curves(runs: Sequence[reading.Run]) -> str:
@@ -59,7 +62,7 @@ def curves(runs: Sequence[reading.Run]) -> str:
                 if not points:
                     continue
                 is_train = split == "train"
-                color = _color(number)
+                color = elements.color(number)
                 if is_train and len(runs) == 1:
                     color = _TRAIN_COLOR
                 name = f"{run.name}, {'training' if is_train else 'evaluation'}"
@@ -69,7 +72,7 @@ def curves(runs: Sequence[reading.Run]) -> str:
             drawn.append(f"<figure><figcaption>{title}</figcaption>{chart}</figure>")
     if not drawn:
         return "<p>No point of a curve is in the folder.</p>"
-    legend = " ".join(_run_name(number, run) for number, run in enumerate(runs))
+    legend = " ".join(elements.run_name(number, run) for number, run in enumerate(runs))
     note = "dashed: training; solid: evaluation; horizontally: steps"
     charts_in_grid = f'<div class="grid2">{"".join(drawn)}</div>'
     return f'<p class="legend">{legend} ({note})</p>{charts_in_grid}'
@@ -83,11 +86,15 @@ def classes(runs: Sequence[reading.Run]) -> str:
         for index, name in enumerate(run.class_names):
             values = [run.last("eval", f"{score}/{name}") for score in _CLASS_SCORES]
             if any(value is not None for value in values):
-                rows.append([_class_name(run, index), *map(_bar, values)])
+                cells = map(elements.bar, [*values, run.share_of_pixels(name)])
+                rows.append([elements.class_name(run, index), *cells])
         if rows:
-            parts.append(f"<h3>{_run_name(number, run)}</h3>")
-            parts.append(_table(["Class", "IoU", "Dice", "Recall", "Precision"], rows))
-    return "".join(parts)
+            parts.append(f"<h3>{elements.run_name(number, run)}</h3>")
+            heads = ["Class", "IoU", "Dice", "Recall", "Precision", "Share of pixels"]
+            parts.append(elements.table(heads, rows))
+    note = "<p class='note'>As of the last evaluation in training; shares of pixels as "
+    note += "of the last <code>--mode=evaluate</code>.</p>"
+    return note + "".join(parts) if parts else ""
 
 
 def confusion(runs: Sequence[reading.Run]) -> str:
@@ -96,30 +103,14 @@ def confusion(runs: Sequence[reading.Run]) -> str:
     for number, run in enumerate(runs):
         if run.evaluations and run.evaluations[-1].get("confusion"):
             line = run.evaluations[-1]
-            parts.append(f"<h3>{_run_name(number, run)}</h3><p>{_what(line)}</p>")
+            name, what = elements.run_name(number, run), elements.evaluation(line)
+            parts.append(f"<h3>{name}</h3><p>{what}</p>")
             parts.append(_matrix(line["class_names"], line["confusion"]))
     if parts:
         return "".join(parts)
     return (
         "<p>No run has a matrix noted: <code>--mode=evaluate</code> with its "
         "<code>--model_dir</code> makes one.</p>"
-    )
-
-
-def calibration(runs: Sequence[reading.Run]) -> str:
-    """Tells whether the predicted probabilities can be believed."""
-    rows = []
-    for number, run in enumerate(runs):
-        value = run.last("eval", "calibration_error")
-        for line in run.evaluations:
-            value = line["scores"].get("calibration_error", value)
-        if value is not None:
-            rows.append([_run_name(number, run), _score(value)])
-    if rows:
-        return _table(["Run", "Expected calibration error"], rows)
-    return (
-        "<p>Not measured: <code>--mode=evaluate --metrics=calibration</code> notes the "
-        "expected calibration error.</p>"
     )
 
 
@@ -130,14 +121,25 @@ def evaluations(runs: Sequence[reading.Run]) -> str:
         for line in run.evaluations:
             scores = line["scores"]
             cells = [
-                _score(scores.get(t)) for t in ("mean_iou", "pixel_accuracy", "loss")
+                elements.score(scores.get(t))
+                for t in ("mean_iou", "pixel_accuracy", "loss")
             ]
-            cells.append(_score(scores.get("images_per_sec")))
-            rows.append([_run_name(number, run), _what(line), *cells])
+            cells.append(elements.score(scores.get("images_per_sec")))
+            when = html.escape(str(line.get("time", ""))[:16].replace("T", " "))
+            what = elements.evaluation(line)
+            rows.append([elements.run_name(number, run), when, what, *cells])
     if not rows:
         return ""
-    heads = ["Run", "What was scored", "Mean IoU", "Pixel accuracy", "Loss", "Images/s"]
-    return _table(heads, rows)
+    heads = [
+        "Run",
+        "When (UTC)",
+        "What was scored",
+        "Mean IoU",
+        "Pixel accuracy",
+        "Loss",
+        "Images/s",
+    ]
+    return elements.table(heads, rows)
 
 
 def samples(runs: Sequence[reading.Run]) -> str:
@@ -148,7 +150,7 @@ def samples(runs: Sequence[reading.Run]) -> str:
         if path.is_file():
             data = base64.b64encode(path.read_bytes()).decode()
             parts.append(
-                f"<h3>{_run_name(number, run)}</h3><img alt='Photos, truths, "
+                f"<h3>{elements.run_name(number, run)}</h3><img alt='Photos, truths, "
                 f"predictions and errors' src='data:image/png;base64,{data}'>"
             )
     return "".join(parts)
@@ -160,9 +162,12 @@ def environments(runs: Sequence[reading.Run]) -> str:
     if not names:
         return "<p>The runs are older than the file that tells.</p>"
     rows = [
-        [name, *(_text(run.environment.get(name)) for run in runs)] for name in names
+        [name, *(elements.text(run.environment.get(name)) for run in runs)]
+        for name in names
     ]
-    return _table(["", *(_run_name(n, run) for n, run in enumerate(runs))], rows)
+    return elements.table(
+        ["", *(elements.run_name(n, run) for n, run in enumerate(runs))], rows
+    )
 
 
 def settings(runs: Sequence[reading.Run]) -> str:
@@ -171,22 +176,24 @@ def settings(runs: Sequence[reading.Run]) -> str:
     differing, unusual, rest = [], [], []
     for name in runs[0].settings:
         values = [run.settings[name] for run in runs]
-        row = [f"<code>--{name}</code>", *map(_setting, values)]
+        row = [f"<code>--{name}</code>", *map(elements.setting, values)]
         if any(value != values[0] for value in values):
             differing.append(row)
         elif values[0] != known[name].default:
             unusual.append(row)
         else:
             rest.append(row)
-    heads = ["Setting", *(_run_name(n, run) for n, run in enumerate(runs))]
+    heads = ["Setting", *(elements.run_name(n, run) for n, run in enumerate(runs))]
     parts = []
     if len(runs) > 1:
         parts.append("<h3>Where the runs differ</h3>")
-        parts.append(_table(heads, differing) if differing else "<p>Nowhere.</p>")
-    parts.append("<h3>Not the default</h3>" + _table(heads, unusual))
+        parts.append(
+            elements.table(heads, differing) if differing else "<p>Nowhere.</p>"
+        )
+    parts.append("<h3>Not the default</h3>" + elements.table(heads, unusual))
     parts.append(
         f"<details><summary>{len(rest)} settings at their default</summary>"
-        f"{_table(heads, rest)}</details>"
+        f"{elements.table(heads, rest)}</details>"
     )
     return "".join(parts)
 
@@ -216,7 +223,7 @@ def _matrix(class_names: Sequence[str], counts: Sequence[Sequence[int]]) -> str:
         cells = [f"<th>{html.escape(name)}</th>"]
         for other, count in zip(class_names, row, strict=True):
             share = count / total if total else 0
-            ink = "#fff" if share > 0.5 else "#1c2733"
+            ink = "#fff" if share > 0.5 else "inherit"
             title = html.escape(f"{name} taken for {other}: {count:,} pixels")
             text = f"{share:.1%}" if total else "–"
             cells.append(
@@ -229,66 +236,3 @@ def _matrix(class_names: Sequence[str], counts: Sequence[Sequence[int]]) -> str:
     return (
         f'<div class="wide"><table class="matrix">{head}{"".join(rows)}</table></div>'
     )
-
-
-def _what(line: Any) -> str:
-    """Says what an evaluation scored."""
-    words = [str(line.get("checkpoint", "")), f"on {line.get('split', '?')}"]
-    words.append(f"({line.get('num_examples', '?')} examples)")
-    if line.get("tta"):
-        words.append("with --tta=" + ",".join(map(str, line["tta"])))
-    if line.get("merge_classes"):
-        words.append(
-            "with --merge_classes=" + ",".join(map(str, line["merge_classes"]))
-        )
-    return html.escape(" ".join(words))
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Lays out cells that are HTML already."""
-    head = "".join(f"<th>{cell}</th>" for cell in heads)
-    body = "".join(
-        f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows
-    )
-    return f'<div class="wide"><table><tr>{head}</tr>{body}</table></div>'
-
-
-def _run_name(number: int, run: reading.Run) -> str:
-    return f'<i style="background:{_color(number)}"></i>{html.escape(run.name)}'
-
-
-def _class_name(run: reading.Run, index: int) -> str:
-    color = run.palette[index] if index < len(run.palette) else "transparent"
-    return f'<i style="background:{color}"></i>{html.escape(run.class_names[index])}'
-
-
-def _color(number: int) -> str:
-    return _COLORS[number % len(_COLORS)]
-
-
-def _score(value: float | None) -> str:
-    if value is None:
-        return _NONE
-    return f"{value:.1f}" if abs(value) >= 2 else f"{value:.4f}"
-
-
-def _bar(value: float | None) -> str:
-    """Writes a score in 0..1 over a bar of that length."""
-    if value is None:
-        return _NONE
-    width = f"{100 * min(max(value, 0), 1):.1f}%"
-    return f'<span class="bar" style="--w:{width}">{value:.4f}</span>'
-
-
-def _setting(value: Any) -> str:
-    if value is None:
-        return _NONE
-    return html.escape(fields.format_value(value)) or "<i></i>"
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return _NONE
-    if isinstance(value, list):
-        value = ", ".join(map(str, value))
-    return html.escape(str(value))

@@ -2,11 +2,13 @@
 
 RUN/evaluations.jsonl                      a line for each evaluation
 RUN/evaluations/step-00000375-....png      photos, truths and predictions
+RUN/evaluations/step-00000375-.../         those of the best and the worst, a file each
 """
 
 import contextlib
 import dataclasses
 import datetime
+import hashlib
 import json
 import math
 import pathlib
@@ -20,6 +22,8 @@ from trainer import files, pictures
 from trainer.run_folder import checkpoint_folders
 
 _NAME = "evaluations.jsonl"
+_NUM_SHARES = 20
+"""Of the scores of images, 0 to 1, in how many parts they are counted."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -81,6 +85,35 @@ def describe(checkpoint: pathlib.Path) -> Subject:
     return Subject(checkpoint.name, step, weights)
 
 
+class Example(NamedTuple):
+    """An example that shows what a model can do, or cannot.
+
+    Attributes:
+      kind: `best`, `typical` or `worst`.
+      name: of the example.
+      mean_iou: the mean IoU within it.
+      strip: uint8 [height, width, 3]: photo, truth, prediction and errors.
+    """
+
+    kind: str
+    name: str
+    mean_iou: float
+    strip: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Pictures:
+    """What is kept to be seen.
+
+    Attributes:
+      overview: uint8 [height, width, 3].
+      examples: of each kind, in order.
+    """
+
+    overview: np.ndarray
+    examples: Sequence[Example]
+
+
 def record(
     model_dir: str,
     subject: Subject,
@@ -89,9 +122,11 @@ def record(
     *,
     confusion: np.ndarray,
     class_names: Sequence[str],
-    picture: np.ndarray,
-) -> pathlib.Path:
-    """Notes the scores of a checkpoint, and keeps a picture of what it predicts.
+    details: Mapping[str, list],
+    image_scores: np.ndarray,
+    pictures_to_keep: Pictures | None,
+) -> pathlib.Path | None:
+    """Notes the scores of a checkpoint, and keeps pictures of what it predicts.
 
     Args:
       model_dir: the folder of the run.
@@ -101,35 +136,40 @@ def record(
       confusion: counts of pixels, [classes, classes]: rows are true, columns predicted
         classes.
       class_names: of the classes, in the order of the rows.
-      picture: uint8 [height, width, 3].
+      details: of `Metric.details`.
+      image_scores: float64 [examples], of `ImageScores`.
+      pictures_to_keep: or None, where nobody may see the photos.
 
     Returns:
-      The path of the picture.
+      The path of the overview, if pictures are kept.
 
     Raises:
       errors.WriteError: if a file cannot be written.
     """
     folder = pathlib.Path(model_dir)
-    split = re.sub(r"[^\w.-]+", "-", scored.split)
-    size = "-native" if scored.eval_native_size else ""
-    tta = "".join(f"-{word}" for word in ("tta", *scored.tta) if scored.tta)
-    name = f"{subject.name}-{split}-{scored.fingerprint}{size}{tta}.png"
-    path = folder / "evaluations" / name
-    files.make_folder(path.parent)
-    pictures.write_png(path, picture)
+    path, written = None, []
+    if pictures_to_keep:
+        path = folder / "evaluations" / f"{_name(subject.name, scored)}.png"
+        files.make_folder(path.parent)
+        pictures.write_png(path, pictures_to_keep.overview)
+        written = _write_examples(folder, path, pictures_to_keep.examples)
+    shares, _ = np.histogram(image_scores, _NUM_SHARES, (0.0, 1.0))
     line = {
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "step": subject.step,
         "checkpoint": subject.name,
         "weights": subject.weights,
         **dataclasses.asdict(scored),
-        "picture": str(path.relative_to(folder)),
+        "picture": str(path.relative_to(folder)) if path else None,
         "scores": {
             tag: value if math.isfinite(value) else None
             for tag, value in scores.items()
         },
         "class_names": list(class_names),
         "confusion": confusion.tolist(),
+        **details,
+        "images_by_mean_iou": shares.tolist(),
+        "examples": written,
     }
     files.append_line(folder / _NAME, json.dumps(line))
     return path
@@ -169,3 +209,37 @@ def _read_lines(path: pathlib.Path) -> list[dict]:
         with contextlib.suppress(ValueError):
             found.append(json.loads(line))
     return [line for line in found if isinstance(line, dict)]
+
+
+def _name(checkpoint: str, scored: Scored) -> str:
+    """Returns a name that no evaluation with other pictures has."""
+    split = re.sub(r"[^\w.-]+", "-", scored.split)
+    size = "-native" if scored.eval_native_size else ""
+    tta = "".join(f"-{word}" for word in ("tta", *scored.tta) if scored.tta)
+    merged = ""
+    if scored.merge_classes:  # Which may be many words, of any letters.
+        words = ",".join(scored.merge_classes)
+        merged = f"-merged-{hashlib.sha256(words.encode()).hexdigest()[:8]}"
+    return f"{checkpoint}-{split}-{scored.fingerprint}{size}{tta}{merged}"
+
+
+def _write_examples(
+    folder: pathlib.Path, overview: pathlib.Path, examples: Sequence[Example]
+) -> list[dict[str, object]]:
+    """Writes a picture of each example; returns what their line says of them."""
+    parent = overview.with_suffix("")  # Of the name, this takes no more than `.png`.
+    files.make_folder(parent)
+    written: list[dict[str, object]] = []
+    for example in examples:
+        number = 1 + sum(other["kind"] == example.kind for other in written)
+        path = parent / f"{example.kind}-{number}.png"
+        pictures.write_png(path, example.strip)
+        written.append(
+            {
+                "kind": example.kind,
+                "name": example.name,
+                "mean_iou": example.mean_iou,
+                "picture": str(path.relative_to(folder)),
+            }
+        )
+    return written

@@ -126,9 +126,10 @@ class TrainConfig(fields.Section):
     keep_golden: bool = fields.setting(
         True,
         "Keep eight evaluation photos in MODEL_DIR/golden, by which --mode=export "
-        "proves that a file computes what was trained; --nokeep_golden if nobody may "
-        "have them who has the run.",
-        unused_by=("train", "evaluate", "doctor", "benchmark"),
+        "proves that a file computes what was trained, and pictures of what the model "
+        "predicts; --nokeep_golden if nobody may have photos who has the run (for "
+        "TensorBoard, --summary_images=0).",
+        unused_by=("train", "predict", "export", "doctor", "benchmark"),
     )
 
     def __post_init__(self) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 import tensorflow as tf
 
 from trainer.losses import weighted_sum
+from trainer.metrics import image_scores as image_scores_lib
 from trainer.metrics import metric, predictions
 from trainer.steps import loops
 
@@ -22,6 +23,7 @@ class EvalLoop:
         metrics: Sequence[metric.Metric],
         merge: Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]],
         restore_size: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
+        image_scores: image_scores_lib.ImageScores | None = None,
     ):
         """Makes a loop; call it in the strategy's scope.
 
@@ -38,9 +40,11 @@ class EvalLoop:
             see `trainer.metrics.merging`.
           restore_size: from an example's logits and native size to logits of that size;
             see `data.preparing.resizing`.
+          image_scores: what to score each image with, or None.
 
         Attributes:
           metrics: as given.
+          image_scores: as given.
           num_calls: grows with each call of `score`, to be watched.
         """
         self._strategy = strategy
@@ -50,6 +54,7 @@ class EvalLoop:
         self._merge = merge
         self._restore_size = restore_size
         self.metrics = tuple(metrics)
+        self.image_scores = image_scores
         self.num_calls = 0
         self._sums = tf.Variable(
             tf.zeros([loss.num_sums], tf.float64),
@@ -63,6 +68,8 @@ class EvalLoop:
         """Forgets what was scored."""
         for scored in self.metrics:
             scored.reset()
+        if self.image_scores:
+            self.image_scores.reset()
         self._sums.assign(tf.zeros([self._loss.num_sums], tf.float64))
 
     def score(self, iterator: Iterator, num_batches: int) -> None:
@@ -92,6 +99,14 @@ class EvalLoop:
             values |= scored.result()
         return values
 
+    def details(self) -> dict[str, list]:
+        """Returns what charts show of the metrics; see `Metric.details`."""
+        return {
+            name: value
+            for scored in self.metrics
+            for name, value in scored.details().items()
+        }
+
     def lower_is_better(self, name: str) -> bool:
         """Tells whether a score of `result` is better the lower it is."""
         is_loss = name.partition("/")[0] == "loss"
@@ -102,25 +117,31 @@ class EvalLoop:
         batch = self._fetch(batch)
         logits = self._model(batch["image"], training=False)
         if "native_label" not in batch:
-            self._score_logits(logits, batch["label"])
+            self._score_logits(logits, batch["label"], batch["counter"])
             return
-        sizes = batch["native_size"]
+        sizes, ids = batch["native_size"], batch["counter"]
 
         def score_row(row: tf.Tensor) -> None:
             label = batch["native_label"][row, : sizes[row, 0], : sizes[row, 1]]
             native_logits = self._restore_size(logits[row], sizes[row])
-            self._score_logits(native_logits[tf.newaxis], label[tf.newaxis])
+            self._score_logits(
+                native_logits[tf.newaxis], label[tf.newaxis], ids[row, tf.newaxis]
+            )
 
         loops.repeat(
             tf.shape(sizes)[0], score_row
         )  # One at a time, as photos are large.
 
-    def _score_logits(self, logits: tf.Tensor, labels: tf.Tensor) -> None:
+    def _score_logits(
+        self, logits: tf.Tensor, labels: tf.Tensor, ids: tf.Tensor
+    ) -> None:
         sums = self._loss.sums(logits, labels)
         self._sums.assign_add(tf.cast(sums, tf.float64))
         labels, logits = self._merge(labels, logits)
         for scored in self.metrics:
             scored.update(labels, logits)
+        if self.image_scores:
+            self.image_scores.update(ids, labels, logits)
 
     @tf.function(autograph=False)
     def predict(self, images: tf.Tensor) -> tf.Tensor:
