@@ -119,7 +119,7 @@ def test_no_time_at_all_is_no_plan():
 def test_time_without_end_is_not_all_used():
     plan, _ = _search(_Machine(), 10**6)
     assert plan.num_steps == 4500 and plan.secs < 10**4
-    assert plan.choices["train_steps"].reason == "150.0 epochs, and more are of no use"
+    assert plan.choices["train_steps"].reason == "180.0 epochs, and more are of no use"
 
 
 @pytest.mark.parametrize(
