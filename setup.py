@@ -51,6 +51,8 @@ setuptools.setup(
         ],
         # The encoders `keras_hub:PRESET`. It needs Keras 3.15.
         "hub": ["keras-hub>=0.32.0,<1"],
+        # Where --tracker sends runs.
+        "trackers": ["mlflow-skinny>=3.17.2,<4", "wandb>=0.31.0,<1"],
         "test": ["pytest>=8.2.0", "pytest-xdist>=3.6.1", "ruff>=0.17.0"],
     },
     entry_points={"console_scripts": ["segloop = trainer.main:run"]},

@@ -25,6 +25,7 @@ from trainer.settings.predict import PredictConfig
 from trainer.settings.run import RunConfig
 from trainer.settings.runtime import RuntimeConfig
 from trainer.settings.train import TrainConfig
+from trainer.settings.watching import WatchingConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +44,7 @@ class Config:
     loss: LossConfig = LossConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     train: TrainConfig = TrainConfig()
+    watching: WatchingConfig = WatchingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     export: ExportConfig = ExportConfig()
     runtime: RuntimeConfig = RuntimeConfig()
