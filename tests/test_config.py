@@ -117,6 +117,8 @@ _UNUSUAL = {
     "tta": ("flip", "0.75"),
     "stall_timeout": 8,
     "summary_images": 0,
+    "summary_histograms": 50,
+    "tracker": ("mlflow", "wandb"),
     "keep_golden": False,
     "distribution_strategy": "one_device",
     "num_gpus": 0,
@@ -144,6 +146,7 @@ _OTHERS = {
     "export_dir": "",
     "export_probabilities": False,
     "time_budget": "",
+    "profile_steps": (),
     "against": "none",
     "benchmark_rounds": 5,
     "benchmark_secs": 3.0,
@@ -179,6 +182,7 @@ _OF_A_COMMAND = {
     "max_megapixels",
     "overwrite",
     "log_level",
+    "profile_steps",
 }
 """What is no property of a run."""
 
@@ -286,6 +290,14 @@ def test_the_unusual_settings_are_all_the_settings_and_none_is_a_default():
         ("checkpoint_interval", -1, "must be at least 0"),
         ("max_to_keep", 0, "must be at least 1"),
         ("summary_images", -1, "must be at least 0"),
+        ("summary_histograms", -1, "must be at least 0"),
+        ("profile_steps", (0, 5), "must be at least 1"),
+        ("profile_steps", (10,), "give the first and the last step .*, such as 10,20"),
+        ("profile_steps", (20, 10), "give the first and the last step .*"),
+        ("profile_steps", (1, 2, 3), "give the first and the last step .*"),
+        ("profile_steps", (1, 1001), "trace at most 1000 steps"),
+        ("tracker", ("sacred",), "'sacred' is no tracker; use mlflow, wandb"),
+        ("tracker", ("wandb", "wandb"), "wandb is there twice"),
         (
             "distribution_strategy",
             "tpu",

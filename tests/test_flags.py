@@ -46,6 +46,7 @@ _NAMES = frozenset({
     "input", "output", "save", "tile_size", "tile_overlap", "mask_orientation",
     "max_megapixels", "overwrite",
     "startup_timeout", "stall_timeout", "summary_images", "log_level",
+    "summary_histograms", "profile_steps", "tracker",
     "distribution_strategy", "num_gpus", "virtual_devices", "mixed_precision",
     "enable_xla",
 })  # fmt: skip

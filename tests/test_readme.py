@@ -61,6 +61,8 @@ _NOT_RUN = {
     "pip install '.[benchmark]'": "downloads PyTorch",
     "pip install '.[hub]'": "launch/test.sh does it",
     "pip install '.[export]'": "the same",
+    "pip install '.[trackers]'": "needs a network; see tests/test_tracking.py",
+    "pip install tensorboard-plugin-profile": "needs a network",
     "pip install imagecodecs": "needs a network, and files of other compressions",
     "pip install '.[examples]'": "needs a network; see tests/test_models.py",
     "python -m tests.benchmarks.against_torch": "needs PyTorch",

@@ -20,6 +20,7 @@ from trainer.settings.evaluation import EvaluationConfig
 from trainer.settings.export import ExportConfig
 from trainer.settings.loss import LossConfig
 from trainer.settings.model import ModelConfig
+from trainer.settings.monitoring import MonitoringConfig
 from trainer.settings.optimizer import OptimizerConfig
 from trainer.settings.predict import PredictConfig
 from trainer.settings.run import RunConfig
@@ -43,6 +44,7 @@ class Config:
     loss: LossConfig = LossConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     train: TrainConfig = TrainConfig()
+    monitoring: MonitoringConfig = MonitoringConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     export: ExportConfig = ExportConfig()
     runtime: RuntimeConfig = RuntimeConfig()
