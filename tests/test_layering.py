@@ -45,7 +45,7 @@ _FLOORS = {
         {"assembly"},
         {"scoring", "window", "flags", "reporting"},
         {"loop", "benchmarking", "predicting"},
-        {"planning"},
+        {"planning", "suspecting"},
         {"modes"},
         {"main"},
     ),
