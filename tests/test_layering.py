@@ -45,7 +45,7 @@ _FLOORS = {
         {"assembly"},
         {"scoring", "window", "flags", "reporting", "timetable"},
         {"loop", "benchmarking", "predicting", "watching"},
-        {"planning"},
+        {"planning", "suspecting"},
         {"modes"},
         {"main"},
     ),

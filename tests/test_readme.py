@@ -256,7 +256,9 @@ def test_commands_for_own_data_train(in_folder):
 def test_commands_of_the_doctor_find_a_clean_set_clean(in_folder, capsys):
     for command in _commands_of("doctor"):
         drawn = () if "--dataset" in command else _DRAWN
-        _run_program(_expand(command), *drawn, "--image_size=32")
+        # Not where another test has trained: tests/test_second_opinion.py does that.
+        other = ("--image_size=32", "--model_dir=runs/examined")
+        _run_program(_expand(command), *drawn, *other)
         assert "Nothing" in capsys.readouterr().out
 
 

@@ -16,6 +16,7 @@ from trainer.settings import optimizer as optimizer_settings
 from trainer.settings.augmentation import AugmentationConfig
 from trainer.settings.benchmark import BenchmarkConfig
 from trainer.settings.data import DataConfig
+from trainer.settings.doctor import DoctorConfig
 from trainer.settings.evaluation import EvaluationConfig
 from trainer.settings.export import ExportConfig
 from trainer.settings.loss import LossConfig
@@ -50,6 +51,7 @@ class Config:
     runtime: RuntimeConfig = RuntimeConfig()
     benchmark: BenchmarkConfig = BenchmarkConfig()
     predict: PredictConfig = PredictConfig()
+    doctor: DoctorConfig = DoctorConfig()
 
     def __post_init__(self) -> None:
         if not self.run.model_dir:
