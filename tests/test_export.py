@@ -7,6 +7,7 @@ import os
 import pathlib
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -16,7 +17,9 @@ import pytest
 import tensorflow as tf
 
 from data.sources import synthetic
+from data.stores import file_locks
 from tests import shallow
+from tests.faults import processes
 from trainer import errors, flags
 from trainer.assembly import exporting, restoring
 from trainer.exporting import description, proof, publishing, registry
@@ -284,7 +287,9 @@ def test_a_folder_is_published_whole_or_not_at_all(tmp_path):
     assert list(folder.parent.iterdir()) == [folder]
 
 
-def test_what_a_killed_export_left_is_removed_after_an_hour(tmp_path):
+def test_what_a_killed_export_left_is_removed_after_an_hour(tmp_path, monkeypatch):
+    """So it is where the file system has no locks."""
+    monkeypatch.setattr(file_locks, "try_lock", lambda descriptor: None)
     old, young = (tmp_path / f".partial-{digit * 32}" for digit in "ab")
     for path in (old, young):
         path.mkdir()
@@ -292,6 +297,37 @@ def test_what_a_killed_export_left_is_removed_after_an_hour(tmp_path):
     with publishing.staging(tmp_path / "onnx"):
         pass
     assert [path.name for path in tmp_path.iterdir()] == [young.name]
+
+
+def test_an_export_leaves_what_another_one_is_filling(tmp_path):
+    (tmp_path / f".partial-{'a' * 32}").mkdir()  # Of a process that was killed.
+    with (
+        publishing.staging(tmp_path / "onnx") as first,
+        publishing.staging(tmp_path / "keras") as second,
+    ):
+        assert set(tmp_path.iterdir()) == {first, second}
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_killed_export_publishes_nothing_and_the_next_one_clears_up(run_dir):
+    command = [sys.executable, "-m", "tests.faults.short_program", "--mode=export"]
+    command += [f"--model_dir={run_dir}", "--export_format=keras"]
+    export_dir = run_dir / "export"
+    (export_dir / "keras").mkdir(parents=True)
+    (export_dir / "keras" / "older").touch()
+    with subprocess.Popen(
+        command, cwd=processes.ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        while not (left := list(export_dir.glob(".partial-*/*"))):
+            assert process.poll() is None, process.stderr.read()
+            time.sleep(0.001)
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    assert list(left[0].parent.iterdir())
+    assert [path.name for path in (export_dir / "keras").iterdir()] == ["older"]
+    _export(run_dir, "--export_format=keras")
+    assert description.read(export_dir / "keras")["proof"]["agreement"] >= 0.999
+    assert [path.name for path in export_dir.iterdir()] == ["keras"]
 
 
 def test_only_valid_pixels_count_for_the_agreement():
