@@ -44,7 +44,7 @@ _FLOORS = {
         {"run_folder"},
         {"assembly"},
         {"scoring", "window", "flags", "reporting"},
-        {"loop", "benchmarking", "predicting", "watching"},
+        {"loop", "benchmarking", "predicting", "watching", "export_scores"},
         {"planning"},
         {"modes"},
         {"main"},
@@ -99,6 +99,7 @@ _LIGHT_MODULES = (
         for path in sorted((_ROOT / "trainer" / "settings").glob("[a-z]*.py"))
     ),
     "trainer/exporting/__init__.py",
+    "trainer/exporting/description.py",
     "trainer/exporting/registry.py",
     "trainer/running/colors.py",
     "trainer/running/signals.py",

@@ -77,9 +77,15 @@ def find_criterion(
 
 
 def describe(
-    config: config_lib.Config, setup: evaluation.EvalSetup
+    config: config_lib.Config, setup: evaluation.EvalSetup, precision: str
 ) -> evaluations.Scored:
-    """Describes what models are scored on, for the line that an evaluation leaves."""
+    """Describes what models are scored on, for the line that an evaluation leaves.
+
+    Args:
+      config: all settings.
+      setup: of the evaluation.
+      precision: that the model computes in.
+    """
     return evaluations.Scored(
         dataset=config.data.dataset,
         data_dir=config.data.data_dir,
@@ -89,7 +95,7 @@ def describe(
         image_size=config.data.image_size,
         eval_native_size=config.data.eval_native_size,
         uses_averages=setup.ema is not None,
-        precision=setup.model.dtype_policy.name,
+        precision=precision,
         tta=config.evaluation.tta,
         merge_classes=config.evaluation.merge_classes,
     )

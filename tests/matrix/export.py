@@ -9,7 +9,6 @@ Prints a table of the shares of labels that agree. Exit code 1 if a case has fai
 """
 
 import argparse
-import importlib.util
 import itertools
 import json
 import pathlib
@@ -58,11 +57,7 @@ def list_cases(encoders: Iterable[str]) -> list[Case]:
 
 def installed_formats() -> list[str]:
     """Lists the formats whose packages are there."""
-    return [
-        name
-        for name, kind in formats.FORMATS.items()
-        if all(importlib.util.find_spec(package) for package in kind.packages)
-    ]
+    return [name for name in formats.FORMATS if not formats.find_missing_package(name)]
 
 
 def read_results(path: pathlib.Path) -> dict[Case, Result]:

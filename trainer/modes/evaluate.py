@@ -1,30 +1,41 @@
 """`--mode=evaluate`: scores a checkpoint of a run, on its own data or on other.
 
-With `--watch`, each new one of a training that runs beside it.
+With `--watch`, each new one of a training that runs beside it; with `--model`, an
+exported file in its place.
 """
+
+import pathlib
+from collections.abc import Mapping
 
 from absl import logging
 
 from trainer import scoring, watching
-from trainer.assembly import devices, evaluation, restoring
+from trainer.assembly import devices, evaluation, exported, restoring
 from trainer.distributing import cluster
+from trainer.exporting import description, registry
 from trainer.run_folder import evaluations
 from trainer.settings import config as config_lib
 from trainer.settings import layers
 
 
 def run(config: config_lib.Config) -> None:
-    """Scores a checkpoint on the evaluation split, and prints, notes and draws it.
+    """Scores a model on the evaluation split, and prints, notes and draws it.
 
     The settings have those of the run's folder in them; see `trainer.settings.layers`.
 
     Raises:
-      errors.RunError: if there is no checkpoint that fits.
+      errors.RunError: if there is no model that fits.
       schema.DataError: if examples cannot be used.
     """
     if config.evaluation.watch:
         watching.run(config)
-        return
+    elif config.run.model:
+        _score_file(config)
+    else:
+        _score_checkpoint(config)
+
+
+def _score_checkpoint(config: config_lib.Config) -> None:
     model_dir = config.run.model_dir
     saved = restoring.find_run(model_dir, config.run.checkpoint)
     for remark in layers.check_trained_with(config, saved.identity, model_dir):
@@ -33,21 +44,59 @@ def run(config: config_lib.Config) -> None:
         config, devices.prepare_devices(config), saved
     )
     scores = scoring.evaluate(setup)
-    counts, class_names = setup.confusion.counts(), setup.confusion.class_names
     if cluster.worker_index(setup.strategy) > 0:
         return
-    print(f"{path.name} of {model_dir} on {setup.examples.name}:\n")
+    precision = setup.model.dtype_policy.name
+    _report(config, setup, scores, evaluations.describe(path), model_dir, precision)
+
+
+def _score_file(config: config_lib.Config) -> None:
+    strategy = devices.prepare_devices(config)
+    trained = exported.load(config.run.model)
+    exported.check(config, trained)
+    setup = evaluation.prepare_evaluation_of(config, strategy, trained)
+    scores = scoring.evaluate(setup)
+    if not trained.gives_probabilities:  # Of these is the loss.
+        scores = {n: v for n, v in scores.items() if n.partition("/")[0] != "loss"}
+    if cluster.worker_index(setup.strategy) > 0:
+        return
+    about = description.read_model(config.run.model)
+    subject = evaluations.Subject(
+        about.format,
+        about.step,
+        about.weights,
+        export=str(pathlib.Path(config.run.model).absolute()),
+    )
+    is_short = registry.FORMATS[about.format].is_calibrated
+    precision = "int8" if is_short else "float32"
+    _report(config, setup, scores, subject, config.run.model, precision)
+
+
+def _report(
+    config: config_lib.Config,
+    setup: evaluation.EvalSetup,
+    scores: Mapping[str, float],
+    subject: evaluations.Subject,
+    place: str,
+    precision: str,
+) -> None:
+    """Prints the scores, and notes them in the run's folder if there is one."""
+    model_dir = config.run.model_dir
+    counts, class_names = setup.confusion.counts(), setup.confusion.class_names
+    print(f"{subject.name} of {place} on {setup.examples.name}:\n")
     print(scoring.format_table(scores, setup.eval_loop.metrics))
     if table := scoring.format_confusion(counts, class_names):
         print(f"\n{table}")
+    if not model_dir:
+        return
     picture = evaluations.record(
         model_dir,
-        evaluations.describe(path),
-        scoring.describe(config, setup),
+        subject,
+        scoring.describe(config, setup, precision),
         scores,
         confusion=counts,
         class_names=class_names,
         picture=scoring.draw_examples(setup),
     )
     print(f"\nPhotos, truths, predictions: {picture}")
-    print(f"All scores:                  {model_dir}/evaluations.jsonl")
+    print(f"All scores:                  {evaluations.path_of(model_dir, subject)}")

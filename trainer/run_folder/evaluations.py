@@ -2,6 +2,7 @@
 
 RUN/evaluations.jsonl                      a line for each evaluation
 RUN/evaluations/step-00000375-....png      photos, truths and predictions
+RUN/export_evaluations.jsonl               a line for each of an exported file
 """
 
 import contextlib
@@ -20,6 +21,8 @@ from trainer import files, pictures
 from trainer.run_folder import checkpoint_folders
 
 _NAME = "evaluations.jsonl"
+_NAME_OF_FILES = "export_evaluations.jsonl"
+"""Their scores are none of a checkpoint."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,17 +59,19 @@ class Scored:
 
 
 class Subject(NamedTuple):
-    """The checkpoint that was scored.
+    """What was scored: a checkpoint, or a file that was exported of one.
 
     Attributes:
       name: of its folder.
       step: steps done.
-      weights: see `checkpoint_folders.hash_weights`.
+      weights: a short hash; see `checkpoint_folders.hash_weights`.
+      export: the folder of an exported file; "" of a checkpoint.
     """
 
     name: str
     step: int
     weights: str
+    export: str = ""
 
 
 def describe(checkpoint: pathlib.Path) -> Subject:
@@ -91,12 +96,12 @@ def record(
     class_names: Sequence[str],
     picture: np.ndarray,
 ) -> pathlib.Path:
-    """Notes the scores of a checkpoint, and keeps a picture of what it predicts.
+    """Notes the scores of a model, and keeps a picture of what it predicts.
 
     Args:
       model_dir: the folder of the run.
-      subject: the checkpoint.
-      scored: what it was scored on.
+      subject: what was scored.
+      scored: on what.
       scores: by name; those that are NaN become null.
       confusion: counts of pixels, [classes, classes]: rows are true, columns predicted
         classes.
@@ -120,7 +125,8 @@ def record(
     line = {
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "step": subject.step,
-        "checkpoint": subject.name,
+        **({"export": subject.export} if subject.export else {}),
+        "format" if subject.export else "checkpoint": subject.name,
         "weights": subject.weights,
         **dataclasses.asdict(scored),
         "picture": str(path.relative_to(folder)),
@@ -131,8 +137,13 @@ def record(
         "class_names": list(class_names),
         "confusion": confusion.tolist(),
     }
-    files.append_line(folder / _NAME, json.dumps(line))
+    files.append_line(path_of(model_dir, subject), json.dumps(line))
     return path
+
+
+def path_of(model_dir: str, subject: Subject) -> pathlib.Path:
+    """Returns the file of lines for a checkpoint, or for an exported file."""
+    return pathlib.Path(model_dir) / (_NAME_OF_FILES if subject.export else _NAME)
 
 
 def find(
@@ -149,7 +160,7 @@ def find(
     wanted = json.loads(json.dumps(dataclasses.asdict(scored)))
     wanted |= {"step": subject.step, "weights": subject.weights}
     names = set(names)
-    for line in _read_lines(pathlib.Path(model_dir) / _NAME):
+    for line in _read_lines(path_of(model_dir, subject)):
         scores = line.get("scores")
         if not isinstance(scores, dict) or not names <= scores.keys():
             continue

@@ -31,7 +31,19 @@ class RunConfig(fields.Section):
         "What evaluation, prediction and export restore: last, best, or the folder of "
         "a checkpoint.",
         is_saved=False,
-        only_with={"mode": ("evaluate", "predict", "export"), "watch": (False,)},
+        only_with={
+            "mode": ("evaluate", "predict", "export"),
+            "watch": (False,),
+            "model": ("",),
+        },
+    )
+    model: str = fields.setting(
+        "",
+        "An exported file in place of the run's model for --mode=evaluate and predict: "
+        "the folder that --mode=export wrote, such as RUN/export/onnx. With typed data "
+        "flags, it needs no --model_dir.",
+        is_saved=False,
+        only_with={"mode": ("evaluate", "predict"), "watch": (False,)},
     )
     seed: int = fields.setting(
         0,
