@@ -105,6 +105,8 @@ def read_points(model_dir: pathlib.Path) -> list[dict]:
     points = [json.loads(line) for line in lines]
     for point in points:
         point.pop("images_per_sec", None)
+        for name in [name for name in point if name.startswith("workers/")]:
+            del point[name]
     return points
 
 
@@ -120,6 +122,7 @@ def read_events(model_dir: pathlib.Path) -> list[tuple[str, str, int]]:
                 (file.parent.name, value.tag, event.step)
                 for value in event.summary.value
                 if value.tag not in ("settings", "images_per_sec")
+                and not value.tag.startswith("workers/")
             ]
     return sorted(found)
 

@@ -62,6 +62,7 @@ def _make_loop(
     batch_size: int,
     seed: int,
     has_average_warmup: bool,
+    measures_input: bool = False,
     is_frozen: bool = False,
     encoder_start: int = 0,
     **kwargs,
@@ -76,11 +77,12 @@ def _make_loop(
       batch_size: rows of a step, over all replicas.
       seed: of what the model draws, as dropout.
       has_average_warmup: whether moving averages soon forget their initial values.
+      measures_input: whether to measure how long the devices wait for input.
       is_frozen: whether the encoder is frozen, which it is not by itself.
       encoder_start: steps that are done when the encoder has had none.
       **kwargs: of `trainer.steps.gradients.Gradients`.
     """
-    model = state.model
+    model, average_start = state.model, encoder_start if has_average_warmup else None
     with strategy.scope(), _frozen_if(is_frozen, model):
         variables = model.trainable_variables
         gradients = gradients_lib.Gradients(
@@ -105,12 +107,10 @@ def _make_loop(
         global_step=state.global_step,
         ema=state.ema,
         model_at=functools.partial(
-            _having_modes,
-            model,
-            is_frozen=is_frozen,
-            encoder_start=encoder_start if has_average_warmup else None,
+            _having_modes, model, is_frozen=is_frozen, encoder_start=average_start
         ),
         has_average_warmup=has_average_warmup,
+        measures_input=measures_input,
     )
 
 

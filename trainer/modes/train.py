@@ -8,7 +8,7 @@ from absl import logging
 
 from trainer import errors, loop, pictures, scoring, window
 from trainer.assembly import devices, inputs, training
-from trainer.distributing import cluster
+from trainer.distributing import cluster, stragglers
 from trainer.planning import budget
 from trainer.run_folder import (
     checkpoint_folders,
@@ -219,7 +219,8 @@ def _train(
         progress,
         devices=setup.strategy.extended.worker_devices,
     ):
-        loop.Loop(setup, plan, checkpointer, writer).run()
+        comparison = stragglers.make_comparison(setup.strategy)
+        loop.Loop(setup, plan, checkpointer, writer, comparison).run()
     writer.close()
 
 
