@@ -21,6 +21,7 @@ def setting(
     help_text: str,
     *,
     choices: tuple[str, ...] | None = None,
+    refused: Mapping[str, str] | None = None,
     prefixes: Mapping[str, str] | None = None,
     minimum: float | None = None,
     maximum: float | None = None,
@@ -43,6 +44,7 @@ def setting(
       default: the value where the flag is not given; None means "derived".
       help_text: one line for `--help`.
       choices: the values allowed.
+      refused: values that people may look for among these, and why they are not there.
       prefixes: beside these, what may be followed by a colon and a name, and what
         stands for the name in `--help`.
       minimum: the least number allowed.
@@ -72,6 +74,7 @@ def setting(
     metadata["legacy"] = default if legacy is _AS_DEFAULT else legacy
     metadata["only_with"] = only_with or {}
     metadata["prefixes"] = prefixes or {}
+    metadata["refused"] = refused or {}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -85,8 +88,9 @@ class Section:
             if value is None:
                 continue
             if not is_choice(field, value):
-                names = ", ".join(list_choices(field))
-                reject(field.name, value, f"use one of {names}")
+                rule = f"use one of {', '.join(list_choices(field))}"
+                reason = field.metadata["refused"].get(value)
+                reject(field.name, value, f"{reason}; {rule}" if reason else rule)
             values = value if isinstance(value, tuple) else (value,)
             for item in values:
                 if isinstance(item, str) and not _is_writable(item):
