@@ -1,5 +1,7 @@
 """Several workers of one cluster: two real processes on this host."""
 
+import collections
+import contextlib
 import functools
 import json
 import os
@@ -190,6 +192,47 @@ def test_two_workers_measure_and_agree_on_the_length_of_a_run(folder):
     assert set(re.findall(r"Step \d+/(\d+)", log)) == {str(num_steps)}
 
 
+def test_a_worker_that_is_slow_or_stopped_is_named(folder):
+    model_dir = folder / "slow"
+    addresses = _addresses(2)
+    flags = (*_FLAGS, *_TRAINING, "--cache=none", "--train_steps=5000")
+    flags = (*flags, "--checkpoint_interval=0")
+    workers = [
+        _start(
+            folder,
+            model_dir,
+            *flags,
+            TF_CONFIG=_config(addresses, index),
+            # Four pictures of each batch are drawn here.
+            **({"SECS_PER_EXAMPLE": "0.1"} if index else {}),
+        )
+        for index in range(2)
+    ]
+    named = r"Worker {} on \S+ keeps the others waiting: .*Of these, {}"
+    own_input = named.format(1, r"it waits \d{2,} ms for its input; look at the disk")
+    _wait_for_log(model_dir, own_input)
+    paused = named.format(0, r"for \d{3,} ms its process does not run; look at what")
+    for _ in range(20):  # What hits the chief between two calls is in no step.
+        if re.search(paused, processes.read_log(model_dir)):
+            break
+        for number in (signal.SIGSTOP, signal.SIGCONT):
+            workers[0].send_signal(number)
+            time.sleep(1)  # The pause that is to be measured, and the report of it.
+    else:
+        pytest.fail(processes.read_log(model_dir)[-2000:])
+    workers[0].send_signal(signal.SIGTERM)
+    for process in workers:
+        assert processes.finish(process) == errors.Stopped.exit_code
+    lines = (model_dir / "metrics.jsonl").read_text()
+    found = re.findall(r'"workers/(\d)-[^/"]+/(\w+)_ms": ([\d.e-]+)', lines)
+    secs = collections.Counter()
+    for worker, name, value in found:
+        secs[f"{worker} {name}"] += float(value) / 1000
+    assert secs["1 input"] > 3 * secs["0 input"] > 0
+    assert secs["1 step"] > secs["1 input"] and secs["0 step"] > secs["0 input"]
+    assert secs["0 paused"] > 0.3 and secs.keys() > {"1 paused"}
+
+
 def test_a_missing_worker_ends_the_start_with_its_address(folder):
     addresses = _addresses(2)
     model_dir = folder / "missing"
@@ -247,7 +290,8 @@ def launched(folder):
     flags = [flag for flag in _FLAGS if "distribution" not in flag]
     flags = (*flags, *_TRAINING, "--train_steps=60", "--deterministic")
     model_dir = folder / "undisturbed"
-    assert processes.finish(_start_local(folder, model_dir, flags)) == 0
+    with _started_locally(folder, model_dir, flags) as supervisor:
+        assert processes.finish(supervisor) == 0
     return flags, processes.fingerprint(model_dir)
 
 
@@ -268,9 +312,16 @@ def _start_script(folder, model_dir, command, flags, **environment):
         )
 
 
-def _start_local(folder, model_dir, flags):
+@contextlib.contextmanager
+def _started_locally(folder, model_dir, flags):
+    """Starts `launch/local.sh`; a test that fails leaves nothing that starts again."""
     command = ["bash", "launch/local.sh", "2"]
-    return _start_script(folder, model_dir, command, flags, GRACE_SECS="2")
+    process = _start_script(folder, model_dir, command, flags, GRACE_SECS="2")
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait(60)
 
 
 @pytest.mark.parametrize(
@@ -283,10 +334,10 @@ def test_local_sh_brings_a_run_through_the_loss_of_a_worker(
     model_dir = folder / f"local-{victim}"
     if number == signal.SIGSTOP:  # The other worker ends when it has waited enough.
         flags = (*flags, "--stall_timeout=20")
-    supervisor = _start_local(folder, model_dir, flags)
-    _wait_for_log(model_dir, r"Step 20/60")
-    os.kill(int((folder / f"pid-{victim}").read_text()), number)
-    assert processes.finish(supervisor) == 0
+    with _started_locally(folder, model_dir, flags) as supervisor:
+        _wait_for_log(model_dir, r"Step 20/60")
+        os.kill(int((folder / f"pid-{victim}").read_text()), number)
+        assert processes.finish(supervisor) == 0
     log = processes.read_log(model_dir)
     assert "starting all again" in log and "Resuming at step" in log
     assert processes.fingerprint(model_dir) == expected
@@ -307,11 +358,16 @@ def test_a_job_of_slurm_comes_back_after_a_death_and_after_its_time(folder, laun
         STAND_IN_JOB_ID=str(os.getpid()),  # From which ports follow.
     )
     log = logs / "worker-0.log"
-    _wait_for(log, r"Step 20/60")
-    os.kill(int((folder / "pid-1").read_text()), signal.SIGKILL)
-    _wait_for(log, r"Resuming at step (?s:.*)Step 3\d/60")
-    slurm.signal_tasks(stand_in, signal.SIGUSR1)
-    assert processes.finish(job) == 0
+    try:
+        _wait_for(log, r"Step 20/60")
+        os.kill(int((folder / "pid-1").read_text()), signal.SIGKILL)
+        _wait_for(log, r"Resuming at step (?s:.*)Step 3\d/60")
+        slurm.signal_tasks(stand_in, signal.SIGUSR1)
+        assert processes.finish(job) == 0
+    finally:
+        job.kill()
+        with contextlib.suppress(ProcessLookupError):
+            slurm.signal_tasks(stand_in, signal.SIGKILL)
     output = (stand_in / f"slurm-{os.getpid()}.out").read_text()
     assert "Requeueing the job after code 137" in output
     assert "Saved on request; requeueing the job" in output

@@ -307,7 +307,13 @@ def test_the_unusual_settings_are_all_the_settings_and_none_is_a_default():
         ("tracker", ("wandb", "wandb"), "wandb is there twice"),
         (
             "distribution_strategy",
+            "horovod",
+            "use one of mirrored, one_device, multi_worker_mirrored",
+        ),
+        (
+            "distribution_strategy",
             "tpu",
+            "TPUs would need tf.distribute.TPUStrategy, a training loop that XLA .*; "
             "use one of mirrored, one_device, multi_worker_mirrored",
         ),
         ("num_gpus", -2, "must be at least -1"),

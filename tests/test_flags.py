@@ -166,6 +166,14 @@ def test_value_that_cannot_be_parsed_is_named(argument, message):
         _typed(argument)
 
 
+def test_of_a_value_that_people_look_for_the_reason_is_said():
+    with pytest.raises(
+        errors.ConfigError,
+        match="^--distribution_strategy=tpu: TPUs would need tf.dist",
+    ):
+        _resolve("--distribution_strategy=tpu")
+
+
 def test_unknown_flag_comes_with_a_suggestion():
     message = r"Unknown command line flag 'bath_size'\. Did you mean: batch_size"
     with pytest.raises(errors.ConfigError, match=message):

@@ -40,6 +40,8 @@ _NOT_RUN = {
     "tests/test_watch.py",
     "sbatch --nodes=2 launch/slurm.sbatch --flagfile=...": "run with stand-ins for "
     "Slurm's commands by tests/test_cluster.py",
+    "kubectl apply -k launch/kubernetes/": "needs a cluster; tests/test_kubernetes.py "
+    "validates the manifests",
     "... --mode=plan --time_budget=30m": "run by tests/test_plan.py",
     "python -m trainer.main --mode=plan --time_budget=30m --dataset=folder "
     "--data_dir=photos --num_classes=2 --model_dir=runs/plan": "the same",
@@ -294,7 +296,7 @@ _OTHER_FLAGS = {
     "results",
     "folder",
 }
-"""Flags of no setting: of absl, of TensorBoard, of the scripts in tests/."""
+"""Flags of no setting: of absl, TensorBoard, Slurm, of the scripts in tests/."""
 
 
 def test_only_flags_that_exist_are_named():

@@ -151,8 +151,10 @@ def _make_flag(field: dataclasses.Field) -> flags.Flag:
         return flags.Flag(parser, serializer, name, field.default, help_text)
     if scalar is bool:
         return flags.BooleanFlag(name, field.default, help_text)
-    # With a prefix there are more values than can be listed; the section checks them.
-    if field.metadata["choices"] and not field.metadata["prefixes"]:
+    # With a prefix there are more values than can be listed, and of a refused value the
+    # reason is to be said; there the section checks them.
+    is_listed = not (field.metadata["prefixes"] or field.metadata["refused"])
+    if field.metadata["choices"] and is_listed:
         return flags.EnumFlag(
             name, field.default, help_text, list(field.metadata["choices"])
         )

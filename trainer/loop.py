@@ -11,7 +11,6 @@ is there twice. The save goes before the evaluation: whatever ends the run while
 evaluates, no step is lost; it starts again with the evaluation.
 """
 
-import time
 from collections.abc import Iterator
 
 import tensorflow as tf
@@ -20,6 +19,7 @@ from data.stores import reading
 from trainer import errors, pictures, scoring, timetable, verdicts
 from trainer import window as window_lib
 from trainer.assembly import training
+from trainer.distributing import step_clock, stragglers
 from trainer.run_folder import checkpointing, summaries
 from trainer.running import memory, profiling, progress
 from trainer.steps import training as training_steps
@@ -35,6 +35,7 @@ class Loop:
         checkpointer: checkpointing.Checkpointer,
         writer: summaries.SummaryWriter,
         profiler: profiling.Profiler,
+        comparison: stragglers.Comparison | None = None,
     ):
         """Makes a loop.
 
@@ -44,6 +45,7 @@ class Loop:
           checkpointer: has restored what there was.
           writer: of curves and pictures.
           profiler: traces the steps that the plan asks for.
+          comparison: of the workers, if there are several.
         """
         self._setup = setup
         self._plan = plan
@@ -54,7 +56,9 @@ class Loop:
         self._window = window_lib.Window(
             setup.loss, setup.confusion, checkpointer.saved.window
         )
-        self._clock = _Clock()
+        self._comparison = comparison
+        paused_secs = comparison.paused_secs if comparison else lambda: 0.0
+        self._clock = step_clock.StepClock(paused_secs)
         self._bar = progress.Progress(start_step=setup.step, num_steps=setup.num_steps)
         self._watch = verdicts.Watch(
             setup.info.class_names,
@@ -93,13 +97,13 @@ class Loop:
         first_step = self._setup.step
         if self._calendar.is_traced(first_step):
             self._profiler.open(first_step)
-        started = time.perf_counter()
         phase = self._setup.train_loop.at(first_step)
         if first_step == phase.first_step > 0:
             self._bar.say("From step %d on: %s.", first_step, phase.name)
+        self._clock.start()
         result = self._train(iterator, self._calendar.next_stop(first_step))
         step = self._setup.step
-        self._clock.add(step - first_step, time.perf_counter() - started, phase.name)
+        self._clock.stop(step - first_step, phase.name, float(result.input_secs))
         self._window.add(result)
         self._bar.advance(step - first_step)
         is_stopped = bool(result.is_stopped)
@@ -144,15 +148,17 @@ class Loop:
             "loss_scale": float(state.loss_scale.scale.numpy()),
             **memory.scores(),
         }
-        step_secs = self._clock.step_secs
-        if step_secs is not None:
-            values["images_per_sec"] = self._setup.batch_size / step_secs
+        times = self._clock.times
+        if times:
+            values["images_per_sec"] = self._setup.batch_size / times.step_secs
+            if self._comparison:
+                values.update(self._comparison.report(times))
         self._writer.write_scalars("train", step, values)
         self._bar.report(
             step,
             loss=values["loss"],
             mean_iou=values["mean_iou"],
-            step_secs=step_secs,
+            step_secs=times and times.step_secs,
             images_per_sec=values.get("images_per_sec"),
         )
         self._window.close()
@@ -210,31 +216,6 @@ class Loop:
                 "The run is at its end, but the score of its last step could not be "
                 f"written. Make room in {folder} and start again to evaluate it."
             )
-
-
-class _Clock:
-    """How long the steps since the last report took."""
-
-    def __init__(self):
-        """Starts with no step."""
-        self._last_phase = None
-        self.reset()
-
-    def reset(self) -> None:
-        """Forgets the steps so far."""
-        self._steps, self._secs = 0, 0.0
-
-    def add(self, num_steps: int, secs: float, phase: str) -> None:
-        """Adds the steps of one call; the first of each phase traces and compiles."""
-        if phase == self._last_phase:
-            self._steps += num_steps
-            self._secs += secs
-        self._last_phase = phase
-
-    @property
-    def step_secs(self) -> float | None:
-        """Mean duration of a step; None while all there is was tracing."""
-        return self._secs / self._steps if self._steps else None
 
 
 def _describe_non_finite(

@@ -106,6 +106,8 @@ def read_points(model_dir: pathlib.Path) -> list[dict]:
     for point in points:
         for tag in ("images_per_sec", "host_memory_mib", "device_memory_peak_mib"):
             point.pop(tag, None)
+        for name in [name for name in point if name.startswith("workers/")]:
+            del point[name]
     return points
 
 
@@ -123,6 +125,7 @@ def read_events(model_dir: pathlib.Path) -> list[tuple[str, str, int]]:
                 # The first two are written by each start that finds no checkpoint.
                 if value.tag
                 not in ("settings", "custom_scalars__config__", "images_per_sec")
+                and not value.tag.startswith("workers/")
             ]
     return sorted(found)
 

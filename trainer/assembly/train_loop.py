@@ -60,6 +60,7 @@ def _make_loop(
     *,
     loss: weighted_sum.WeightedSum,
     has_average_warmup: bool,
+    measures_input: bool = False,
     is_frozen: bool = False,
     encoder_start: int = 0,
     histogram_steps: int = 0,
@@ -73,12 +74,13 @@ def _make_loop(
       confusion: counts the pixels of the batches.
       loss: what to minimize.
       has_average_warmup: whether moving averages soon forget their initial values.
+      measures_input: whether to measure how long the devices wait for input.
       is_frozen: whether the encoder is frozen, which it is not by itself.
       encoder_start: steps that are done when the encoder has had none.
       histogram_steps: steps from one whose gradients are kept to the next; 0: none are.
       **kwargs: of `_make_gradients`.
     """
-    model = state.model
+    model, average_start = state.model, encoder_start if has_average_warmup else None
     with strategy.scope(), _frozen_if(is_frozen, model):
         variables = model.trainable_variables
         gradients = _make_gradients(
@@ -97,13 +99,11 @@ def _make_loop(
         global_step=state.global_step,
         ema=state.ema,
         model_at=functools.partial(
-            _having_modes,
-            model,
-            is_frozen=is_frozen,
-            encoder_start=encoder_start if has_average_warmup else None,
+            _having_modes, model, is_frozen=is_frozen, encoder_start=average_start
         ),
         has_average_warmup=has_average_warmup,
         keeper=keeper,
+        measures_input=measures_input,
     )
 
 

@@ -131,36 +131,51 @@ def _index(resolver: tf.distribute.cluster_resolver.ClusterResolver) -> int:
     return resolver.task_id + (has_chief and resolver.task_type == "worker")
 
 
+class Sum:
+    """Adds up arrays of all workers, traced once for each shape."""
+
+    def __init__(self, strategy: tf.distribute.Strategy):
+        """Makes a sum.
+
+        Args:
+          strategy: spans the workers.
+        """
+        local_replicas = strategy.num_replicas_in_sync // num_workers(strategy)
+
+        @tf.function(reduce_retracing=True)
+        def add(value: tf.Tensor) -> tf.Tensor:
+            def contribute(mine: tf.Tensor) -> tf.Tensor:
+                context = tf.distribute.get_replica_context()
+                is_first = context.replica_id_in_sync_group % local_replicas == 0
+                mine = mine * tf.cast(is_first, mine.dtype)
+                return context.all_reduce(tf.distribute.ReduceOp.SUM, mine)
+
+            total = strategy.run(contribute, (value,))
+            return strategy.experimental_local_results(total)[0]
+
+        self._add = add
+
+    def __call__(self, array: np.ndarray) -> np.ndarray:
+        """Adds up an array of each worker; all must call it, with arrays of one shape.
+
+        Args:
+          array: of numbers; integers of less than 32 bits are added up as int32.
+
+        Returns:
+          The sum, of the same dtype.
+        """
+        dtype = array.dtype
+        wide = tf.int32 if dtype.itemsize < 4 else tf.as_dtype(dtype)
+        flat = array.reshape(-1)
+        count = _EXCHANGE_BYTES // wide.size
+        parts = [flat[first : first + count] for first in range(0, flat.size, count)]
+        sums = [self._add(tf.cast(p, wide)).numpy().astype(dtype) for p in parts]
+        return np.concatenate(sums).reshape(array.shape)
+
+
 def sum_over_workers(strategy: tf.distribute.Strategy, array: np.ndarray) -> np.ndarray:
-    """Adds up an array of each worker; all must call it, with arrays of one shape.
-
-    Args:
-      strategy: spans the workers.
-      array: of numbers; integers of less than 32 bits are added up as int32.
-
-    Returns:
-      The sum, of the same dtype.
-    """
-    local_replicas = strategy.num_replicas_in_sync // num_workers(strategy)
-    dtype = array.dtype
-    wide = tf.int32 if dtype.itemsize < 4 else tf.as_dtype(dtype)
-
-    @tf.function(reduce_retracing=True)
-    def add(value: tf.Tensor) -> tf.Tensor:
-        def contribute(mine: tf.Tensor) -> tf.Tensor:
-            context = tf.distribute.get_replica_context()
-            is_first = context.replica_id_in_sync_group % local_replicas == 0
-            mine = mine * tf.cast(is_first, mine.dtype)
-            return context.all_reduce(tf.distribute.ReduceOp.SUM, mine)
-
-        total = strategy.run(contribute, (value,))
-        return strategy.experimental_local_results(total)[0]
-
-    flat = array.reshape(-1)
-    count = _EXCHANGE_BYTES // wide.size
-    parts = [flat[first : first + count] for first in range(0, flat.size, count)]
-    sums = [add(tf.cast(part, wide)).numpy().astype(dtype) for part in parts]
-    return np.concatenate(sums).reshape(array.shape)
+    """Adds up an array of each worker, once; see `Sum`."""
+    return Sum(strategy)(array)
 
 
 def from_chief(strategy: tf.distribute.Strategy, number: float) -> float:
@@ -215,7 +230,7 @@ def _check_same(
     count = num_workers(strategy)
     if count == 1:
         return
-    everyone = _gather(strategy, json.dumps(values))
+    everyone = gather(strategy, json.dumps(values))
     differences = []
     for name in values:
         found = [json.dumps(json.loads(text).get(name)) for text in everyone]
@@ -228,8 +243,8 @@ def _check_same(
         )
 
 
-def _gather(strategy: tf.distribute.Strategy, text: str) -> list[str]:
-    """Returns the texts of all workers, in their order."""
+def gather(strategy: tf.distribute.Strategy, text: str) -> list[str]:
+    """Returns the texts of all workers, in their order; all must call it."""
     count, index, own = num_workers(strategy), worker_index(strategy), text.encode()
     lengths = np.zeros([count], np.int32)
     lengths[index] = len(own)

@@ -10,7 +10,7 @@ from absl import logging
 
 from trainer import errors, loop, pictures, score_tables, scoring, timetable, window
 from trainer.assembly import devices, inputs, trackers, training
-from trainer.distributing import cluster
+from trainer.distributing import cluster, stragglers
 from trainer.planning import budget
 from trainer.run_folder import (
     boards,
@@ -304,7 +304,8 @@ def _train(
         progress,
         devices=setup.strategy.extended.worker_devices,
     ):
-        loop.Loop(setup, plan, checkpointer, writer, profiler).run()
+        comparison = stragglers.make_comparison(setup.strategy)
+        loop.Loop(setup, plan, checkpointer, writer, profiler, comparison).run()
 
 
 def _print_report(config: config_lib.Config, setup: training.TrainSetup) -> None:

@@ -21,6 +21,7 @@ def setting(
     help_text: str,
     *,
     choices: tuple[str, ...] | None = None,
+    refused: Mapping[str, str] | None = None,
     prefixes: Mapping[str, str] | None = None,
     minimum: float | None = None,
     maximum: float | None = None,
@@ -44,8 +45,8 @@ def setting(
       default: the value where the flag is not given; None means "derived".
       help_text: one line for `--help`.
       choices: the values allowed.
-      prefixes: beside these, what may be followed by a colon and a name, and what
-        stands for the name in `--help`.
+      refused: values that people may look for among these, and why they are not there.
+      prefixes: what else may stand before a colon and a name, which `--help` shows so.
       minimum: the least number allowed.
       maximum: the greatest number allowed.
       identity: a model dir belongs to one value of this; see `Config.identity`.
@@ -72,8 +73,8 @@ def setting(
     metadata = dict(locals())  # The arguments, by name.
     metadata["help"] = metadata.pop("help_text")
     metadata["legacy"] = default if legacy is _AS_DEFAULT else legacy
-    metadata["only_with"] = only_with or {}
-    metadata["prefixes"] = prefixes or {}
+    for name in ("only_with", "prefixes", "refused"):
+        metadata[name] = metadata[name] or {}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -87,8 +88,9 @@ class Section:
             if value is None:
                 continue
             if not is_choice(field, value):
-                names = ", ".join(list_choices(field))
-                reject(field.name, value, f"use one of {names}")
+                rule = f"use one of {', '.join(list_choices(field))}"
+                reason = field.metadata["refused"].get(value)
+                reject(field.name, value, f"{reason}; {rule}" if reason else rule)
             values = value if isinstance(value, tuple) else (value,)
             for item in values:
                 if isinstance(item, str) and not _is_writable(item):

@@ -17,6 +17,11 @@ class RuntimeConfig(fields.Section):
         "mirrored: all GPUs of this host (the CPU if there are none); one_device; "
         "multi_worker_mirrored: all hosts in TF_CONFIG.",
         choices=("mirrored", "one_device", "multi_worker_mirrored"),
+        refused={
+            "tpu": "TPUs would need tf.distribute.TPUStrategy, a training loop that "
+            "XLA compiles whole (this one takes its batches from the host, and asks it "
+            "at each step whether to stop), and a TPU to run the tests on"
+        },
         is_local=True,
     )
     num_gpus: int = fields.setting(

@@ -6,9 +6,10 @@ Keras checks before the sum over replicas, so here it does not; see
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from trainer.optimizing import ema as ema_lib
@@ -29,12 +30,15 @@ class TrainResult(NamedTuple):
       is_finite: bool; False if the loop stopped before the update of a step with a
         loss or gradient that is NaN or infinite. `global_step` is then the number of
         that step.
+      input_secs: float64, how long the devices of this worker waited for its input, in
+        all steps; NaN if that is not measured.
     """
 
     sums: tf.Tensor
     gradient_norm: tf.Tensor
     is_stopped: tf.Tensor
     is_finite: tf.Tensor
+    input_secs: tf.Tensor
 
 
 class TrainLoop:
@@ -54,6 +58,7 @@ class TrainLoop:
         model_at: _MakeContext | None = None,
         has_average_warmup: bool = False,
         keeper: keeping.GradientKeeper | None = None,
+        measures_input: bool = False,
     ):
         """Makes a loop of objects that were made in the strategy's scope.
 
@@ -71,6 +76,8 @@ class TrainLoop:
             and which of its parts are frozen. None: it stays as it is.
           has_average_warmup: whether the decay of `ema` is limited at each step.
           keeper: keeps gradients of some steps; None: nobody looks at any.
+          measures_input: whether to measure how long the devices wait for input.
+            TensorFlow forbids it where ops must be deterministic: it takes a clock.
 
         Attributes:
           gradients: as given.
@@ -87,6 +94,7 @@ class TrainLoop:
         self._ema = ema
         self._model_at = model_at or (lambda step: contextlib.nullcontext())
         self._has_average_warmup = has_average_warmup
+        self._measures_input = measures_input
 
     @tf.function(autograph=False)
     def run(self, iterator: Iterator, num_steps: tf.Tensor) -> TrainResult:
@@ -97,7 +105,7 @@ class TrainLoop:
           num_steps: int32 scalar tensor; a Python number would be traced anew.
 
         Returns:
-          The result, the same on all hosts.
+          The result, the same on all hosts but for `input_secs`.
         """
 
         def goes_on(steps_done: tf.Tensor, result: TrainResult) -> tf.Tensor:
@@ -110,8 +118,10 @@ class TrainLoop:
             limit = None
             if self._has_average_warmup:
                 limit = ema_lib.decay_limit(step_before)
+            take = _take_measured if self._measures_input else _take
+            batch, input_secs = take(iterator, steps_done)
             with self._model_at(step_before):
-                gradients, step = self.gradients.of_batch(next(iterator))
+                gradients, step = self.gradients.of_batch(batch)
             if self.keeper:
                 self.keeper.keep(self._strategy, gradients, step_before + 1)
             # All-reduced, so every replica has the same.
@@ -132,6 +142,7 @@ class TrainLoop:
                 gradient_norm=step["norm"],
                 is_stopped=step["stops"] > 0,
                 is_finite=is_finite,
+                input_secs=result.input_secs + input_secs,
             )
 
         nothing = TrainResult(
@@ -139,6 +150,7 @@ class TrainLoop:
             gradient_norm=tf.zeros([]),
             is_stopped=tf.constant(False),
             is_finite=tf.constant(True),
+            input_secs=tf.zeros([], tf.float64),
         )
         _, result = tf.while_loop(goes_on, train_step, (0, nothing))
         return result
@@ -158,3 +170,25 @@ class TrainLoop:
         self._optimizer.apply(gradients, self._variables)
         if self._ema:
             self._ema.update(limit)
+
+
+def _take(iterator: Iterator, steps_done: tf.Tensor) -> tuple[Any, tf.Tensor]:
+    """Takes the next batch; returns it, and that it is not known how long it took."""
+    del steps_done
+    return next(iterator), tf.constant(np.nan, tf.float64)
+
+
+def _take_measured(iterator: Iterator, steps_done: tf.Tensor) -> tuple[Any, tf.Tensor]:
+    """Takes the next batch; returns it, and for how many seconds it was waited for.
+
+    Args:
+      iterator: of the distributed training data.
+      steps_done: known to the loop once the sums of the last step are, which is when
+        the wait begins.
+    """
+    with tf.control_dependencies([steps_done]):
+        began = tf.timestamp()
+    with tf.control_dependencies([began]):
+        batch = next(iterator)
+    with tf.control_dependencies(tf.nest.flatten(batch, expand_composites=True)):
+        return batch, tf.timestamp() - began
