@@ -1,4 +1,4 @@
-"""The pages of docs/: generated ones are up to date, code in them does what they say."""
+"""The pages of docs/: generated ones are up to date, and their code does as told."""
 
 import pathlib
 import re
@@ -32,7 +32,9 @@ def test_links_lead_somewhere(path):
         assert page.exists(), target
         if part:
             titles = re.findall(r"^#+ (.+)$", page.read_text("utf-8"), re.M)
-            names = {re.sub(r"[^\w\- ]", "", t.lower()).replace(" ", "-") for t in titles}
+            names = {
+                re.sub(r"[^\w\- ]", "", t.lower()).replace(" ", "-") for t in titles
+            }
             assert part in names, target
 
 

@@ -18,17 +18,20 @@ PATH = pages.ROOT / "docs" / "settings.md"
 _HEAD = f"""# Settings
 
 Every flag of `python -m trainer.main`, section by section. This page is written by
-`{COMMAND}` from the declarations in `trainer/settings/`; `--help`
+`{COMMAND}` from the declarations in `trainer/settings/`. `--help`
 prints the same texts.
 
-- A flag is typed as `--name=value`. A flag that is true or false is typed as `--name` or
-  `--noname`. A list has commas between its items.
-- A flagfile holds one flag a line: `--flagfile=FILE`. What is typed wins over flagfiles.
+- A flag is typed with its value: `--batch_size=16`. A flag that is true or false is
+  typed alone, or with `no` before its name: `--freeze_encoder`, `--nofreeze_encoder`.
+  A list has commas between its items.
+- A flagfile holds one flag a line: `--flagfile=FILE`. What is typed wins over
+  flagfiles.
 - "derived" means that the value follows from other flags or from the data.
-- A flag with "only with" is refused beside other values: nothing is ignored in silence.
+- A flag with "only with" is refused beside other values: nothing is ignored in
+  silence.
 - A flag marked "fixed" belongs to the identity of a run. A run that goes on must have
-  the same value; another value is an error that names it. The others may change from one
-  start to the next.
+  the same value; another value is an error that names it. The others may change from
+  one start to the next.
 """
 
 
