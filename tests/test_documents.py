@@ -43,6 +43,13 @@ def test_every_page_is_linked_from_the_readme():
     assert linked == {path.name for path in pages.paths()[1:]}
 
 
+def test_the_model_of_scaling_prints_the_rows_of_the_table(capsys):
+    text = pages.read("scaling.md")
+    (program,) = pages.code_blocks(text)
+    exec(program, {})
+    assert capsys.readouterr().out in text
+
+
 def _insert(root: pathlib.Path, before: str, path: str, code: str) -> None:
     """Puts a block of code where the text above it says."""
     file = root / path
