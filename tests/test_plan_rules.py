@@ -87,7 +87,7 @@ def test_large_files_are_seen_in_windows():
 
 @pytest.mark.parametrize(
     ("num_train", "epochs"),
-    [(20, 50), (200, 50), (201, 25), (1000, 25), (3000, 20), (50_000, 15)],
+    [(20, 50), (200, 50), (201, 30), (1000, 30), (3000, 20), (50_000, 15)],
 )
 def test_fewer_examples_need_more_epochs(num_train, epochs):
     assert rules.needed_epochs(num_train) == epochs
@@ -184,20 +184,9 @@ def test_rare_classes_are_weighed():
     assert rules.choose_class_weights(_facts(class_pixels=(9, 0))).value == ()
 
 
-@pytest.mark.parametrize(
-    ("num_train", "epochs", "channels", "value"),
-    [
-        (400, 40, 3, "strong"),
-        (400, 39, 3, "light"),
-        (500, 90, 3, "light"),
-        (400, 40, 4, "flip"),
-    ],
-)
-def test_few_examples_that_come_often_are_changed_strongly(
-    num_train, epochs, channels, value
-):
-    facts = _facts(num_train=num_train, num_channels=channels)
-    changes = rules.choose_changes(facts, epochs)
+@pytest.mark.parametrize(("channels", "value"), [(3, "light"), (4, "flip")])
+def test_pretrained_weights_see_light_changes_however_few_the_examples(channels, value):
+    changes = rules.choose_changes(_facts(num_train=20, num_channels=channels), 300)
     assert changes["augment"].value == value
     assert changes["random_scale"].value == (0.75, 2.0)
 
@@ -252,8 +241,8 @@ def test_evaluations_take_a_tenth_of_the_time():
 
 
 def test_more_than_six_times_the_epochs_is_of_no_use():
-    # 6 x 25 epochs of 25 steps.
-    assert rules.most_steps(_facts(), 16) == 3750
+    # 6 x 30 epochs of 25 steps.
+    assert rules.most_steps(_facts(), 16) == 4500
 
 
 def test_costs_between_two_shapes():

@@ -64,6 +64,8 @@ _NOT_RUN = {
     "pip install '.[benchmark]'": "downloads PyTorch",
     "pip install '.[hub]'": "launch/test.sh does it",
     "pip install '.[export]'": "the same",
+    "pip install '.[trackers]'": "needs a network; see tests/test_tracking.py",
+    "pip install tensorboard-plugin-profile": "needs a network",
     "pip install imagecodecs": "needs a network, and files of other compressions",
     "pip install '.[examples]'": "needs a network; see tests/test_models.py",
     "python -m tests.benchmarks.against_torch": "needs PyTorch",
@@ -272,7 +274,9 @@ def test_commands_for_own_data_train(in_folder):
 def test_commands_of_the_doctor_find_a_clean_set_clean(in_folder, capsys):
     for command in _commands_of("doctor"):
         drawn = () if "--dataset" in command else _DRAWN
-        _run_program(_expand(command), *drawn, "--image_size=32")
+        # Not where another test has trained: tests/test_second_opinion.py does that.
+        other = ("--image_size=32", "--model_dir=runs/examined")
+        _run_program(_expand(command), *drawn, *other)
         assert "Nothing" in capsys.readouterr().out
 
 

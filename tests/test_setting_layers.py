@@ -126,6 +126,25 @@ def test_mode_that_has_no_use_for_a_typed_setting_says_so():
     assert remarks == ["--mode=doctor does not use --learning_rate, --encoder."]
 
 
+@pytest.mark.parametrize(
+    ("has_run", "crossfit", "expected"),
+    [
+        (False, False, "--learning_rate, --tta, --train_epochs"),
+        (True, False, "--learning_rate, --train_epochs"),
+        (False, True, ""),
+        (True, True, ""),
+    ],
+)
+def test_the_doctor_uses_what_its_models_use(has_run, crossfit, expected):
+    typed = {"learning_rate": 1e-4, "tta": ("flip",), "train_epochs": 3}
+    given = {"mode": "doctor", "model_dir": "a", "crossfit": crossfit, **typed}
+    saved = {"batch_size": 7, "dataset": "folder", "data_dir": "d"}
+    made, remarks = layers.resolve(given, {}, lambda _: saved, lambda _: has_run)
+    assert remarks == ([f"--mode=doctor does not use {expected}."] if expected else [])
+    assert made.train.batch_size == (7 if has_run else 64)
+    assert made.data.data_dir == ("d" if has_run else "")
+
+
 def test_export_uses_nothing_that_evaluation_does_not_use_and_no_scores():
     typed = {"learning_rate": 1e-4, "tta": ("flip",)}
     _, remarks = _resolve(typed, run={}, mode="export")

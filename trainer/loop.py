@@ -11,124 +11,18 @@ is there twice. The save goes before the evaluation: whatever ends the run while
 evaluates, no step is lost; it starts again with the evaluation.
 """
 
-import dataclasses
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import tensorflow as tf
 
 from data.stores import reading
-from trainer import errors, pictures, scoring, verdicts
+from trainer import errors, pictures, scoring, timetable, verdicts
 from trainer import window as window_lib
 from trainer.assembly import training
-from trainer.run_folder import checkpoint_folders, checkpointing, summaries
-from trainer.running import progress
+from trainer.run_folder import checkpointing, summaries
+from trainer.running import memory, profiling, progress
 from trainer.steps import training as training_steps
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What is due how often in a run.
-
-    Attributes:
-      steps_per_loop: steps of a call of the devices, at most.
-      log_steps: steps between two reports.
-      checkpoint_interval: steps between two saves, besides those at evaluations; 0:
-        none.
-      epochs_between_evals: epochs between two evaluations.
-      summary_images: examples in the picture of each evaluation; 0: no picture.
-      best_metric: the score by which the best checkpoint is chosen.
-      early_stopping_patience: evaluations without a better score that end the run; 0:
-        none do.
-      has_average_warmup: whether moving averages soon forget their initial values.
-    """
-
-    steps_per_loop: int
-    log_steps: int
-    checkpoint_interval: int
-    epochs_between_evals: int
-    summary_images: int
-    best_metric: str
-    early_stopping_patience: int
-    has_average_warmup: bool
-
-
-class Calendar:
-    """At which steps things are due; a function of the step alone."""
-
-    def __init__(
-        self,
-        plan: Plan,
-        *,
-        num_steps: int,
-        epochs_done: Callable[[int], int],
-        has_evaluation: bool,
-    ):
-        """Makes the calendar of a run.
-
-        Args:
-          plan: what is due how often.
-          num_steps: length of the run.
-          epochs_done: how many epochs have been seen whole after a number of steps.
-          has_evaluation: whether the run has one.
-        """
-        self._plan = plan
-        self._num_steps = num_steps
-        self._epochs_done = epochs_done
-        self._has_evaluation = has_evaluation
-
-    def is_evaluation(self, step: int) -> bool:
-        """Whether epochs enough have ended here, or the run."""
-        if step >= self._num_steps:
-            return step == self._num_steps
-        before, after = (
-            self._epochs_done(end) // self._plan.epochs_between_evals
-            for end in (step - 1, step)
-        )
-        return after > before
-
-    def is_evaluation_due(self, saved: checkpoint_folders.Metadata) -> bool:
-        """Whether the newest checkpoint is at an evaluation that is still to make."""
-        is_open = self.is_evaluation(saved.step) and not saved.is_evaluated
-        return self._has_evaluation and saved.step > 0 and is_open
-
-    def is_done(self, saved: checkpoint_folders.Metadata) -> bool:
-        """Whether the newest checkpoint is the end of the run."""
-        if self.is_early_end(saved.evaluations_since_best):
-            return True
-        return saved.step >= self._num_steps and not self.is_evaluation_due(saved)
-
-    def is_early_end(self, evaluations_since_best: int) -> bool:
-        """Whether the scores have not grown better for so long that the run ends."""
-        patience = self._plan.early_stopping_patience
-        return 0 < patience <= evaluations_since_best
-
-    def is_save(self, step: int) -> bool:
-        """Whether to save: at each evaluation, and at the interval asked for."""
-        interval = self._plan.checkpoint_interval
-        return self.is_evaluation(step) or (interval > 0 and step % interval == 0)
-
-    def is_report(self, step: int) -> bool:
-        """Whether to write the means since the last report."""
-        return step % self._plan.log_steps == 0 or step == self._num_steps
-
-    def next_stop(self, step: int) -> int:
-        """Returns where the device loop that starts at `step` must end, or earlier."""
-        last = min(step + self._plan.steps_per_loop, self._num_steps)
-        for stop in range(step + 1, last):
-            if self.is_report(stop) or self.is_save(stop):
-                return stop
-        return last
-
-
-def make_calendar(plan: Plan, setup: training.TrainSetup) -> Calendar:
-    """Makes the calendar of a run of these objects."""
-    return Calendar(
-        plan,
-        num_steps=setup.num_steps,
-        epochs_done=setup.epochs_done,
-        has_evaluation=setup.evaluation is not None,
-    )
 
 
 class Loop:
@@ -137,9 +31,10 @@ class Loop:
     def __init__(
         self,
         setup: training.TrainSetup,
-        plan: Plan,
+        plan: timetable.Plan,
         checkpointer: checkpointing.Checkpointer,
         writer: summaries.SummaryWriter,
+        profiler: profiling.Profiler,
     ):
         """Makes a loop.
 
@@ -148,12 +43,14 @@ class Loop:
           plan: what is due how often.
           checkpointer: has restored what there was.
           writer: of curves and pictures.
+          profiler: traces the steps that the plan asks for.
         """
         self._setup = setup
         self._plan = plan
         self._checkpointer = checkpointer
         self._writer = writer
-        self._calendar = make_calendar(plan, setup)
+        self._profiler = profiler
+        self._calendar = timetable.make_calendar(plan, setup)
         self._window = window_lib.Window(
             setup.loss, setup.confusion, checkpointer.saved.window
         )
@@ -182,6 +79,7 @@ class Loop:
             while self._setup.step < self._setup.num_steps and not self._is_early_end:
                 self._advance(iterator)
         finally:
+            self._profiler.close(self._setup.step)
             self._bar.close()
             self._writer.flush()
         self._check_end()
@@ -192,7 +90,10 @@ class Loop:
 
     def _advance(self, iterator: Iterator) -> None:
         """Trains up to the next boundary, and does what is due there."""
-        started, first_step = time.perf_counter(), self._setup.step
+        first_step = self._setup.step
+        if self._calendar.is_traced(first_step):
+            self._profiler.open(first_step)
+        started = time.perf_counter()
         phase = self._setup.train_loop.at(first_step)
         if first_step == phase.first_step > 0:
             self._bar.say("From step %d on: %s.", first_step, phase.name)
@@ -202,6 +103,11 @@ class Loop:
         self._window.add(result)
         self._bar.advance(step - first_step)
         is_stopped = bool(result.is_stopped)
+        if not self._calendar.is_traced(step):
+            self._profiler.close(step)
+        if self._calendar.is_histogram(step):
+            kept = phase.loop.keeper.distributions()
+            self._writer.write_histograms("train", step, kept)
         if self._calendar.is_report(step):
             self._report(step, float(result.gradient_norm))
         if is_stopped or self._calendar.is_save(step):
@@ -235,6 +141,7 @@ class Loop:
             "learning_rate": float(state.optimizer.learning_rate),
             "gradient_norm": gradient_norm,
             "loss_scale": float(state.loss_scale.scale.numpy()),
+            **memory.scores(),
         }
         step_secs = self._clock.step_secs
         if step_secs is not None:
@@ -253,6 +160,7 @@ class Loop:
     def _evaluate(self) -> None:
         """Scores the model, writes curves and pictures, and notes the best score."""
         step, evaluation = self._setup.step, self._setup.evaluation
+        self._profiler.close(step)
         scores = scoring.evaluate(evaluation)
         counts = evaluation.confusion.counts()
         self._writer.write_scalars("eval", step, scores)

@@ -81,6 +81,11 @@ class FolderSource:
         """Returns the number of examples."""
         return len(self._pairs)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The path of each image, relative to the folder."""
+        return tuple(pair.image for pair in self._pairs)
+
     def load(self, index: "tf.Tensor") -> dict[str, "tf.Tensor"]:
         """Reads one example, in a graph or not; see `schema.Source.examples`.
 

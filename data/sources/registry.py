@@ -57,6 +57,7 @@ class SplitRequest:
       mask_pattern: of the masks in a folder.
       train_fraction: share of an undivided folder to train on.
       seed: of that division.
+      half: 0 or 1 for one half of the split; see `halves`.
       allow_problems: whether to open a folder also where names or places of files do
         not fit; see `folder.FolderSource`.
     """
@@ -72,6 +73,7 @@ class SplitRequest:
     mask_pattern: str = ""
     train_fraction: float | None = None
     seed: int = 0
+    half: int | None = None
     allow_problems: bool = False
 
 
@@ -112,4 +114,8 @@ def open_source(dataset: str, request: SplitRequest) -> schema.Source:
     """
     kind, name = parse(dataset)
     module = importlib.import_module(SOURCES[kind].module)
-    return module.open_split(dataclasses.replace(request, name=name))
+    source = module.open_split(dataclasses.replace(request, name=name))
+    if request.half is None:
+        return source
+    halves = importlib.import_module("data.sources.halves")
+    return halves.HalfSource(source, request.half)

@@ -100,11 +100,12 @@ def newest(model_dir: pathlib.Path) -> pathlib.Path:
 
 
 def read_points(model_dir: pathlib.Path) -> list[dict]:
-    """Returns the points of `metrics.jsonl` without what a clock has measured."""
+    """Returns the points of `metrics.jsonl` without what the machine has measured."""
     lines = (model_dir / "metrics.jsonl").read_text().splitlines()
     points = [json.loads(line) for line in lines]
     for point in points:
-        point.pop("images_per_sec", None)
+        for tag in ("images_per_sec", "host_memory_mib", "device_memory_peak_mib"):
+            point.pop(tag, None)
     return points
 
 
@@ -119,7 +120,9 @@ def read_events(model_dir: pathlib.Path) -> list[tuple[str, str, int]]:
             found += [
                 (file.parent.name, value.tag, event.step)
                 for value in event.summary.value
-                if value.tag not in ("settings", "images_per_sec")
+                # The first two are written by each start that finds no checkpoint.
+                if value.tag not in ("settings", "custom_scalars__config__")
+                and not value.tag.endswith("images_per_sec")
             ]
     return sorted(found)
 

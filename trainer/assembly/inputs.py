@@ -45,6 +45,7 @@ def open_source(
         mask_pattern=data.masks,
         train_fraction=data.train_fraction,
         seed=config.run.seed,
+        half=data.train_half if is_training else None,
         allow_problems=allow_problems,
     )
     return registry.open_source(data.dataset, request)
@@ -316,11 +317,7 @@ def _check_classes(
     preprocessor: preprocessing.Preprocessor,
     examples: pipeline.Examples,
 ) -> None:
-    """Refuses to train on a split with pixels of fewer than two classes.
-
-    Raises:
-      schema.DataError: if there are not more.
-    """
+    """Refuses to train on pixels of fewer than two classes, by a `DataError`."""
     if config.data.cache == "none":
         return  # To count is to decode the whole split.
     counts = balance.count_labels(examples)

@@ -14,7 +14,7 @@ from trainer.losses import weighted_sum
 from trainer.metrics import confusion as confusion_lib
 from trainer.optimizing import ema
 from trainer.steps import gradients as gradients_lib
-from trainer.steps import phases, training
+from trainer.steps import keeping, phases, training
 
 
 def make_train_loop(
@@ -59,11 +59,10 @@ def _make_loop(
     confusion: confusion_lib.ConfusionMatrix,
     *,
     loss: weighted_sum.WeightedSum,
-    batch_size: int,
-    seed: int,
     has_average_warmup: bool,
     is_frozen: bool = False,
     encoder_start: int = 0,
+    histogram_steps: int = 0,
     **kwargs,
 ) -> training.TrainLoop:
     """Makes the loop of a phase.
@@ -73,28 +72,21 @@ def _make_loop(
       state: the variables.
       confusion: counts the pixels of the batches.
       loss: what to minimize.
-      batch_size: rows of a step, over all replicas.
-      seed: of what the model draws, as dropout.
       has_average_warmup: whether moving averages soon forget their initial values.
       is_frozen: whether the encoder is frozen, which it is not by itself.
       encoder_start: steps that are done when the encoder has had none.
-      **kwargs: of `trainer.steps.gradients.Gradients`.
+      histogram_steps: steps from one whose gradients are kept to the next; 0: none are.
+      **kwargs: of `_make_gradients`.
     """
     model = state.model
     with strategy.scope(), _frozen_if(is_frozen, model):
         variables = model.trainable_variables
-        gradients = gradients_lib.Gradients(
-            strategy,
-            model=model,
-            loss=loss,
-            confusion=confusion,
-            loss_scale=state.loss_scale,
-            key_by_row=functools.partial(
-                randomness.keyed_by_row, global_batch_size=batch_size, seed=seed
-            ),
-            keep_statistics=functools.partial(normalization.kept_statistics, model),
-            **kwargs,
+        gradients = _make_gradients(
+            strategy, state, loss=loss, confusion=confusion, **kwargs
         )
+    keeper = None
+    if histogram_steps:
+        keeper = keeping.GradientKeeper(variables, interval=histogram_steps)
     return training.TrainLoop(
         strategy,
         gradients=gradients,
@@ -111,6 +103,36 @@ def _make_loop(
             encoder_start=encoder_start if has_average_warmup else None,
         ),
         has_average_warmup=has_average_warmup,
+        keeper=keeper,
+    )
+
+
+def _make_gradients(
+    strategy: tf.distribute.Strategy,
+    state: state_lib.State,
+    *,
+    batch_size: int,
+    seed: int,
+    **kwargs,
+) -> gradients_lib.Gradients:
+    """Makes what differentiates the loss; call it in the strategy's scope.
+
+    Args:
+      strategy: on whose replicas to run.
+      state: the variables.
+      batch_size: rows of a step, over all replicas.
+      seed: of what the model draws, as dropout.
+      **kwargs: of `trainer.steps.gradients.Gradients`.
+    """
+    return gradients_lib.Gradients(
+        strategy,
+        model=state.model,
+        loss_scale=state.loss_scale,
+        key_by_row=functools.partial(
+            randomness.keyed_by_row, global_batch_size=batch_size, seed=seed
+        ),
+        keep_statistics=functools.partial(normalization.kept_statistics, state.model),
+        **kwargs,
     )
 
 

@@ -296,6 +296,7 @@ def _make_loop(
         num_parts=config.train.gradient_accumulation_steps,
         global_clipnorm=config.optimizer.global_clipnorm,
         enable_xla=config.runtime.enable_xla,
+        histogram_steps=config.monitoring.summary_histograms,
     )
 
 

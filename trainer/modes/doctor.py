@@ -16,9 +16,11 @@ from data.doctor import class_findings, findings, image_findings, inspection
 from data.doctor import facts as facts_lib
 from data.files import file_traits
 from trainer import errors, files, pictures
-from trainer.assembly import inputs
+from trainer.assembly import devices, inputs
+from trainer.modes import train as train_mode
 from trainer.run_folder import model_dir
 from trainer.settings import config as config_lib
+from trainer.suspecting import second_opinion
 
 _NUM_PICTURES = 12
 _NUM_NAMED = 3
@@ -43,7 +45,9 @@ def run(config: config_lib.Config) -> None:
     """Looks at every example of both splits, and prints, writes and draws what it saw.
 
     MODEL_DIR/doctor.json holds facts and findings with all files; MODEL_DIR/doctor.png
-    shows examples as training sees them.
+    shows examples as training sees them. Where MODEL_DIR holds a trained run, or with
+    `--crossfit`, MODEL_DIR/doctor holds which masks are most likely wrong: a suspicion,
+    and no finding.
 
     Raises:
       errors.FindingsError: if anything was found.
@@ -51,9 +55,13 @@ def run(config: config_lib.Config) -> None:
       schema.DataError: if there is nothing to look at.
     """
     folder = model_dir.make(config.run.model_dir)
-    with contextlib.suppress(RuntimeError):  # They may be in use in this process.
-        # Another program may have the GPUs, and there is nothing to do for them.
-        tf.config.set_visible_devices([], "GPU")
+    strategy = None
+    if second_opinion.can_judge(config):
+        strategy = devices.prepare_devices(config)
+    else:
+        with contextlib.suppress(RuntimeError):  # They may be in use in this process.
+            # Another program may have the GPUs, and there is nothing to do for them.
+            tf.config.set_visible_devices([], "GPU")
     setup, splits, found = examine(config)
     report = {
         "splits": [_summarize(split, setup.info) for split in splits],
@@ -65,6 +73,8 @@ def run(config: config_lib.Config) -> None:
     if setup.preprocessor and (picture := _draw(config, setup, splits[0], folder)):
         print(f"\nExamples as training sees them: {picture}")
     print(f"\nAll figures: {path}")
+    if strategy:
+        print(f"\n{_judge_masks(config, strategy, setup, found)}")
     if found:
         num_errors = sum(finding.severity == "error" for finding in found)
         counts = (("error", num_errors), ("warning", len(found) - num_errors))
@@ -72,6 +82,29 @@ def run(config: config_lib.Config) -> None:
         raise errors.FindingsError(
             f"--mode=doctor found {summary}; {path} names all files."
         )
+
+
+def _judge_masks(
+    config: config_lib.Config,
+    strategy: tf.distribute.Strategy,
+    setup: inputs.InspectionSetup,
+    found: list[findings.Finding],
+) -> str:
+    """Returns what to say of masks that are most likely wrong."""
+    is_lenient = config.data.on_bad_example == "replace"
+    stops_training = any(
+        finding.severity == "error" and finding.kind != "no_eval_split"
+        for finding in found
+    )
+    if config.doctor.crossfit and stops_training and not is_lenient:
+        return (
+            "No mask was judged: training would end with the errors above; mend them "
+            "and start again."
+        )
+    sources = [setup.train]
+    if setup.evaluation is not None:
+        sources.append(setup.evaluation)
+    return second_opinion.ask(config, strategy, sources, train_mode.run)
 
 
 def examine(config: config_lib.Config) -> Examination:

@@ -1,16 +1,19 @@
 """`--mode=train` and `--mode=train_and_evaluate`."""
 
+import contextlib
 import functools
 import pathlib
+from collections.abc import Iterator
 
 import tensorflow as tf
 from absl import logging
 
-from trainer import errors, loop, pictures, scoring, window
-from trainer.assembly import devices, inputs, training
+from trainer import errors, loop, pictures, scoring, timetable, window
+from trainer.assembly import devices, inputs, trackers, training
 from trainer.distributing import cluster
 from trainer.planning import budget
 from trainer.run_folder import (
+    boards,
     checkpoint_folders,
     checkpointing,
     criterion,
@@ -23,8 +26,13 @@ from trainer.run_folder import (
     run_settings,
     summaries,
 )
-from trainer.running import memory, preemption, stall
+from trainer.running import memory, preemption, profiling, stall
 from trainer.settings import config as config_lib
+from trainer.settings import fields
+from trainer.tracking import fan
+
+_STOP_SECS = 5.0
+"""For trackers, when somebody has asked the run to stop and waits for that."""
 
 
 def run(config: config_lib.Config) -> None:
@@ -38,6 +46,7 @@ def run(config: config_lib.Config) -> None:
     is_chief = cluster.is_chief(config.runtime.distribution_strategy)
     with run_lock.holding(folder, is_chief=is_chief) as lock:
         if is_chief:
+            trackers.check_installed(config)
             model_dir.clear(folder)
         _run_on_devices(config, lock)
 
@@ -73,7 +82,51 @@ def _run_with(
         config, setup, has_checkpoint=saved_step is not None, is_chief=is_chief
     )
     config = inputs.with_image_range(config, setup.info)  # As it turned out to be.
-    checkpointer = checkpointing.Checkpointer(
+    checkpointer = _make_checkpointer(config, setup, lock, is_chief=is_chief)
+    is_resumed = checkpointer.restore()
+    cluster.check_agreement(
+        strategy, checkpointer.saved.step, setup.state.model.weights
+    )
+    stop.protect(lambda: checkpointer.has_unsaved_work)
+    plan = _make_plan(config)
+    if timetable.make_calendar(plan, setup).is_done(checkpointer.saved):
+        is_early = checkpointer.saved.step < setup.num_steps
+        logging.info(
+            "The run is done: %s holds step %d of %d. For more, raise %s.",
+            config.run.model_dir,
+            checkpointer.saved.step,
+            setup.num_steps,
+            "--early_stopping_patience"
+            if is_early
+            else "--train_epochs or --train_steps",
+        )
+    else:
+        _check_profile(config, setup.num_steps)
+        sent_to = fan.Fan({})
+        if is_chief:
+            sent_to = trackers.open_all(config, is_resumed=is_resumed)
+        stop.call_before_exit(lambda: sent_to.close("stopped", secs=_STOP_SECS))
+        writer = summaries.SummaryWriter(
+            config.run.model_dir,
+            is_chief=is_chief,
+            check_lock=lock.check,
+            trackers=sent_to,
+        )
+        with _telling_end(config, setup, writer, sent_to):
+            _note_start(config, setup, checkpointer, writer, is_resumed, is_chief)
+            _train(config, setup, plan, checkpointer, writer, stop)
+    if is_chief:
+        _print_report(config, setup)
+
+
+def _make_checkpointer(
+    config: config_lib.Config,
+    setup: training.TrainSetup,
+    lock: run_lock.RunLock,
+    *,
+    is_chief: bool,
+) -> checkpointing.Checkpointer:
+    return checkpointing.Checkpointer(
         config.run.model_dir,
         state=setup.state.to_save(),
         identity={
@@ -90,31 +143,59 @@ def _run_with(
         ),
         check_lock=lock.check,
     )
-    is_resumed = checkpointer.restore()
-    cluster.check_agreement(
-        strategy, checkpointer.saved.step, setup.state.model.weights
-    )
-    stop.protect(lambda: checkpointer.has_unsaved_work)
-    plan = _make_plan(config)
-    if loop.make_calendar(plan, setup).is_done(checkpointer.saved):
-        is_early = checkpointer.saved.step < setup.num_steps
-        logging.info(
-            "The run is done: %s holds step %d of %d. For more, raise %s.",
-            config.run.model_dir,
-            checkpointer.saved.step,
-            setup.num_steps,
-            "--early_stopping_patience"
-            if is_early
-            else "--train_epochs or --train_steps",
+
+
+def _check_profile(config: config_lib.Config, num_steps: int) -> None:
+    """Checks that the run has the steps to trace.
+
+    Raises:
+      errors.ConfigError: if not.
+    """
+    steps = config.monitoring.profile_steps
+    if steps and steps[0] > num_steps:
+        fields.reject(
+            "profile_steps",
+            steps,
+            f"the run has {num_steps} steps; name some of them, or leave the flag out",
         )
-    else:
-        writer = summaries.SummaryWriter(
-            config.run.model_dir, is_chief=is_chief, check_lock=lock.check
-        )
-        _note_start(config, setup, checkpointer, writer, is_resumed, is_chief)
-        _train(config, setup, plan, checkpointer, writer)
-    if is_chief:
-        _print_report(config, setup)
+
+
+@contextlib.contextmanager
+def _telling_end(
+    config: config_lib.Config,
+    setup: training.TrainSetup,
+    writer: summaries.SummaryWriter,
+    sent_to: fan.Fan,
+) -> Iterator[None]:
+    """Tells trackers and the table of runs how the run inside has ended."""
+    status = "failed"
+    try:
+        yield
+        status = "finished"
+    except errors.Stopped:
+        status = "stopped"
+        raise
+    finally:
+        if status == "stopped":
+            sent_to.close(status, secs=_STOP_SECS)
+        else:
+            # Whoever has taken the folder over writes there now.
+            with contextlib.suppress(errors.LockLostError):
+                scores = _final_scores(config.run.model_dir)
+                writer.end_session(status, setup.step, scores)
+                writer.close()
+            sent_to.close(status)
+
+
+def _final_scores(folder: str) -> dict[str, float]:
+    """Returns the scores of the newest points that the table of runs shows."""
+    found = {}
+    for split in ("eval", "train"):
+        point = summaries.read_last_point(folder, split) or {}
+        for tag in ("loss", "mean_iou", "pixel_accuracy", "images_per_sec"):
+            if tag in point:
+                found[f"{split}_{tag}"] = point[tag]
+    return found
 
 
 def _choose_best(
@@ -131,9 +212,9 @@ def _choose_best(
     return scoring.find_criterion(name, setup.evaluation.eval_loop)
 
 
-def _make_plan(config: config_lib.Config) -> loop.Plan:
+def _make_plan(config: config_lib.Config) -> timetable.Plan:
     train = config.train
-    return loop.Plan(
+    return timetable.Plan(
         steps_per_loop=train.steps_per_loop,
         log_steps=train.log_steps,
         checkpoint_interval=train.checkpoint_interval,
@@ -142,6 +223,8 @@ def _make_plan(config: config_lib.Config) -> loop.Plan:
         best_metric=config.evaluation.best_metric,
         early_stopping_patience=config.evaluation.early_stopping_patience,
         has_average_warmup=train.moving_average_warmup,
+        histogram_steps=config.monitoring.summary_histograms,
+        profile_steps=config.monitoring.profile_steps,
     )
 
 
@@ -194,15 +277,24 @@ def _note_start(
             f"    {line}\n" for line in config.to_flagfile().splitlines()
         )
         writer.write_text("train", 0, "settings", settings)
+        writer.write_layout("train", 0)
+    writer.begin_session(boards.select_settings(config))
 
 
 def _train(
     config: config_lib.Config,
     setup: training.TrainSetup,
-    plan: loop.Plan,
+    plan: timetable.Plan,
     checkpointer: checkpointing.Checkpointer,
     writer: summaries.SummaryWriter,
+    stop: preemption.StopRequest,
 ) -> None:
+    profiler = profiling.Profiler(
+        pathlib.Path(config.run.model_dir) / "profile",
+        is_chief=cluster.worker_index(setup.strategy) == 0,
+    )
+    stop.protect(lambda: checkpointer.has_unsaved_work or profiler.is_open)
+
     def progress() -> tuple[int, ...]:
         calls = setup.evaluation.eval_loop.num_calls if setup.evaluation else 0
         return setup.step, checkpointer.saved.step, calls
@@ -212,8 +304,7 @@ def _train(
         progress,
         devices=setup.strategy.extended.worker_devices,
     ):
-        loop.Loop(setup, plan, checkpointer, writer).run()
-    writer.close()
+        loop.Loop(setup, plan, checkpointer, writer, profiler).run()
 
 
 def _print_report(config: config_lib.Config, setup: training.TrainSetup) -> None:

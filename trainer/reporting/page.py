@@ -75,17 +75,36 @@ def render(runs: Sequence[reading.Run]) -> str:
     Returns:
       A document of HTML.
     """
+    title = " | ".join(run.name for run in runs)
+    parts = [(name, section(runs)) for name, section in _SECTIONS]
+    return compose(title, "Report of segloop", [part for part in parts if part[1]])
+
+
+def compose(
+    title: str, origin: str, parts: Sequence[tuple[str, str]], style: str = ""
+) -> str:
+    """Makes a page of its parts, with links to them on top.
+
+    Args:
+      title: of the page, text.
+      origin: what made it, text.
+      parts: titles, and what stands below each, both HTML.
+      style: CSS besides that of all pages.
+
+    Returns:
+      A document of HTML.
+    """
     made = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
-    title = html.escape(" | ".join(run.name for run in runs))
-    links, parts = [], []
-    for number, (name, section) in enumerate(_SECTIONS):
-        if body := section(runs):
-            links.append(f'<a href="#s{number}">{name}</a>')
-            parts.append(f'<section id="s{number}"><h2>{name}</h2>{body}</section>')
+    title = html.escape(title)
+    links = [f'<a href="#s{n}">{name}</a>' for n, (name, _) in enumerate(parts)]
+    sections_of_page = [
+        f'<section id="s{number}"><h2>{name}</h2>{body}</section>'
+        for number, (name, body) in enumerate(parts)
+    ]
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{title}</title><style>{_STYLE}</style></head><body>"
-        f'<h1>{title}</h1><p class="note">Report of segloop, {made}</p>'
-        f"<nav>{''.join(links)}</nav>{''.join(parts)}</body></html>\n"
+        f"<title>{title}</title><style>{_STYLE}{style}</style></head><body>"
+        f'<h1>{title}</h1><p class="note">{html.escape(origin)}, {made}</p>'
+        f"<nav>{''.join(links)}</nav>{''.join(sections_of_page)}</body></html>\n"
     )

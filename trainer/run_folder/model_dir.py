@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from trainer import errors, files
 
-_FOLDERS = ("checkpoints", "train", "eval")
+_FOLDERS = ("checkpoints", "train", "eval", "hparams")
 _PATTERN_CHARACTERS = frozenset("*?[\\")
 """TensorFlow takes the path of a checkpoint that it reads for a pattern."""
 _REHEARSAL = ".rehearsal"

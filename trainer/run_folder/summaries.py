@@ -2,8 +2,9 @@
 
 MODEL_DIR/train and MODEL_DIR/eval hold the events of the two splits, so that
 TensorBoard draws both curves of a score in one chart; MODEL_DIR/metrics.jsonl holds
-the scalars again, one line for each point, for programs. MODEL_DIR/watch holds the
-events of a process that evaluates the checkpoints beside the training.
+the scalars again, one line for each point, for programs. MODEL_DIR/hparams holds the
+line of the run in TensorBoard's table of runs, MODEL_DIR/watch the events of a process
+that evaluates the checkpoints beside the training. Trackers get the scalars, too.
 """
 
 import contextlib
@@ -17,9 +18,12 @@ import tensorflow as tf
 from absl import logging
 
 from trainer import files
-from trainer.run_folder import event_files
+from trainer.run_folder import boards, event_files
+from trainer.tracking import fan
 
 _METRICS = "metrics.jsonl"
+_SESSION = "hparams"
+"""A folder of its own: the table of runs shows all scalars of the folder."""
 _FOREIGN = "metrics.foreign"
 """Where lines go that somebody else wrote into the file of metrics."""
 
@@ -38,6 +42,7 @@ class SummaryWriter:
         is_chief: bool = True,
         keeps_points: bool = True,
         check_lock: Callable[[], None] = lambda: None,
+        trackers: fan.Fan | None = None,
     ):
         """Makes a writer; files are opened with the first point.
 
@@ -48,11 +53,13 @@ class SummaryWriter:
             training may write.
           check_lock: called before anything is written; raises an error if the folder
             is no longer this run's.
+          trackers: get the scalars, too.
         """
         self._is_chief = is_chief
         self._keeps_points = keeps_points
         self._folder = pathlib.Path(model_dir)
         self._check_lock = check_lock
+        self._trackers = trackers
         self._writers = {}
         self._older_files = {}
         self._has_warned = False
@@ -78,6 +85,66 @@ class SummaryWriter:
         line = json.dumps({"step": step, "split": split, **values})
         with self._losing_points():
             files.append_line(self._folder / _METRICS, line)
+        if self._trackers:
+            self._trackers.write_scalars(split, step, values)
+
+    def write_histograms(
+        self, split: str, step: int, values: Mapping[str, np.ndarray]
+    ) -> None:
+        """Writes the distribution of the finite numbers in each array, by tag."""
+        if not self._is_chief:
+            return
+        self._check_lock()
+        # A device may have no room for them.
+        with (
+            self._losing_points(split),
+            self._writer(split).as_default(step=step),
+            tf.device("/CPU:0"),
+        ):
+            for tag, array in values.items():
+                finite = array[np.isfinite(array)]
+                if finite.size:
+                    tf.summary.histogram(tag, finite)
+
+    def write_layout(self, split: str, step: int) -> None:
+        """Writes which curves TensorBoard's custom scalars show, and in which order."""
+        self._write_summary(split, step, boards.make_layout())
+
+    def begin_session(self, settings: Mapping[str, bool | float | str]) -> None:
+        """Makes the line of the run in the table of runs, in place of an older one.
+
+        Args:
+          settings: to compare runs by.
+        """
+        if self._is_chief:
+            self._check_lock()
+            with self._losing_points():
+                for path in (self._folder / _SESSION).glob(event_files.PATTERN):
+                    path.unlink()
+        start = boards.make_session_start(settings, str(self._folder))
+        self._write_summary(_SESSION, 0, start)
+
+    def end_session(self, status: str, step: int, scores: Mapping[str, float]) -> None:
+        """Ends the line of the run in the table of runs.
+
+        Args:
+          status: `finished` or `failed`.
+          step: steps done.
+          scores: the final ones, by tag.
+        """
+        self._write_summary(_SESSION, step, boards.make_session_end(status))
+        if not self._is_chief:
+            return
+        with self._losing_points(_SESSION), self._writer(_SESSION).as_default(step):
+            for tag, value in scores.items():
+                tf.summary.scalar(f"final/{tag}", value)
+
+    def _write_summary(self, split: str, step: int, summary: bytes) -> None:
+        if not self._is_chief:
+            return
+        self._check_lock()
+        with self._losing_points(split), self._writer(split).as_default(step=step):
+            tf.summary.experimental.write_raw_pb(summary)
 
     def write_text(self, split: str, step: int, tag: str, text: str) -> None:
         """Writes a text in Markdown."""
@@ -197,6 +264,12 @@ def read_last_point(model_dir: str, split: str) -> dict[str, float] | None:
     lines = _read_lines(pathlib.Path(model_dir) / _METRICS)
     points = (_parse_point(line) for line in reversed(lines))
     return next((p for p in points if p and p["split"] == split), None)
+
+
+def read_last_steps(model_dir: str) -> dict[str, int]:
+    """Reads the step of the newest point of each split that has one."""
+    points = map(_parse_point, _read_lines(pathlib.Path(model_dir) / _METRICS))
+    return {point["split"]: point["step"] for point in points if point}
 
 
 def _read_lines(metrics: pathlib.Path) -> list[bytes]:

@@ -40,6 +40,33 @@ def free_bytes() -> int:
     return max(min(free), 0)
 
 
+def resident_bytes() -> int | None:
+    """Returns how much memory this process holds; None where Linux does not say it."""
+    try:
+        text = pathlib.Path("/proc/self/statm").read_text("ascii")
+    except OSError:
+        return None
+    return int(text.split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def peak_device_bytes() -> int | None:
+    """Returns the most that a GPU of this process ever held; None without a GPU."""
+    import tensorflow as tf  # Where devices are in use, it is loaded.
+
+    names = [device.name for device in tf.config.list_logical_devices("GPU")]
+    peaks = [tf.config.experimental.get_memory_info(name)["peak"] for name in names]
+    return max(peaks, default=None)
+
+
+def scores() -> dict[str, float]:
+    """Returns what is known of the memory in use, MiB, by the tags of curves."""
+    known = {
+        "host_memory_mib": resident_bytes(),
+        "device_memory_peak_mib": peak_device_bytes(),
+    }
+    return {tag: size / 2**20 for tag, size in known.items() if size is not None}
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Tells whether an error says that a device or the host has no memory left."""
     if isinstance(error, MemoryError):

@@ -32,12 +32,16 @@ class StopRequest:
         Args:
           before_exit: called before the process is ended from another thread.
         """
-        self._before_exit = before_exit
+        self._before_exit = [before_exit]
         # Not a mirrored variable, and on the host: another thread sets it while the
         # devices are at work.
         with tf.device("/CPU:0"):
             self.variable = tf.Variable(False, trainable=False, name="stop_requested")
         self._has_unsaved_work = lambda: False
+
+    def call_before_exit(self, call: Callable[[], None]) -> None:
+        """Has something done, too, before the process is ended from another thread."""
+        self._before_exit.append(call)
 
     def protect(self, has_unsaved_work: Callable[[], bool]) -> None:
         """Sets the question whether an exit right now would lose anything.
@@ -80,7 +84,8 @@ class StopRequest:
         self._exit("Saved; exiting.")
 
     def _exit(self, message: str) -> NoReturn:
-        self._before_exit()
+        for call in reversed(self._before_exit):
+            call()
         logging.info(message)
         logging.flush()
         os._exit(errors.Stopped.exit_code)

@@ -16,10 +16,12 @@ from trainer.settings import optimizer as optimizer_settings
 from trainer.settings.augmentation import AugmentationConfig
 from trainer.settings.benchmark import BenchmarkConfig
 from trainer.settings.data import DataConfig
+from trainer.settings.doctor import DoctorConfig
 from trainer.settings.evaluation import EvaluationConfig
 from trainer.settings.export import ExportConfig
 from trainer.settings.loss import LossConfig
 from trainer.settings.model import ModelConfig
+from trainer.settings.monitoring import MonitoringConfig
 from trainer.settings.optimizer import OptimizerConfig
 from trainer.settings.predict import PredictConfig
 from trainer.settings.run import RunConfig
@@ -43,11 +45,13 @@ class Config:
     loss: LossConfig = LossConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     train: TrainConfig = TrainConfig()
+    monitoring: MonitoringConfig = MonitoringConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     export: ExportConfig = ExportConfig()
     runtime: RuntimeConfig = RuntimeConfig()
     benchmark: BenchmarkConfig = BenchmarkConfig()
     predict: PredictConfig = PredictConfig()
+    doctor: DoctorConfig = DoctorConfig()
 
     def __post_init__(self) -> None:
         if not self.run.model_dir:

@@ -70,6 +70,17 @@ class DataConfig(fields.Section):
         describes_data=True,
         unused_by=("evaluate",),
     )
+    train_half: int | None = fields.setting(
+        None,
+        "Train on one half of the training split alone, 0 or 1, by a hash of the name "
+        "of each photo (of other sets than --dataset=folder, of its number); "
+        "--crossfit trains on each.",
+        minimum=0,
+        maximum=1,
+        identity=True,
+        describes_data=True,
+        unused_by=("evaluate", "predict"),
+    )
     eval_split: str = fields.setting(
         "",
         "Split to evaluate on; all: every example; empty: the data set's validation or "

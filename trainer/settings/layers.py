@@ -50,7 +50,8 @@ def resolve(
     remarks, of_run = [], {}
     # An unknown mode, or no model dir, is an error of the settings below.
     kind = modes.MODES.get(mode)
-    if kind and kind.uses_run and model_dir:
+    is_used = kind and kind.may_use_run and model_dir and has_run(model_dir)
+    if is_used or (kind and kind.uses_run and model_dir):
         of_run = _take_over(read_run(model_dir), given, remarks)
     elif kind and kind.resumes_run and model_dir and has_run(model_dir):
         try:
@@ -62,14 +63,27 @@ def resolve(
     layers.add(from_files, is_from_files=True)
     layers.add(typed, is_typed=True)
     config = config_lib.from_dict(layers.values)
+    does = _find_uses(config, mode, is_used)
     unused = [
         f"--{name}"
         for name in typed
-        if _is_unused(name, mode, layers.values) and not fields.is_off(typed[name])
+        if all(_is_unused(name, use, layers.values) for use in does)
+        and not fields.is_off(typed[name])
     ]
     if unused:
         remarks.append(f"--mode={mode} does not use {', '.join(unused)}.")
     return Resolved(config, remarks)
+
+
+def _find_uses(
+    config: config_lib.Config, mode: str, has_model: bool
+) -> tuple[str, ...]:
+    """Returns the modes whose settings a mode uses: its own, and those it runs."""
+    if mode != "doctor":
+        return (mode,)
+    if config.doctor.crossfit:
+        return ("doctor", "predict", "train")
+    return ("doctor", "predict") if has_model else ("doctor",)
 
 
 def _is_unused(name: str, mode: str, values: Mapping[str, Any]) -> bool:

@@ -13,11 +13,13 @@ class RunConfig(fields.Section):
         "train_and_evaluate",
         "What to do; predict makes masks of the photos in --input by the model of "
         "--model_dir; doctor looks through the data set, trains nothing, tells what "
-        "is wrong and what mends it; plan looks through it, too, measures this machine "
-        "for some minutes, and writes MODEL_DIR/plan.flags, a flagfile with reasons, "
-        "for what to train in --time_budget. What you give away from its default is "
-        "not planned; report makes RUN/report.html, a page that opens offline, of what "
-        "the folder of a run tells, or those of several, --model_dir=RUN,RUN2.",
+        "is wrong and what mends it, and, if there is a trained run in --model_dir, "
+        "which masks its model doubts; plan looks through it, too, measures this "
+        "machine for some minutes, and writes MODEL_DIR/plan.flags, a flagfile with "
+        "reasons, for what to train in --time_budget. What you give away from its "
+        "default is not planned; report makes RUN/report.html, a page that opens "
+        "offline, of what the folder of a run tells, or those of several, "
+        "--model_dir=RUN,RUN2.",
         choices=tuple(modes.MODES),
         is_saved=False,
     )
@@ -28,10 +30,13 @@ class RunConfig(fields.Section):
     )
     checkpoint: str = fields.setting(
         "last",
-        "What evaluation, prediction and export restore: last, best, or the folder of "
-        "a checkpoint.",
+        "What evaluation, prediction, export and doctor restore: last, best, or the "
+        "folder of a checkpoint.",
         is_saved=False,
-        only_with={"mode": ("evaluate", "predict", "export"), "watch": (False,)},
+        only_with={
+            "mode": ("evaluate", "predict", "export", "doctor"),
+            "watch": (False,),
+        },
     )
     seed: int = fields.setting(
         0,

@@ -14,6 +14,7 @@ import tensorflow as tf
 from trainer.optimizing import ema as ema_lib
 from trainer.optimizing import optimization
 from trainer.steps import gradients as gradients_lib
+from trainer.steps import keeping
 
 _MakeContext = Callable[[tf.Tensor], contextlib.AbstractContextManager]
 
@@ -52,6 +53,7 @@ class TrainLoop:
         ema: ema_lib.ExponentialMovingAverage | None = None,
         model_at: _MakeContext | None = None,
         has_average_warmup: bool = False,
+        keeper: keeping.GradientKeeper | None = None,
     ):
         """Makes a loop of objects that were made in the strategy's scope.
 
@@ -68,11 +70,14 @@ class TrainLoop:
             is what the next step is to be traced with: the momentum of its batch norms,
             and which of its parts are frozen. None: it stays as it is.
           has_average_warmup: whether the decay of `ema` is limited at each step.
+          keeper: keeps gradients of some steps; None: nobody looks at any.
 
         Attributes:
           gradients: as given.
+          keeper: as given.
         """
         self.gradients = gradients
+        self.keeper = keeper
         self._strategy = strategy
         self._variables = variables
         self._optimizer = optimizer
@@ -107,6 +112,8 @@ class TrainLoop:
                 limit = ema_lib.decay_limit(step_before)
             with self._model_at(step_before):
                 gradients, step = self.gradients.of_batch(next(iterator))
+            if self.keeper:
+                self.keeper.keep(self._strategy, gradients, step_before + 1)
             # All-reduced, so every replica has the same.
             step = self._strategy.experimental_local_results(step)[0]
             is_update = tf.math.is_finite(step["norm"])

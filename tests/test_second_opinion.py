@@ -1,0 +1,231 @@
+"""`--mode=doctor` with a model: spoiled masks come first, with reasons."""
+
+import csv
+import importlib
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from data.preparing import preprocessing
+from data.sources import halves
+from tests import helpers
+from trainer import errors, flags
+from trainer.modes import doctor
+from trainer.settings import config as config_lib
+from trainer.settings import modes
+from trainer.suspecting import predicting, second_opinion
+
+_SPOILED = {"shifted": 3, "swapped": 8, "half missing": 13}
+_SHORT = (
+    "--dataset=folder",
+    "--class_names=ground,pet",
+    "--image_size=32",
+    "--batch_size=8",
+    "--encoder=plain",
+    "--encoder_alpha=0.0625",
+    "--encoder_weights=none",
+    "--nofreeze_encoder",
+    "--decoder=unet",
+    "--decoder_filters=8,8,8,8",
+    "--learning_rate=0.01",
+    "--train_steps=40",
+    "--nokeep_golden",
+)
+
+
+def _draw_data(root):
+    """Draws dark pets on light ground, 20 to train on and 4 to evaluate on."""
+    random = np.random.default_rng(0)
+    for number in range(24):
+        label = np.zeros((32, 32), np.uint8)
+        top, left = random.integers(7, 11, 2)
+        label[top : top + 15, left : left + 15] = 1
+        photo = 170 - 100 * label[..., None] + random.integers(0, 60, (32, 32, 3))
+        if number == _SPOILED["swapped"]:
+            label = 1 - label
+        elif number == _SPOILED["half missing"]:
+            label[:, left + 7 :] = 0
+        elif number == _SPOILED["shifted"]:
+            label = np.roll(label, (-6, 5), axis=(0, 1))
+        split = "train" if number < 20 else "val"
+        for kind, pixels in (("images", photo), ("masks", label)):
+            (root / split / kind).mkdir(parents=True, exist_ok=True)
+            path = root / split / kind / f"{number:02}.png"
+            Image.fromarray(pixels.astype(np.uint8)).save(path)
+
+
+def _run(*arguments):
+    config, _ = flags.read_config(arguments)
+    importlib.import_module(modes.MODES[config.run.mode].module).run(config)
+
+
+def _read(run):
+    with (run / "doctor" / "ranking.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module", name="root")
+def _root(tmp_path_factory):
+    """Returns a folder with data and a crossfit that was stopped and went on."""
+    root = tmp_path_factory.mktemp("doubts")
+    _draw_data(root / "data")
+    command = (
+        "--mode=doctor",
+        "--crossfit",
+        *_SHORT,
+        f"--data_dir={root / 'data'}",
+        f"--model_dir={root / 'run'}",
+    )
+    train = doctor.train_mode.run
+
+    def stop_at_the_second(config):
+        if config.data.train_half == 1:
+            raise errors.Stopped("Stopped.")
+        train(config)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(doctor.train_mode, "run", stop_at_the_second)
+        with pytest.raises(errors.Stopped):
+            _run(*command)
+    assert not (root / "run" / "doctor").exists()
+    (first,) = (root / "run" / "crossfit" / "0" / "checkpoints").glob("step-*0040")
+    saved_at = first.stat().st_mtime_ns
+    _run(*command)
+    assert first.stat().st_mtime_ns == saved_at
+    return root
+
+
+def test_spoiled_masks_come_first_with_their_reasons(root):
+    rows = _read(root / "run")
+    assert len(rows) == 24
+    found = {row["name"]: row["reason"] for row in rows[:3]}
+    names = {way: f"train/images/{n:02}.png" for way, n in _SPOILED.items()}
+    assert found.keys() == set(names.values())
+    assert found[names["swapped"]] == "ground and pet swapped"
+    assert re.fullmatch(r"\d+% of pet missing", found[names["half missing"]])
+    assert re.match(r"shifted; fits 1\d% left and 1\d% down", found[names["shifted"]])
+    assert {row["model_has_seen_it"] for row in rows} == {"false"}
+
+
+def test_each_half_is_trained_without_the_other(root):
+    saved = [
+        json.loads((root / "run" / "crossfit" / str(half) / "config.json").read_text())
+        for half in range(2)
+    ]
+    assert [values["train_half"] for values in saved] == [0, 1]
+    assert {values["learning_rate"] for values in saved} == {0.01}
+    assert not (root / "run" / "checkpoints").exists()
+
+
+def test_the_page_shows_the_first_masks_and_loads_nothing(root):
+    page = (root / "run" / "doctor" / "ranking.html").read_text()
+    assert "1. train/images/" in page
+    assert "ground and pet swapped" in page
+    doubted = sum(float(row["doubt"]) > 0 for row in _read(root / "run"))
+    assert page.count("<img ") == 4 * min(doubted, 30)
+    assert page.count("<img ") == page.count('src="data:image/png;base64,')
+    assert "http" not in page
+
+
+def test_a_run_judges_its_own_data_and_says_that_it_has_seen_them(root, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(root / "run" / "crossfit" / "0", run)
+    _run("--mode=doctor", f"--model_dir={run}")
+    rows = _read(run)
+    seen = {row["split"]: row["model_has_seen_it"] for row in rows}
+    assert seen == {"data/train/half-0": "true", "data/val": "false"}
+
+
+def test_a_run_without_a_checkpoint_judges_nothing(root, tmp_path, capsys):
+    for name in ("config.json", "dataset.json"):
+        shutil.copy(root / "run" / "crossfit" / "0" / name, tmp_path)
+    _run("--mode=doctor", f"--model_dir={tmp_path}")
+    assert "Nothing is wrong with them." in capsys.readouterr().out
+    assert not (tmp_path / "doctor").exists()
+
+
+def _make(tmp_path, **settings):
+    given = {"mode": "doctor", "model_dir": str(tmp_path), **settings}
+    return config_lib.from_dict(given)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"crossfit": True, "train_half": 1}, "--train_half=1: --crossfit trains on"),
+        ({"crossfit": True, "checkpoint": "best"}, "--checkpoint=best: --crossfit"),
+        ({"checkpoint": "best"}, "--checkpoint=best: there is no checkpoint in"),
+        (
+            {"crossfit": True, "distribution_strategy": "multi_worker_mirrored"},
+            "--distribution_strategy=multi_worker_mirrored: the doctor uses",
+        ),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(tmp_path, settings, message):
+    with pytest.raises(errors.ConfigError, match=message):
+        second_opinion.can_judge(_make(tmp_path, **settings))
+
+
+def test_without_a_run_there_is_nobody_to_judge(tmp_path):
+    assert not second_opinion.can_judge(_make(tmp_path))
+    assert second_opinion.can_judge(_make(tmp_path, crossfit=True))
+
+
+def test_halves_are_not_trained_on_what_training_refuses(root, tmp_path, capsys):
+    shutil.copytree(root / "data", tmp_path / "data")
+    (tmp_path / "data" / "train" / "images" / "00.png").write_bytes(b"no image")
+    with pytest.raises(errors.FindingsError, match="found 1 error"):
+        _run(
+            *("--mode=doctor", "--crossfit", *_SHORT),
+            *(f"--data_dir={tmp_path / 'data'}", f"--model_dir={tmp_path / 'run'}"),
+        )
+    assert "No mask was judged: training would end" in capsys.readouterr().out
+    assert not (tmp_path / "run" / "crossfit").exists()
+
+
+def test_a_model_judges_what_can_be_used(root, tmp_path):
+    shutil.copytree(root / "run" / "crossfit" / "0", tmp_path / "run")
+    shutil.copytree(root / "data", tmp_path / "data")
+    (tmp_path / "data" / "val" / "images" / "20.png").write_bytes(b"no image")
+    with pytest.raises(errors.FindingsError, match="found 1 error"):
+        _run(
+            *("--mode=doctor", f"--model_dir={tmp_path / 'run'}"),
+            *("--dataset=folder", f"--data_dir={tmp_path / 'data'}"),
+            "--class_names=ground,pet",
+        )
+    rows = _read(tmp_path / "run")
+    assert len(rows) == 23
+    assert {row["model_has_seen_it"] for row in rows} == {"false"}
+
+
+class _Stub:
+    """Predicts one class for all pixels, whatever it is shown."""
+
+    def __init__(self, label, batch_size):
+        self.batch_size, self._label = batch_size, label
+
+    def score(self, images):
+        assert 0 < len(images) <= self.batch_size
+        return tf.one_hot(tf.fill(images.shape[:3], self._label), 3)
+
+
+def test_two_models_judge_each_what_the_other_was_trained_on(tmp_path):
+    source = helpers.FileSource(tmp_path, 12)
+    (tmp_path / "5.jpg").write_bytes(b"no image")
+    preprocessor = preprocessing.Preprocessor(image_size=(8, 8), num_classes=3)
+    judges = predicting.Judges([_Stub(0, 2), _Stub(1, 3)], preprocessor)
+    whole = list(judges.predict(source))
+    assert sorted(p.index for p in whole) == [*range(5), *range(6, 12)]
+    for prediction in whole:
+        half = halves.find_halves(source)[prediction.index]
+        assert (prediction.probabilities.argmax(-1) == 1 - half).all()
+        assert prediction.name == f"{prediction.index}.jpg"
+    (some,) = judges.predict_some(source, [7])
+    (same,) = (p for p in whole if p.index == 7)
+    np.testing.assert_array_equal(some.image, same.image)
+    np.testing.assert_array_equal(some.label, same.label)

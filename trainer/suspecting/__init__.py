@@ -1,0 +1,1 @@
+"""Masks that a model doubts: which, where, why, and how much."""

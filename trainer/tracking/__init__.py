@@ -1,0 +1,1 @@
+"""Experiment trackers, to which a run's settings and curves go, too."""
