@@ -7,7 +7,7 @@
 #   FLAGs say where the photos of Oxford-IIIT Pet and the ImageNet weights are; without
 #   them TFDS and Keras download both. VENV and PYTHON are as for launch/install.sh.
 #
-# Commands that need a GPU, Slurm or Kubernetes are not among them; see docs/launching.md.
+# Commands that need a GPU, Slurm or Kubernetes are not among them.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 flags=("$@")

@@ -5,6 +5,7 @@ appended: what is typed counts before flagfiles, and the last of two counts.
 """
 
 import importlib
+import itertools
 import pathlib
 import re
 import shlex
@@ -68,20 +69,21 @@ _NOT_RUN = {
     "pip install tensorboard-plugin-profile": "needs a network",
     "pip install imagecodecs": "needs a network, and files of other compressions",
     "pip install '.[examples]'": "needs a network; see tests/test_models.py",
-    "python -m tests.benchmarks.against_torch": "needs PyTorch",
+    "python -m tests.benchmarks.against_torch": "needs PyTorch; run by "
+    "launch/test_all.sh",
     "python -m tests.benchmarks.startup --dataset=tfds:oxford_iiit_pet": "needs the "
-    "photos of Oxford-IIIT Pet",
-    "python -m tests.matrix.export --results=export.jsonl": "takes hours; "
-    "tests/test_export.py exports an encoder",
-    "python -m tests.matrix.run --results=matrix.jsonl": "takes an hour; "
-    "tests/test_encoders.py and tests/test_decoders.py take some pairs",
-    "python -m tests.faults.run --kills=100": "takes an hour; tests/test_resume.py "
-    "kills a run",
+    "photos of Oxford-IIIT Pet; run by launch/test_all.sh",
+    "python -m tests.matrix.export --results=export.jsonl": "takes hours; run by "
+    "launch/test_all.sh; tests/test_export.py exports an encoder",
+    "python -m tests.matrix.run --results=matrix.jsonl": "takes an hour; run by "
+    "launch/test_all.sh; tests/test_encoders.py and test_decoders.py take some pairs",
+    "python -m tests.faults.run --kills=100": "takes an hour; run by "
+    "launch/test_all.sh; tests/test_resume.py kills a run",
     "python -m tests.documents.settings": "writes a page; tests/test_documents.py "
     "compares it",
     "python -m trainer.main --mode=export --model_dir=runs/tutorial "
-    "--export_format=saved_model,keras,litert,litert_int8,onnx": "tests/test_export.py "
-    "exports each",
+    "--export_format=saved_model,keras,litert,litert_int8,onnx": "run by "
+    "launch/test_all.sh; tests/test_export.py exports each",
     "bash launch/test.sh -k metrics": "runs this test",
     "bash launch/test.sh --all-encoders": "the same, and takes an hour",
     "bash launch/test_all.sh": "takes hours",
@@ -104,9 +106,8 @@ def _code_spans(text: str) -> list[str]:
     """Returns the code in a text: the lines of its blocks, and what stands inline."""
     between, blocks = pages.split_blocks(text)
     spans = []
-    for part in between:
+    for part, (_, code) in itertools.zip_longest(between, blocks, fillvalue=("", "")):
         spans += re.findall(r"`([^`]+)`", part)
-    for _, code in blocks:
         spans += code.replace("\\\n", " ").splitlines()
     return [" ".join(span.split()) for span in spans]
 
@@ -213,6 +214,13 @@ def test_every_command_is_run_or_listed_with_the_reason():
     assert unknown == []
 
 
+def test_slow_commands_are_in_the_script_that_runs_them():
+    script = (_ROOT / "launch" / "test_all.sh").read_text("utf-8")
+    slow = [name for name, why in _NOT_RUN.items() if "launch/test_all.sh" in why]
+    assert len(slow) > 5
+    assert [command for command in slow if command not in script] == []
+
+
 def test_help_is_printed(capsys):
     for command in _commands_of("help"):
         assert main.main(_expand(command)) == 0
@@ -296,7 +304,9 @@ def test_extras_are_those_of_setup_py():
 
 
 def test_files_that_the_pages_name_are_there():
-    paths = re.findall(r"\b(?:launch|tests|trainer|data|models)/[\w/.-]*\w", _TEXT)
+    paths = re.findall(
+        r"(?<![\w/])(?:launch|tests|trainer|data|models)/[\w/.-]*\w", _TEXT
+    )
     added = {path for path, _ in pages.named_blocks(pages.read("extending.md"))}
     missing = {p for p in paths if not (_ROOT / p).exists()}
     assert missing - added == set()
