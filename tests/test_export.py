@@ -7,6 +7,7 @@ import os
 import pathlib
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -16,11 +17,13 @@ import pytest
 import tensorflow as tf
 
 from data.sources import synthetic
+from data.stores import file_locks
 from tests import shallow
-from trainer import errors, flags
+from tests.faults import processes
+from trainer import errors, export_scores, flags
 from trainer.assembly import exporting, restoring
 from trainer.exporting import description, proof, publishing, registry
-from trainer.modes import export, train
+from trainer.modes import evaluate, export, train
 from trainer.run_folder import golden
 from trainer.settings import config as config_lib
 
@@ -162,9 +165,52 @@ def test_a_file_computes_what_was_trained(run_dir, name, capsys):
     labels = _run_lines_of_document(name, run_dir, kept.images[0])
     np.testing.assert_array_equal(labels, outputs["labels"][0])
 
+    # The scores of the run's last evaluation, those of the file, and, of the file by
+    # itself, the same again.
+    lines = (run_dir / "metrics.jsonl").read_text().splitlines()
+    of_run = json.loads(lines[-1])
+    scores = described["scores"]
+    assert (of_run["split"], scores["num_examples"]) == ("eval", 10)
+    _start(evaluate, "--mode=evaluate", f"--model={folder}", f"--model_dir={run_dir}")
+    line = json.loads((run_dir / "export_evaluations.jsonl").read_text())
+    for tag in ("mean_iou", "pixel_accuracy", "iou/body"):
+        assert scores["checkpoint"][tag] == pytest.approx(of_run[tag], abs=1e-4)
+        assert scores["export"][tag] == pytest.approx(of_run[tag], abs=0.01)
+        assert line["scores"][tag] == pytest.approx(scores["export"][tag], abs=1e-3)
+    if not registry.FORMATS[name].is_calibrated:
+        assert line["scores"]["loss"] == pytest.approx(of_run["loss"], rel=1e-3)
+
+
+def test_a_file_that_loses_too_much_is_not_published(run_dir, monkeypatch):
+    score = export_scores.scoring.evaluate
+    seen = []
+
+    def evaluate_and_spoil(setup):
+        scores = score(setup)
+        seen.append(scores["mean_iou"])  # Of the file first.
+        scores["mean_iou"] -= 0.011 if len(seen) == 1 else 0
+        return scores
+
+    monkeypatch.setattr(export_scores.scoring, "evaluate", evaluate_and_spoil)
+    message = r"keras: its mean IoU on synthetic/test is 0\.\d+, .*; 0.01 is the most"
+    with pytest.raises(errors.ExportError, match=message) as e:
+        _export(run_dir, "--export_format=keras")
+    assert e.value.exit_code == 6
+    assert list((run_dir / "export").iterdir()) == []
+
+
+def test_a_split_that_is_not_at_hand_is_said_in_a_line(run_dir, caplog):
+    _export(
+        run_dir, "--export_format=keras", "--dataset=folder", f"--data_dir={run_dir}/no"
+    )
+    said = [r.message for r in caplog.records if "Scores are not compared" in r.message]
+    assert len(said) == 1 and "the evaluation split is not at hand" in said[0]
+    assert "scores" not in description.read(run_dir / "export" / "keras")
+
 
 def test_a_description_has_what_a_user_of_the_file_needs(run_dir):
-    _export(run_dir, "--export_dir=" + str(run_dir.parent / "out"))
+    out = run_dir.parent / "out"
+    _export(run_dir, f"--export_dir={out}", "--noexport_scores")
     folder = run_dir.parent / "out" / "saved_model"
     described = json.loads((folder / "model.json").read_text())
     trained = restoring.load_run(run_dir)
@@ -238,7 +284,7 @@ def test_a_run_without_golden_photos_takes_the_evaluation_split(run_dir, monkeyp
     kept = golden.read(run_dir)
     shutil.rmtree(run_dir / "golden")
     seen = []
-    monkeypatch.setattr(export, "_export", lambda *args: seen.append(args[4]))
+    monkeypatch.setattr(export, "_export", lambda name, s: seen.append(s.examples))
     _export(run_dir)
     np.testing.assert_array_equal(seen[0].images, kept.images)
     np.testing.assert_array_equal(seen[0].labels, kept.labels)
@@ -285,7 +331,9 @@ def test_a_folder_is_published_whole_or_not_at_all(tmp_path):
     assert list(folder.parent.iterdir()) == [folder]
 
 
-def test_what_a_killed_export_left_is_removed_after_an_hour(tmp_path):
+def test_what_a_killed_export_left_is_removed_after_an_hour(tmp_path, monkeypatch):
+    """So it is where the file system has no locks."""
+    monkeypatch.setattr(file_locks, "try_lock", lambda descriptor: None)
     old, young = (tmp_path / f".partial-{digit * 32}" for digit in "ab")
     for path in (old, young):
         path.mkdir()
@@ -293,6 +341,37 @@ def test_what_a_killed_export_left_is_removed_after_an_hour(tmp_path):
     with publishing.staging(tmp_path / "onnx"):
         pass
     assert [path.name for path in tmp_path.iterdir()] == [young.name]
+
+
+def test_an_export_leaves_what_another_one_is_filling(tmp_path):
+    (tmp_path / f".partial-{'a' * 32}").mkdir()  # Of a process that was killed.
+    with (
+        publishing.staging(tmp_path / "onnx") as first,
+        publishing.staging(tmp_path / "keras") as second,
+    ):
+        assert set(tmp_path.iterdir()) == {first, second}
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_killed_export_publishes_nothing_and_the_next_one_clears_up(run_dir):
+    command = [sys.executable, "-m", "tests.faults.short_program", "--mode=export"]
+    command += [f"--model_dir={run_dir}", "--export_format=keras", "--noexport_scores"]
+    export_dir = run_dir / "export"
+    (export_dir / "keras").mkdir(parents=True)
+    (export_dir / "keras" / "older").touch()
+    with subprocess.Popen(
+        command, cwd=processes.ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        while not (left := list(export_dir.glob(".partial-*/*"))):
+            assert process.poll() is None, process.stderr.read()
+            time.sleep(0.001)
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    assert list(left[0].parent.iterdir())
+    assert [path.name for path in (export_dir / "keras").iterdir()] == ["older"]
+    _export(run_dir, "--export_format=keras", "--noexport_scores")
+    assert description.read(export_dir / "keras")["proof"]["agreement"] >= 0.999
+    assert [path.name for path in export_dir.iterdir()] == ["keras"]
 
 
 def test_only_valid_pixels_count_for_the_agreement():

@@ -15,7 +15,7 @@ _ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 _NAMES = frozenset({
     "against", "benchmark_rounds", "benchmark_secs",
-    "mode", "model_dir", "checkpoint", "seed", "deterministic", "crossfit",
+    "mode", "model_dir", "checkpoint", "model", "seed", "deterministic", "crossfit",
     "dataset", "data_dir", "train_split", "train_half", "eval_split",
     "image_key", "label_key",
     "images", "masks", "label_colors", "label_map", "train_fraction",
@@ -31,7 +31,8 @@ _NAMES = frozenset({
     "label_smoothing", "loss_top_k", "focal_gamma", "boundary_weight",
     "boundary_width", "tversky_alpha", "tversky_beta",
     "metrics", "tta", "merge_classes", "watch",
-    "export_format", "export_dir", "export_probabilities", "keep_golden",
+    "export_format", "export_dir", "export_probabilities", "export_scores",
+    "keep_golden",
     "encoder", "encoder_alpha", "encoder_drop_connect",
     "encoder_output_stride", "encoder_weights",
     "init_checkpoint", "init_scope", "freeze_encoder_stages",

@@ -5,7 +5,7 @@ import io
 import numpy as np
 import pytest
 
-from trainer import scoring
+from trainer import score_tables, scoring
 from trainer.metrics import boundary_iou, image_iou
 from trainer.metrics import confusion as confusion_lib
 
@@ -22,7 +22,7 @@ def _table(confusion, has_shares=True) -> list[str]:
     values = confusion_lib.scores(counts, _NAMES)
     metrics = [confusion_lib.ConfusionMatrix(_NAMES)]
     shares = counts if has_shares else None
-    return scoring.format_table(values, metrics, shares).splitlines()
+    return score_tables.format_table(values, metrics, shares).splitlines()
 
 
 def test_classes_have_a_table_of_their_own():
@@ -75,7 +75,7 @@ def test_metrics_that_were_measured_add_rows_and_columns():
         "train_images_per_sec": 12.4,
     }
     # The foreground of two classes comes first; no image was scored.
-    assert scoring.format_table(values, metrics).splitlines() == [
+    assert score_tables.format_table(values, metrics).splitlines() == [
         "IoU crack          1.0000",
         "pixel accuracy     1.0000",
         "mean IoU           1.0000",
@@ -97,9 +97,9 @@ class _Terminal(io.StringIO):
 def test_heads_stand_out_on_a_terminal_alone(monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.delenv("NO_COLOR", raising=False)
-    plain = scoring.format_confusion(np.eye(2), ("a", "b"))
+    plain = score_tables.format_confusion(np.eye(2), ("a", "b"))
     monkeypatch.setattr("sys.stdout", _Terminal())
-    head, *rows = scoring.format_confusion(np.eye(2), ("a", "b")).splitlines()
+    head, *rows = score_tables.format_confusion(np.eye(2), ("a", "b")).splitlines()
     first, *others = plain.splitlines()
     assert head == f"\x1b[1m{first}\x1b[0m"
     assert rows == others
@@ -107,7 +107,7 @@ def test_heads_stand_out_on_a_terminal_alone(monkeypatch):
 
 def test_confusions_are_shares_of_the_true_pixels():
     counts = np.array([[3, 1, 0], [0, 0, 0], [1, 0, 199]])
-    assert scoring.format_confusion(counts, _NAMES).splitlines() == [
+    assert score_tables.format_confusion(counts, _NAMES).splitlines() == [
         "true \\ predicted    sky   tree    car",
         "sky               75.0%  25.0%   0.0%",
         "tree                  -      -      -",
@@ -117,8 +117,8 @@ def test_confusions_are_shares_of_the_true_pixels():
 
 def test_confusions_of_many_classes_are_no_table():
     names = tuple(map(str, range(13)))
-    assert scoring.format_confusion(np.eye(13), names) == ""
-    assert scoring.format_confusion(np.eye(12), names[:12])
+    assert score_tables.format_confusion(np.eye(13), names) == ""
+    assert score_tables.format_confusion(np.eye(12), names[:12])
 
 
 def test_the_best_the_typical_and_the_worst():

@@ -3,7 +3,7 @@
 import pytest
 
 from trainer import errors
-from trainer.settings import config, layers
+from trainer.settings import config, layers, modes
 
 
 @pytest.fixture(autouse=True)
@@ -145,10 +145,30 @@ def test_the_doctor_uses_what_its_models_use(has_run, crossfit, expected):
     assert made.data.data_dir == ("d" if has_run else "")
 
 
-def test_export_uses_nothing_that_evaluation_does_not_use_and_no_scores():
-    typed = {"learning_rate": 1e-4, "tta": ("flip",)}
+def test_export_uses_the_data_set_for_photos_and_for_scores():
+    typed = {"learning_rate": 1e-4, "tta": ("flip",), "num_gpus": 1, "cache": "disk"}
+    typed |= {"train_split": "train", "on_bad_example": "replace"}
     _, remarks = _resolve(typed, run={}, mode="export")
-    assert remarks == ["--mode=export does not use --learning_rate, --tta."]
+    said = "--mode=export does not use --learning_rate, --tta, --num_gpus"
+    assert remarks == [f"{said}."]
+    _, remarks = _resolve({**typed, "export_scores": False}, run={}, mode="export")
+    assert remarks == [f"{said}, --cache, --on_bad_example."]
+
+
+def test_prediction_uses_no_data_set():
+    typed = {"dataset": "folder", "data_dir": "d", "on_bad_example": "replace"}
+    _, remarks = _resolve({**typed, "tta": ("flip",)}, run={}, mode="predict")
+    assert remarks[-1] == (
+        "--mode=predict does not use --dataset, --data_dir, --on_bad_example."
+    )
+
+
+def test_what_modes_use_are_settings():
+    names = config.fields_by_name().keys()
+    for mode in modes.MODES.values():
+        assert set(mode.only_uses or ()) <= names
+        for other, needing in mode.uses_with.items():
+            assert {other, *needing} <= mode.only_uses
 
 
 _RUN = {

@@ -151,7 +151,9 @@ def test_only_the_same_scores_of_the_same_weights_are_taken_over(tmp_path):
         {"loss": 0.5, "iou/a": math.nan},
         confusion=np.zeros([2, 2]),
         class_names=["a", "b"],
-        picture=np.zeros([8, 8, 3], np.uint8),
+        details={},
+        image_scores=np.array([0.5]),
+        pictures_to_keep=None,
     )
     with (tmp_path / "evaluations.jsonl").open("a") as file:
         file.write('[1]\n{"half')  # Not ours, and of a killed process.

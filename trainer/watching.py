@@ -173,7 +173,7 @@ class _Watcher:
         self._setup = setup
         self._writer = writer
         self._writing = writing
-        self._scored = scoring.describe(config, setup)
+        self._scored = scoring.describe(config, setup, setup.model.dtype_policy.name)
         self._criterion = scoring.find_criterion(
             config.evaluation.best_metric, setup.eval_loop
         )

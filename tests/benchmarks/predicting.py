@@ -23,7 +23,7 @@ import tensorflow as tf
 
 from tests.benchmarks import report, turns
 from trainer import load_run
-from trainer.assembly import restoring
+from trainer.assembly import trained_model
 from trainer.predicting import flow, outputs, photos, predictor, reading
 
 _MAX_PIXELS = 100_000_000
@@ -50,7 +50,7 @@ def main() -> int:
 
 
 def _measure(
-    trained: restoring.TrainedModel,
+    trained: trained_model.TrainedModel,
     found: Sequence[photos.Photo],
     folder: str,
     batch_size: int,
@@ -100,7 +100,7 @@ def _flow(
 
 
 def _plain_loop(
-    trained: restoring.TrainedModel, found: Sequence[photos.Photo], folder: str
+    trained: trained_model.TrainedModel, found: Sequence[photos.Photo], folder: str
 ) -> None:
     from PIL import Image
 

@@ -11,7 +11,6 @@ scores. Exit code 1 if a case has failed.
 """
 
 import argparse
-import importlib.util
 import itertools
 import json
 import pathlib
@@ -83,11 +82,7 @@ def list_cases(
 
 def installed_formats() -> list[str]:
     """Lists the formats whose packages are there."""
-    return [
-        name
-        for name, kind in formats.FORMATS.items()
-        if all(importlib.util.find_spec(package) for package in kind.packages)
-    ]
+    return [name for name in formats.FORMATS if not formats.find_missing_package(name)]
 
 
 def read_results(path: pathlib.Path) -> dict[Case, Result]:

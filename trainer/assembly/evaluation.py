@@ -1,18 +1,18 @@
 """What scores a model, made from the settings."""
 
+import concurrent.futures
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from data import pipeline, schema
 from data.preparing import resizing
 from trainer import tensorflow_private
-from trainer.assembly import inputs, restoring
+from trainer.assembly import inputs, restoring, trained_model
 from trainer.losses import registry as loss_registry
 from trainer.losses import weighted_sum
 from trainer.metrics import confusion as confusion_lib
@@ -36,7 +36,7 @@ class EvalSetup:
       strategy: the devices.
       info: classes of the data set, as the labels in the stores have them.
       examples: the split to evaluate on.
-      model: from images to logits.
+      model: from images to logits, a Keras model or what is called as one.
       eval_loop: scores batches.
       confusion: that of the metrics of `eval_loop` that is always there.
       ema: moving averages to evaluate in place of the weights, or None.
@@ -47,7 +47,7 @@ class EvalSetup:
     strategy: tf.distribute.Strategy
     info: schema.DatasetInfo
     examples: pipeline.Examples
-    model: keras.Model
+    model: Callable[..., tf.Tensor]
     eval_loop: evaluation_steps.EvalLoop
     confusion: confusion_lib.ConfusionMatrix
     ema: ema_lib.ExponentialMovingAverage | None
@@ -111,10 +111,7 @@ def prepare_evaluation(
         checkpoint can be restored.
       schema.DataError: if examples cannot be used.
     """
-    groups = _resolve_groups(config.evaluation.merge_classes, run.class_names)
-    source = inputs.open_source(config, is_training=False)
-    info = inputs.resolve_info(config, source, run.class_names)
-    (opening,) = inputs.open_in_background(config, strategy, info, {"eval": source})
+    groups, info, opening = _open(config, strategy, run.class_names)
     with strategy.scope():
         restored = restoring.restore(
             run,
@@ -136,6 +133,54 @@ def prepare_evaluation(
     return setup, restored.path
 
 
+def prepare_evaluation_of(
+    config: config_lib.Config,
+    strategy: tf.distribute.Strategy,
+    trained: trained_model.TrainedModel,
+) -> EvalSetup:
+    """Makes what scoring a model needs that is loaded.
+
+    Args:
+      config: all settings, for images of the model's kind.
+      strategy: of `devices.prepare_devices`.
+      trained: the model.
+
+    Raises:
+      errors.RunError: as `prepare_evaluation`.
+      schema.DataError: if examples cannot be used.
+    """
+    groups, info, opening = _open(config, strategy, trained.class_names)
+    return make_eval_setup(
+        config,
+        strategy,
+        info,
+        opening.result(),
+        trained.model,
+        None,
+        groups=groups,
+        scores_images=True,
+    )
+
+
+def _open(
+    config: config_lib.Config,
+    strategy: tf.distribute.Strategy,
+    class_names: tuple[str, ...],
+) -> tuple[groups_lib.Groups | None, schema.DatasetInfo, concurrent.futures.Future]:
+    """Returns the classes to score, those of the data set, and the split as it opens.
+
+    Args:
+      config: all settings.
+      strategy: the devices.
+      class_names: those of the model.
+    """
+    groups = _resolve_groups(config.evaluation.merge_classes, class_names)
+    source = inputs.open_source(config, is_training=False)
+    info = inputs.resolve_info(config, source, class_names)
+    (opening,) = inputs.open_in_background(config, strategy, info, {"eval": source})
+    return groups, info, opening
+
+
 def _resolve_groups(
     words: Sequence[str], class_names: Sequence[str]
 ) -> groups_lib.Groups | None:
@@ -153,7 +198,7 @@ def make_eval_setup(
     strategy: tf.distribute.Strategy,
     info: schema.DatasetInfo,
     examples: pipeline.Examples,
-    model: keras.Model,
+    model: Callable[..., tf.Tensor],
     ema: ema_lib.ExponentialMovingAverage | None,
     *,
     groups: groups_lib.Groups | None = None,
@@ -207,7 +252,7 @@ def make_eval_loop(
     strategy: tf.distribute.Strategy,
     *,
     examples: pipeline.Examples,
-    model: keras.Model,
+    model: Callable[..., tf.Tensor],
     class_names: Sequence[str],
     loss: weighted_sum.WeightedSum,
     metrics: Sequence[str],

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from data.preparing import resizing
 from models import stock
-from trainer.assembly import restoring
+from trainer.assembly import trained_model
 from trainer.exporting import network as network_lib
 from trainer.metrics import predictions
 
@@ -16,7 +16,7 @@ _BATCH_SIZE = 4
 
 
 def make_network(
-    trained: restoring.TrainedModel,
+    trained: trained_model.TrainedModel,
     *,
     gives_probabilities: bool,
     read_photos: Callable[[], np.ndarray],
@@ -50,7 +50,7 @@ def make_network(
     )
 
 
-def label(trained: restoring.TrainedModel, images: np.ndarray) -> np.ndarray:
+def label(trained: trained_model.TrainedModel, images: np.ndarray) -> np.ndarray:
     """Returns the labels that a model gives images of its own size.
 
     Args:

@@ -9,7 +9,7 @@ from absl import logging
 from data import pipeline, schema
 from data.stores import reading
 from trainer import errors
-from trainer.assembly import inputs, restoring
+from trainer.assembly import inputs, trained_model
 from trainer.run_folder import golden
 from trainer.settings import config as config_lib
 
@@ -17,7 +17,7 @@ _NUM_FOR_CALIBRATION = 100
 
 
 def find_golden(
-    config: config_lib.Config, trained: restoring.TrainedModel
+    config: config_lib.Config, trained: trained_model.TrainedModel
 ) -> golden.Golden:
     """Returns the photos that an export is proved by.
 
@@ -44,7 +44,7 @@ def find_golden(
 
 def find_calibration(
     config: config_lib.Config,
-    trained: restoring.TrainedModel,
+    trained: trained_model.TrainedModel,
     instead: golden.Golden,
 ) -> np.ndarray:
     """Returns photos of the training split; of others where that is not at hand.
@@ -72,7 +72,7 @@ def find_calibration(
 
 def read_some(
     config: config_lib.Config,
-    trained: restoring.TrainedModel,
+    trained: trained_model.TrainedModel,
     count: int,
     *,
     is_training: bool,

@@ -1,30 +1,21 @@
 """Trained models, restored from the folders of their runs alone."""
 
 import contextlib
-import dataclasses
-import functools
 import pathlib
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import keras
-import numpy as np
-import tensorflow as tf
 
 from data import schema
-from data.preparing import resizing
 from trainer.assembly import model as model_lib
 from trainer.assembly import state as state_lib
-from trainer.metrics import predictions
+from trainer.assembly import trained_model
 from trainer.optimizing import ema as ema_lib
 from trainer.run_folder import checkpoint_folders, run_settings, saved_weights
 from trainer.run_folder import dataset as dataset_lib
 from trainer.settings import config as config_lib
-from trainer.settings import variants as variants_lib
-from trainer.steps import averaging
-
-_BATCH_SIZE = 16
 
 
 class SavedRun(NamedTuple):
@@ -124,154 +115,13 @@ def _build(
     )
 
 
-@dataclasses.dataclass(frozen=True)
-class TrainedModel:
-    """A trained model and what its input and output mean.
-
-    Attributes:
-      model: from images, [batch, *image_size, channels], to logits, float32 [batch,
-        *image_size, classes].
-      class_names: one for each class.
-      palette: a colour of each, (red, green, blue) in 0..255.
-      image_size: height and width of what the model was trained on.
-      image_format: channels and values of that.
-      resize: how images come to that size; one of `resizing.METHODS`.
-      checkpoint: the folder that the weights are from.
-      build_for_any_size: builds the model anew, with other weights, for images of any
-        size.
-    """
-
-    model: keras.Model
-    class_names: tuple[str, ...]
-    palette: tuple[tuple[int, int, int], ...]
-    image_size: tuple[int, int]
-    image_format: schema.ImageFormat
-    resize: str
-    checkpoint: pathlib.Path
-    build_for_any_size: Callable[[], keras.Model]
-
-    def predict(
-        self,
-        images: np.ndarray | Sequence[np.ndarray],
-        *,
-        probabilities: bool = False,
-        tta: Sequence[str] = (),
-    ) -> np.ndarray | list[np.ndarray]:
-        """Predicts the class of each pixel, at the images' own sizes.
-
-        Images are resized as in training, and the logits resized back.
-
-        Args:
-          images: one image, [height, width, channels] of the type that `image_format`
-            names; several of one size, [images, height, width, channels]; or a list of
-            images of any sizes.
-          probabilities: whether to return those of all classes, in place of the
-            likeliest class.
-          tta: `flip` for the mean of the probabilities for the image and its mirror
-            image, and numbers as text for those for the image resized by each, too;
-            see `averaging.Averaged`.
-
-        Returns:
-          Classes, uint8 [height, width], or probabilities, float32 [height, width,
-          classes]: of one image, of several of one size with a first axis for these,
-          or a list.
-
-        Raises:
-          ValueError: if images are of another kind, or, of a model trained with
-            `--resize=crop`, of another size than the model's; if `tta` has words that
-            `--tta` does not take.
-        """
-        model = self._averaged(tta)
-        if isinstance(images, np.ndarray) and images.ndim == 3:
-            return self._predict([images], probabilities, model)[0]
-        results = self._predict(list(images), probabilities, model)
-        return np.stack(results) if isinstance(images, np.ndarray) else results
-
-    def _predict(
-        self,
-        images: list[np.ndarray],
-        probabilities: bool,
-        model: Callable[..., tf.Tensor],
-    ) -> list[np.ndarray]:
-        for image in images:
-            self.check(image)
-        results = []
-        for first in range(0, len(images), _BATCH_SIZE):
-            batch = images[first : first + _BATCH_SIZE]
-            shown = tf.stack([self.resize_image(image) for image in batch])
-            logits = model(shown, training=False)
-            for image, scores in zip(batch, logits, strict=True):
-                results.append(self._restore(scores, image.shape[:2], probabilities))
-        return results
-
-    def _averaged(self, tta: Sequence[str]) -> Callable[..., tf.Tensor]:
-        """Returns what gives the logits of images, of variants if there are words."""
-        if not tta:
-            return self.model
-        try:
-            variants = variants_lib.parse(tta)
-        except ValueError as error:
-            raise ValueError(f"tta={','.join(tta)}: {error}") from error
-        model = self.any_size_model if variants.scales else self.model
-        return averaging.Averaged(model, variants)
-
-    @functools.cached_property
-    def any_size_model(self) -> keras.Model:
-        """The model for images of any size; not made before a scale asks for it."""
-        model = self.build_for_any_size()
-        model.set_weights(self.model.get_weights())
-        return model
-
-    def check(self, image: np.ndarray) -> None:
-        """Raises a `ValueError` if an image is of another kind than the model takes."""
-        dtype, channels = self.image_format.dtype, self.image_format.num_channels
-        is_image = isinstance(image, np.ndarray) and image.dtype == dtype
-        if not (is_image and image.ndim == 3 and image.shape[-1] == channels):
-            kind = (
-                f"{image.dtype} {list(image.shape)}"
-                if isinstance(image, np.ndarray)
-                else type(image).__name__
-            )
-            raise ValueError(
-                f"an image is a NumPy array, {dtype} [height, width, {channels}], not "
-                f"{kind}"
-            )
-        if self.resize == "crop" and image.shape[:2] != self.image_size:
-            raise ValueError(
-                f"an image has {image.shape[0]}x{image.shape[1]} pixels, and the model "
-                f"was trained with --resize=crop at {self.image_size[0]}x"
-                f"{self.image_size[1]}: of what is cropped away there are no labels; "
-                "give images of that size"
-            )
-
-    def resize_image(self, image: np.ndarray) -> tf.Tensor:
-        """Brings an image to the model's size, as training does."""
-        return resizing.resize_image(
-            tf.constant(image),
-            self.image_size,
-            self.resize,
-            fill_value=self.image_format.fill_value,
-        )
-
-    def _restore(
-        self, logits: tf.Tensor, size: tuple[int, int], probabilities: bool
-    ) -> np.ndarray:
-        """Makes the result for an image of a size, of logits at the model's size."""
-        if size != self.image_size:
-            logits = resizing.restore_size(logits, tf.constant(size), self.resize)
-        if probabilities:
-            return tf.nn.softmax(logits).numpy()
-        classes = predictions.most_likely_class(logits[tf.newaxis])[0]
-        return classes.numpy().astype(np.uint8)
-
-
 def load_run(
     model_dir: str,
     checkpoint: str = "last",
     *,
     image_size: tuple[int, int] | None = None,
     precision: str = "float32",
-) -> TrainedModel:
+) -> trained_model.TrainedModel:
     """Restores the model of a run from its folder, wherever that lies.
 
     No data set is opened and no other weights are looked for. The model is built in the
@@ -302,13 +152,15 @@ def load_run(
 
     def build_for_any_size() -> keras.Model:
         with _building_in(precision):
-            return _build(run, config, image_format, takes_any_size=True)
+            built = _build(run, config, image_format, takes_any_size=True)
+        built.set_weights(restored.model.get_weights())
+        return built
 
     with _building_in(precision):
         restored = restore(run, config, image_format)
     if restored.ema:
         restored.ema.copy_to_model()
-    return TrainedModel(
+    return trained_model.TrainedModel(
         model=restored.model,
         class_names=dataset.class_names,
         palette=dataset.palette,
@@ -316,6 +168,7 @@ def load_run(
         image_format=image_format,
         resize=config.data.resize,
         checkpoint=restored.path,
+        weights=checkpoint_folders.hash_weights(restored.path),
         build_for_any_size=build_for_any_size,
     )
 

@@ -5,9 +5,10 @@ import importlib.metadata
 import json
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from trainer import errors, files
+from trainer.exporting import registry
 
 FORMAT_VERSION = 1
 NAME = "model.json"
@@ -29,7 +30,7 @@ def write(folder: pathlib.Path, values: Mapping[str, Any]) -> None:
         "sha256": {
             str(path.relative_to(folder)): _hash(path)
             for path in sorted(folder.rglob("*"))
-            if path.is_file()
+            if path.is_file() and path != folder / NAME
         },
     }
     files.write_text(folder / NAME, json.dumps(described, indent=2) + "\n")
@@ -63,6 +64,63 @@ def read(folder: pathlib.Path) -> dict[str, Any]:
             "model again."
         )
     return values
+
+
+class Model(NamedTuple):
+    """What a program needs to use an exported file.
+
+    Attributes:
+      folder: of the file.
+      format: its name, of `registry.FORMATS`.
+      class_names: one for each class.
+      palette: a colour of each.
+      settings: those of the images that it takes, by the names of their flags.
+      gives_probabilities: whether it gives those of all classes, besides labels.
+      step: of the checkpoint that it was made of.
+      weights: a short hash of its files.
+    """
+
+    folder: pathlib.Path
+    format: str
+    class_names: tuple[str, ...]
+    palette: tuple[tuple[int, int, int], ...]
+    settings: dict[str, Any]
+    gives_probabilities: bool
+    step: int
+    weights: str
+
+
+def read_model(folder: str) -> Model:
+    """Reads what an exported file is, and checks that it is this one.
+
+    Raises:
+      errors.ExportError: if the folder is none of an export, or damaged.
+    """
+    path = pathlib.Path(folder)
+    values = read(path)
+    try:
+        registry.FORMATS[values["format"]]
+        hashes = json.dumps(values["sha256"], sort_keys=True).encode()
+        return Model(
+            folder=path,
+            format=values["format"],
+            class_names=tuple(map(str, values["class_names"])),
+            palette=tuple((int(r), int(g), int(b)) for r, g, b in values["palette"]),
+            settings={
+                "image_size": tuple(map(int, values["image_size"])),
+                "resize": str(values["resize"]),
+                "image_channels": int(values["image_channels"]),
+                "image_range": tuple(map(int, values["image_range"])),
+            },
+            gives_probabilities=bool(values["gives_probabilities"]),
+            step=int(values["step"]),
+            weights=hashlib.sha256(hashes).hexdigest()[:16],
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise errors.ExportError(
+            f"{path / NAME} does not say what the model is ({error!r}); export it "
+            "again."
+        ) from error
 
 
 def versions(packages: Sequence[str]) -> dict[str, str]:

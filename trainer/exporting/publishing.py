@@ -1,4 +1,9 @@
-"""Folders that are there whole or not at all."""
+"""Folders that are there whole or not at all.
+
+A folder that is being filled has another name, and its process keeps it locked. The
+system unlocks it when the process ends, however it ends, and the next one to publish
+anything beside it removes it.
+"""
 
 import contextlib
 import os
@@ -8,11 +13,12 @@ import time
 import uuid
 from collections.abc import Iterator
 
+from data.stores import file_locks
 from trainer import files
 
 _PREFIX = ".partial-"
 _LEFT_OVER_SECS = 3600
-"""No export takes so long; the process that began it was killed."""
+"""Where there are no locks: no export takes so long, its process was killed."""
 
 
 @contextlib.contextmanager
@@ -30,12 +36,12 @@ def staging(folder: pathlib.Path) -> Iterator[pathlib.Path]:
     """
     files.make_folder(folder.parent)
     _remove_left_over(folder.parent)
-    stage = folder.with_name(f"{_PREFIX}{uuid.uuid4().hex}")
-    files.make_folder(stage)
+    stage, descriptor = _make_stage(folder.parent)
     try:
         yield stage
     finally:
         shutil.rmtree(stage, ignore_errors=True)
+        os.close(descriptor)
 
 
 def publish(stage: pathlib.Path, folder: pathlib.Path) -> None:
@@ -57,9 +63,31 @@ def publish(stage: pathlib.Path, folder: pathlib.Path) -> None:
         shutil.rmtree(older, ignore_errors=True)
 
 
+def _make_stage(parent: pathlib.Path) -> tuple[pathlib.Path, int]:
+    """Makes an empty folder and locks it; returns it, and what closing unlocks."""
+    while True:
+        stage = parent / f"{_PREFIX}{uuid.uuid4().hex}"
+        with files.explaining(stage):
+            stage.mkdir()
+            # Somebody may take it for left over until it is locked.
+            with contextlib.suppress(FileNotFoundError):
+                descriptor = os.open(stage, os.O_RDONLY)
+                if file_locks.try_lock(descriptor) is not False and stage.exists():
+                    return stage, descriptor
+                os.close(descriptor)
+
+
 def _remove_left_over(folder: pathlib.Path) -> None:
     """Removes what killed processes left of the folders that they were filling."""
     for path in folder.glob(f"{_PREFIX}{'[0-9a-f]' * 32}"):
         with contextlib.suppress(OSError):
-            if path.is_dir() and time.time() - path.stat().st_mtime > _LEFT_OVER_SECS:
-                shutil.rmtree(path)
+            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                is_locked = file_locks.try_lock(descriptor)
+                if is_locked is None:
+                    age = time.time() - os.fstat(descriptor).st_mtime
+                    is_locked = age > _LEFT_OVER_SECS
+                if is_locked:
+                    shutil.rmtree(path)
+            finally:
+                os.close(descriptor)

@@ -1,6 +1,13 @@
 """The formats that models can be exported to, by names alone."""
 
+import importlib.util
 from typing import NamedTuple
+
+INSTALL = (
+    "run `pip install '.[export]'` in a clone of this repository, or `pip install "
+    "'segloop[export]'`"
+)
+"""What helps where a package is missing."""
 
 
 class Format(NamedTuple):
@@ -15,6 +22,8 @@ class Format(NamedTuple):
         that it is made of, or the file is not published.
       takes_any_size: whether images may have other sizes than the model's.
       is_calibrated: whether it is made with the help of training photos.
+      runs_in_graph: whether TensorFlow runs it, by `load_graph` of its module, as a
+        part of what it computes.
     """
 
     module: str
@@ -24,6 +33,7 @@ class Format(NamedTuple):
     least_agreement: float = 0.999
     takes_any_size: bool = False
     is_calibrated: bool = False
+    runs_in_graph: bool = False
 
 
 FORMATS = {
@@ -31,11 +41,13 @@ FORMATS = {
         "trainer.exporting.formats.saved_model",
         "for TensorFlow and its Serving, photos of any size",
         takes_any_size=True,
+        runs_in_graph=True,
     ),
     "keras": Format(
         "trainer.exporting.formats.keras_file",
         "Keras' own layers",
         runtime="keras",
+        runs_in_graph=True,
     ),
     "litert": Format(
         "trainer.exporting.formats.litert",
@@ -58,6 +70,14 @@ FORMATS = {
         runtime="onnxruntime",
     ),
 }
+
+
+def find_missing_package(name: str) -> str:
+    """Returns a package that a format lacks here; "" if there are all."""
+    for package in FORMATS[name].packages:
+        if importlib.util.find_spec(package) is None:
+            return package
+    return ""
 
 
 def describe() -> str:

@@ -1,30 +1,40 @@
 """`--mode=evaluate`: scores a checkpoint of a run, on its own data or on other.
 
-With `--watch`, each new one of a training that runs beside it.
+With `--watch`, each new one of a training that runs beside it; with `--model`, an
+exported file in its place.
 """
+
+import pathlib
 
 from absl import logging
 
-from trainer import scoring, watching
-from trainer.assembly import devices, evaluation, restoring
+from trainer import score_tables, scoring, watching
+from trainer.assembly import devices, evaluation, exported, restoring
 from trainer.distributing import cluster
+from trainer.exporting import description, registry
 from trainer.run_folder import evaluations
 from trainer.settings import config as config_lib
 from trainer.settings import layers
 
 
 def run(config: config_lib.Config) -> None:
-    """Scores a checkpoint on the evaluation split, and prints, notes and draws it.
+    """Scores a model on the evaluation split, and prints, notes and draws it.
 
     The settings have those of the run's folder in them; see `trainer.settings.layers`.
 
     Raises:
-      errors.RunError: if there is no checkpoint that fits.
+      errors.RunError: if there is no model that fits.
       schema.DataError: if examples cannot be used.
     """
     if config.evaluation.watch:
         watching.run(config)
-        return
+    elif config.run.model:
+        _score_file(config)
+    else:
+        _score_checkpoint(config)
+
+
+def _score_checkpoint(config: config_lib.Config) -> None:
     model_dir = config.run.model_dir
     saved = restoring.find_run(model_dir, config.run.checkpoint)
     for remark in layers.check_trained_with(config, saved.identity, model_dir):
@@ -35,20 +45,55 @@ def run(config: config_lib.Config) -> None:
     outcome = scoring.score_all(setup)
     if cluster.worker_index(setup.strategy) > 0:
         return
-    print(f"{path.name} of {model_dir} on {setup.examples.name}:\n")
-    counts = outcome.confusion
-    print(scoring.format_table(outcome.scores, setup.eval_loop.metrics, counts))
-    if table := scoring.format_confusion(counts, setup.confusion.class_names):
-        print(f"\n{table}")
-    picture = scoring.record(
-        config,
-        setup,
-        evaluations.describe(path),
-        scoring.describe(config, setup),
-        outcome,
+    precision = setup.model.dtype_policy.name
+    _report(config, setup, outcome, evaluations.describe(path), model_dir, precision)
+
+
+def _score_file(config: config_lib.Config) -> None:
+    strategy = devices.prepare_devices(config)
+    trained = exported.load(config.run.model)
+    exported.check(config, trained)
+    setup = evaluation.prepare_evaluation_of(config, strategy, trained)
+    outcome = scoring.score_all(setup)
+    if not trained.gives_probabilities:  # Of these is the loss.
+        scores = outcome.scores.items()
+        scores = {n: v for n, v in scores if n.partition("/")[0] != "loss"}
+        outcome = outcome._replace(scores=scores)
+    if cluster.worker_index(setup.strategy) > 0:
+        return
+    about = description.read_model(config.run.model)
+    subject = evaluations.Subject(
+        about.format,
+        about.step,
+        about.weights,
+        export=str(pathlib.Path(config.run.model).absolute()),
     )
+    is_short = registry.FORMATS[about.format].is_calibrated
+    precision = "int8" if is_short else "float32"
+    _report(config, setup, outcome, subject, config.run.model, precision)
+
+
+def _report(
+    config: config_lib.Config,
+    setup: evaluation.EvalSetup,
+    outcome: scoring.Outcome,
+    subject: evaluations.Subject,
+    place: str,
+    precision: str,
+) -> None:
+    """Prints the scores, and notes them in the run's folder if there is one."""
+    model_dir = config.run.model_dir
+    counts = outcome.confusion
+    print(f"{subject.name} of {place} on {setup.examples.name}:\n")
+    print(score_tables.format_table(outcome.scores, setup.eval_loop.metrics, counts))
+    if table := score_tables.format_confusion(counts, setup.confusion.class_names):
+        print(f"\n{table}")
+    if not model_dir:
+        return
+    scored = scoring.describe(config, setup, precision)
+    picture = scoring.record(config, setup, subject, scored, outcome)
     print()
     if picture:
         print(f"Photos, truths, predictions: {picture}")
-    print(f"All scores:                  {model_dir}/evaluations.jsonl")
+    print(f"All scores:                  {evaluations.path_of(model_dir, subject)}")
     print(f"A page of all this:          --mode=report --model_dir={model_dir}")

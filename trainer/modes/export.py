@@ -1,7 +1,7 @@
 """`--mode=export`: writes a trained model as files that other programs run."""
 
+import dataclasses
 import importlib
-import importlib.util
 import pathlib
 import time
 
@@ -10,14 +10,37 @@ import tensorflow as tf
 from absl import logging
 
 from data import schema
-from trainer import errors
-from trainer.assembly import exporting, photos, restoring
+from trainer import errors, export_scores
+from trainer.assembly import exported, exporting, photos, restoring, trained_model
 from trainer.distributing import distribution
 from trainer.exporting import description, proof, publishing, registry
 from trainer.exporting import network as network_lib
 from trainer.run_folder import checkpoint_folders, golden
 from trainer.settings import config as config_lib
 from trainer.settings import fields
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Subject:
+    """What is exported, and what proves it.
+
+    Attributes:
+      config: all settings.
+      trained: the model in float32.
+      network: what the formats are written of.
+      examples: photos that a file is tried with.
+      reference: labels of these by the model.
+      precision: what there is to say of the precision that it was trained in.
+      comparison: of the scores.
+    """
+
+    config: config_lib.Config
+    trained: trained_model.TrainedModel
+    network: network_lib.Network
+    examples: golden.Golden
+    reference: np.ndarray
+    precision: dict[str, object]
+    comparison: export_scores.Comparison
 
 
 def run(config: config_lib.Config) -> None:
@@ -34,6 +57,7 @@ def run(config: config_lib.Config) -> None:
         # The file is the same wherever it is made, and runs where there is no GPU.
         tf.config.set_visible_devices([], "GPU")
     trained = restoring.load_run(config.run.model_dir, config.run.checkpoint)
+    config = _with_images_of(config, trained)
     examples = photos.find_golden(config, trained)
     _check_photos(config, trained, examples)
     reference = exporting.label(trained, examples.images)
@@ -42,11 +66,19 @@ def run(config: config_lib.Config) -> None:
         gives_probabilities=config.export.export_probabilities,
         read_photos=lambda: photos.find_calibration(config, trained, examples),
     )
-    precision = _compare_precision(config, policy, examples, reference)
+    subject = _Subject(
+        config=config,
+        trained=trained,
+        network=network,
+        examples=examples,
+        reference=reference,
+        precision=_compare_precision(config, policy, examples, reference),
+        comparison=export_scores.Comparison(config, trained),
+    )
     failures = []
     for name in config.export.export_format:
         try:
-            _export(config, name, trained, network, examples, reference, precision)
+            _export(name, subject)
         except errors.ExportError as error:
             failures.append(error)
             logging.error("%s", error)
@@ -54,23 +86,35 @@ def run(config: config_lib.Config) -> None:
         raise failures[0]
 
 
+def _with_images_of(
+    config: config_lib.Config, trained: trained_model.TrainedModel
+) -> config_lib.Config:
+    """Returns the settings for images that the model takes, whatever was typed."""
+    data = dataclasses.replace(
+        config.data,
+        image_size=trained.image_size,
+        resize=trained.resize,
+        image_channels=trained.image_format.num_channels,
+        image_range=trained.image_format.value_range,
+    )
+    return dataclasses.replace(config, data=data)
+
+
 def _check_packages(config: config_lib.Config) -> None:
     """Checks that what writes and runs the formats is installed."""
     for name in config.export.export_format:
-        for package in registry.FORMATS[name].packages:
-            if importlib.util.find_spec(package) is None:
-                fields.reject(
-                    "export_format",
-                    config.export.export_format,
-                    f"{name} needs the package {package}, which is not installed; run "
-                    "`pip install '.[export]'` in a clone of this repository, or `pip "
-                    "install 'segloop[export]'`",
-                )
+        if package := registry.find_missing_package(name):
+            fields.reject(
+                "export_format",
+                config.export.export_format,
+                f"{name} needs the package {package}, which is not installed; "
+                f"{registry.INSTALL}",
+            )
 
 
 def _check_photos(
     config: config_lib.Config,
-    trained: restoring.TrainedModel,
+    trained: trained_model.TrainedModel,
     examples: golden.Golden,
 ) -> None:
     """Checks that the photos are such as the model takes."""
@@ -101,28 +145,27 @@ def _compare_precision(
     return {"trained_precision": policy, "agreement_with_trained_precision": share}
 
 
-def _export(
-    config: config_lib.Config,
-    name: str,
-    trained: restoring.TrainedModel,
-    network: network_lib.Network,
-    examples: golden.Golden,
-    reference: np.ndarray,
-    precision: dict[str, object],
-) -> None:
+def _export(name: str, subject: _Subject) -> None:
     """Writes one format, proves it and publishes it."""
+    config = subject.config
     parent = config.export.export_dir or f"{config.run.model_dir}/export"
     folder = pathlib.Path(parent) / name
     started = time.monotonic()
     with publishing.staging(folder) as stage:
-        inputs = _write(name, network, stage)
-        proved = _prove(name, trained, network, stage, examples, reference)
-        described = _describe(config, name, trained, network, inputs)
-        description.write(stage, {**described, "proof": {**proved, **precision}})
+        inputs = _write(name, subject.network, stage)
+        proved = _prove(name, subject, stage)
+        described = _describe(name, subject, inputs)
+        described |= {"proof": {**proved, **subject.precision}}
+        description.write(stage, described)
+        scores = subject.comparison.score(name, lambda: exported.load(str(stage)))
+        if scores:
+            description.write(stage, {**described, "scores": scores})
         publishing.publish(stage, folder)
     print(
         f"{name}: {folder}, {proved['agreement']:.4%} of {proved['pixels']:,} labels "
-        f"as in float32, in {time.monotonic() - started:.0f} s"
+        f"as in float32{export_scores.describe(scores)}, in "
+        f"{time.monotonic() - started:.0f} s",
+        flush=True,
     )
 
 
@@ -143,27 +186,20 @@ def _write(
         ) from error
 
 
-def _prove(
-    name: str,
-    trained: restoring.TrainedModel,
-    network: network_lib.Network,
-    stage: pathlib.Path,
-    examples: golden.Golden,
-    reference: np.ndarray,
-) -> dict[str, object]:
+def _prove(name: str, subject: _Subject, stage: pathlib.Path) -> dict[str, object]:
     """Runs the written file in a fresh process, and compares its labels.
 
     Raises:
       errors.ExportError: if too few are those of the model.
     """
-    kind = registry.FORMATS[name]
+    kind, examples = registry.FORMATS[name], subject.examples
     batches = {"agreement": examples.images}
-    references = {"agreement": reference}
+    references = {"agreement": subject.reference}
     valid = {"agreement": examples.labels != schema.IGNORE_LABEL}
-    if kind.takes_any_size and network.any_size:
+    if kind.takes_any_size and subject.network.any_size:
         key = "agreement_at_other_size"
         batches[key] = _enlarge(examples.images)
-        references[key] = trained.predict(batches[key])
+        references[key] = subject.trained.predict(batches[key])
         valid[key] = _enlarge(valid["agreement"])
     labels = proof.run_alone(name, str(stage), batches)
     shares = {
@@ -194,14 +230,10 @@ def _enlarge(pixels: np.ndarray) -> np.ndarray:
 
 
 def _describe(
-    config: config_lib.Config,
-    name: str,
-    trained: restoring.TrainedModel,
-    network: network_lib.Network,
-    inputs: dict[str, str],
+    name: str, subject: _Subject, inputs: dict[str, str]
 ) -> dict[str, object]:
     """Says what there is to know of a file to use it."""
-    kind = registry.FORMATS[name]
+    kind, trained, network = registry.FORMATS[name], subject.trained, subject.network
     image_format = trained.image_format
     return {
         "format": name,
@@ -218,7 +250,7 @@ def _describe(
         "gives_probabilities": network.gives_probabilities,
         "checkpoint": trained.checkpoint.name,
         "step": checkpoint_folders.read_metadata(trained.checkpoint).step,
-        "uses_averages": bool(config.train.ema_decay),
+        "uses_averages": bool(subject.config.train.ema_decay),
         "versions": description.versions(
             ["segloop", "tensorflow", "keras", kind.runtime]
         ),

@@ -6,12 +6,13 @@ import time
 from collections.abc import Sequence
 
 import keras
+import tensorflow as tf
 import tqdm
 from absl import logging
 
 from data import schema
 from trainer import errors
-from trainer.assembly import devices, restoring
+from trainer.assembly import devices, exported, restoring, trained_model
 from trainer.predicting import flow, outputs, photos, predictor, record
 from trainer.settings import config as config_lib
 from trainer.settings import fields
@@ -44,13 +45,8 @@ def run(config: config_lib.Config) -> None:
         )
     found = photos.find(settings.input, settings.output)
     strategy = devices.prepare_devices(config)
+    trained = _load(config, strategy)
     with strategy.scope():
-        trained = restoring.load_run(
-            config.run.model_dir,
-            config.run.checkpoint,
-            image_size=config.data.image_size,
-            precision=keras.config.dtype_policy().name,
-        )
         predict = predictor.Predictor(
             strategy,
             trained,
@@ -74,9 +70,30 @@ def run(config: config_lib.Config) -> None:
     _report(config, trained, len(todo), failures, progress.secs)
 
 
+def _load(
+    config: config_lib.Config, strategy: tf.distribute.Strategy
+) -> trained_model.TrainedModel:
+    """Loads an exported file if there is one, else a checkpoint of the run.
+
+    Raises:
+      errors.RunError: if it cannot be loaded, or not do what was asked for.
+    """
+    if config.run.model:
+        trained = exported.load(config.run.model)
+        exported.check(config, trained)
+        return trained
+    with strategy.scope():
+        return restoring.load_run(
+            config.run.model_dir,
+            config.run.checkpoint,
+            image_size=config.data.image_size,
+            precision=keras.config.dtype_policy().name,
+        )
+
+
 def _prepare(
     config: config_lib.Config,
-    trained: restoring.TrainedModel,
+    trained: trained_model.TrainedModel,
     output: outputs.Output,
     found: Sequence[photos.Photo],
 ) -> list[photos.Photo]:
@@ -109,7 +126,7 @@ def _rows_per_replica(config: config_lib.Config, num_replicas: int) -> int:
 
 def _report(
     config: config_lib.Config,
-    trained: restoring.TrainedModel,
+    trained: trained_model.TrainedModel,
     num_photos: int,
     failures: Sequence[flow.Failure],
     secs: float,
@@ -123,7 +140,7 @@ def _report(
     speed = f", {num_done / secs:.1f} photos/s" if num_done else ""
     print(
         f"{num_done} photo{'s' * (num_done != 1)} by {trained.checkpoint.name} of "
-        f"{config.run.model_dir}{speed}."
+        f"{config.run.model or config.run.model_dir}{speed}."
     )
     for kind in config.predict.save:
         print(f"{kind + ':':<15}{config.predict.output}/{kind}")

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import tensorflow as tf
 from absl import logging
 
-from trainer import errors, loop, pictures, scoring, timetable, window
+from trainer import errors, loop, pictures, score_tables, scoring, timetable, window
 from trainer.assembly import devices, inputs, trackers, training
 from trainer.distributing import cluster
 from trainer.planning import budget
@@ -314,7 +314,7 @@ def _print_report(config: config_lib.Config, setup: training.TrainSetup) -> None
         speed = summaries.read_last_point(config.run.model_dir, "train") or {}
         if "images_per_sec" in speed:
             values["train_images_per_sec"] = speed["images_per_sec"]
-        print(scoring.format_table(values, setup.evaluation.eval_loop.metrics))
+        print(score_tables.format_table(values, setup.evaluation.eval_loop.metrics))
         print()
         if config.train.keep_golden:
             picture = pathlib.Path(config.run.model_dir) / "predictions.png"

@@ -1,12 +1,13 @@
 """Scores of photos by a trained model, on all devices of a strategy."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
 
 from data.preparing import resizing
-from trainer.assembly import restoring
+from trainer.assembly import trained_model
 from trainer.metrics import predictions
 from trainer.predicting import outputs, tiles
 from trainer.settings import variants as variants_lib
@@ -22,7 +23,7 @@ class Predictor:
     def __init__(
         self,
         strategy: tf.distribute.Strategy,
-        trained: restoring.TrainedModel,
+        trained: trained_model.TrainedModel,
         *,
         tta: Sequence[str],
         rows_per_replica: int,
@@ -130,6 +131,8 @@ class Predictor:
     def _fill(self, canvas: outputs.Canvas, scores: tf.Tensor) -> None:
         """Fills in the next rows of an image, by their logits."""
         labels, confidences = self._judge(scores)
+        if not self.trained.gives_probabilities:
+            confidences = tf.fill(tf.shape(confidences), math.nan)
         probabilities = None
         if canvas.wants_probabilities:
             probabilities = tf.nn.softmax(scores).numpy()

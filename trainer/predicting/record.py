@@ -6,15 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from trainer import errors, files
-from trainer.assembly import restoring
-from trainer.run_folder import checkpoint_folders
+from trainer.assembly import trained_model
 from trainer.settings import config as config_lib
 
 _NAME = "prediction.json"
 
 
 def describe(
-    config: config_lib.Config, trained: restoring.TrainedModel
+    config: config_lib.Config, trained: trained_model.TrainedModel
 ) -> dict[str, Any]:
     """Returns all that masks depend on, and the meaning of their values.
 
@@ -25,7 +24,7 @@ def describe(
     settings = config.predict
     return {
         "checkpoint": trained.checkpoint.name,
-        "weights": checkpoint_folders.hash_weights(trained.checkpoint),
+        "weights": trained.weights,
         "image_size": list(trained.image_size),
         "tta": list(config.evaluation.tta),
         "tile_size": settings.tile_size,

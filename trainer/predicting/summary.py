@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 import pathlib
 from collections.abc import Sequence
 
@@ -24,7 +25,8 @@ class Tally:
 
         Args:
           labels: uint8 [...], their classes.
-          confidences: float32 [...], the probabilities of these, 0 to 1.
+          confidences: float32 [...], the probabilities of these, 0 to 1; NaN if they
+            are not known.
         """
         length = len(self._counts)
         flat = labels.ravel()
@@ -34,7 +36,8 @@ class Tally:
     def rows(self, photo: str, class_names: Sequence[str]) -> list[list[str]]:
         """Returns the lines of the table for a photo, a class each.
 
-        Of a class without a pixel there is no mean confidence.
+        Of a class without a pixel, or of a model that gives no probabilities, there is
+        no mean confidence.
         """
         total = max(self._counts.sum(), 1)
         return [
@@ -43,7 +46,7 @@ class Tally:
                 name,
                 str(count),
                 f"{count / total:.6f}",
-                f"{added / count:.6f}" if count else "",
+                f"{added / count:.6f}" if count and not math.isnan(added) else "",
             ]
             for name, count, added in zip(
                 class_names, self._counts, self._sums, strict=True

@@ -3,6 +3,7 @@
 RUN/evaluations.jsonl                      a line for each evaluation
 RUN/evaluations/step-00000375-....png      photos, truths and predictions
 RUN/evaluations/step-00000375-.../         those of the best and the worst, a file each
+RUN/export_evaluations.jsonl               a line for each of an exported file
 """
 
 import contextlib
@@ -24,6 +25,8 @@ from trainer.run_folder import checkpoint_folders
 _NAME = "evaluations.jsonl"
 _NUM_SHARES = 20
 """Of the scores of images, 0 to 1, in how many parts they are counted."""
+_NAME_OF_FILES = "export_evaluations.jsonl"
+"""Their scores are none of a checkpoint."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -60,17 +63,19 @@ class Scored:
 
 
 class Subject(NamedTuple):
-    """The checkpoint that was scored.
+    """What was scored: a checkpoint, or a file that was exported of one.
 
     Attributes:
       name: of its folder.
       step: steps done.
-      weights: see `checkpoint_folders.hash_weights`.
+      weights: a short hash; see `checkpoint_folders.hash_weights`.
+      export: the folder of an exported file; "" of a checkpoint.
     """
 
     name: str
     step: int
     weights: str
+    export: str = ""
 
 
 def describe(checkpoint: pathlib.Path) -> Subject:
@@ -126,12 +131,12 @@ def record(
     image_scores: np.ndarray,
     pictures_to_keep: Pictures | None,
 ) -> pathlib.Path | None:
-    """Notes the scores of a checkpoint, and keeps pictures of what it predicts.
+    """Notes the scores of a model, and keeps pictures of what it predicts.
 
     Args:
       model_dir: the folder of the run.
-      subject: the checkpoint.
-      scored: what it was scored on.
+      subject: what was scored.
+      scored: on what.
       scores: by name; those that are NaN become null.
       confusion: counts of pixels, [classes, classes]: rows are true, columns predicted
         classes.
@@ -157,7 +162,8 @@ def record(
     line = {
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "step": subject.step,
-        "checkpoint": subject.name,
+        **({"export": subject.export} if subject.export else {}),
+        "format" if subject.export else "checkpoint": subject.name,
         "weights": subject.weights,
         **dataclasses.asdict(scored),
         "picture": str(path.relative_to(folder)) if path else None,
@@ -171,8 +177,13 @@ def record(
         "images_by_mean_iou": shares.tolist(),
         "examples": written,
     }
-    files.append_line(folder / _NAME, json.dumps(line))
+    files.append_line(path_of(model_dir, subject), json.dumps(line))
     return path
+
+
+def path_of(model_dir: str, subject: Subject) -> pathlib.Path:
+    """Returns the file of lines for a checkpoint, or for an exported file."""
+    return pathlib.Path(model_dir) / (_NAME_OF_FILES if subject.export else _NAME)
 
 
 def find(
@@ -189,7 +200,7 @@ def find(
     wanted = json.loads(json.dumps(dataclasses.asdict(scored)))
     wanted |= {"step": subject.step, "weights": subject.weights}
     names = set(names)
-    for line in _read_lines(pathlib.Path(model_dir) / _NAME):
+    for line in _read_lines(path_of(model_dir, subject)):
         scores = line.get("scores")
         if not isinstance(scores, dict) or not names <= scores.keys():
             continue

@@ -54,7 +54,7 @@ class Config:
     doctor: DoctorConfig = DoctorConfig()
 
     def __post_init__(self) -> None:
-        if not self.run.model_dir:
+        if not self.run.model_dir and not self.run.model:
             raise errors.ConfigError(
                 "--model_dir is empty; name the folder that shall hold the run's "
                 "checkpoints and logs, e.g. --model_dir=runs/first."

@@ -86,7 +86,7 @@ class DataConfig(fields.Section):
         "Split to evaluate on; all: every example; empty: the data set's validation or "
         "test split.",
         describes_data=True,
-        unused_by=("train", "predict"),
+        unused_by=("train",),
     )
     image_key: str = fields.setting(
         "image",
@@ -141,7 +141,7 @@ class DataConfig(fields.Section):
         "Score each evaluation example at the size that its mask has on disk, the "
         "logits interpolated, rather than at --image_size.",
         only_with={"resize": ("stretch", "pad")},
-        unused_by=("train", "predict", "doctor"),
+        unused_by=("train", "doctor"),
     )
     num_classes: int | None = fields.setting(
         None,
@@ -185,7 +185,7 @@ class DataConfig(fields.Section):
         "What becomes of an example whose files cannot be used: stop the run and name "
         "them, or replace it by one with all pixels ignored, with a warning.",
         choices=("stop", "replace"),
-        unused_by=("predict", "doctor"),
+        unused_by=("doctor",),
     )
     max_bad_examples: int = fields.setting(
         10,
@@ -200,7 +200,7 @@ class DataConfig(fields.Section):
         "(memory-mapped, decoded once), on each device (decoded at each start; the "
         "host sends ids alone), or none: files are read for each batch.",
         choices=("memory", "disk", "device", "none"),
-        unused_by=("predict", "doctor"),
+        unused_by=("doctor",),
     )
     cache_dir: str = fields.setting(
         "",

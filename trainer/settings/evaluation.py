@@ -15,7 +15,7 @@ class EvaluationConfig(fields.Section):
         (),
         "Scores of the evaluation besides those of the confusion matrix, which cost "
         f"time: {', '.join(registry.METRICS)}.",
-        unused_by=("train", "predict", "export", "doctor"),
+        unused_by=("train", "doctor"),
     )
     tta: tuple[str, ...] = fields.setting(
         (),
@@ -24,7 +24,7 @@ class EvaluationConfig(fields.Section):
         "numbers from 0.25 to 4, the image resized by each, mirrored, too, beside "
         "flip. E.g. "
         "flip,0.75,1.25; each variant takes one more pass through the model.",
-        unused_by=("train", "export", "doctor"),
+        unused_by=("train", "doctor"),
         in_fit=((),),
     )
 
@@ -37,8 +37,6 @@ class EvaluationConfig(fields.Section):
         is_saved=False,
         unused_by=(
             "train",
-            "predict",
-            "export",
             "train_and_evaluate",
             "benchmark",
             "doctor",

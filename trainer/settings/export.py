@@ -31,6 +31,15 @@ class ExportConfig(fields.Section):
         only_with={"mode": ("export",)},
     )
 
+    export_scores: bool = fields.setting(
+        True,
+        "Score each file on the evaluation split, if that is at hand, beside the "
+        "checkpoint; one that loses more than 0.01 of the mean IoU is not published. "
+        "--noexport_scores saves the time.",
+        is_saved=False,
+        only_with={"mode": ("export",)},
+    )
+
     def __post_init__(self) -> None:
         super().__post_init__()
         names = self.export_format

@@ -6,12 +6,21 @@ one of more weight is left out: a flagfile's `--momentum` where `--optimizer=ada
 typed. Only what somebody typed is refused for it.
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from trainer import errors
+from trainer.exporting import description
 from trainer.settings import config as config_lib
 from trainer.settings import fields, modes
+from trainer.settings import model as model_settings
+
+_IN_FILE = frozenset(
+    {"ema_decay", "mixed_precision"}
+    | {field.name for field in dataclasses.fields(model_settings.ModelConfig)}
+)
+"""What an exported file has in it, and nobody can change."""
 
 
 class Resolved(NamedTuple):
@@ -58,9 +67,13 @@ def resolve(
             of_run = _take_young(read_run(model_dir))
         except errors.CheckpointError as error:  # Training writes the file anew.
             remarks.append(str(error))
+    of_file = {}
+    if kind and kind.uses_run and given.get("model"):
+        of_file = _take_file(given["model"], typed)
     layers = _Layers(defaults, remarks)
     layers.add(of_run)
     layers.add(from_files, is_from_files=True)
+    layers.add(of_file)
     layers.add(typed, is_typed=True)
     config = config_lib.from_dict(layers.values)
     does = _find_uses(config, mode, is_used)
@@ -89,13 +102,40 @@ def _find_uses(
 def _is_unused(name: str, mode: str, values: Mapping[str, Any]) -> bool:
     """Tells whether a mode has no use for a setting, beside the others."""
     kind = modes.MODES[mode]
-    if kind.only_uses is not None:
-        return name not in kind.only_uses
+    for other, names in kind.uses_with.items():
+        if name in names and not values.get(other, True):
+            return True
     metadata = config_lib.fields_by_name()[name].metadata
+    if values.get("model") and name in _IN_FILE:
+        return True
     if values.get(metadata["used_with"]):
         return False
-    unused_by = metadata["unused_by"]
-    return mode in unused_by or kind.uses_less_than in unused_by
+    if kind.only_uses is not None:
+        return name not in kind.only_uses
+    return mode in metadata["unused_by"]
+
+
+def _take_file(folder: str, typed: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the settings of the images that an exported file takes.
+
+    Raises:
+      errors.ConfigError: if others were typed.
+      errors.ExportError: if the folder is none of an export, or damaged.
+    """
+    values = description.read_model(folder).settings
+    for name, value in values.items():
+        wanted = typed.get(name, value)
+        if name == "image_size" and len(wanted) == 1:
+            wanted *= 2  # One side stands for both.
+        if wanted != value:
+            fields.reject(
+                name,
+                typed[name],
+                f"the exported model in {folder} takes {fields.format_value(value)} "
+                "alone; leave the flag out",
+            )
+    # Windows are for training, and may be larger than the images of another run.
+    return {**values, "crop_size": ()}
 
 
 def _take_over(

@@ -36,7 +36,16 @@ class RunConfig(fields.Section):
         only_with={
             "mode": ("evaluate", "predict", "export", "doctor"),
             "watch": (False,),
+            "model": ("",),
         },
+    )
+    model: str = fields.setting(
+        "",
+        "An exported file in place of the run's model for --mode=evaluate and predict: "
+        "the folder that --mode=export wrote, such as RUN/export/onnx. With typed data "
+        "flags, it needs no --model_dir.",
+        is_saved=False,
+        only_with={"mode": ("evaluate", "predict"), "watch": (False,)},
     )
     seed: int = fields.setting(
         0,

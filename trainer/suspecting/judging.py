@@ -11,7 +11,7 @@ import tqdm
 
 from data import schema
 from trainer import files, pictures
-from trainer.assembly import restoring
+from trainer.assembly import trained_model
 from trainer.suspecting import (
     confident,
     near_duplicates,
@@ -98,7 +98,7 @@ def write(
     judgement: Judgement,
     judges: predicting.Judges,
     sources: Sequence[schema.Source],
-    trained: restoring.TrainedModel,
+    trained: trained_model.TrainedModel,
     notes: Sequence[str],
 ) -> None:
     """Writes ranking.csv, ranking.html and near_duplicates.csv.
@@ -133,7 +133,7 @@ def _draw(
     suspects: Sequence[ranking.Suspect],
     judges: predicting.Judges,
     sources: Sequence[schema.Source],
-    trained: restoring.TrainedModel,
+    trained: trained_model.TrainedModel,
     thresholds: np.ndarray,
 ) -> Iterator[tuple[tuple[str, int], sheet.Shown]]:
     """Yields what is to be shown of some masks, by split and place there."""

@@ -10,7 +10,7 @@ from absl import logging
 
 from data import schema
 from data.sources import halves
-from trainer.assembly import inputs, restoring
+from trainer.assembly import inputs, restoring, trained_model
 from trainer.predicting import predictor
 from trainer.run_folder import checkpoint_folders, run_settings
 from trainer.settings import config as config_lib
@@ -132,7 +132,7 @@ def _restore(
     strategy: tf.distribute.Strategy,
     source: schema.Source,
     folders: Sequence[str],
-) -> tuple[predicting.Judges, restoring.TrainedModel]:
+) -> tuple[predicting.Judges, trained_model.TrainedModel]:
     """Returns what predicts, and one of the models."""
     predictors = []
     with strategy.scope():

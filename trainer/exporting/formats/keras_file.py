@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import numpy as np
+    import tensorflow as tf
 
     from trainer.exporting import network as network_lib
 
@@ -34,14 +35,24 @@ def load(folder: str) -> Callable[["np.ndarray"], "dict[str, np.ndarray]"]:
     import keras
     import numpy as np
 
-    model = keras.models.load_model(os.path.join(folder, _FILE), compile=False)
-    gives_probabilities = isinstance(model.layers[-1], keras.layers.Softmax)
+    run_graph = load_graph(folder)
 
     def run(images: "np.ndarray") -> "dict[str, np.ndarray]":
-        scores = keras.ops.convert_to_numpy(model(images, training=False))
+        ((name, scores),) = run_graph(images).items()
+        scores = keras.ops.convert_to_numpy(scores)
         outputs = {"labels": np.argmax(scores, axis=-1).astype(np.uint8)}
-        if gives_probabilities:
-            outputs["probabilities"] = scores
+        if name == "probabilities":
+            outputs[name] = scores
         return outputs
 
     return run
+
+
+def load_graph(folder: str) -> "Callable[[tf.Tensor], dict[str, tf.Tensor]]":
+    """Loads what `write` wrote, for tensors; see `saved_model.load_graph`."""
+    import keras
+
+    model = keras.models.load_model(os.path.join(folder, _FILE), compile=False)
+    gives_probabilities = isinstance(model.layers[-1], keras.layers.Softmax)
+    name = "probabilities" if gives_probabilities else "logits"
+    return lambda images: {name: model(images, training=False)}

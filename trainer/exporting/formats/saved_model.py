@@ -114,10 +114,25 @@ def load(folder: str) -> Callable[["np.ndarray"], "dict[str, np.ndarray]"]:
     """
     import tensorflow as tf
 
-    model = tf.saved_model.load(folder)
+    run_graph = load_graph(folder)
 
     def run(images: "np.ndarray") -> "dict[str, np.ndarray]":
-        outputs = model.signatures["serving_default"](images=tf.constant(images))
+        outputs = run_graph(tf.constant(images))
         return {name: value.numpy() for name, value in outputs.items()}
 
     return run
+
+
+def load_graph(folder: str) -> "Callable[[tf.Tensor], dict[str, tf.Tensor]]":
+    """Loads what `write` wrote, as `load` does, for tensors in place of arrays.
+
+    Returns:
+      A function as that of `load`. What gives neither labels nor probabilities gives
+      `logits`, float32 [batch, height, width, classes].
+    """
+    import tensorflow as tf
+
+    model = tf.saved_model.load(folder)
+    label = model.signatures["serving_default"]
+    # The function is gone with its model.
+    return lambda images, model=model: label(images=images)

@@ -1,0 +1,154 @@
+"""Exported files as trained models: what a run's model does, they do in its place."""
+
+import importlib
+import threading
+from collections.abc import Mapping
+
+import numpy as np
+import tensorflow as tf
+
+from data import schema
+from trainer import errors
+from trainer.assembly import trained_model
+from trainer.exporting import description, registry
+from trainer.settings import config as config_lib
+from trainer.settings import fields
+
+_NEED_PROBABILITIES = {
+    "metrics": ("calibration",),
+    "save": ("confidence", "probabilities", "npz"),
+}
+"""Words of settings that only probabilities give a meaning."""
+
+
+def load(folder: str) -> trained_model.TrainedModel:
+    """Loads an exported file, by the format's own runtime; not in a strategy's scope.
+
+    Args:
+      folder: that `--mode=export` wrote, such as RUN/export/onnx.
+
+    Raises:
+      errors.ConfigError: if a package that runs the format is not installed.
+      errors.ExportError: if the folder is none of an export, or damaged.
+    """
+    about = description.read_model(folder)
+    if package := registry.find_missing_package(about.format):
+        fields.reject(
+            "model",
+            folder,
+            f"{about.format} needs the package {package}, which is not installed; "
+            f"{registry.INSTALL}",
+        )
+    settings = about.settings
+    image_format = schema.ImageFormat(
+        settings["image_channels"], settings["image_range"]
+    )
+    model = _FileModel(about, image_format)
+    return trained_model.TrainedModel(
+        model=model,
+        class_names=about.class_names,
+        palette=about.palette,
+        image_size=settings["image_size"],
+        image_format=image_format,
+        resize=settings["resize"],
+        checkpoint=about.folder,
+        weights=about.weights,
+        build_for_any_size=lambda: model,  # `check` lets it see its own alone.
+        gives_probabilities=model.gives_probabilities,
+    )
+
+
+class _FileModel:
+    """What is in a file, called as a Keras model is.
+
+    Attributes:
+      gives_probabilities: whether the softmax of what it gives are probabilities.
+    """
+
+    def __init__(self, about: description.Model, image_format: schema.ImageFormat):
+        kind = registry.FORMATS[about.format]
+        module = importlib.import_module(kind.module)
+        load_file = module.load_graph if kind.runs_in_graph else module.load
+        shape = (1, *about.settings["image_size"], image_format.num_channels)
+        blank = np.zeros(shape, image_format.dtype)
+        try:
+            self._run = load_file(str(about.folder))
+            outputs = self._run(tf.constant(blank) if kind.runs_in_graph else blank)
+        except Exception as error:  # Of runtimes, which raise what they like.
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise errors.ExportError(
+                f"--model={about.folder}: {about.format} cannot be run here "
+                f"({reason}); export the model again."
+            ) from error
+        self._is_graph = kind.runs_in_graph
+        self._num_classes = len(about.class_names)
+        self._output = next(
+            name for name in ("logits", "probabilities", "labels") if name in outputs
+        )
+        self.gives_probabilities = self._output != "labels"
+        self._lock = threading.Lock()  # One interpreter for all replicas.
+
+    def __call__(self, images: tf.Tensor, *, training: bool = False) -> tf.Tensor:
+        """Returns logits, float32 [batch, height, width, classes].
+
+        Of a file that gives labels alone, they are 1 for the label and 0 for the
+        others.
+        """
+        del training
+        if self._is_graph:
+            output = self._run(images)[self._output]
+        else:
+            dtype = tf.float32 if self.gives_probabilities else tf.uint8
+            output = tf.numpy_function(self._run_alone, [images], dtype)
+        if self._output == "labels":
+            output = tf.one_hot(output, self._num_classes)
+        elif self._output == "probabilities":
+            # The logarithm of 0 would be no number to resize.
+            output = tf.math.log(tf.maximum(output, np.finfo(np.float32).tiny))
+        return tf.ensure_shape(output, [*images.shape[:3], self._num_classes])
+
+    def _run_alone(self, images: np.ndarray) -> np.ndarray:
+        with self._lock:
+            return self._run(images)[self._output]
+
+
+def check(config: config_lib.Config, trained: trained_model.TrainedModel) -> None:
+    """Checks that a file can do what the settings ask for.
+
+    Raises:
+      errors.ConfigError: if it cannot.
+    """
+    size = "x".join(map(str, trained.image_size))
+    predict, tta = config.predict, config.evaluation.tta
+    if config.evaluation.variants.scales:
+        fields.reject(
+            "tta",
+            tta,
+            f"{config.run.model} takes images of {size} pixels alone; leave the scales "
+            "out, or use the run",
+        )
+    if predict.tile_size and trained.image_size != (predict.tile_size,) * 2:
+        fields.reject(
+            "tile_size",
+            predict.tile_size,
+            f"{config.run.model} takes images of {size} pixels alone; leave it out, or "
+            "use the run",
+        )
+    if trained.gives_probabilities:
+        return
+    asked: Mapping[str, tuple[str, ...]] = {
+        "tta": tta,
+        "merge_classes": config.evaluation.merge_classes,
+        "metrics": config.evaluation.metrics,
+        "save": predict.save,
+    }
+    for name, words in asked.items():
+        needing = _NEED_PROBABILITIES.get(name, words)
+        if set(words) & set(needing):
+            fields.reject(
+                name,
+                words,
+                f"{config.run.model} gives labels alone, and this needs the "
+                "probabilities of all classes; export with --export_probabilities, or "
+                "use the run",
+            )

@@ -1,0 +1,112 @@
+"""The scores of exported files, beside those of the checkpoint that they are of."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+from absl import logging
+
+from data import schema
+from trainer import errors, scoring
+from trainer.assembly import evaluation, trained_model
+from trainer.settings import config as config_lib
+
+MOST_LOST = 0.01
+"""Of the mean IoU, by a file that is published."""
+
+
+class Comparison:
+    """Scores files on the evaluation split of a run, if that is at hand."""
+
+    def __init__(self, config: config_lib.Config, trained: trained_model.TrainedModel):
+        """Makes a comparison; nothing is opened before the first file is scored.
+
+        Args:
+          config: all settings, for images of the model's size.
+          trained: the model that the files are made of.
+        """
+        # Scores that cost more, and of other classes, are not asked for here.
+        measured = dataclasses.replace(
+            config.evaluation, metrics=(), tta=(), merge_classes=()
+        )
+        self._config = dataclasses.replace(config, evaluation=measured)
+        self._trained = trained
+        self._strategy = tf.distribute.OneDeviceStrategy("/CPU:0")
+
+    @functools.cached_property
+    def _setup(self) -> evaluation.EvalSetup | None:
+        if not self._config.export.export_scores:
+            return None
+        try:
+            return evaluation.prepare_evaluation_of(
+                self._config, self._strategy, self._trained
+            )
+        except schema.DataError as error:
+            logging.warning(
+                "Scores are not compared: the evaluation split is not at hand (%s).",
+                str(error).rstrip("."),
+            )
+            return None
+
+    @functools.cached_property
+    def _of_checkpoint(self) -> dict[str, float]:
+        return _scores(self._setup)
+
+    def score(
+        self, name: str, load: Callable[[], trained_model.TrainedModel]
+    ) -> dict[str, Any] | None:
+        """Scores a file.
+
+        Args:
+          name: of its format.
+          load: loads it.
+
+        Returns:
+          What `model.json` says of its scores and of those of the checkpoint; None if
+          the split is not at hand, or shall not be scored.
+
+        Raises:
+          errors.ExportError: if the file loses too much.
+        """
+        if not self._setup:
+            return None
+        setup = evaluation.make_eval_setup(
+            self._config,
+            self._strategy,
+            self._setup.info,
+            self._setup.examples,
+            load().model,
+            None,
+        )
+        found, expected = _scores(setup), self._of_checkpoint
+        lost = expected["mean_iou"] - found["mean_iou"]
+        if lost > MOST_LOST:
+            raise errors.ExportError(
+                f"--export_format={name}: its mean IoU on {setup.examples.name} is "
+                f"{found['mean_iou']:.4f}, and that of the checkpoint "
+                f"{expected['mean_iou']:.4f}; {MOST_LOST} is the most that a file may "
+                "lose. It was not published, use another format."
+            )
+        return {
+            "split": setup.examples.name,
+            "num_examples": len(setup.examples),
+            "export": found,
+            "checkpoint": expected,
+        }
+
+
+def _scores(setup: evaluation.EvalSetup) -> dict[str, float]:
+    """Returns the scores of the classes that were predicted, which every file has."""
+    scores = scoring.evaluate(setup)
+    names = setup.confusion.result().keys()
+    return {name: scores[name] for name in names}
+
+
+def describe(scores: dict[str, Any] | None) -> str:
+    """Says the mean IoU of a file beside that of the checkpoint; "" without scores."""
+    if not scores:
+        return ""
+    found, expected = scores["export"]["mean_iou"], scores["checkpoint"]["mean_iou"]
+    return f", mean IoU {found:.4f} (checkpoint {expected:.4f})"
