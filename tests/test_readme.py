@@ -85,7 +85,8 @@ _NOT_RUN = {
     "--export_format=saved_model,keras,litert,litert_int8,onnx": "run by "
     "launch/test_all.sh; tests/test_export.py exports each",
     "python -m trainer.main --mode=evaluate --model=runs/tutorial/export/onnx "
-    "--model_dir=runs/tutorial": "run by launch/test_all.sh, and by tests/test_export.py",
+    "--model_dir=runs/tutorial": "run by launch/test_all.sh; tests/test_export.py does "
+    "the same",
     "python -m trainer.main --mode=predict --model=runs/tutorial/export/onnx "
     "--input=photos --output=masks": "run by tests/test_export.py",
     "bash launch/test.sh -k metrics": "runs this test",
