@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 
 import numpy as np
 import pytest
@@ -171,7 +172,13 @@ def test_a_file_computes_what_was_trained(run_dir, name, capsys):
     of_run = json.loads(lines[-1])
     scores = described["scores"]
     assert (of_run["split"], scores["num_examples"]) == ("eval", 10)
-    _start(evaluate, "--mode=evaluate", f"--model={folder}", f"--model_dir={run_dir}")
+    _start(
+        evaluate,
+        "--mode=evaluate",
+        f"--model={folder}",
+        f"--model_dir={run_dir}",
+        "--distribution_strategy=one_device",
+    )
     line = json.loads((run_dir / "export_evaluations.jsonl").read_text())
     for tag in ("mean_iou", "pixel_accuracy", "iou/body"):
         assert scores["checkpoint"][tag] == pytest.approx(of_run[tag], abs=1e-4)
@@ -181,65 +188,44 @@ def test_a_file_computes_what_was_trained(run_dir, name, capsys):
         assert line["scores"]["loss"] == pytest.approx(of_run["loss"], rel=1e-3)
 
 
-def test_a_file_that_loses_too_much_is_not_published(run_dir, monkeypatch):
-    score = export_scores.scoring.evaluate
-    seen = []
-
-    def evaluate_and_spoil(setup):
-        scores = score(setup)
-        seen.append(scores["mean_iou"])  # Of the file first.
-        scores["mean_iou"] -= 0.011 if len(seen) == 1 else 0
-        return scores
-
-    monkeypatch.setattr(export_scores.scoring, "evaluate", evaluate_and_spoil)
-    message = r"keras: its mean IoU on synthetic/test is 0\.\d+, .*; 0.01 is the most"
-    with pytest.raises(errors.ExportError, match=message) as e:
-        _export(run_dir, "--export_format=keras")
-    assert e.value.exit_code == 6
-    assert list((run_dir / "export").iterdir()) == []
-
-
-def test_a_split_that_is_not_at_hand_is_said_in_a_line(run_dir, caplog):
-    _export(
-        run_dir, "--export_format=keras", "--dataset=folder", f"--data_dir={run_dir}/no"
-    )
-    said = [r.message for r in caplog.records if "Scores are not compared" in r.message]
-    assert len(said) == 1 and "the evaluation split is not at hand" in said[0]
-    assert "scores" not in description.read(run_dir / "export" / "keras")
-
-
-def test_a_description_has_what_a_user_of_the_file_needs(run_dir):
-    out = run_dir.parent / "out"
-    _export(run_dir, f"--export_dir={out}", "--noexport_scores")
-    folder = run_dir.parent / "out" / "saved_model"
-    described = json.loads((folder / "model.json").read_text())
+def test_a_file_that_loses_too_much_is_an_error(run_dir, monkeypatch):
+    config, _ = flags.read_config(["--mode=export", f"--model_dir={run_dir}"])
     trained = restoring.load_run(run_dir)
-    assert described["class_names"] == list(trained.class_names)
-    assert described["palette"] == [list(color) for color in trained.palette]
-    assert described["image_size"] == [32, 32]
-    assert described["resize"] == "stretch"
-    assert described["takes_any_size"]
-    assert described["uses_averages"]
-    assert described["step"] == 60
-    assert described["versions"]["tensorflow"] == tf.__version__
-    assert described["inputs"]["images"] == "uint8 [batch, height, width, 3]"
-    assert not described["gives_probabilities"]
-    assert described["proof"]["agreement_at_other_size"] >= 0.999
-    assert described["proof"]["agreement_with_trained_precision"] == 1
-    assert not (run_dir / "export").exists()
+    comparison = export_scores.Comparison(config, trained)
+    of_checkpoint = {"mean_iou": 0.5}
+    found = iter([{"mean_iou": 0.489}, of_checkpoint, {"mean_iou": 0.491}])
+    monkeypatch.setattr(export_scores, "_scores", lambda setup: next(found))
+    message = (
+        r"^--export_format=onnx: its mean IoU on synthetic/test is 0.4890, and that of "
+        r"the checkpoint 0.5000; 0.01 is the most that a file may lose. It was not pub"
+    )
+    with pytest.raises(errors.ExportError, match=message) as e:
+        comparison.score("onnx", lambda: trained)
+    assert e.value.exit_code == 6
+    assert comparison.score("onnx", lambda: trained) == {
+        "split": "synthetic/test",
+        "num_examples": 10,
+        "export": {"mean_iou": 0.491},
+        "checkpoint": of_checkpoint,
+    }
 
-    # Any size, and the bytes of a file.
-    model = tf.saved_model.load(str(folder))
-    image = np.random.default_rng(0).integers(0, 256, (50, 41, 3)).astype(np.uint8)
-    labels = model.signatures["serving_default"](images=image[np.newaxis])
-    assert labels.keys() == {"labels"}
-    np.testing.assert_array_equal(labels["labels"][0], trained.predict(image))
-    encoded = model.signatures["encoded"](encoded=tf.io.encode_png(image))
-    np.testing.assert_array_equal(encoded["labels"], labels["labels"][0])
 
-    (folder / "variables" / "variables.index").write_bytes(b"other")
-    with pytest.raises(errors.ExportError, match=r"variables.index is not the file"):
-        description.read(folder)
+@pytest.mark.parametrize(
+    ("arguments", "num_said"),
+    [(["--dataset=folder", "--data_dir=/nowhere"], 1), (["--noexport_scores"], 0)],
+)
+def test_a_split_that_is_not_scored_is_no_error(
+    run_dir, caplog, monkeypatch, arguments, num_said
+):
+    config, _ = flags.read_config(
+        ["--mode=export", f"--model_dir={run_dir}", *arguments]
+    )
+    trained = types.SimpleNamespace(class_names=("body", "background", "border"))
+    comparison = export_scores.Comparison(config, trained)
+    for name in ("onnx", "keras"):
+        assert comparison.score(name, lambda: pytest.fail("loaded")) is None
+    assert caplog.text.count("the evaluation split is not at hand") == num_said
+    assert export_scores.describe(None) == ""
 
 
 def test_a_file_that_computes_something_else_is_not_published(run_dir, monkeypatch):

@@ -125,7 +125,8 @@ class Loop:
         """Trains up to a step, and waits for the end."""
         num_steps = tf.constant(stop - self._setup.step)
         try:
-            result = self._setup.train_loop.run(iterator, num_steps)
+            with self._profiler.marking(self._setup.step):
+                result = self._setup.train_loop.run(iterator, num_steps)
         except reading.READ_ERRORS:
             self._setup.read_again(stop)
             raise

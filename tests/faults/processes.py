@@ -121,8 +121,8 @@ def read_events(model_dir: pathlib.Path) -> list[tuple[str, str, int]]:
                 (file.parent.name, value.tag, event.step)
                 for value in event.summary.value
                 # The first two are written by each start that finds no checkpoint.
-                if value.tag not in ("settings", "custom_scalars__config__")
-                and not value.tag.endswith("images_per_sec")
+                if value.tag
+                not in ("settings", "custom_scalars__config__", "images_per_sec")
             ]
     return sorted(found)
 

@@ -192,7 +192,7 @@ def _final_scores(folder: str) -> dict[str, float]:
     found = {}
     for split in ("eval", "train"):
         point = summaries.read_last_point(folder, split) or {}
-        for tag in ("loss", "mean_iou", "pixel_accuracy", "images_per_sec"):
+        for tag in ("loss", "mean_iou", "pixel_accuracy"):
             if tag in point:
                 found[f"{split}_{tag}"] = point[tag]
     return found

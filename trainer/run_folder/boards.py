@@ -38,6 +38,18 @@ _IMPORTANT = (
 )
 """Settings that the table of runs always shows."""
 
+_NO_MATTER = (
+    "steps_per_loop",
+    "epochs_between_evals",
+    "log_steps",
+    "checkpoint_interval",
+    "max_to_keep",
+    "summary_images",
+    "summary_histograms",
+    "keep_golden",
+)
+"""Settings that it does not show, given or not: they change no weight."""
+
 _STATUSES = {"finished": "STATUS_SUCCESS", "failed": "STATUS_FAILURE"}
 
 
@@ -64,13 +76,18 @@ def make_layout() -> bytes:
 
 
 def select_settings(config: config_lib.Config) -> dict[str, bool | float | str]:
-    """Returns what the table of runs shows: what was given, and what matters always."""
-    saved, given = config.saved(), config.given()
-    values = config.as_dict()
+    """Returns what the table of runs shows: what was given, and what matters always.
+
+    Args:
+      config: all settings; of those that say how and where, none is shown.
+    """
+    values, settings = config.as_dict(), config_lib.fields_by_name()
+    hidden = {name for name, field in settings.items() if field.metadata["is_local"]}
+    shown = {*config.given(), *_IMPORTANT} - hidden.union(_NO_MATTER)
     return {
         name: _to_scalar(values[name])
-        for name in saved
-        if values[name] is not None and (name in given or name in _IMPORTANT)
+        for name in config.saved()
+        if name in shown and values[name] is not None
     }
 
 

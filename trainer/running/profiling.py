@@ -1,5 +1,6 @@
 """Traces of some steps, by TensorFlow's profiler."""
 
+import contextlib
 import pathlib
 
 import tensorflow as tf
@@ -38,6 +39,16 @@ class Profiler:
             self._warn(error)
         else:
             self._first_step, self.is_open = step + 1, True
+
+    def marking(self, step: int) -> contextlib.AbstractContextManager:
+        """Returns a context that an open trace shows as one step of training.
+
+        Args:
+          step: steps done. What follows may be several, of one call of the devices.
+        """
+        if not self.is_open:
+            return contextlib.nullcontext()
+        return tf.profiler.experimental.Trace("train", step_num=step, _r=1)
 
     def close(self, step: int) -> None:
         """Ends the trace and writes it, if one is open.
