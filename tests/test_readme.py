@@ -1,10 +1,11 @@
-"""What the README prints works as printed: its commands run, its flags are there.
+"""What the README and docs/ print works as printed: commands run, flags are there.
 
-The commands are taken from the README itself, and shortened by flags that are appended:
-what is typed counts before flagfiles, and the last of two counts.
+The commands are taken from the pages themselves, and shortened by flags that are
+appended: what is typed counts before flagfiles, and the last of two counts.
 """
 
 import importlib
+import itertools
 import pathlib
 import re
 import shlex
@@ -15,11 +16,14 @@ import pytest
 
 from data.sources import synthetic
 from tests import shallow, test_doctor
+from tests.documents import pages
 from trainer import errors, flags, main
 from trainer.settings import config, fields, modes
 
-_ROOT = pathlib.Path(__file__).resolve().parents[1]
-_README = (_ROOT / "README.md").read_text("utf-8")
+_ROOT = pages.ROOT
+_TEXT = pages.read_all()
+"""The README, and then all pages."""
+
 _COMMANDS = (
     "python -m ",
     "bash ",
@@ -42,6 +46,15 @@ _NOT_RUN = {
     "Slurm's commands by tests/test_cluster.py",
     "kubectl apply -k launch/kubernetes/": "needs a cluster; tests/test_kubernetes.py "
     "validates the manifests",
+    "kubectl apply -k launch/kubernetes/kubeflow/": "the same",
+    "python -m trainer.main FLAGS": "a form, whose flags are elsewhere",
+    "bash launch/local.sh FLAGS": "run by tests/test_launch.py",
+    "bash launch/local.sh 2 FLAGS": "run by tests/test_cluster.py",
+    "bash launch/worker.sh FLAGS": "run by tests/test_worker_script.py",
+    "sbatch --nodes=4 --gpus-per-node=8 launch/slurm.sbatch FLAGS": "needs Slurm; "
+    "tests/faults/slurm.py has stand-ins for its commands",
+    "sbatch --partition=gpu --time=4:00:00 --nodes=4 --gpus-per-node=8 "
+    "launch/slurm.sbatch --flagfile=my.flags --model_dir=runs/mine": "the same",
     "... --mode=plan --time_budget=30m": "run by tests/test_plan.py",
     "python -m trainer.main --mode=plan --time_budget=30m --dataset=folder "
     "--data_dir=photos --num_classes=2 --model_dir=runs/plan": "the same",
@@ -67,15 +80,29 @@ _NOT_RUN = {
     "pip install tensorboard-plugin-profile": "needs a network",
     "pip install imagecodecs": "needs a network, and files of other compressions",
     "pip install '.[examples]'": "needs a network; see tests/test_models.py",
-    "python -m tests.benchmarks.against_torch": "needs PyTorch",
+    "python -m tests.benchmarks.against_torch": "needs PyTorch; run by "
+    "launch/test_all.sh",
     "python -m tests.benchmarks.startup --dataset=tfds:oxford_iiit_pet": "needs the "
-    "photos of Oxford-IIIT Pet",
-    "python -m tests.matrix.export --results=export.jsonl": "takes hours; "
-    "tests/test_export.py exports an encoder",
-    "python -m tests.matrix.run --results=matrix.jsonl": "takes an hour; "
-    "tests/test_encoders.py and tests/test_decoders.py take some pairs",
-    "python -m tests.faults.run --kills=100": "takes an hour; tests/test_resume.py "
-    "kills a run",
+    "photos of Oxford-IIIT Pet; run by launch/test_all.sh",
+    "python -m tests.matrix.export --results=export.jsonl": "takes hours; run by "
+    "launch/test_all.sh; tests/test_export.py exports an encoder",
+    "python -m tests.matrix.run --results=matrix.jsonl": "takes an hour; run by "
+    "launch/test_all.sh; tests/test_encoders.py and test_decoders.py take some pairs",
+    "python -m tests.faults.run --kills=100": "takes an hour; run by "
+    "launch/test_all.sh; tests/test_resume.py kills a run",
+    "python -m tests.documents.settings": "writes a page; tests/test_documents.py "
+    "compares it",
+    "python -m trainer.main --mode=export --model_dir=runs/tutorial "
+    "--export_format=saved_model,keras,litert,litert_int8,onnx": "run by "
+    "launch/test_all.sh; tests/test_export.py exports each",
+    "python -m trainer.main --mode=evaluate --model=runs/tutorial/export/onnx "
+    "--model_dir=runs/tutorial": "run by launch/test_all.sh; tests/test_export.py does "
+    "the same",
+    "python -m trainer.main --mode=predict --model=runs/tutorial/export/onnx "
+    "--input=photos --output=masks": "run by tests/test_export.py",
+    "bash launch/test.sh -k metrics": "runs this test",
+    "bash launch/test.sh --all-encoders": "the same, and takes an hour",
+    "bash launch/test_all.sh": "takes hours",
 }
 """Commands that no test runs, and why."""
 
@@ -93,19 +120,22 @@ _DRAWN = ("--dataset=synthetic", "--train_split=", "--eval_split=")
 
 def _code_spans(text: str) -> list[str]:
     """Returns the code in a text: the lines of its blocks, and what stands inline."""
-    parts = re.split(r"^```(?:python)?\n(.*?)^```\n", text, flags=re.M | re.S)
+    between, blocks = pages.split_blocks(text)
     spans = []
-    for index, part in enumerate(parts):
-        if index % 2:
-            spans += part.replace("\\\n", " ").splitlines()
-        else:
-            spans += re.findall(r"`([^`]+)`", part)
+    for part, (_, code) in itertools.zip_longest(between, blocks, fillvalue=("", "")):
+        spans += re.findall(r"`([^`]+)`", part)
+        spans += code.replace("\\\n", " ").splitlines()
     return [" ".join(span.split()) for span in spans]
 
 
 def _find_commands() -> list[str]:
-    """Returns the command lines of the README, each once, in their order."""
-    spans = [span for span in _code_spans(_README) if span.startswith(_COMMANDS)]
+    """Returns the command lines of all pages, each once, in their order."""
+    spans = [
+        span
+        for path in pages.paths()
+        for span in _code_spans(path.read_text("utf-8"))
+        if span.startswith(_COMMANDS)
+    ]
     # Without a flag, it is the program's name.
     return list(dict.fromkeys(s for s in spans if s != _PROGRAM.strip()))
 
@@ -150,7 +180,7 @@ def _kind(command: str) -> str:
 
 def _commands_of(kind: str) -> list[str]:
     found = [command for command in _find_commands() if _is_run(command, kind)]
-    assert found, f"the README has no command of this kind any more: {kind}"
+    assert found, f"the pages have no command of this kind any more: {kind}"
     return found
 
 
@@ -200,6 +230,13 @@ def test_every_command_is_run_or_listed_with_the_reason():
     assert unknown == []
 
 
+def test_slow_commands_are_in_the_script_that_runs_them():
+    script = (_ROOT / "launch" / "test_all.sh").read_text("utf-8")
+    slow = [name for name, why in _NOT_RUN.items() if "launch/test_all.sh" in why]
+    assert len(slow) > 5
+    assert [command for command in slow if command not in script] == []
+
+
 def test_help_is_printed(capsys):
     for command in _commands_of("help"):
         assert main.main(_expand(command)) == 0
@@ -237,10 +274,13 @@ def test_commands_train_and_then_evaluate(in_folder, capsys):
     for command in _commands_of("report"):
         _run_program(_expand(command))
         assert "report.html" in capsys.readouterr().out
-    (program,) = re.findall(r"^```python\n(.*?)^```\n", _README, flags=re.M | re.S)
-    names = {"photo": np.zeros([40, 50, 3], np.uint8)}
-    exec(program, names)
-    assert names["labels"].shape == (40, 50)
+    for page, names in (
+        ("README.md", {"photo": np.zeros([40, 50, 3], np.uint8)}),
+        ("library.md", {}),
+    ):
+        for program in pages.code_blocks(pages.read(page)):
+            exec(program, names)
+        assert names["labels"].shape == names["photo"].shape[:2]
     for number, group in enumerate(_group_by_flags(variants)):
         for command in group:
             flags.read_config(_expand(command))
@@ -274,16 +314,18 @@ def test_scripts_of_this_repository_run(in_folder, monkeypatch, capsys):
 
 
 def test_extras_are_those_of_setup_py():
-    extras = set(re.findall(r"pip install '\.\[(\w+)\]'", _README))
+    extras = set(re.findall(r"pip install '\.\[(\w+)\]'", _TEXT))
     known = set(re.findall(r'^ +"(\w+)": \[', (_ROOT / "setup.py").read_text(), re.M))
     assert extras and extras <= known
 
 
-def test_files_that_the_readme_names_are_there():
-    paths = re.findall(r"\b(?:launch|tests|trainer|data|models)/[\w/.-]*\w", _README)
+def test_files_that_the_pages_name_are_there():
+    paths = re.findall(
+        r"(?<![\w/])(?:launch|tests|trainer|data|models)/[\w/.-]*\w", _TEXT
+    )
+    added = {path for path, _ in pages.named_blocks(pages.read("extending.md"))}
     missing = {p for p in paths if not (_ROOT / p).exists()}
-    # Folders of an own data set, as in `images/train/`.
-    assert missing == set()
+    assert missing - added == set()
 
 
 _OTHER_FLAGS = {
@@ -291,24 +333,32 @@ _OTHER_FLAGS = {
     "help",
     "flagfile",
     "logdir",
+    "build-arg",
+    "file",
+    "gpus-per-node",
     "nodes",
+    "ntasks-per-node",
+    "partition",
+    "signal",
+    "tag",
+    "time",
     "kills",
     "results",
     "folder",
 }
-"""Flags of no setting: of absl, TensorBoard, Slurm, of the scripts in tests/."""
+"""Flags of no setting: of absl, TensorBoard, Slurm, Docker, of scripts in tests/."""
 
 
 def test_only_flags_that_exist_are_named():
     known = {*config.fields_by_name()}
-    named = set(re.findall(r"--([a-z][a-z_]*(?:-[a-z]+)*)", _README))
+    named = set(re.findall(r"--([a-z][a-z_]*(?:-[a-z]+)*)", _TEXT))
     unknown = {n for n in named if n not in known and n.removeprefix("no") not in known}
     assert unknown == _OTHER_FLAGS
 
 
 def _flag_values() -> list[str]:
-    """Returns what stands as `--name=value` in the README, but for placeholders."""
-    found = re.findall(r"--(\w+)=('[^']+'|[\w/:.,*{}-]*\w)", _README)
+    """Returns what stands as `--name=value` in the pages, but for placeholders."""
+    found = re.findall(r"--(\w+)=('[^']+'|[\w/:.,*{}-]*\w)", _TEXT)
     return [
         f"--{name}={value}"
         for name, value in found
@@ -321,6 +371,8 @@ def test_values_are_allowed(argument):
     (argument,) = shlex.split(argument)
     ((name, value),) = flags.parse([argument]).typed.items()
     field = config.fields_by_name()[name]
+    if value in field.metadata["refused"]:
+        return  # A page says that it is.
     assert fields.is_choice(field, value)
     for bound, is_within in (("minimum", float.__ge__), ("maximum", float.__le__)):
         limit = field.metadata[bound]
@@ -331,7 +383,7 @@ def test_values_are_allowed(argument):
 
 def _rows_of_flags() -> list[tuple[str, str]]:
     """Returns the rows of tables that are about one flag: its name, and the row."""
-    rows = [line for line in _README.splitlines() if line.startswith("|")]
+    rows = [line for line in _TEXT.splitlines() if line.startswith("|")]
     firsts = [(re.match(r"\| `(?:\.\.\. )?--(\w+)[^`|]*`", row), row) for row in rows]
     return [(match[1], row) for match, row in firsts if match]
 
@@ -348,10 +400,10 @@ def test_words_beside_a_flag_with_choices_are_choices():
 
 
 def _claimed_defaults() -> list[tuple[str, str]]:
-    """Returns names of flags, and what the README says their defaults are."""
-    found = re.findall(r"`--(\w+)` \(([\w.]+)\)", _README)
+    """Returns names of flags, and what the pages say their defaults are."""
+    found = re.findall(r"`--(\w+)` \(([\w.]+)\)", _TEXT)
     found += [(name, "true") for name in re.findall(
-        r"`--(\w+)`,\s+which\s+is\s+on\s+by\s+default", _README
+        r"`--(\w+)`,\s+which\s+is\s+on\s+by\s+default", _TEXT
     )]  # fmt: skip
     for name, row in _rows_of_flags():
         found += [(name, value) for value in re.findall(r"default `(\w+)`", row)]
@@ -370,7 +422,8 @@ def test_defaults_are_those_of_the_flags():
 
 
 def test_exit_codes_are_those_of_the_errors():
-    rows = re.findall(r"^\| (\d+) \| ", _README, re.M)
+    (table,) = re.findall(r"^\| exit code .*\n((?:\|.*\n)+)", _TEXT, re.M)
+    rows = re.findall(r"^\| (\d+) \| ", table, re.M)
     codes = {0, 1, main._DATA_ERROR_EXIT_CODE}
     codes |= {
         kind.exit_code
