@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -13,8 +14,12 @@ from PIL import Image
 
 from data.preparing import preprocessing
 from data.sources import halves
+from models import scaling
+from models.encoders import applications
+from models.fast import normalization
 from tests import helpers
 from trainer import errors, flags
+from trainer.assembly import model as model_lib
 from trainer.modes import doctor
 from trainer.settings import config as config_lib
 from trainer.settings import modes
@@ -26,14 +31,10 @@ _SHORT = (
     "--class_names=ground,pet",
     "--image_size=32",
     "--batch_size=8",
-    "--encoder=plain",
-    "--encoder_alpha=0.0625",
     "--encoder_weights=none",
     "--nofreeze_encoder",
-    "--decoder=unet",
-    "--decoder_filters=8,8,8,8",
-    "--learning_rate=0.01",
-    "--train_steps=40",
+    "--learning_rate=0.03",
+    "--train_steps=60",
     "--nokeep_golden",
 )
 
@@ -69,6 +70,25 @@ def _read(run):
         return list(csv.DictReader(file))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _tiny_model():
+    """Gives every run a model of two convolutions, which tells dark from light."""
+
+    def build(config, *, num_classes, **kwargs):
+        images = keras.Input((32, 32, 3))
+        ways = applications.APPLICATIONS["mobilenet_v2"].scaling
+        scaled = scaling.make_image_scaling(ways, scaling.RGB, multiple=32)(images)
+        features = keras.layers.Conv2D(8, 3, padding="same", use_bias=False)(scaled)
+        features = normalization.BatchNormalization()(features)
+        features = keras.layers.ReLU()(features)
+        logits = keras.layers.Conv2D(num_classes, 3, padding="same")(features)
+        return keras.Model(images, logits)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(model_lib, "build_model", build)
+        yield
+
+
 @pytest.fixture(scope="module", name="root")
 def _root(tmp_path_factory):
     """Returns a folder with data and a crossfit that was stopped and went on."""
@@ -93,7 +113,7 @@ def _root(tmp_path_factory):
         with pytest.raises(errors.Stopped):
             _run(*command)
     assert not (root / "run" / "doctor").exists()
-    (first,) = (root / "run" / "crossfit" / "0" / "checkpoints").glob("step-*0040")
+    (first,) = (root / "run" / "crossfit" / "0" / "checkpoints").glob("step-*0060")
     saved_at = first.stat().st_mtime_ns
     _run(*command)
     assert first.stat().st_mtime_ns == saved_at
@@ -118,7 +138,7 @@ def test_each_half_is_trained_without_the_other(root):
         for half in range(2)
     ]
     assert [values["train_half"] for values in saved] == [0, 1]
-    assert {values["learning_rate"] for values in saved} == {0.01}
+    assert {values["learning_rate"] for values in saved} == {0.03}
     assert not (root / "run" / "checkpoints").exists()
 
 
