@@ -11,6 +11,7 @@ from data import pipeline
 from data.stores import store
 from models import layers
 from tests import helpers, shallow
+from trainer import errors
 from trainer.losses import cross_entropy, term, weighted_sum
 from trainer.metrics import confusion as confusion_lib
 
@@ -226,6 +227,30 @@ def test_dropout_is_the_same_on_any_number_of_replicas(replicas):
     several.train(3)
     for value, other in zip(several.weights(), one.weights(), strict=True):
         np.testing.assert_allclose(value, other, rtol=1e-4, atol=1e-6)
+
+
+class _Idle(keras.layers.Layer):
+    """Has a weight that nothing depends on."""
+
+    def build(self, shape):
+        """Makes the weight."""
+        self.add_weight(shape=(3,), name="idle")
+
+    def call(self, features):
+        """Returns what it is given."""
+        return features
+
+
+def _build_idle(**kwargs):
+    tiny = helpers.build_tiny(**kwargs)
+    return keras.Model(tiny.input, _Idle(dtype="float32")(tiny.output))
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_weights_that_nothing_depends_on_are_named(replicas):
+    rig = helpers.Rig(helpers.make_store(), build=_build_idle, replicas=replicas)
+    with pytest.raises(errors.ConfigError, match="not depend on 1 of .*/idle among"):
+        rig.train(1)
 
 
 def test_steps_per_loop_changes_nothing():

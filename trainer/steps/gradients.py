@@ -23,6 +23,7 @@ from collections.abc import Callable, Sequence
 import keras
 import tensorflow as tf
 
+from trainer import errors
 from trainer.losses import weighted_sum
 from trainer.metrics import confusion as confusion_lib
 from trainer.optimizing import optimization
@@ -255,6 +256,9 @@ class Gradients:
           The gradients of the variables; their sum over replicas is `scale` times that
           of the loss, times `loss.divisor`. The sums of the loss on these rows, and the
           logits.
+
+        Raises:
+          errors.ConfigError: if the loss does not depend on some of the variables.
         """
         variables = [variable.value for variable in self._variables]
         # Left to itself, the tape also watches the variables of a frozen encoder: a
@@ -270,7 +274,21 @@ class Gradients:
                 (sums_of_all,) = _all_reduce([sums])
         upstream = self._loss.derivative(sums_of_all) * tf.cast(scale, sums.dtype)
         gradients = tape.gradient(sums, variables, output_gradients=upstream)
+        self._check_all(gradients)
         return gradients, sums, logits
+
+    def _check_all(self, gradients: Sequence[tf.Tensor | None]) -> None:
+        unused = [
+            variable.path
+            for variable, gradient in zip(self._variables, gradients, strict=True)
+            if gradient is None
+        ]
+        if unused:
+            raise errors.ConfigError(
+                f"The loss does not depend on {len(unused)} of the trained weights, "
+                f"{unused[0]} among them: use every feature map of a trained encoder "
+                "in the decoder, or freeze what is left out (--freeze_encoder)."
+            )
 
 
 def _all_reduce(tensors: Sequence[tf.Tensor]) -> list[tf.Tensor]:
