@@ -191,7 +191,8 @@ def _send(config: config_lib.Config, *, is_resumed: bool, status: str, steps) ->
     sent_to = trackers.open_all(config, is_resumed=is_resumed)
     writer = summaries.SummaryWriter(config.run.model_dir, trackers=sent_to)
     for step in steps:
-        writer.write_scalars("train", step, {"loss": 1 / step, "iou/a, b": 0.5})
+        values = {"loss": 1 / step, "loss/ce": 0.75, "iou/a, b": 0.5}
+        writer.write_scalars("train", step, values)
     writer.close()
     sent_to.close(status)
 
@@ -218,7 +219,8 @@ def test_mlflow_keeps_one_run_over_a_stop(tmp_path, monkeypatch, caplog):
     assert run.data.tags["changed.learning_rate"] == "0.5"
     points = client.get_metric_history(run_id, "train/loss")
     assert [(p.step, p.value) for p in points] == [(1, 1.0), (2, 0.5), (4, 0.25)]
-    assert "train/iou/a_ b" in run.data.metrics
+    names = {"train/loss", "train/loss.ce", "train/iou.a_ b"}
+    assert run.data.metrics.keys() == names
     assert "does not take" not in caplog.text
 
 

@@ -35,7 +35,7 @@ class MlflowRun:
 
         now = round(time.time() * 1000)
         metrics = [
-            entities.Metric(_UNWRITABLE.sub("_", tag), value, now, step)
+            entities.Metric(_name_curve(tag), value, now, step)
             for tag, value in values.items()
         ]
         self._client.log_batch(self.run_id, metrics=metrics)
@@ -77,6 +77,15 @@ def open_run(
     for first in range(0, len(params), _MOST_PARAMS):
         client.log_batch(run.run_id, params=params[first : first + _MOST_PARAMS])
     return run
+
+
+def _name_curve(tag: str) -> str:
+    """Returns what MLflow can call a curve, `train/loss.ce` for `train/loss/ce`.
+
+    Its store of files keeps `train/loss` in a file, where then no folder can be.
+    """
+    split, _, rest = tag.partition("/")
+    return _UNWRITABLE.sub("_", f"{split}/{rest.replace('/', '.')}")
 
 
 def _format(value: Any) -> str:
