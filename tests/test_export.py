@@ -3,6 +3,7 @@
 import importlib
 import importlib.util
 import json
+import math
 import os
 import pathlib
 import re
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import time
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -19,7 +21,9 @@ from data.sources import synthetic
 from tests import shallow
 from trainer import errors, flags
 from trainer.assembly import exporting, restoring
-from trainer.exporting import description, proof, publishing, registry
+from trainer.exporting import description, network, proof, publishing, registry
+from trainer.exporting.formats import onnx_file
+from trainer.metrics import predictions
 from trainer.modes import export, train
 from trainer.run_folder import golden
 from trainer.settings import config as config_lib
@@ -253,6 +257,34 @@ def test_no_photos_are_kept_where_they_shall_not_be(
     _train(tmp_path / "run", weights, "--train_steps=1", *arguments)
     assert not (tmp_path / "run" / "golden").exists()
     assert not (tmp_path / "run" / "predictions.png").exists()
+
+
+def test_gelu_is_written_to_onnx(tmp_path):
+    _need("onnx")
+    images = keras.Input((4, 4, 3))
+    scaled = keras.layers.Rescaling(1 / 64, -2)(images)
+    model = keras.Model(images, keras.layers.Activation("gelu")(scaled))
+    made = network.Network(
+        model=model,
+        make_stock=lambda: model,
+        image_size=(4, 4),
+        num_channels=3,
+        dtype="uint8",
+        gives_probabilities=True,
+        any_size=False,
+        resize=lambda image: image,
+        restore=lambda scores, size: scores,
+        classify=predictions.most_likely_class,
+        read_photos=lambda: None,
+    )
+    onnx_file.write(made, str(tmp_path))
+    photos = np.random.default_rng(0).integers(0, 256, (2, 4, 4, 3)).astype(np.uint8)
+    x = photos / 64 - 2
+    erf = np.vectorize(math.erf)(x / math.sqrt(2))
+    powers = np.exp(0.5 * x * (1 + erf))
+    expected = powers / powers.sum(axis=-1, keepdims=True)
+    found = onnx_file.load(str(tmp_path))(photos)["probabilities"]
+    np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 def test_golden_photos_are_written_once(tmp_path):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import numpy as np
+    import tf2onnx
 
     from trainer.exporting import network as network_lib
 
@@ -31,10 +32,35 @@ def write(network: "network_lib.Network", folder: str) -> dict[str, str]:
         label,
         input_signature=[images],
         opset=_OPSET,
+        custom_op_handlers={"Erfc": (_write_erfc, [])},
         output_path=os.path.join(folder, _FILE),
     )
     height, width, channels = network.image_shape
     return {"images": f"{network.dtype} [batch, {height}, {width}, {channels}]"}
+
+
+def _write_erfc(
+    graph: "tf2onnx.graph.Graph",
+    node: "tf2onnx.graph.Node",
+    name: str,
+    arguments: list,
+) -> None:
+    """Writes erfc(x) as 1 - erf(x): GELU has it, and neither ONNX nor tf2onnx."""
+    import numpy as np
+
+    del arguments
+    shapes, dtypes = node.output_shapes, node.output_dtypes
+    graph.remove_node(name)
+    one = graph.make_const(f"{name}/one", np.ones([], np.float32))
+    erf = graph.make_node("Erf", node.input, name=f"{name}/erf")
+    graph.make_node(
+        "Sub",
+        [one.output[0], erf.output[0]],
+        name=name,
+        outputs=node.output,
+        shapes=shapes,
+        dtypes=dtypes,
+    )
 
 
 def load(folder: str) -> Callable[["np.ndarray"], "dict[str, np.ndarray]"]:
