@@ -1,5 +1,6 @@
 """Small pieces of a report's page, as HTML."""
 
+import base64
 import html
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -56,6 +57,17 @@ def setting(value: Any) -> str:
     if value is None:
         return _NONE
     return html.escape(fields.format_value(value)) or "<i></i>"
+
+
+def picture(png: bytes, words: str = "") -> str:
+    """Embeds a picture.
+
+    Args:
+      png: the file.
+      words: what it shows, for those who cannot see it.
+    """
+    data = base64.b64encode(png).decode()
+    return f'<img alt="{html.escape(words)}" src="data:image/png;base64,{data}">'
 
 
 def text(value: Any) -> str:

@@ -1,6 +1,5 @@
 """The best, typical and worst predictions, as the last evaluation kept them."""
 
-import base64
 import html
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -61,8 +60,7 @@ def _show_example(run: reading.Run, example: Mapping[str, Any]) -> str:
     is_inside = not picture.is_absolute() and ".." not in picture.parts
     path = run.folder / picture
     if is_inside and path.is_file():
-        data = base64.b64encode(path.read_bytes()).decode()
-        image = f'<img alt="{html.escape(name)}" src="data:image/png;base64,{data}">'
+        image = elements.picture(path.read_bytes(), name)
     else:
         image = "<p class='none'>The picture is gone.</p>"
     return f"<figure>{image}<figcaption>{caption}</figcaption></figure>"

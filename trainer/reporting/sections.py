@@ -1,6 +1,5 @@
 """The parts of a report, each from runs to HTML; empty where nothing is to say."""
 
-import base64
 import html
 import shlex
 from collections.abc import Sequence
@@ -148,10 +147,10 @@ def samples(runs: Sequence[reading.Run]) -> str:
     for number, run in enumerate(runs):
         path = run.folder / "predictions.png"
         if path.is_file():
-            data = base64.b64encode(path.read_bytes()).decode()
+            words = "Photos, truths, predictions and errors"
             parts.append(
-                f"<h3>{elements.run_name(number, run)}</h3><img alt='Photos, truths, "
-                f"predictions and errors' src='data:image/png;base64,{data}'>"
+                f"<h3>{elements.run_name(number, run)}</h3>"
+                f"{elements.picture(path.read_bytes(), words)}"
             )
     return "".join(parts)
 

@@ -1,6 +1,5 @@
 """A page of the most doubtful masks, with the disputed pixels drawn."""
 
-import base64
 import html
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -9,13 +8,13 @@ import numpy as np
 import tensorflow as tf
 
 from trainer import pictures
-from trainer.reporting import page
+from trainer.reporting import elements, page
 from trainer.suspecting import ranking
 
 _STYLE = """
 .sheet { display: grid; grid-template-columns: repeat(4, 1fr); gap: 6px 8px; }
 .sheet p { grid-column: 1 / -1; margin: 14px 0 0; } .sheet img { width: 100%; }
-.sheet b { color: var(--soft); position: sticky; top: 0; background: #fff; }
+.sheet b { color: var(--soft); position: sticky; top: 0; background: var(--paper); }
 """
 _TITLES = ("photo", "mask", "prediction", "disputed")
 
@@ -94,5 +93,4 @@ def _draw(shown: Shown, palette: Sequence[tuple[int, int, int]]) -> list[np.ndar
 
 
 def _embed(picture: np.ndarray) -> str:
-    data = base64.b64encode(tf.io.encode_png(picture).numpy()).decode()
-    return f'<img alt="" src="data:image/png;base64,{data}">'
+    return elements.picture(tf.io.encode_png(picture).numpy())
