@@ -5,6 +5,7 @@ A process that is killed, and a disk that fills up, leave the older file as it w
 
 import contextlib
 import errno
+import json
 import os
 import pathlib
 import time
@@ -64,6 +65,18 @@ def sync(path: str | os.PathLike) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def parse_lines(text: bytes) -> list[dict]:
+    """Returns the objects in a file of JSON lines.
+
+    What is none is left out: of the last line, a killed process may have written half.
+    """
+    found = []
+    for line in text.splitlines():
+        with contextlib.suppress(ValueError):
+            found.append(json.loads(line))
+    return [value for value in found if isinstance(value, dict)]
 
 
 def append_line(path: str | os.PathLike, line: str) -> None:

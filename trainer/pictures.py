@@ -66,19 +66,37 @@ def compare(
     Returns:
       uint8 [rows, columns, 3].
     """
-    sheet = _arrange(
-        (
-            images,
-            colorize(labels, palette),
-            colorize(predictions, palette),
-            draw_errors(images, labels, predictions, num_classes=len(palette)),
-        )
-    )
+    sheet = _arrange(draw_columns(images, labels, predictions, palette))
     width = sheet.shape[1]
     titles = _draw_titles(width, ("photo", "truth", "prediction", "errors"))
     others = {"ignored": _IGNORED_COLOR, "wrong": _WRONG_COLOR}
     legend = draw_legend(width, class_names, palette, others)
     return np.concatenate([titles, sheet, legend])
+
+
+def draw_columns(
+    images: np.ndarray,
+    labels: np.ndarray,
+    predictions: np.ndarray,
+    palette: Sequence[tuple[int, int, int]],
+) -> tuple[np.ndarray, ...]:
+    """Draws what a model is judged by: photos, truths, predictions, errors.
+
+    Args:
+      images: uint8 [n, height, width, 3].
+      labels: uint8 [n, height, width].
+      predictions: uint8 [n, height, width].
+      palette: the colour of each class.
+
+    Returns:
+      Four of uint8 [n, height, width, 3].
+    """
+    return (
+        images,
+        colorize(labels, palette),
+        colorize(predictions, palette),
+        draw_errors(images, labels, predictions, num_classes=len(palette)),
+    )
 
 
 def draw_errors(

@@ -29,14 +29,11 @@ def draw(
     Returns:
       uint8 [rows, columns, 3].
     """
-    image = _shrink(image, is_photo=True)[np.newaxis]
-    label, prediction = (_shrink(x)[np.newaxis] for x in (label, prediction))
-    errors = pictures.draw_errors(image, label, prediction, num_classes=len(palette))
-    columns = (
-        image,
-        pictures.colorize(label, palette),
-        pictures.colorize(prediction, palette),
-        errors,
+    columns = pictures.draw_columns(
+        _shrink(image, is_photo=True)[np.newaxis],
+        _shrink(label)[np.newaxis],
+        _shrink(prediction)[np.newaxis],
+        palette,
     )
     return pictures.join([column[0] for column in columns], axis=1)
 

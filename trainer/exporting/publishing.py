@@ -83,11 +83,11 @@ def _remove_left_over(folder: pathlib.Path) -> None:
         with contextlib.suppress(OSError):
             descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
             try:
-                is_locked = file_locks.try_lock(descriptor)
-                if is_locked is None:
+                is_left_over = file_locks.try_lock(descriptor)
+                if is_left_over is None:
                     age = time.time() - os.fstat(descriptor).st_mtime
-                    is_locked = age > _LEFT_OVER_SECS
-                if is_locked:
+                    is_left_over = age > _LEFT_OVER_SECS
+                if is_left_over:
                     shutil.rmtree(path)
             finally:
                 os.close(descriptor)

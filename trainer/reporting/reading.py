@@ -5,10 +5,10 @@ import dataclasses
 import json
 import math
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from trainer import errors
+from trainer import errors, files
 from trainer.run_folder import environment, run_settings
 
 Points = list[tuple[int, float]]
@@ -118,21 +118,14 @@ def _read_curves(path: pathlib.Path) -> dict[tuple[str, str], Points]:
     return {key: sorted(points.items()) for key, points in found.items()}
 
 
-def _read_lines(path: pathlib.Path) -> Iterator[dict]:
-    """Yields the objects of a file of JSON lines; a killed run may leave half a one."""
+def _read_lines(path: pathlib.Path) -> list[dict]:
+    """Returns the objects of a file of JSON lines; none if it is not there."""
     try:
-        lines = path.read_bytes().splitlines()
+        return files.parse_lines(path.read_bytes())
     except FileNotFoundError:
-        return
+        return []
     except OSError as error:
         raise _unreadable(path, error) from error
-    for line in lines:
-        try:
-            value = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(value, dict):
-            yield value
 
 
 def _read_json(path: pathlib.Path) -> dict:

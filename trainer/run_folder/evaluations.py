@@ -6,7 +6,6 @@ RUN/evaluations/step-00000375-.../         those of the best and the worst, a fi
 RUN/export_evaluations.jsonl               a line for each of an exported file
 """
 
-import contextlib
 import dataclasses
 import datetime
 import hashlib
@@ -200,26 +199,17 @@ def find(
     wanted = json.loads(json.dumps(dataclasses.asdict(scored)))
     wanted |= {"step": subject.step, "weights": subject.weights}
     names = set(names)
-    for line in _read_lines(path_of(model_dir, subject)):
+    try:
+        lines = files.parse_lines(path_of(model_dir, subject).read_bytes())
+    except OSError:
+        return None
+    for line in reversed(lines):
         scores = line.get("scores")
         if not isinstance(scores, dict) or not names <= scores.keys():
             continue
         if all(line.get(key) == value for key, value in wanted.items()):
             return {n: math.nan if v is None else v for n, v in scores.items()}
     return None
-
-
-def _read_lines(path: pathlib.Path) -> list[dict]:
-    """Reads the lines, the newest first; what a killed process began is left out."""
-    try:
-        lines = path.read_bytes().splitlines()
-    except OSError:
-        return []
-    found = []
-    for line in reversed(lines):
-        with contextlib.suppress(ValueError):
-            found.append(json.loads(line))
-    return [line for line in found if isinstance(line, dict)]
 
 
 def _name(checkpoint: str, scored: Scored) -> str:

@@ -191,8 +191,8 @@ class RunLock:
 
     def _beats(self) -> tuple[str, int]:
         """Returns what changes as long as the process in the file lives."""
-        holder, modified = _look(self._path)
-        return (holder.token if holder else ""), modified
+        _, beat = _look(self._path)
+        return beat
 
     def _write(self, descriptor: int, is_new: bool) -> None:
         now = datetime.datetime.now(datetime.UTC)
@@ -259,14 +259,13 @@ class Pulse:
         Who is seen for the first time lives: that takes some time to tell.
         """
         try:
-            holder, modified = _look(self._path)
+            holder, beat = _look(self._path)
         except OSError:
             self._seen, self.holder = None, ""
             return False
         self.holder = str(holder) if holder else "a process that is just starting"
-        seen = (holder.token if holder else ""), modified
-        if seen != self._seen:
-            self._seen, self._since = seen, time.monotonic()
+        if beat != self._seen:
+            self._seen, self._since = beat, time.monotonic()
         return time.monotonic() - self._since < _STALE_SECS
 
 
@@ -295,11 +294,12 @@ def holding(
         lock.release()
 
 
-def _look(path: pathlib.Path) -> tuple[_Record | None, int]:
-    """Returns who holds a lock, if the file says so, and when it was last changed."""
+def _look(path: pathlib.Path) -> tuple[_Record | None, tuple[str, int]]:
+    """Returns who holds a lock, if the file says so, and what changes if he lives."""
     with path.open("rb") as file:  # Opening asks a server for the file anew.
         modified = os.fstat(file.fileno()).st_mtime_ns
-    return _read(path), modified
+    holder = _read(path)
+    return holder, ((holder.token if holder else ""), modified)
 
 
 def _read(path: pathlib.Path) -> _Record | None:
