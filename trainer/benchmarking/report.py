@@ -1,7 +1,5 @@
 """What the figures of `--mode=benchmark` say, for people."""
 
-from collections.abc import Sequence
-
 _DEAR_SHARE = 0.1
 """Of the step; what is in `--augment=strong` takes less."""
 
@@ -37,7 +35,9 @@ def find_limiter(
     elif num_ops * launch_secs > 0.5 * step_secs:
         remedies = ["a larger --batch_size", "more --steps_per_loop"]
         remedies += [] if is_compiled else ["--enable_xla"]
-        limit = f"Limited by launching {num_ops} ops a step: try {_any_of(remedies)}"
+        limit = (
+            f"Limited by launching {num_ops} ops a step: try {' or '.join(remedies)}"
+        )
     elif share_of_peak < 0.35:
         remedies = (
             []
@@ -48,7 +48,7 @@ def find_limiter(
         remedies.append("a larger --batch_size")
         limit = (
             "Limited by memory traffic or small ops: the arithmetic runs at "
-            f"{share_of_peak:.0%} of its peak; try {_any_of(remedies)}"
+            f"{share_of_peak:.0%} of its peak; try {' or '.join(remedies)}"
         )
     else:
         limit = (
@@ -62,11 +62,6 @@ def find_limiter(
         remedy = ", which a weaker --augment or fewer changes beside it save"
     share = max(0.0, augmentation_share)
     return f"{limit}; random changes take {share:.0%} of the step{remedy}."
-
-
-def _any_of(remedies: Sequence[str]) -> str:
-    *others, last = remedies
-    return f"{', '.join(others)} or {last}" if others else last
 
 
 def format_report(figures: dict) -> str:
