@@ -166,7 +166,7 @@ def test_photos_are_predicted_by_a_file(folder, tmp_path, capsys):
     shares = np.load(tmp_path / "out/npz/a.npz")["probabilities"] / 65535
     np.testing.assert_allclose(shares, expected.transpose(2, 0, 1), atol=1e-5)
     # Of another size, as by the library: resized, and the logits resized back.
-    trained = exported.load(str(folder))
+    trained = exported.load(description.read_model(str(folder)))
     found = np.asarray(Image.open(tmp_path / "out/labels/b.png"))
     np.testing.assert_array_equal(found, trained.predict(photos["b"]))
     assert found.shape == (45, 70)
@@ -276,14 +276,14 @@ def test_a_file_that_does_not_run_is_one_message(folder, monkeypatch):
     monkeypatch.setattr(onnx_file, "load", load)
     message = r"^--model=.*: onnx cannot be run here \(No such operator\); export"
     with pytest.raises(errors.ExportError, match=message):
-        exported.load(str(folder))
+        exported.load(description.read_model(str(folder)))
 
 
 def test_a_missing_package_is_named(folder, monkeypatch):
     monkeypatch.setattr(registry, "find_missing_package", lambda name: "onnxruntime")
     message = r"^--model=.*: onnx needs the package onnxruntime.*\[export\]"
     with pytest.raises(errors.ConfigError, match=message):
-        exported.load(str(folder))
+        exported.load(description.read_model(str(folder)))
 
 
 def test_other_classes_are_refused(folder):

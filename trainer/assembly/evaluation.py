@@ -137,6 +137,8 @@ def prepare_evaluation_of(
     config: config_lib.Config,
     strategy: tf.distribute.Strategy,
     trained: trained_model.TrainedModel,
+    *,
+    scores_images: bool = False,
 ) -> EvalSetup:
     """Makes what scoring a model needs that is loaded.
 
@@ -144,6 +146,7 @@ def prepare_evaluation_of(
       config: all settings, for images of the model's kind.
       strategy: of `devices.prepare_devices`.
       trained: the model.
+      scores_images: whether to score each image, too.
 
     Raises:
       errors.RunError: as `prepare_evaluation`.
@@ -158,7 +161,7 @@ def prepare_evaluation_of(
         trained.model,
         None,
         groups=groups,
-        scores_images=True,
+        scores_images=scores_images,
     )
 
 

@@ -21,23 +21,19 @@ _NEED_PROBABILITIES = {
 """Words of settings that only probabilities give a meaning."""
 
 
-def load(folder: str) -> trained_model.TrainedModel:
+def load(about: description.Model) -> trained_model.TrainedModel:
     """Loads an exported file, by the format's own runtime; not in a strategy's scope.
 
     Args:
-      folder: that `--mode=export` wrote, such as RUN/export/onnx.
+      about: the file; see `description.read_model`.
 
     Raises:
       errors.ConfigError: if a package that runs the format is not installed.
-      errors.ExportError: if the folder is none of an export, or damaged.
+      errors.ExportError: if it cannot be run here.
     """
-    about = description.read_model(folder)
     if package := registry.find_missing_package(about.format):
-        fields.reject(
-            "model",
-            folder,
-            f"{about.format} needs the package {package}, which is not installed; "
-            f"{registry.INSTALL}",
+        fields.reject_missing(
+            "model", str(about.folder), about.format, package, registry.EXTRA
         )
     settings = about.settings
     image_format = schema.ImageFormat(

@@ -24,12 +24,8 @@ def check_installed(config: config_lib.Config) -> None:
     for name in config.monitoring.tracker:
         package = registry.TRACKERS[name].package
         if importlib.util.find_spec(package) is None:
-            fields.reject(
-                "tracker",
-                config.monitoring.tracker,
-                f"{name} needs the package {package}, which is not installed; run "
-                "`pip install '.[trackers]'` in a clone of this repository, or `pip "
-                "install 'segloop[trackers]'`",
+            fields.reject_missing(
+                "tracker", config.monitoring.tracker, name, package, "trackers"
             )
 
 

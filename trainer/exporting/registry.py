@@ -3,11 +3,8 @@
 import importlib.util
 from typing import NamedTuple
 
-INSTALL = (
-    "run `pip install '.[export]'` in a clone of this repository, or `pip install "
-    "'segloop[export]'`"
-)
-"""What helps where a package is missing."""
+EXTRA = "export"
+"""Of this package, that brings what the formats need."""
 
 
 class Format(NamedTuple):

@@ -51,9 +51,12 @@ def _score_checkpoint(config: config_lib.Config) -> None:
 
 def _score_file(config: config_lib.Config) -> None:
     strategy = devices.prepare_devices(config)
-    trained = exported.load(config.run.model)
+    about = description.read_model(config.run.model)
+    trained = exported.load(about)
     exported.check(config, trained)
-    setup = evaluation.prepare_evaluation_of(config, strategy, trained)
+    setup = evaluation.prepare_evaluation_of(
+        config, strategy, trained, scores_images=True
+    )
     outcome = scoring.score_all(setup)
     if not trained.gives_probabilities:  # Of these is the loss.
         scores = outcome.scores.items()
@@ -61,7 +64,6 @@ def _score_file(config: config_lib.Config) -> None:
         outcome = outcome._replace(scores=scores)
     if cluster.worker_index(setup.strategy) > 0:
         return
-    about = description.read_model(config.run.model)
     subject = evaluations.Subject(
         about.format,
         about.step,
@@ -96,4 +98,5 @@ def _report(
     if picture:
         print(f"Photos, truths, predictions: {picture}")
     print(f"All scores:                  {evaluations.path_of(model_dir, subject)}")
-    print(f"A page of all this:          --mode=report --model_dir={model_dir}")
+    if not subject.export:  # Of exported files, a report says nothing.
+        print(f"A page of all this:          --mode=report --model_dir={model_dir}")

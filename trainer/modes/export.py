@@ -104,11 +104,9 @@ def _check_packages(config: config_lib.Config) -> None:
     """Checks that what writes and runs the formats is installed."""
     for name in config.export.export_format:
         if package := registry.find_missing_package(name):
-            fields.reject(
-                "export_format",
-                config.export.export_format,
-                f"{name} needs the package {package}, which is not installed; "
-                f"{registry.INSTALL}",
+            formats = config.export.export_format
+            fields.reject_missing(
+                "export_format", formats, name, package, registry.EXTRA
             )
 
 
@@ -157,7 +155,9 @@ def _export(name: str, subject: _Subject) -> None:
         described = _describe(name, subject, inputs)
         described |= {"proof": {**proved, **subject.precision}}
         description.write(stage, described)
-        scores = subject.comparison.score(name, lambda: exported.load(str(stage)))
+        scores = subject.comparison.score(
+            name, lambda: exported.load(description.read_model(str(stage)))
+        )
         if scores:
             description.write(stage, {**described, "scores": scores})
         publishing.publish(stage, folder)

@@ -13,6 +13,7 @@ from absl import logging
 from data import schema
 from trainer import errors
 from trainer.assembly import devices, exported, restoring, trained_model
+from trainer.exporting import description
 from trainer.predicting import flow, outputs, photos, predictor, record
 from trainer.settings import config as config_lib
 from trainer.settings import fields
@@ -79,7 +80,7 @@ def _load(
       errors.RunError: if it cannot be loaded, or not do what was asked for.
     """
     if config.run.model:
-        trained = exported.load(config.run.model)
+        trained = exported.load(description.read_model(config.run.model))
         exported.check(config, trained)
         return trained
     with strategy.scope():

@@ -74,15 +74,7 @@ class EvaluationConfig(fields.Section):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in self.metrics:
-            if name not in registry.METRICS:
-                fields.reject(
-                    "metrics",
-                    self.metrics,
-                    f"{name!r} is no metric; use {', '.join(registry.METRICS)}",
-                )
-            if self.metrics.count(name) > 1:
-                fields.reject("metrics", self.metrics, f"{name} is there twice")
+        fields.check_names("metrics", self.metrics, registry.METRICS, "metric")
         try:
             variants_lib.parse(self.tta)
         except ValueError as error:

@@ -47,12 +47,4 @@ class ExportConfig(fields.Section):
             fields.reject(
                 "export_format", names, f"name one of {', '.join(registry.FORMATS)}"
             )
-        for name in names:
-            if name not in registry.FORMATS:
-                fields.reject(
-                    "export_format",
-                    names,
-                    f"{name!r} is no format; use {', '.join(registry.FORMATS)}",
-                )
-            if names.count(name) > 1:
-                fields.reject("export_format", names, f"{name} is there twice")
+        fields.check_names("export_format", names, registry.FORMATS, "format")

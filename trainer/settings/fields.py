@@ -5,7 +5,7 @@ import math
 import types
 import typing
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from trainer import errors
@@ -137,6 +137,51 @@ def reject(name: str, value: Any, rule: str) -> typing.NoReturn:
       errors.ConfigError: always.
     """
     raise errors.ConfigError(f"--{name}={format_value(value)}: {rule}.")
+
+
+def check_names(
+    name: str, given: Sequence[str], known: Collection[str], kind: str
+) -> None:
+    """Checks a setting that is a list of names.
+
+    Args:
+      name: of the setting.
+      given: its value.
+      known: the names that there are.
+      kind: what they are names of.
+
+    Raises:
+      errors.ConfigError: if one is unknown, or there twice.
+    """
+    for word in given:
+        if word not in known:
+            reject(name, given, f"{word!r} is no {kind}; use {', '.join(known)}")
+        if given.count(word) > 1:
+            reject(name, given, f"{word} is there twice")
+
+
+def reject_missing(
+    name: str, value: Any, part: str, package: str, extra: str
+) -> typing.NoReturn:
+    """Raises the error of a value that needs a package which is not installed.
+
+    Args:
+      name: of the setting.
+      value: its value.
+      part: of that, what needs the package.
+      package: as it is imported.
+      extra: of this package, that brings it.
+
+    Raises:
+      errors.ConfigError: always.
+    """
+    reject(
+        name,
+        value,
+        f"{part} needs the package {package}, which is not installed; run `pip install "
+        f"'.[{extra}]'` in a clone of this repository, or `pip install "
+        f"'segloop[{extra}]'`",
+    )
 
 
 def unmet_condition(

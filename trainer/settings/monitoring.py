@@ -49,15 +49,7 @@ class MonitoringConfig(fields.Section):
         super().__post_init__()
         if self.profile_steps:
             self._check_profile(*self.profile_steps)
-        for name in self.tracker:
-            if name not in registry.TRACKERS:
-                fields.reject(
-                    "tracker",
-                    self.tracker,
-                    f"{name!r} is no tracker; use {', '.join(registry.TRACKERS)}",
-                )
-            if self.tracker.count(name) > 1:
-                fields.reject("tracker", self.tracker, f"{name} is there twice")
+        fields.check_names("tracker", self.tracker, registry.TRACKERS, "tracker")
 
     def _check_profile(self, first: int, *others: int) -> None:
         if len(others) != 1 or others[0] < first:
