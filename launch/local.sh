@@ -119,20 +119,21 @@ note_end() {
   esac
 }
 
-# Waits for all workers, in the order in which they end. Sets `first`, the first exit code
-# that is not 0, and `first_worker`; one of a mistake, or of a stop, goes before.
+# Waits for all workers, in the order in which they end, and says on file descriptor 3
+# what it does to them. Sets `first`, the first exit code that is not 0, and
+# `first_worker`; one of a mistake, or of a stop, goes before.
 wait_all() {
   local pid running ended
   first=0 first_worker=
   while [ "${#pids[@]}" -gt 0 ]; do
     # A signal to this script ends `wait` early, with the workers still running.
-    wait -n "${pids[@]}" ${timer:+"$timer"} 2>/dev/null
+    wait -n "${pids[@]}" ${timer:+"$timer"}
     running=() ended=()
     for pid in "${pids[@]}"; do
       if kill -0 "$pid" 2>/dev/null; then
         running+=("$pid")
       else
-        wait "$pid" 2>/dev/null
+        wait "$pid"
         ended+=("${worker_of[$pid]} $?")
       fi
     done
@@ -140,13 +141,13 @@ wait_all() {
     # shellcheck disable=SC2086  # Two words.
     for pid in ${ended[@]+"${ended[@]}"}; do note_end $pid; done
     if [ -n "$timer" ] && ! kill -0 "$timer" 2>/dev/null && [ "${#pids[@]}" -gt 0 ]; then
-      echo "Killing ${#pids[@]} workers that do not end." >&2
+      echo "Killing ${#pids[@]} workers that do not end." >&3
       timer=
       kill_all KILL  # Which ends stopped processes, too.
     fi
   done
   stop_timer
-  wait "${relays[@]}" 2>/dev/null
+  wait "${relays[@]}"
 }
 
 # Names the worker that failed first, shows the end of its log, and ends this script.
@@ -158,7 +159,8 @@ fail() {
 
 for ((attempt = 0; attempt <= ${MAX_RESTARTS:-10}; attempt++)); do
   start_all "$@"
-  wait_all
+  # Between any two commands, bash may tell on stderr which of its jobs were killed.
+  wait_all 3>&2 2>/dev/null
   case "$first" in
     0 | 143)
       [ -n "${LOG_DIR:-}" ] || rm -rf "$log_dir"
