@@ -12,7 +12,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-bash launch/install.sh test,hub,export
+bash launch/install.sh test,hub,export,trackers
 bin="${VENV:-.venv}/bin"
 "$bin/ruff" format --check .
 "$bin/ruff" check .

@@ -13,7 +13,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 flags=("$@")
 
 bash launch/test.sh
-bash launch/install.sh test,hub,export,benchmark,examples,trackers
+bash launch/install.sh test,hub,export,trackers,benchmark,examples
 PATH="$PWD/${VENV:-.venv}/bin:$PATH"
 python -m pytest --numprocesses=2 --dist=worksteal --all-encoders
 

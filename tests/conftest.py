@@ -9,6 +9,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras  # noqa: E402
 import pytest  # noqa: E402
 import tensorflow as tf  # noqa: E402
+from tensorflow.python.framework import config as tf_config  # noqa: E402
 
 from tests.stand_ins import forgetting, pix2pix  # noqa: E402, F401
 
@@ -57,5 +58,6 @@ def _keep_globals():
     # and `caplog` would see less of it from then on.
     logging.getLogger("absl").setLevel(logging.NOTSET)
     yield
+    tf_config.disable_op_determinism()
     keras.config.set_floatx(floatx)
     keras.config.set_dtype_policy("float32")

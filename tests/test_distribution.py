@@ -262,3 +262,12 @@ def test_no_iterator_of_a_strategy_has_an_autotuner(replicas, monkeypatch):
     # That of each device; the host's has the options that it is made with.
     assert begun == [False] * replicas
     next(iterator)
+
+
+def test_determinism_of_the_process_is_known(monkeypatch):
+    assert not tensorflow_private.is_deterministic()
+    tf.config.experimental.enable_op_determinism()
+    assert tensorflow_private.is_deterministic()
+    # Of a TensorFlow that does not tell, the worse is assumed.
+    monkeypatch.setattr(tensorflow_private, "config", object())
+    assert tensorflow_private.is_deterministic()

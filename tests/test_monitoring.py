@@ -14,7 +14,7 @@ from tests import helpers
 from trainer import errors, flags, timetable
 from trainer.modes import train
 from trainer.run_folder import boards, summaries
-from trainer.running import memory, profiling
+from trainer.running import memory, profiling, stall
 from trainer.settings import config as config_lib
 from trainer.tracking import registry
 
@@ -335,6 +335,22 @@ def test_run_that_fails_is_told_to_have_failed(run, memory_runs, monkeypatch):
         run("--train_steps=8", "--mode=train", "--tracker=mlflow")
     (tracked,) = memory_runs.values()
     assert tracked["statuses"] == ["failed"]
+
+
+def test_run_that_stands_still_is_told_to_have_failed(run, memory_runs, monkeypatch):
+    told = []
+
+    def exit_at_once(code):
+        told.extend(memory_runs["run-0"]["statuses"])
+        raise SystemExit(code)
+
+    monkeypatch.setattr(stall.os, "_exit", exit_at_once)
+    subject = stall._Subject(lambda: 0, "")
+    monkeypatch.setattr(memory, "scores", lambda: stall._end(1, subject, 0))
+    with pytest.raises(SystemExit, match="70"):
+        run("--train_steps=8", "--mode=train", "--tracker=mlflow")
+    assert told == ["failed"] == memory_runs["run-0"]["statuses"]
+    assert not stall._before_end
 
 
 def test_table_of_runs_has_what_was_given_and_what_matters():

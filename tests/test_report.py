@@ -27,6 +27,7 @@ def _write_run(folder, **settings):
     (folder / "dataset.json").write_text(json.dumps(classes))
     points = [
         {"step": 5, "split": "train", "loss": 2.0, "images_per_sec": 1234.5},
+        {"step": 7, "split": "train", "input_share": 0.25},
         {"step": 5, "split": "eval", "loss": 1.5, "mean_iou": 0.75},
         {"step": 10, "split": "eval", "loss": 1.0, "mean_iou": 0.625, "iou/<b>": 0.125},
     ]
@@ -66,6 +67,7 @@ def test_the_page_has_the_scores_of_the_folder(tmp_path, capsys):
     none = '<span class="none">–</span>'
     assert cells == ["10", "0.7500", "0.6250", none, "1.0000"]
     assert "1234.5" in text
+    assert "<figcaption>Share of time waiting for input</figcaption>" in text
     assert "0.1250" in text  # The IoU of the second class.
     assert "75.0%" in text  # Of the confusion matrix: 3 of 4.
     assert "0.0625" in text  # The calibration error.

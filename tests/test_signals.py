@@ -125,3 +125,35 @@ def test_steps_take_the_place_of_the_start():
     result = _run_start(body)
     assert result.returncode == errors.StallError.exit_code
     assert "devices: GPU:7" in result.stderr
+
+
+def test_a_hanging_tracker_keeps_neither_the_others_nor_the_end():
+    program = (
+        "import threading\n"
+        "from trainer.running import stall\n"
+        "from trainer.tracking import fan\n"
+        "class Tracker:\n"
+        "    run_id = ''\n"
+        "    def close(self, status): print('told', status, flush=True)\n"
+        "class Hanging(Tracker):\n"
+        "    def close(self, status): threading.Event().wait()\n"
+        "sent_to = fan.Fan({'hanging': Hanging(), 'other': Tracker()})\n"
+        "stall._FAREWELL_SECS = 0.5\n"
+        "with (\n"
+        "    stall.calling_before_end(threading.Event().wait),\n"
+        "    stall.calling_before_end(lambda: sent_to.close('failed', secs=0.1)),\n"
+        "    stall.watching_start(1),\n"
+        "):\n"
+        "    threading.Event().wait()\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=processes.ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    # By the backstop, which takes 10 s, the exit code would be 1.
+    assert result.returncode == errors.StallError.exit_code, result.stderr
+    assert result.stdout == "told failed\n"

@@ -1,8 +1,12 @@
-"""Times of workers: who keeps the others waiting."""
+"""Times of steps: what waits for input, and which worker keeps the others waiting."""
+
+import types
 
 import pytest
+import tensorflow as tf
 
-from trainer.distributing import pauses, step_clock, stragglers
+from tests import helpers
+from trainer.distributing import cluster, pauses, step_clock, stragglers
 
 
 def _times(*rows):
@@ -79,3 +83,56 @@ def test_the_first_call_of_each_phase_does_not_count(monkeypatch):
     assert clock.times == step_clock.Times(0.5, 0.25, 0.125)
     clock.reset()
     assert clock.times is None
+
+
+class _Batches:
+    """An iterator whose batches take as long as it is told, by a clock of the test."""
+
+    def __init__(self, iterator, clock):
+        self._iterator, self._clock, self.secs = iterator, clock, 0.0
+
+    def __next__(self):
+        with tf.control_dependencies([tf.py_function(self._wait, [], [])]):
+            return next(self._iterator)
+
+    def _wait(self):
+        self._clock.now += self.secs
+
+
+def test_input_share_is_high_where_the_input_is_slow(monkeypatch):
+    now = types.SimpleNamespace(now=100.0)
+    monkeypatch.setattr(step_clock.time, "perf_counter", lambda: now.now)
+
+    def timestamp():
+        return tf.ensure_shape(tf.py_function(lambda: now.now, [], tf.float64), [])
+
+    monkeypatch.setattr(tf, "timestamp", timestamp)
+    rig = helpers.Rig(helpers.make_store(), measures_input=True)
+    batches = _Batches(rig.batches(), now)
+    clock, shares = step_clock.StepClock(), []
+    for input_secs in (1.0, 6.0, 0.0):
+        batches.secs = input_secs
+        clock.reset()
+        clock.start()
+        result = rig.loop.run(batches, tf.constant(3))
+        now.now += 3 * 2.0  # For the computation of three steps.
+        clock.stop(3, "", float(result.input_secs))
+        shares.append(clock.times and clock.times.input_share)
+    # Nothing of the first call; 6 s of the 8 s of a step; none of 2 s.
+    assert shares == [None, 0.75, 0.0]
+
+
+def test_input_share_of_several_workers_is_that_of_the_one_that_waits_longest(
+    monkeypatch,
+):
+    strategy = types.SimpleNamespace()
+    others = [[0.0] * 3, [4.0, 3.0, 0.0], [4.0, 2.0, 0.0]]
+    monkeypatch.setattr(cluster, "Sum", lambda strategy: lambda table: table + others)
+    monkeypatch.setattr(cluster, "num_workers", lambda strategy: 3)
+    monkeypatch.setattr(cluster, "worker_index", lambda strategy: 0)
+    monkeypatch.setattr(cluster, "gather", lambda strategy, own: ["a", "b", "c"])
+    monkeypatch.setattr(pauses.PauseMeter, "start", lambda self: None)
+    comparison = stragglers.Comparison(strategy)
+    scores = comparison.report(step_clock.Times(4.0, 1.0, 0.0))
+    assert scores["input_share"] == 0.75
+    assert scores["workers/1-b/input_ms"] == 3000

@@ -74,6 +74,28 @@ def test_tracker_that_does_not_answer_is_not_waited_for(caplog):
     assert "silent does not take what this run sends (it takes too long)" in caplog.text
 
 
+def test_who_ends_the_process_does_not_wait_as_long_as_the_run_itself():
+    """By a second SIGTERM, or as it stands still, while it waits for a tracker."""
+    answer, is_asked = threading.Event(), threading.Event()
+
+    class Silent(_Memory):
+        def close(self, status):
+            is_asked.set()
+            answer.wait(60)
+            self.calls.append(status)
+
+    silent = Silent()
+    sent_to = fan.Fan({"silent": silent})
+    own = threading.Thread(target=sent_to.close, args=("finished",))
+    own.start()
+    assert is_asked.wait(10)
+    sent_to.close("failed", secs=0.01)
+    assert own.is_alive()
+    answer.set()
+    own.join()
+    assert silent.calls == ["finished"]
+
+
 def test_points_that_a_tracker_has_are_not_sent_again():
     old, new = _Memory(), _Memory()
     sent_to = fan.Fan({"old": old, "new": new}, {"old": {"train": 4, "eval": 2}})
@@ -90,12 +112,14 @@ class _Kind:
     def __init__(self):
         self.opened = []
         self.error = None
+        self.runs = []
 
     def open_run(self, run_id, *, name, folder, settings):
         if self.error:
             raise self.error
         self.opened.append(run_id)
-        return _Memory(run_id or f"new-{len(self.opened)}")
+        self.runs.append(_Memory(run_id or f"new-{len(self.opened)}"))
+        return self.runs[-1]
 
 
 @pytest.fixture(name="kind")
@@ -167,6 +191,21 @@ def test_tracker_that_cannot_be_reached_ends_a_new_run_alone(tmp_path, kind, cap
     sent_to.close("finished")
     assert "The run new-1 cannot be opened in mlflow again (no network)" in caplog.text
     assert tracker_runs.read(str(tmp_path)).run_ids == {"mlflow": "new-1"}
+
+
+def test_tracker_that_is_open_is_told_that_another_one_is_not(tmp_path, kind):
+    open_run, names = kind.open_run, iter(["mlflow", "wandb"])
+
+    def open_the_first(*args, **kwargs):
+        kind.error = OSError("no network") if next(names) == "wandb" else None
+        return open_run(*args, **kwargs)
+
+    kind.open_run = open_the_first
+    with pytest.raises(errors.ConfigError, match="^--tracker=wandb: no run can"):
+        trackers.open_all(
+            _config(tmp_path, tracker=("mlflow", "wandb")), is_resumed=False
+        )
+    assert [run.calls for run in kind.runs] == [["failed"]]
 
 
 @pytest.mark.parametrize(

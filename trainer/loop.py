@@ -151,7 +151,8 @@ class Loop:
         times = self._clock.times
         if times:
             values["images_per_sec"] = self._setup.batch_size / times.step_secs
-            if self._comparison:
+            values["input_share"] = times.input_share
+            if self._comparison:  # What all workers wait for is in it.
                 values.update(self._comparison.report(times))
         self._writer.write_scalars("train", step, values)
         self._bar.report(

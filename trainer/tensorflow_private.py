@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 import tensorflow as tf
 from tensorflow.python.data.ops import multi_device_iterator_ops
+from tensorflow.python.framework import config
 
 from data import pipeline
 
@@ -30,6 +31,15 @@ def distribute(
     """
     with _lock, _device_datasets_that_end_at_once():
         return iter(strategy.distribute_datasets_from_function(make_dataset))
+
+
+def is_deterministic() -> bool:
+    """Whether ops must be deterministic: once that was asked for, in all the process.
+
+    Where TensorFlow does not tell, they may have to be.
+    """
+    is_enabled = getattr(config, "is_op_determinism_enabled", lambda: True)
+    return is_enabled()
 
 
 @contextlib.contextmanager

@@ -21,6 +21,9 @@ SMALL = (
 )
 """Flags of a run that takes some seconds."""
 
+_SPEEDS = ("images_per_sec", "input_share")
+"""Curves that have no point where all steps since the last one were the first ones."""
+
 
 def write_encoder_weights(path: pathlib.Path) -> None:
     """Writes random weights: a frozen encoder traces in a fraction of the time."""
@@ -104,7 +107,7 @@ def read_points(model_dir: pathlib.Path) -> list[dict]:
     lines = (model_dir / "metrics.jsonl").read_text().splitlines()
     points = [json.loads(line) for line in lines]
     for point in points:
-        for tag in ("images_per_sec", "host_memory_mib", "device_memory_peak_mib"):
+        for tag in (*_SPEEDS, "host_memory_mib", "device_memory_peak_mib"):
             point.pop(tag, None)
         for name in [name for name in point if name.startswith("workers/")]:
             del point[name]
@@ -123,8 +126,7 @@ def read_events(model_dir: pathlib.Path) -> list[tuple[str, str, int]]:
                 (file.parent.name, value.tag, event.step)
                 for value in event.summary.value
                 # The first two are written by each start that finds no checkpoint.
-                if value.tag
-                not in ("settings", "custom_scalars__config__", "images_per_sec")
+                if value.tag not in ("settings", "custom_scalars__config__", *_SPEEDS)
                 and not value.tag.startswith("workers/")
             ]
     return sorted(found)

@@ -58,10 +58,14 @@ def open_all(config: config_lib.Config, *, is_resumed: bool) -> fan.Fan:
         for name in {*known, *names}
     }
     opened = {}
-    for name in names:
-        if run := _open(name, known.get(name), folder, settings):
-            opened[name], known[name] = run, run.run_id
-            tracker_runs.write(folder, tracker_runs.Note(known, sent, settings))
+    try:
+        for name in names:
+            if run := _open(name, known.get(name), folder, settings):
+                opened[name], known[name] = run, run.run_id
+                tracker_runs.write(folder, tracker_runs.Note(known, sent, settings))
+    except errors.RunError:
+        fan.Fan(opened).close("failed")
+        raise
     return fan.Fan(opened, sent)
 
 

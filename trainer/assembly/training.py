@@ -17,7 +17,6 @@ from trainer.assembly import length as length_lib
 from trainer.assembly import model as model_lib
 from trainer.assembly import state as state_lib
 from trainer.assembly import train_loop as train_loop_lib
-from trainer.distributing import cluster
 from trainer.losses import weighted_sum
 from trainer.metrics import confusion as confusion_lib
 from trainer.settings import config as config_lib
@@ -294,8 +293,7 @@ def _make_loop(
         batch_size=config.train.batch_size,
         seed=config.run.seed,
         has_average_warmup=config.train.moving_average_warmup,
-        measures_input=cluster.num_workers(strategy) > 1
-        and not config.run.deterministic,
+        measures_input=not tensorflow_private.is_deterministic(),
         num_parts=config.train.gradient_accumulation_steps,
         global_clipnorm=config.optimizer.global_clipnorm,
         enable_xla=config.runtime.enable_xla,

@@ -22,6 +22,11 @@ class Times:
     paused_secs: float
 
     @property
+    def input_share(self) -> float:
+        """For what share of a step, 0 to 1, the devices waited for input; or NaN."""
+        return self.input_secs / self.step_secs
+
+    @property
     def delay_secs(self) -> float:
         """The worker's own delays; a pause that hits the input may count twice."""
         known = 0.0 if math.isnan(self.input_secs) else self.input_secs

@@ -82,8 +82,9 @@ class Comparison:
           own: of this worker.
 
         Returns:
-          Milliseconds of each worker, `workers/0-HOST/step_ms`, `.../input_ms` and
-          `.../paused_ms`.
+          `input_share`, that of the worker whose devices waited longest: the others
+          waited for it. Milliseconds of each worker, `workers/0-HOST/step_ms`,
+          `.../input_ms` and `.../paused_ms`.
         """
         table = np.zeros([self._count, 3], np.float64)
         table[self._index] = dataclasses.astuple(own)
@@ -93,7 +94,8 @@ class Comparison:
             for index in sorted(slow - self._slow):
                 logging.warning("%s", self._describe(index, times))
         self._slow = slow
-        return {
+        scores = {"input_share": max(worker.input_share for worker in times)}
+        return scores | {
             f"workers/{index}-{host}/{name}_ms": 1000 * secs
             for index, (host, worker) in enumerate(zip(self._hosts, times, strict=True))
             for name, secs in (

@@ -32,7 +32,7 @@ from trainer.settings import fields
 from trainer.tracking import fan
 
 _STOP_SECS = 5.0
-"""For trackers, when somebody has asked the run to stop and waits for that."""
+"""For trackers, when the process is ended: somebody waits for that."""
 
 
 def run(config: config_lib.Config) -> None:
@@ -167,10 +167,15 @@ def _telling_end(
     writer: summaries.SummaryWriter,
     sent_to: fan.Fan,
 ) -> Iterator[None]:
-    """Tells trackers and the table of runs how the run inside has ended."""
+    """Tells trackers and the table of runs how the run inside has ended.
+
+    Of one that stands still and is ended, trackers alone are told: what it waits for
+    may be the disk of its folder.
+    """
     status = "failed"
     try:
-        yield
+        with stall.calling_before_end(lambda: sent_to.close("failed", secs=_STOP_SECS)):
+            yield
         status = "finished"
     except errors.Stopped:
         status = "stopped"

@@ -16,6 +16,7 @@ CURVES = (
     ("learning_rate", "Learning rate"),
     ("gradient_norm", "Gradient norm"),
     ("images_per_sec", "Images a second"),
+    ("input_share", "Share of time waiting for input"),
     ("calibration_error", "Calibration error"),
 )
 """What people look at first: tags and titles."""

@@ -14,6 +14,7 @@ _LAYOUT = {
         "Learning rate": ["learning_rate"],
         "Gradient norm": ["gradient_norm"],
         "Images a second": ["images_per_sec"],
+        "Share of time waiting for input": ["input_share"],
         "Memory, MiB": ["host_memory_mib", "device_memory_peak_mib"],
     },
 }

@@ -20,6 +20,10 @@ from trainer import errors
 _GRACE_SECS = 10
 """Longer than the watching thread takes: what still runs then holds Python's lock."""
 
+_FAREWELL_SECS = 7
+"""For all that is done before the end; with the rest of what the thread does, it is
+less than the above."""
+
 _BUSY_SHARE = 0.002
 """A process that computes for less than this share of the time is not at work: the
 watch itself and the heartbeat of the run's lock take a tenth of it."""
@@ -111,6 +115,23 @@ def watching(
         yield
 
 
+_before_end: list[Callable[[], None]] = []
+
+
+@contextlib.contextmanager
+def calling_before_end(call: Callable[[], None]) -> Iterator[None]:
+    """Has something done before a watch ends the process, if it takes some seconds.
+
+    Args:
+      call: called from another thread; one that hangs keeps nothing from ending.
+    """
+    _before_end.append(call)
+    try:
+        yield
+    finally:
+        _before_end.remove(call)
+
+
 @contextlib.contextmanager
 def _following(timeout_secs: float, subject: _Subject) -> Iterator[None]:
     global _current
@@ -144,4 +165,14 @@ def _end(timeout_secs: float, subject: _Subject, progress: Hashable) -> None:
         flush=True,
     )
     faulthandler.dump_traceback(sys.__stderr__, all_threads=True)
+    _say_farewell()
     os._exit(errors.StallError.exit_code)
+
+
+def _say_farewell() -> None:
+    deadline = time.monotonic() + _FAREWELL_SECS
+    for call in reversed(_before_end):
+        # What made the run stand still may do the same to this.
+        thread = threading.Thread(target=call, daemon=True, name="stall-farewell")
+        thread.start()
+        thread.join(max(0.0, deadline - time.monotonic()))

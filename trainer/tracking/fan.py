@@ -36,6 +36,7 @@ class Fan:
             for name, tracker in trackers.items()
         ]
         self._lock = threading.RLock()
+        self._is_closed = False
 
     def write_scalars(self, split: str, step: int, values: Mapping[str, float]) -> None:
         """Hands over one point of each curve; returns at once.
@@ -45,6 +46,8 @@ class Fan:
           step: steps done.
           values: finite ones, by tag.
         """
+        if self._is_closed:
+            return
         named = {f"{split}/{tag}": float(value) for tag, value in values.items()}
         for line in self._lines:
             line.put(split, step, named)
@@ -54,15 +57,17 @@ class Fan:
 
         Args:
           status: how.
-          secs: how long to wait for what is still to send.
+          secs: how long to wait for what is still to send. A second call waits for it,
+            too, and no longer than it says itself.
         """
         with self._lock:
-            lines, self._lines = self._lines, []
-            for line in lines:
-                line.end(status)
-            deadline = time.monotonic() + secs
-            for line in lines:
-                line.wait(deadline - time.monotonic())
+            if not self._is_closed:
+                for line in self._lines:
+                    line.end(status)
+            self._is_closed = True
+        deadline = time.monotonic() + secs
+        for line in self._lines:
+            line.wait(deadline - time.monotonic())
 
 
 class _Line:
