@@ -12,9 +12,16 @@ setuptools.setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     license_files=["LICENSE"],
-    packages=setuptools.find_packages(
-        include=["trainer", "trainer.*", "data", "data.*", "models", "models.*"]
-    ),
+    py_modules=["segloop"],
+    packages=[
+        *setuptools.find_packages(
+            include=["trainer", "trainer.*", "data", "data.*", "models", "models.*"]
+        ),
+        # So that `--flagfile=recommended.flags` finds it outside the repository, too.
+        "trainer.flagfiles",
+    ],
+    package_dir={"trainer.flagfiles": "launch/flagfiles"},
+    package_data={"trainer.flagfiles": ["*.flags"]},
     python_requires=">=3.11",
     # The lowest versions are those of launch/constraints-lowest.txt, which tests run.
     install_requires=[
@@ -62,5 +69,5 @@ setuptools.setup(
         # Where --tracker sends runs; 35 MB to download, 170 MB on the disk.
         "trackers": ["mlflow-skinny>=3.17.2,<4", "wandb>=0.31.0,<1"],
     },
-    entry_points={"console_scripts": ["segloop = trainer.main:run"]},
+    entry_points={"console_scripts": ["segloop = segloop:run"]},
 )

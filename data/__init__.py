@@ -1,1 +1,1 @@
-"""Input data: sources, preprocessing, the decoded store and the tf.data pipeline."""
+"""Input data of segloop: sources, preprocessing, the store and the tf.data pipeline."""

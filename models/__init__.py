@@ -1,1 +1,1 @@
-"""The U-Net: encoders, decoder layers and their assembly."""
+"""The networks of segloop: encoders, decoders and their assembly."""

@@ -228,12 +228,29 @@ def test_flagfile_may_name_another_one(flagfile):
         (["--bath_size=3"], "some.flags: Unknown command line flag 'bath_size'"),
         (["seed=3"], "some.flags: Not a flag: seed=3"),
         (["--flagfile="], "--flagfile=: name a file of flags"),
-        (["--flagfile=nowhere.flags"], "--flagfile=nowhere.flags cannot be read"),
+        (
+            ["--flagfile=nowhere.flags"],
+            r"--flagfile=nowhere.flags cannot be read .* by its name alone: .*, "
+            r"recommended.flags\.",
+        ),
     ],
 )
 def test_mistake_in_a_flagfile_is_named(flagfile, lines, message):
     with pytest.raises(errors.ConfigError, match=message):
         _resolve(flagfile(*lines))
+
+
+def test_flagfile_of_segloop_is_found_by_its_name_but_after_that_of_the_folder(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    path = _ROOT / "launch" / "flagfiles" / "recommended.flags"
+    expected = flags.parse([f"--flagfile={path}"]).from_files
+    assert flags.parse(["--flagfile=recommended.flags"]).from_files == expected
+    assert "with segloop: pets_tutorial.flags, quickstart" in flags.format_help()
+    pathlib.Path("recommended.flags").write_text("--seed=4")
+    found = flags.parse(["--flagfile=recommended.flags"]).from_files
+    assert found == {"seed": 4}
 
 
 def test_flagfile_that_names_itself_is_an_error(flagfile, tmp_path):

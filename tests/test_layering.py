@@ -27,6 +27,7 @@ _ALLOWED_EDGES = {
     "trainer/settings/data.py": {"trainer", "data.schema", "data.sources.registry"},
     # Settings are data: of the rest of the project they know the classes' limits.
     "trainer/errors.py": set(),
+    "trainer/namesakes.py": set(),
     "trainer/losses": {"trainer", "data"},
     "trainer/metrics": {"trainer", "data"},
     "data/schema.py": set(),
@@ -36,7 +37,7 @@ _ALLOWED_EDGES = {
 
 _FLOORS = {
     "trainer": (
-        {"errors"},
+        {"errors", "namesakes"},
         {"files", "keras_private", "losses", "tensorflow_private"},
         {"metrics", "exporting", "tracking"},
         {"settings", "optimizing"},
@@ -90,6 +91,7 @@ _LIGHT_MODULES = (
     "trainer/metrics/__init__.py",
     "trainer/metrics/groups.py",
     "trainer/metrics/registry.py",
+    "trainer/namesakes.py",
     "trainer/run_folder/__init__.py",
     "trainer/run_folder/run_lock.py",
     "trainer/run_folder/run_settings.py",

@@ -66,7 +66,9 @@ def test_a_plan_is_measured_and_can_be_trained(run_plan, monkeypatch, tmp_path, 
 
 def _run_here(command, **kwargs):
     """Measures in this process what would be measured in a new one."""
-    probe.main(command[3:])
+    # Without -P, Python would look into the working folder first.
+    assert command[1:4] == ["-P", "-m", "trainer.planning.probe"]
+    probe.main(command[4:])
     return types.SimpleNamespace(returncode=0, stdout="")
 
 

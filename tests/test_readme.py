@@ -30,6 +30,7 @@ _COMMANDS = (
     "sbatch ",
     "kubectl ",
     "pip install ",
+    "segloop --",
     "tensorboard ",
     "... --",
 )
@@ -71,6 +72,11 @@ _NOT_RUN = {
         "run by tests/test_predict.py"
     ),
     "tensorboard --logdir=runs": "serves until it is stopped",
+    "python -m build": "needs a network; run by launch/test_all.sh; "
+    "tests/test_packaging.py builds the same",
+    "pip install 'dist/segloop-0.1.0-py3-none-any.whl[export]'": "needs a network",
+    "segloop --flagfile=quickstart.flags": "run by launch/test_all.sh; "
+    "tests/test_packaging.py trains with it",
     "pip install .": "needs a network; launch/install.sh does it",
     "pip install '.[gpu]'": "needs a network and a GPU",
     "pip install '.[benchmark]'": "downloads PyTorch",

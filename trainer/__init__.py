@@ -1,4 +1,4 @@
-"""Training, evaluation and everything that runs around the model.
+"""Training, evaluation and everything that runs around the model, of segloop.
 
 `trainer.load_run(RUN).predict(images)` uses a trained model in a program of one's own.
 """
@@ -14,6 +14,9 @@ here."""
 def __getattr__(name: str) -> Any:
     """Gives `load_run`, which imports TensorFlow, once it is asked for."""
     if name == "load_run":
+        from trainer import namesakes
+
+        namesakes.claim()
         from trainer.assembly import restoring
 
         return restoring.load_run

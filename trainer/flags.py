@@ -21,6 +21,11 @@ from trainer.settings import config, fields, layers
 _HELP_FLAGS = ("--help", "-help", "--helpfull", "--helpshort", "-h", "-?")
 _FLAGFILE = "flagfile"
 _COMMENTS = ("#", "//")
+_PACKAGE = os.path.dirname(os.path.abspath(__file__))
+_OUR_FLAGFILES = (
+    os.path.join(_PACKAGE, "flagfiles"),  # Where setup.py installs them to.
+    os.path.join(os.path.dirname(_PACKAGE), "launch", "flagfiles"),
+)
 
 
 class _TupleParser(flags.ArgumentParser):
@@ -120,7 +125,9 @@ def format_help() -> str:
         "",
         "    python -m trainer.main --FLAG=VALUE ... [--flagfile=FILE]",
         "",
-        "A flagfile holds one flag a line; what is typed counts before it.",
+        "A flagfile holds one flag a line; what is typed counts before it. These come",
+        f"with segloop: {', '.join(_list_our_flagfiles())}.",
+        "Name them without a folder.",
     ]
     for section in dataclasses.fields(config.Config):
         lines += ["", inspect.getdoc(section.type).partition("\n")[0]]
@@ -211,9 +218,27 @@ def _flagfile_path(argument: str) -> str:
     return path
 
 
+def _list_our_flagfiles() -> list[str]:
+    """Returns the names of the flagfiles that come with this package."""
+    names = []
+    for folder in filter(os.path.isdir, _OUR_FLAGFILES):
+        names += [name for name in os.listdir(folder) if name.endswith(".flags")]
+    return sorted(names)
+
+
+def _find_flagfile(path: str) -> str:
+    """Returns the path of a flagfile, which may be named without its folder."""
+    path = os.path.expanduser(path)
+    if not os.path.dirname(path) and not os.path.exists(path):
+        for folder in _OUR_FLAGFILES:
+            if os.path.exists(ours := os.path.join(folder, path)):
+                return ours
+    return path
+
+
 def _read_flagfile(path: str, parents: tuple[str, ...]) -> list[tuple[str, str]]:
     """Returns the path and text of each line with a flag, those of inner files too."""
-    path = os.path.expanduser(path)
+    path = _find_flagfile(path)
     if path in parents:
         raise errors.ConfigError(
             f"--flagfile={path}: the file names itself, by {' and '.join(parents)}; "
@@ -222,6 +247,12 @@ def _read_flagfile(path: str, parents: tuple[str, ...]) -> list[tuple[str, str]]
     try:
         with open(path, encoding="utf-8") as file:
             lines = [line.strip() for line in file]
+    except FileNotFoundError as error:
+        raise errors.ConfigError(
+            f"--flagfile={path} cannot be read ({error.strerror}); name a file by its "
+            "path, or one that comes with segloop by its name alone: "
+            f"{', '.join(_list_our_flagfiles())}."
+        ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise errors.ConfigError(
             f"--flagfile={path} cannot be read ({getattr(error, 'strerror', error)})."

@@ -1,4 +1,9 @@
 """The command: parses flags, makes the settings, runs one mode."""
+# ruff: noqa: E402
+
+from trainer import namesakes
+
+namesakes.check()  # Before `data` is imported, which may be another project's.
 
 import contextlib
 import errno

@@ -48,6 +48,7 @@ def measure(config: config_lib.Config) -> notes.Measured | None:
     done = subprocess.run(
         [
             sys.executable,
+            "-P",  # The working folder may have a `data.py` of its own.
             "-m",
             "trainer.planning.probe",
             f"--mode={config.run.mode}",
