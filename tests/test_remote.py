@@ -292,6 +292,63 @@ def test_only_what_has_changed_is_uploaded(url):
     ]
 
 
+def test_what_is_of_this_machine_or_half_written_is_not_published(url):
+    with mirrors.session():
+        folder = pathlib.Path(mirrors.open_run(url))
+        for name in (
+            "run.lock",
+            "crossfit/0/run.lock",
+            ".rehearsal/checkpoints/step-00000001/state.data",
+            "checkpoints/step-00000001.partial/state.data",
+            f"train/.partial-{'0' * 32}",
+            "train/events",
+            "watch.json",
+            "checkpoints/step-00000001/metadata.json",
+            "checkpoints/step-00000001/state.data",
+        ):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(name)
+        with _killing_at() as changes:
+            mirrors.publish(folder)
+    assert [name for _, name in changes] == [
+        "checkpoints/step-00000001/state.data",
+        "train/events",
+        "checkpoints/step-00000001/metadata.json",
+        "watch.json",
+    ]
+    assert set(_list(url)) == {name for _, name in changes}
+
+
+def test_half_published_checkpoints_are_not_taken_and_the_trainer_removes_them(
+    url, cache
+):
+    rubbish = "checkpoints/step-00000009/state.data"
+    _train(url, 1)
+    stores.open_store(url, "model_dir").write(rubbish, b"half")
+    cache("laptop")
+    with mirrors.session():
+        folder = pathlib.Path(mirrors.open_run(url))
+        (folder / "report.html").write_text("page")
+        assert _restore(folder) == 1 and not (folder / rubbish).exists()
+    assert {rubbish, "report.html"} <= set(_list(url))  # It may be being published.
+    assert _train(url, 2) == 1
+    assert rubbish not in _list(url)
+
+
+def test_beside_a_process_that_uses_the_copy_nothing_is_downloaded(url, monkeypatch):
+    """It would lose what it writes into a file that is replaced."""
+    _train(url, 1)
+    with mirrors.session():
+        folder = pathlib.Path(mirrors.open_run(url))
+        (folder / "evaluations.jsonl").write_text("new")
+        monkeypatch.setattr(copies.Copy, "download", lambda copy: pytest.fail("it is"))
+        other = copies.Copy(stores.open_store(url, "model_dir"), folder.parent)
+        other.open()
+        other.publish()
+        other.close()
+    assert _read(url, "evaluations.jsonl") == b"new"
+
+
 def test_what_a_mode_adds_to_a_run_is_published_and_seen_by_its_trainer(url, cache):
     _train(url, 2)
     cache("laptop")
