@@ -94,6 +94,7 @@ _LIGHT_MODULES = (
     "trainer/metrics/registry.py",
     "trainer/remote/__init__.py",
     "trainer/remote/copies.py",
+    "trainer/remote/failures.py",
     "trainer/remote/indexes.py",
     "trainer/remote/leases.py",
     "trainer/remote/mirrors.py",

@@ -240,7 +240,11 @@ def _contents(url):
 
 
 @pytest.mark.parametrize("machine", ["another", "the same"])
-def test_a_run_killed_at_any_change_of_the_remote_folder_goes_on(url, cache, machine):
+def test_a_run_killed_at_any_change_of_the_remote_folder_goes_on(
+    url, cache, machine, monkeypatch
+):
+    if machine == "the same":  # It knows that the process is dead.
+        monkeypatch.setattr(leases.Lease, "_wait_for_death", pytest.fail)
     with _killing_at() as changes:
         assert _train(url) == 0
     expected = _contents(url)
@@ -442,6 +446,22 @@ def _holding(url):
             mirrors.publishing(folder, is_chief=True),
         ):
             yield pathlib.Path(folder), lock
+
+
+def test_a_bucket_that_is_not_there_is_a_mistake_in_the_flag(url, monkeypatch):
+    def fail(store, *args):
+        raise FileNotFoundError("NoSuchBucket")
+
+    monkeypatch.setattr(fsspec_store.FsspecStore, "_write", fail)
+    with pytest.raises(errors.ConfigError, match=f"^--model_dir={url}: it is not the"):
+        _train(url)
+
+
+def test_messages_name_the_run_as_it_was_typed(url):
+    with mirrors.session():
+        folder = mirrors.open_run(url)
+    text = f"--model_dir={folder}: in {folder}"
+    assert mirrors.as_typed(text) == f"--model_dir={url}: in {folder}"
 
 
 def test_a_second_trainer_is_refused_as_long_as_the_first_one_lives(

@@ -134,6 +134,8 @@ def test_a_run_data_and_weights_at_urls_are_used_from_any_machine(
     monkeypatch.setattr(main, "_exit_at_once", lambda code: pytest.fail(str(code)))
     assert main.main(["--mode=report", f"--model_dir={run}"]) == 0
     assert set(store.list()) - set(published) == {"report.html"}
+    page = store.read("report.html").decode()
+    assert f"--mode=evaluate --model_dir={run}\n" in page
     move_to("other laptop")
     trained = restoring.load_run(run)
     assert trained.predict(np.zeros([40, 50, 3], np.uint8)).shape == (40, 50)

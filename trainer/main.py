@@ -100,7 +100,7 @@ def _exit_code(error: Exception) -> int:
 
 def _message(error: Exception) -> str:
     if isinstance(error, schema.DataError | errors.RunError):
-        return str(error)
+        return mirrors.as_typed(str(error))
     return f"There is no room on the disk ({error}); make room and start again."
 
 

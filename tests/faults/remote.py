@@ -150,7 +150,7 @@ def main() -> int:
         for index in range(num_runs):
             first = 1 + index * num_uploads // num_runs
             name = f"killed-{index}"
-            found[name] = trial.run(name, (first, 1 + first // 2))
+            found[name] = trial.run(name, (first, 1 + first // 4))
             print(f"  {name}: {found[name]}", flush=True)
     differences = [name for name, value in found.items() if value != expected]
     print(

@@ -18,7 +18,7 @@ import time
 from absl import logging
 
 from trainer import errors
-from trainer.remote import copies
+from trainer.remote import copies, failures
 
 _HEARTBEAT_SECS = 15.0
 _STALE_SECS = 90.0
@@ -74,10 +74,11 @@ class Lease:
           token: of the process.
 
         Raises:
-          errors.ConfigError: if another process has it.
-          errors.RemoteError: if the file cannot be read or written.
+          errors.ConfigError: if another process has it, or the folder is not there.
+          errors.RemoteError: if the folder does not answer.
         """
-        try:
+        url = self._copy.store.url
+        with failures.explaining("model_dir", url):
             holder = self._read()
             if holder and holder.token != self._copy.index.token:
                 self._wait_for_death(holder)
@@ -91,14 +92,6 @@ class Lease:
             self._copy.index.token = token
             self._copy.index.write()
             self._write()
-        except errors.RunError:
-            raise
-        except OSError as error:
-            raise errors.RemoteError(
-                f"--model_dir={self._copy.store.url}: {self._name} there cannot be "
-                f"read or written ({error}); see that this machine may write there, "
-                "and start again."
-            ) from error
         self._copy.guard = self.verify
         threading.Thread(target=self._beat, daemon=True, name="lease").start()
 

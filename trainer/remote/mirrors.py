@@ -8,19 +8,20 @@ import contextlib
 import hashlib
 import os
 import pathlib
-import typing
 from collections.abc import Collection, Iterator
 
 from absl import logging
 
 from trainer import errors
-from trainer.remote import copies, leases, stores
+from trainer.remote import copies, failures, leases, stores
 from trainer.settings import fields
 
 _mirrors: dict[pathlib.Path, copies.Copy] = {}
 """Those of runs, by their local folder; what is added to them is published."""
 _fetched: dict[str, copies.Copy] = {}
 """Those of files that are only read, by their URL."""
+_urls: dict[str, str] = {}
+"""Of all runs that were opened, by the value of --model_dir that they got."""
 
 
 @contextlib.contextmanager
@@ -61,7 +62,7 @@ def publishing(model_dir: str | os.PathLike, *, is_chief: bool) -> Iterator[None
         return
     copy.is_read_only = not is_chief
     if is_chief:
-        with _explaining("model_dir", copy.store.url):
+        with failures.explaining("model_dir", copy.store.url):
             copy.download()
             copy.claim()
     with _publishing_rest([copy]):
@@ -84,10 +85,11 @@ def open_run(url: str, *, keeps_own: bool = True) -> str:
     """
     store = stores.open_store(url, "model_dir")
     copy = copies.Copy(store, _place_of(url), keeps_own=keeps_own)
-    with _explaining("model_dir", url):
+    with failures.explaining("model_dir", url):
         copy.open()
     logging.info("Working in %s, a copy of %s.", copy.folder, url)
     _mirrors[copy.folder] = copy
+    _urls[str(copy.folder)] = copy.store.url
     return str(copy.folder)
 
 
@@ -143,6 +145,13 @@ def publish(model_dir: str | os.PathLike) -> None:
         )
 
 
+def as_typed(text: str) -> str:
+    """Returns a text for people in which --model_dir has the URL of a remote run."""
+    for folder, url in _urls.items():
+        text = text.replace(f"--model_dir={folder}", f"--model_dir={url}")
+    return text
+
+
 def make_lease(model_dir: str | os.PathLike, file_name: str) -> leases.Lease | None:
     """Makes the lock of a remote run; None if the folder is none of a remote run.
 
@@ -185,7 +194,7 @@ def _fetch(url: str, flag: str, *, only: str = "") -> copies.Copy:
     if name not in _fetched:
         store = stores.open_store(url, flag)
         copy = copies.Copy(store, _place_of(name), only=only, keeps_own=False)
-        with _explaining(flag, name):
+        with failures.explaining(flag, name):
             copy.open()
         _fetched[name] = copy
     return _fetched[name]
@@ -233,28 +242,3 @@ def _try_to_publish(copy: copies.Copy) -> None:
         copy.publish()
     except (OSError, errors.LockLostError) as error:
         logging.warning("%s: not all could be published (%s).", copy.store.url, error)
-
-
-@contextlib.contextmanager
-def _explaining(flag: str, url: str) -> Iterator[None]:
-    """Turns errors of a remote folder into those of a setting."""
-    try:
-        yield
-    except errors.RunError:
-        raise
-    except (FileNotFoundError, PermissionError) as error:
-        _reject(flag, url, error)
-    except OSError as error:
-        raise errors.RemoteError(
-            f"--{flag}={url}: it does not answer ({error}); see that this machine "
-            "reaches it, with the right credentials, and start again."
-        ) from error
-
-
-def _reject(flag: str, url: str, error: OSError) -> typing.NoReturn:
-    fields.reject(
-        flag,
-        url,
-        f"it is not there, or this machine may not use it ({error}); name another, or "
-        "give the right credentials",
-    )
