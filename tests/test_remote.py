@@ -499,6 +499,27 @@ def test_who_has_lost_the_run_to_another_machine_publishes_nothing_more(url):
     assert json.loads(_read(url, "run.lock"))["host"] == "far"
 
 
+def test_who_loses_the_run_while_it_uploads_names_no_checkpoint(url, monkeypatch):
+    put = fsspec_store.FsspecStore._put
+
+    def put_and_lose(store, path, name):
+        put(store, path, name)
+        store._write(
+            "run.lock", b'{"token": "other", "host": "far", "pid": 7, "started": "now"}'
+        )
+
+    monkeypatch.setattr(fsspec_store.FsspecStore, "_put", put_and_lose)
+    with (
+        pytest.raises(errors.LockLostError, match="taken over by process 7 on far"),
+        _holding(url) as (folder, _),
+    ):
+        _save(folder, 1)
+        mirrors.publish(folder)
+    names = _list(url)
+    assert "checkpoints/step-00000001/state.index" in names
+    assert "checkpoints/step-00000001/metadata.json" not in names
+
+
 def test_heartbeats_find_out_that_a_run_was_taken_over(url, monkeypatch):
     monkeypatch.setattr(leases, "_HEARTBEAT_SECS", 0.01)
     with (
