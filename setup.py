@@ -43,6 +43,9 @@ setuptools.setup(
     extras_require={
         # What tests/benchmarks/against_torch.py compares with.
         "benchmark": ["torch>=2.13.0,<3"],
+        # s3:// for --model_dir and --data_dir; fsspec names a package for each of the
+        # other schemes that it knows.
+        "cloud": ["fsspec>=2026.9.0", "s3fs>=2026.9.0"],
         "gpu": ["tensorflow[and-cuda]>=2.20.0"],
         # Not on PyPI: pip clones the repository, so it needs git and a network.
         "examples": [

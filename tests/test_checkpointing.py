@@ -78,6 +78,22 @@ def test_restoring_brings_back_every_variable(tmp_path, replicas, policy):
         np.testing.assert_array_equal(variable.numpy(), value)
 
 
+def test_what_is_saved_is_published_and_a_stop_waits_for_that(tmp_path):
+    seen = []
+
+    def publish():
+        metadata = checkpoint_folders.read_metadata(
+            checkpoint_folders.list_checkpoints(tmp_path / "checkpoints")[-1]
+        )
+        seen.append((metadata.is_evaluated, checkpointer.has_unsaved_work))
+
+    _, checkpointer = _train_and_save(tmp_path, 0, publish=publish)
+    checkpointer.save()
+    checkpointer.mark_evaluated(0, 0.5)
+    assert seen == [(False, True), (True, True)]
+    assert not checkpointer.has_unsaved_work
+
+
 def test_states_of_dropout_in_older_checkpoints_are_passed_over(tmp_path):
     rig = helpers.Rig(helpers.make_store())
     seeds = [tf.Variable(np.array([n, 7], np.uint32), trainable=False) for n in (1, 2)]

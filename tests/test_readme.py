@@ -78,6 +78,14 @@ _NOT_RUN = {
     "segloop --flagfile=quickstart.flags": "run by launch/test_all.sh; "
     "tests/test_packaging.py trains with it",
     "pip install .": "needs a network; launch/install.sh does it",
+    "pip install '.[cloud]'": "needs a network; see tests/test_remote.py",
+    "... --model_dir=s3://bucket/runs/first": "needs S3; tests/test_remote_runs.py "
+    "trains at other URLs, and tests/faults/remote.py on an S3 server",
+    "... --mode=evaluate --model_dir=s3://bucket/runs/first": "the same",
+    "python -m trainer.main --dataset=folder --data_dir=s3://bucket/photos "
+    "--num_classes=2 --model_dir=gs://bucket/runs/first": "the same",
+    "python -m tests.faults.remote --kills=10": "needs an S3 server; "
+    "tests/test_remote_runs.py kills a training at each upload",
     "pip install '.[gpu]'": "needs a network and a GPU",
     "pip install '.[benchmark]'": "downloads PyTorch",
     "pip install '.[hub]'": "launch/test.sh does it",

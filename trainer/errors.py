@@ -67,6 +67,12 @@ class PeerError(RunError):
     exit_code = 75  # EX_TEMPFAIL of sysexits.h: try again.
 
 
+class RemoteError(RunError, OSError):
+    """A folder on another machine that does not answer; start again to go on."""
+
+    exit_code = PeerError.exit_code
+
+
 class StallError(RunError):
     """A run that made no step for too long."""
 

@@ -42,9 +42,7 @@ def write_bytes(
       errors.WriteError: if that fails; the file is then as it was before.
     """
     path = pathlib.Path(path)
-    # Not named after the process: in a container its id is that of others, too. Nor
-    # after the file: TensorBoard would read a half written event file.
-    partial = path.with_name(f"{_PARTIAL_PREFIX}{uuid.uuid4().hex}")
+    partial = partial_of(path)
     with explaining(path):
         try:
             with partial.open("wb") as file:
@@ -56,6 +54,18 @@ def write_bytes(
         except OSError:
             partial.unlink(missing_ok=True)  # It may hold the last free space.
             raise
+
+
+def partial_of(path: pathlib.Path) -> pathlib.Path:
+    """Returns a name for a file until it is whole; see `remove_left_over`."""
+    # Not named after the process: in a container its id is that of others, too. Nor
+    # after the file: TensorBoard would read a half written event file.
+    return path.with_name(f"{_PARTIAL_PREFIX}{uuid.uuid4().hex}")
+
+
+def is_partial(name: str) -> bool:
+    """Tells whether a file's name is one that `partial_of` makes."""
+    return name.startswith(_PARTIAL_PREFIX)
 
 
 def sync(path: str | os.PathLike) -> None:

@@ -9,12 +9,13 @@ import dataclasses
 import inspect
 import os
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from absl import flags
 
 from trainer import errors
+from trainer.remote import mirrors, stores
 from trainer.run_folder import run_settings, waiting
 from trainer.settings import config, fields, layers
 
@@ -26,6 +27,15 @@ _OUR_FLAGFILES = (
     os.path.join(_PACKAGE, "flagfiles"),  # Where setup.py installs them to.
     os.path.join(os.path.dirname(_PACKAGE), "launch", "flagfiles"),
 )
+_LOCAL = {
+    "checkpoint": "name it as in its run, e.g. step-00000375, or say last or best",
+    "cache_dir": "it is memory-mapped; name a folder of this machine",
+    "output": "name a folder of this machine, and copy it when it is whole",
+    "export_dir": "leave it out, and the export goes to --model_dir",
+    "images": "name the folder with --data_dir, and what is below it here",
+    "masks": "name the folder with --data_dir, and what is below it here",
+}
+"""Settings that take no URL, and what to do instead."""
 
 
 class _TupleParser(flags.ArgumentParser):
@@ -84,11 +94,49 @@ def read_config(arguments: Sequence[str]) -> layers.Resolved:
       errors.ConfigError: if a flag is unknown, or a value or a combination cannot work.
       errors.CheckpointError: if the mode uses a trained run and `--model_dir` is none.
     """
-    given = parse(arguments)
+    given = _localize(parse(arguments))
     read = run_settings.read
     if {**given.from_files, **given.typed}.get("watch"):
         read = _read_when_there
     return layers.resolve(given.typed, given.from_files, read, run_settings.exist)
+
+
+def _localize(given: Given) -> Given:
+    """Puts paths of local copies in place of the URLs of runs and exported files."""
+    counting = {**given.from_files, **given.typed}
+    urls = {
+        name: value
+        for name, value in counting.items()
+        if isinstance(value, str) and stores.scheme_of(value)
+    }
+    for name in filter(urls.get, _LOCAL):
+        fields.reject(name, urls[name], f"this is no place for a URL; {_LOCAL[name]}")
+    paths = {}
+    if "model_dir" in urls:
+        paths["model_dir"] = _open_runs(urls["model_dir"], counting)
+    for name in ("model", "input"):
+        if name in urls:
+            paths[name] = mirrors.fetch(urls[name], name)
+    return Given(
+        *({name: paths.get(name, v) for name, v in layer.items()} for layer in given)
+    )
+
+
+def _open_runs(url: str, given: Mapping[str, Any]) -> str:
+    """Returns the local folder of a remote run, or those of several."""
+    if given.get("watch"):
+        fields.reject(
+            "model_dir",
+            url,
+            "--watch looks at a folder of this machine; leave it out, and evaluate "
+            "when the training has ended",
+        )
+    # Other workers may be on other machines, which see what was published alone.
+    keeps_own = given.get("distribution_strategy") != "multi_worker_mirrored"
+    if given.get("mode") != "report":
+        return mirrors.open_run(url, keeps_own=keeps_own)
+    runs = [name.strip() for name in url.split(",")]
+    return ",".join(mirrors.open_run(r) if stores.scheme_of(r) else r for r in runs)
 
 
 def _read_when_there(model_dir: str) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from absl import app, logging
 
 from data import schema
 from trainer import errors, files, flags
+from trainer.remote import mirrors
 from trainer.running import colors, memory, signals, stall, startup_noise
 from trainer.settings import modes
 
@@ -53,22 +54,23 @@ def main(arguments: Sequence[str], *, owns_process: bool = False) -> int:
         if flags.is_help(arguments):
             print(flags.format_help(), flush=True)
             return 0
-        config, remarks = flags.read_config(arguments)
-        if owns_process:
-            set_log_level(config.runtime.log_level)
-            if config.runtime.log_level != "debug":
-                noise = startup_noise.keep_back()
-        for remark in remarks:
-            logging.warning("%s", remark)
-        with (
-            signals.listening(_exit_on_signal),
-            stall.watching_start(config.runtime.stall_timeout),
-        ):
-            mode = _import_at_once(modes.MODES[config.run.mode].module)
-            with memory.explaining_shortage(config):
-                mode.run(config)
-            sys.stdout.flush()  # It may be a file on a full disk.
-        noise.drop()
+        with mirrors.session():
+            config, remarks = flags.read_config(arguments)
+            if owns_process:
+                set_log_level(config.runtime.log_level)
+                if config.runtime.log_level != "debug":
+                    noise = startup_noise.keep_back()
+            for remark in remarks:
+                logging.warning("%s", remark)
+            with (
+                signals.listening(_exit_on_signal),
+                stall.watching_start(config.runtime.stall_timeout),
+            ):
+                mode = _import_at_once(modes.MODES[config.run.mode].module)
+                with memory.explaining_shortage(config):
+                    mode.run(config)
+                sys.stdout.flush()  # It may be a file on a full disk.
+            noise.drop()
     except Exception as error:
         _end(error, noise)
     return 0
@@ -103,7 +105,7 @@ def _exit_code(error: Exception) -> int:
 
 def _message(error: Exception) -> str:
     if isinstance(error, schema.DataError | errors.RunError):
-        return str(error)
+        return mirrors.as_typed(str(error))
     return f"There is no room on the disk ({error}); make room and start again."
 
 

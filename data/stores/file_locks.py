@@ -1,5 +1,6 @@
 """Locks on open files, which the system gives back when their process ends."""
 
+import contextlib
 import fcntl
 import os
 import pathlib
@@ -25,6 +26,18 @@ def try_lock(descriptor: int) -> bool | None:
     except OSError:
         return None
     return True
+
+
+def share_lock(descriptor: int) -> None:
+    """Waits for whoever has an open file locked, then locks it together with others.
+
+    Where a file system knows no locks, it does nothing.
+
+    Args:
+      descriptor: of the file; its own lock of `try_lock`, if it has it, becomes this.
+    """
+    with contextlib.suppress(OSError):
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
 
 
 def place_of(descriptor: int) -> str:

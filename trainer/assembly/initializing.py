@@ -14,6 +14,7 @@ from models import factory
 from trainer import errors
 from trainer.assembly import restoring
 from trainer.assembly import state as state_lib
+from trainer.remote import mirrors
 from trainer.run_folder import checkpoint_folders, run_settings
 from trainer.settings import config as config_lib
 from trainer.settings import fields
@@ -102,7 +103,7 @@ def take_over(
 
 def _find(name: str) -> _Source:
     """Returns what is meant by a value of `--init_checkpoint`."""
-    path = pathlib.Path(name)
+    path = pathlib.Path(mirrors.fetch(name, "init_checkpoint"))
     if checkpoint_folders.is_checkpoint(path):
         # RUN/checkpoints/step-00000375
         path = path.absolute()

@@ -15,7 +15,7 @@ from data.files import labels, mask_values
 from data.preparing import bad_examples, image_formats, preprocessing
 from data.sources import folder, registry
 from data.stores import balance, device_store, fingerprints, native, store, streaming
-from trainer.assembly import augmenting
+from trainer.assembly import augmenting, remote_data
 from trainer.distributing import cluster
 from trainer.settings import config as config_lib
 
@@ -38,7 +38,7 @@ def open_source(
         split=data.train_split if is_training else data.eval_split,
         is_training=is_training,
         image_size=data.image_size,
-        data_dir=data.data_dir,
+        data_dir=remote_data.find_folder(data),
         image_key=data.image_key,
         label_key=data.label_key,
         image_pattern=data.images,
@@ -73,11 +73,10 @@ def resolve_info(
         source.info,
         num_classes=data.num_classes,
         label_offset=data.label_offset,
-        label_colors=data.label_colors,
-        label_map=data.label_map,
+        **remote_data.find_label_files(data),
     )
     try:
-        info = resolve(class_names=data.class_names)
+        info = resolve()
     except schema.DataError as error:
         if error.kind != "classes_unknown" or trained_names is None:
             raise

@@ -11,6 +11,7 @@ from data import schema
 from models import encoders, factory, registry, scaling
 from trainer import errors
 from trainer.optimizing import optimization, schedules
+from trainer.remote import mirrors
 from trainer.run_folder import encoder as encoder_file
 from trainer.settings import model as model_settings
 from trainer.settings import optimizer as optimizer_settings
@@ -34,8 +35,9 @@ def open_preset(
         return None
     if run:
         return encoders.Preset(encoder_file.read(run))
+    weights = mirrors.fetch_file(settings.encoder_weights, "encoder_weights")
     with _explaining(settings):
-        preset = encoders.open_preset(settings.encoder, settings.encoder_weights)
+        preset = encoders.open_preset(settings.encoder, weights)
     if preset.remark:
         logging.warning("--encoder=%s: %s.", settings.encoder, preset.remark)
     settings.check_strides(preset.strides)
@@ -83,11 +85,14 @@ def build_model(
     Raises:
       errors.ConfigError: if weights or a package cannot be had.
     """
+    weights = "none"
+    if not has_checkpoint:
+        weights = mirrors.fetch_file(settings.encoder_weights, "encoder_weights")
     with _explaining(settings):
         model = factory.build_model(
             encoder=settings.encoder,
             encoder_options=settings.encoder_options(),
-            encoder_weights="none" if has_checkpoint else settings.encoder_weights,
+            encoder_weights=weights,
             encoder_preset=preset,
             encoder_bn_momentum=settings.encoder_bn_momentum,
             freeze_encoder=settings.freeze_encoder,

@@ -13,6 +13,7 @@ from trainer.assembly import model as model_lib
 from trainer.assembly import state as state_lib
 from trainer.assembly import trained_model
 from trainer.optimizing import ema as ema_lib
+from trainer.remote import mirrors
 from trainer.run_folder import checkpoint_folders, run_settings, saved_weights
 from trainer.run_folder import dataset as dataset_lib
 from trainer.settings import config as config_lib
@@ -132,7 +133,7 @@ def load_run(
     >>> labels = trained.predict(photo)  # doctest: +SKIP
 
     Args:
-      model_dir: the folder of the run.
+      model_dir: the folder of the run, or its URL.
       checkpoint: `last`, `best`, or a checkpoint's name or folder.
       image_size: height and width that images are brought to; None: as in training.
       precision: Keras' dtype policy of the model.
@@ -141,7 +142,7 @@ def load_run(
       errors.CheckpointError: if it is no run, has no checkpoint that can be read, or is
         of a later version of this package.
     """
-    model_dir = str(model_dir)
+    model_dir = mirrors.fetch(str(model_dir), "model_dir")
     config = _read_settings(model_dir, image_size)
     run = find_run(model_dir, checkpoint)
     dataset = dataset_lib.read(model_dir, run.class_names)

@@ -12,6 +12,7 @@ from trainer import score_tables, scoring, watching
 from trainer.assembly import devices, evaluation, exported, restoring
 from trainer.distributing import cluster
 from trainer.exporting import description, registry
+from trainer.remote import mirrors
 from trainer.run_folder import evaluations
 from trainer.settings import config as config_lib
 from trainer.settings import layers
@@ -99,4 +100,5 @@ def _report(
         print(f"Photos, truths, predictions: {picture}")
     print(f"All scores:                  {evaluations.path_of(model_dir, subject)}")
     if not subject.export:  # Of exported files, a report says nothing.
-        print(f"A page of all this:          --mode=report --model_dir={model_dir}")
+        report = mirrors.as_typed(f"--mode=report --model_dir={model_dir}")
+        print(f"A page of all this:          {report}")

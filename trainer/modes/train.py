@@ -12,6 +12,7 @@ from trainer import errors, loop, pictures, score_tables, scoring, timetable, wi
 from trainer.assembly import devices, inputs, trackers, training
 from trainer.distributing import cluster, stragglers
 from trainer.planning import budget
+from trainer.remote import mirrors
 from trainer.run_folder import (
     boards,
     checkpoint_folders,
@@ -44,7 +45,10 @@ def run(config: config_lib.Config) -> None:
     """
     folder = model_dir.make(config.run.model_dir)
     is_chief = cluster.is_chief(config.runtime.distribution_strategy)
-    with run_lock.holding(folder, is_chief=is_chief) as lock:
+    with (
+        run_lock.holding(folder, is_chief=is_chief) as lock,
+        mirrors.publishing(folder, is_chief=is_chief),
+    ):
         if is_chief:
             trackers.check_installed(config)
             model_dir.clear(folder)
@@ -114,6 +118,7 @@ def _run_with(
         )
         with _telling_end(config, setup, writer, sent_to):
             _note_start(config, setup, checkpointer, writer, is_resumed, is_chief)
+            mirrors.publish(config.run.model_dir)  # For others to see that it runs.
             _train(config, setup, plan, checkpointer, writer, stop)
     if is_chief:
         _print_report(config, setup)
@@ -142,6 +147,7 @@ def _make_checkpointer(
             window.is_state, loss=setup.loss, num_classes=setup.info.num_classes
         ),
         check_lock=lock.check,
+        publish=functools.partial(mirrors.publish, config.run.model_dir),
     )
 
 
@@ -302,7 +308,7 @@ def _train(
 
     def progress() -> tuple[int, ...]:
         calls = setup.evaluation.eval_loop.num_calls if setup.evaluation else 0
-        return setup.step, checkpointer.saved.step, calls
+        return setup.step, checkpointer.saved.step, calls, mirrors.num_transfers()
 
     with stall.watching(
         config.runtime.stall_timeout,

@@ -4,6 +4,7 @@ import html
 import shlex
 from collections.abc import Sequence
 
+from trainer.remote import mirrors
 from trainer.reporting import charts, elements, reading
 from trainer.settings import config as config_lib
 
@@ -212,7 +213,8 @@ def commands(runs: Sequence[reading.Run]) -> str:
             f"tensorboard --logdir={folder}",
             "",
         ]
-    return f"<pre>{html.escape(chr(10).join(lines).strip())}</pre>"
+    text = mirrors.as_typed("\n".join(lines).strip())
+    return f"<pre>{html.escape(text)}</pre>"
 
 
 def _matrix(class_names: Sequence[str], counts: Sequence[Sequence[int]]) -> str:

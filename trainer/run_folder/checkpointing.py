@@ -9,10 +9,11 @@ the name of the folder, the metadata and the restored step differ is damaged, as
 that cannot be read; the next older one then serves.
 """
 
+import contextlib
 import dataclasses
 import os
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -41,6 +42,7 @@ class Checkpointer:
         is_chief: bool = True,
         is_window: Callable[[Any], bool] = lambda window: True,
         check_lock: Callable[[], None] = lambda: None,
+        publish: Callable[[], None] = lambda: None,
     ):
         """Makes a checkpointer; touches no file.
 
@@ -59,6 +61,8 @@ class Checkpointer:
           is_window: whether metadata hold a window that the run can go on with.
           check_lock: called before anything is written; raises an error if the folder
             is no longer this run's.
+          publish: called, by the one that writes, after each save and each score that
+            is noted.
 
         Attributes:
           saved: what the newest checkpoint says of itself.
@@ -76,6 +80,7 @@ class Checkpointer:
         self._is_chief = is_chief
         self._is_window = is_window
         self._check_lock = check_lock
+        self._publish = publish
         self._failed_saves = 0
         self._criterion = best
         self.best_score: float | None = None
@@ -115,18 +120,17 @@ class Checkpointer:
             is_evaluated=False,
             window=window,
         )
-        self.is_saving = True
-        try:
+        with self._saving():
+            try:
+                if self._is_chief:
+                    self._write(metadata)
+                self._failed_saves = 0
+                self.saved, self.is_noted = metadata, True
+            except (OSError, tf.errors.OpError) as error:
+                self._on_failure(f"The checkpoint of step {metadata.step}", error)
             if self._is_chief:
-                self._write(metadata)
-            self._failed_saves = 0
-            self.saved, self.is_noted = metadata, True
-        except (OSError, tf.errors.OpError) as error:
-            self._on_failure(f"The checkpoint of step {metadata.step}", error)
-        finally:
-            self.is_saving = False
-        if self._is_chief:
-            self._prune()
+                self._prune()
+                self._publish()
 
     def mark_evaluated(self, step: int, score: float) -> bool:
         """Notes in the newest checkpoint that its evaluation is made and written.
@@ -170,7 +174,18 @@ class Checkpointer:
             except OSError as error:
                 self.is_noted = False
                 self._on_failure(f"The score of step {step}", error)
+            with self._saving():
+                self._publish()
         return is_best
+
+    @contextlib.contextmanager
+    def _saving(self) -> Iterator[None]:
+        """Lets a stop wait for what is saved inside."""
+        self.is_saving = True
+        try:
+            yield
+        finally:
+            self.is_saving = False
 
     def restore(self) -> bool:
         """Restores the newest checkpoint that can be read.

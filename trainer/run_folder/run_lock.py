@@ -17,6 +17,9 @@ only by whether it changes while somebody watches.
 A process may lose its lock: suspended for minutes, it gives no heartbeat. The token in
 the file is then another one, and the process that finds this writes nothing more.
 
+If the folder is a copy of a remote one, its run is locked there, too; see
+`trainer.remote.leases`.
+
 MODEL_DIR/watch.lock is such a lock, too, of the process that evaluates the checkpoints
 of the training. Each of the two looks at the other's heartbeat alone; see `Pulse`.
 """
@@ -37,6 +40,7 @@ from absl import logging
 
 from data.stores import file_locks
 from trainer import errors, files
+from trainer.remote import mirrors
 
 FILE_NAME = "run.lock"
 WATCH_FILE_NAME = "watch.lock"
@@ -84,12 +88,14 @@ class RunLock:
         self._descriptor: int | None = None
         self._is_over = threading.Event()
         self._releasing = threading.Lock()
+        self._lease = mirrors.make_lease(model_dir, file_name)
 
     def acquire(self) -> None:
         """Takes the lock, that of a dead process too.
 
         Raises:
           errors.ConfigError: if another process has it.
+          errors.RemoteError: if the remote folder does not answer.
           errors.WriteError: if the file cannot be written.
         """
         try:
@@ -98,6 +104,12 @@ class RunLock:
             raise files.explain(self._path, error) from error
         self._descriptor = descriptor
         threading.Thread(target=self._beat, daemon=True, name="run-lock").start()
+        if self._lease:
+            try:
+                self._lease.acquire(self._token)
+            except BaseException:
+                self.release()
+                raise
 
     def check(self) -> None:
         """Checks that the lock is still that of this process, if it ever was.
@@ -107,6 +119,8 @@ class RunLock:
         """
         if self._descriptor is None:
             return
+        if self._lease:
+            self._lease.check()
         try:
             holder = _read(self._path)
         except OSError:
@@ -125,6 +139,8 @@ class RunLock:
             if self._descriptor is None:
                 return
             self._is_over.set()
+            if self._lease:
+                self._lease.release()
             with contextlib.suppress(OSError, errors.LockLostError):
                 self.check()
                 self._path.unlink()

@@ -21,7 +21,8 @@ class DataConfig(fields.Section):
     data_dir: str = fields.setting(
         "",
         "Folder of your images and masks, or that holds the TFDS data sets; empty: "
-        "TFDS's own default.",
+        "TFDS's own default. A URL (s3://, gs://, ...) is downloaded once; TFDS reads "
+        "gs:// by itself.",
         only_with={"dataset": ("folder", "tfds")},
         describes_data=True,
     )
@@ -253,7 +254,7 @@ class DataConfig(fields.Section):
             )
 
     def _check_class_names(self, names: tuple[str, ...]) -> None:
-        if len(names) == 1 and os.path.isfile(names[0]):
+        if len(names) == 1 and (os.path.isfile(names[0]) or "://" in names[0]):
             return  # Names to be read where the data set is.
         if len(set(names)) != len(names) or not all(names):
             fields.reject("class_names", names, "give each class a name of its own")

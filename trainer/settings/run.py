@@ -25,7 +25,9 @@ class RunConfig(fields.Section):
     )
     model_dir: str = fields.setting(
         "",
-        "Folder of the run: settings, checkpoints, TensorBoard data, pictures.",
+        "Folder of the run: settings, checkpoints, TensorBoard data, pictures. With a "
+        "URL (s3://, gs://, ...) the run works in a local copy, below $SEGLOOP_CACHE "
+        "or the user's cache, and publishes it after each save.",
         is_saved=False,
     )
     checkpoint: str = fields.setting(

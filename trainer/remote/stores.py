@@ -1,0 +1,181 @@
+"""Folders behind URLs: one small interface, and what all kinds of them share.
+
+`gs://`, `ram://` and `hdfs://` go through TensorFlow's file systems, all others
+through fsspec. Whatever a library raises, callers see `OSError`. What fails is tried
+again, with a warning, before it is an error.
+"""
+
+import abc
+import contextlib
+import importlib
+import os
+import pathlib
+import re
+import time
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, TypeVar
+
+from absl import logging
+
+from trainer import files
+
+_URL = re.compile(r"([a-z][a-z0-9+.\-]*)://.")
+_OF_TENSORFLOW = ("gs", "hdfs", "ram")
+_WAIT_SECS = (1.0, 4.0, 15.0)
+"""Between the tries of what fails."""
+
+_T = TypeVar("_T")
+
+
+class Entry(NamedTuple):
+    """What a folder says of one of its files.
+
+    Attributes:
+      size: in bytes.
+      tag: another text for another content, as far as the kind of folder can tell.
+      modified: when the file was written, in seconds since 1970; 0: nobody knows.
+    """
+
+    size: int
+    tag: str
+    modified: float = 0.0
+
+
+class Store(abc.ABC):
+    """A folder behind a URL; files have names like `checkpoints/step-1/state.index`.
+
+    All methods raise `FileNotFoundError` for a file that is not there, where nothing
+    else is said, and `OSError` for all else that fails.
+    """
+
+    def __init__(self, url: str):
+        """Makes a store; touches no file."""
+        self.url = url.rstrip("/")
+
+    def list(self) -> dict[str, Entry]:
+        """Returns all files, those of inner folders too; none if it is not there."""
+        return self._patiently("listing it", self._list)
+
+    def look(self, name: str) -> Entry:
+        """Returns what there is to say of one file."""
+        return self._patiently(f"looking at {name}", lambda: self._look(name))
+
+    def get(self, name: str, path: pathlib.Path, entry: Entry) -> None:
+        """Downloads a file, whole or not at all, with its time of change.
+
+        Args:
+          name: of the file.
+          path: to be written.
+          entry: of the file; another size counts as a file that is gone.
+        """
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = files.partial_of(path)
+        try:
+            self._patiently(f"reading {name}", lambda: self._get(name, partial))
+            if partial.stat().st_size != entry.size:
+                raise FileNotFoundError(f"{name} is another file now")
+            if entry.modified:
+                os.utime(partial, (entry.modified, entry.modified))
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def put(self, path: pathlib.Path, name: str) -> Entry:
+        """Uploads a file, whole or not at all, in place of an older one."""
+        self._patiently(f"writing {name}", lambda: self._put(path, name))
+        return self.look(name)
+
+    def read(self, name: str) -> bytes | None:
+        """Returns what a small file holds; None if it is not there."""
+        try:
+            return self._patiently(f"reading {name}", lambda: self._read(name))
+        except FileNotFoundError:
+            return None
+
+    def write(self, name: str, data: bytes) -> None:
+        """Writes a small file, in place of an older one."""
+        self._patiently(f"writing {name}", lambda: self._write(name, data))
+
+    def delete(self, name: str) -> None:
+        """Deletes a file, if it is there."""
+        with contextlib.suppress(FileNotFoundError):
+            self._patiently(f"deleting {name}", lambda: self._delete(name))
+
+    def _patiently(self, deed: str, call: Callable[[], _T]) -> _T:
+        """Does something again and again, until it works or there is no hope."""
+        for wait_secs in (*_WAIT_SECS, None):
+            try:
+                with self._translating():
+                    return call()
+            except (FileNotFoundError, PermissionError):
+                raise
+            except OSError as error:
+                if wait_secs is None or files.is_full(error):
+                    raise
+                logging.warning(
+                    "%s: %s failed (%s); trying again in %.0f s.",
+                    self.url,
+                    deed,
+                    error,
+                    wait_secs,
+                )
+                time.sleep(wait_secs)
+        raise AssertionError("the last try returns or raises")
+
+    @contextlib.contextmanager
+    def _translating(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError:
+            raise
+        except Exception as error:
+            kind = self._kind_of(error)
+            raise kind(f"{type(error).__name__}: {error}") from error
+
+    @abc.abstractmethod
+    def _kind_of(self, error: Exception) -> type[OSError]:
+        """Returns what an error of the library is as one of Python."""
+
+    @abc.abstractmethod
+    def _list(self) -> dict[str, Entry]: ...
+
+    @abc.abstractmethod
+    def _look(self, name: str) -> Entry: ...
+
+    @abc.abstractmethod
+    def _get(self, name: str, path: pathlib.Path) -> None: ...
+
+    @abc.abstractmethod
+    def _put(self, path: pathlib.Path, name: str) -> None: ...
+
+    @abc.abstractmethod
+    def _read(self, name: str) -> bytes: ...
+
+    @abc.abstractmethod
+    def _write(self, name: str, data: bytes) -> None: ...
+
+    @abc.abstractmethod
+    def _delete(self, name: str) -> None: ...
+
+
+def scheme_of(path: str) -> str:
+    """Returns what stands before the `://` of a URL; empty for a path."""
+    match = _URL.match(path)
+    return match[1] if match else ""
+
+
+def open_store(url: str, flag: str) -> Store:
+    """Makes the store of a URL; touches no file.
+
+    Args:
+      url: `SCHEME://...`.
+      flag: the setting that names it.
+
+    Raises:
+      errors.ConfigError: if the scheme is unknown, or needs a package that is not
+        installed.
+    """
+    kind = "gfile" if scheme_of(url) in _OF_TENSORFLOW else "fsspec"
+    # TensorFlow is slow to import, and fsspec may not be there.
+    module = importlib.import_module(f"trainer.remote.{kind}_store")
+    return module.open_store(url, flag)
