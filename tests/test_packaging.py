@@ -1,6 +1,8 @@
 """What `pip install` brings is whole, and runs outside the repository."""
 
+import importlib.metadata
 import pathlib
+import platform
 import shutil
 import subprocess
 import sys
@@ -129,6 +131,15 @@ def test_installed_program_prints_its_help(wheel, tmp_path):
     done = _run(["-c", _START], "--help", cwd=tmp_path, path=[wheel])
     assert (done.returncode, done.stderr) == (0, "")
     assert "--train_steps" in done.stdout and "quickstart.flags" in done.stdout
+
+
+def test_installed_program_tells_its_version(wheel, tmp_path):
+    done = _run(["-c", _START], "--version", cwd=tmp_path, path=[wheel])
+    assert (done.returncode, done.stderr) == (0, "")
+    versions = dict(line.split(" ", 1) for line in done.stdout.splitlines())
+    assert versions["segloop"] == "0.1.0"
+    assert versions["python"] == platform.python_version()
+    assert versions["keras"] == importlib.metadata.version("keras")
 
 
 def _refusal(program, *, cwd, path) -> str:

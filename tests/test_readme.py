@@ -77,6 +77,7 @@ _NOT_RUN = {
     "pip install 'dist/segloop-0.1.0-py3-none-any.whl[export]'": "needs a network",
     "segloop --flagfile=quickstart.flags": "run by launch/test_all.sh; "
     "tests/test_packaging.py trains with it",
+    "segloop --version": "run by tests/test_packaging.py",
     "pip install .": "needs a network; launch/install.sh does it",
     "pip install '.[cloud]'": "needs a network; see tests/test_remote.py",
     "... --model_dir=s3://bucket/runs/first": "needs S3; tests/test_remote_runs.py "
@@ -345,6 +346,7 @@ def test_files_that_the_pages_name_are_there():
 _OTHER_FLAGS = {
     "all-encoders",
     "help",
+    "version",
     "flagfile",
     "logdir",
     "build-arg",

@@ -20,6 +20,7 @@ from trainer.run_folder import run_settings, waiting
 from trainer.settings import config, fields, layers
 
 _HELP_FLAGS = ("--help", "-help", "--helpfull", "--helpshort", "-h", "-?")
+_VERSION_FLAGS = ("--version", "-version")
 _FLAGFILE = "flagfile"
 _COMMENTS = ("#", "//")
 _PACKAGE = os.path.dirname(os.path.abspath(__file__))
@@ -82,6 +83,11 @@ class Given(NamedTuple):
 def is_help(arguments: Sequence[str]) -> bool:
     """Tells whether a command line asks for the list of flags."""
     return any(argument in _HELP_FLAGS for argument in arguments)
+
+
+def is_version(arguments: Sequence[str]) -> bool:
+    """Tells whether a command line asks for the versions of what is installed."""
+    return any(argument in _VERSION_FLAGS for argument in arguments)
 
 
 def read_config(arguments: Sequence[str]) -> layers.Resolved:
@@ -176,6 +182,8 @@ def format_help() -> str:
         "A flagfile holds one flag a line; what is typed counts before it. These come",
         f"with segloop: {', '.join(_list_our_flagfiles())}.",
         "Name them without a folder.",
+        "",
+        "  --help, --version: this list; the versions of what is installed",
     ]
     for section in dataclasses.fields(config.Config):
         lines += ["", inspect.getdoc(section.type).partition("\n")[0]]

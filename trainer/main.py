@@ -54,6 +54,12 @@ def main(arguments: Sequence[str], *, owns_process: bool = False) -> int:
         if flags.is_help(arguments):
             print(flags.format_help(), flush=True)
             return 0
+        if flags.is_version(arguments):
+            # Here alone: to look for packages takes longer to import than all the rest.
+            from trainer.run_folder import environment
+
+            print(environment.format_versions(), flush=True)
+            return 0
         with mirrors.session():
             config, remarks = flags.read_config(arguments)
             if owns_process:

@@ -33,6 +33,13 @@ def describe(devices: Sequence[str]) -> dict[str, Any]:
     }
 
 
+def format_versions() -> str:
+    """Returns the versions of the packages and of Python, a line each."""
+    versions = {name: _version(name) or "not installed" for name in _PACKAGES}
+    versions["python"] = platform.python_version()
+    return "\n".join(f"{name} {version}" for name, version in versions.items())
+
+
 def write(model_dir: str, environment: dict[str, Any]) -> None:
     """Writes the file of the folder of a run.
 
