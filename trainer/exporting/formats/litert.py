@@ -15,15 +15,15 @@ _FILE = "model.tflite"
 
 def write(network: "network_lib.Network", folder: str) -> dict[str, str]:
     """Writes a model for one image at a time; arguments as for all formats."""
-    return convert(network, folder, lambda converter: None)
+    return convert(network, folder, lambda converter: converter.convert())
 
 
 def convert(
     network: "network_lib.Network",
     folder: str,
-    prepare: "Callable[[tf.lite.TFLiteConverter], None]",
+    make: "Callable[[tf.lite.TFLiteConverter], bytes]",
 ) -> dict[str, str]:
-    """Writes a model, by a converter that `prepare` has made ready."""
+    """Writes what `make` makes of a model by its converter."""
     import tensorflow as tf
 
     model = network.stock  # Made here: in a graph there are no numbers yet.
@@ -40,9 +40,9 @@ def convert(
     converter = tf.lite.TFLiteConverter.from_concrete_functions(
         [label.get_concrete_function()], serving
     )
-    prepare(converter)
+    content = make(converter)
     with open(os.path.join(folder, _FILE), "wb") as file:
-        file.write(converter.convert())
+        file.write(content)
     height, width, channels = network.image_shape
     return {"images": f"{network.dtype} [1, {height}, {width}, {channels}]"}
 

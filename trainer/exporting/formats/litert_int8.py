@@ -1,4 +1,4 @@
-"""A `.tflite` file for LiteRT that computes in 8 bits."""
+"""A `.tflite` file for LiteRT that computes in 8 bits, its smallest layers apart."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -13,6 +13,12 @@ if TYPE_CHECKING:
 
 load = litert.load
 
+_FLOAT_SHARE = 0.01
+"""Of all weights, for those of the smallest layers, which stay in float32; the file is
+3 % larger at most. A layer of few weights gets their rounding in full, as a shift of a
+whole channel, where a large one averages it: of a MobileNetV2 U-Net the first depthwise
+convolution, with 288 of 5.4 million weights, made most of the errors."""
+
 
 def write(network: "network_lib.Network", folder: str) -> dict[str, str]:
     """Writes a model whose numbers of 8 bits are laid out by what photos need.
@@ -20,7 +26,7 @@ def write(network: "network_lib.Network", folder: str) -> dict[str, str]:
     Arguments as for all formats.
     """
 
-    def prepare(converter: "tf.lite.TFLiteConverter") -> None:
+    def make(converter: "tf.lite.TFLiteConverter") -> bytes:
         import tensorflow as tf
 
         photos = network.read_photos()
@@ -31,5 +37,54 @@ def write(network: "network_lib.Network", folder: str) -> dict[str, str]:
 
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
         converter.representative_dataset = give
+        options = tf.lite.experimental.QuantizationDebugOptions(denylisted_nodes=[])
+        # It alone lets tensors stay in float32; its reports are of no use here.
+        debugger = tf.lite.experimental.QuantizationDebugger(
+            converter=converter, debug_options=options
+        )
+        options.denylisted_nodes = find_small(debugger.calibrated_model, _FLOAT_SHARE)
+        return debugger.get_nondebug_quantized_model()
 
-    return litert.convert(network, folder, prepare)
+    return litert.convert(network, folder, make)
+
+
+def find_small(content: bytes, share: float) -> list[str]:
+    """Names what comes out of the smallest layers, and of what is before the first one.
+
+    The latter is the scaling of the images: in 8 bits, it is off by half a step.
+
+    Args:
+      content: of a `.tflite` file in float32.
+      share: of all weights that the layers may have together.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    graph = schema.ModelT.InitFromPackedBuf(content)
+    main = graph.subgraphs[0]
+    kinds = [code.builtinCode for code in graph.operatorCodes]
+    layers, names = [], []
+    for operator in main.operators:
+        outputs = [main.tensors[index].name.decode() for index in operator.outputs]
+        kind = kinds[operator.opcodeIndex]
+        if kind in _layer_kinds(schema.BuiltinOperator):
+            weights = main.tensors[operator.inputs[1]].shape
+            layers.append((int(weights.prod()), outputs))
+        elif not layers:
+            names += outputs
+    left = share * sum(size for size, _ in layers)
+    for size, outputs in sorted(layers, key=lambda layer: layer[0]):
+        left -= size
+        if left < 0:
+            break
+        names += outputs
+    return names
+
+
+def _layer_kinds(kinds: type) -> set[int]:
+    """Returns the kinds of operators whose second input holds weights."""
+    return {
+        kinds.CONV_2D,
+        kinds.DEPTHWISE_CONV_2D,
+        kinds.FULLY_CONNECTED,
+        kinds.TRANSPOSE_CONV,
+    }
