@@ -37,7 +37,7 @@ _ALLOWED_EDGES = {
 
 _FLOORS = {
     "trainer": (
-        {"errors", "namesakes"},
+        {"errors", "holders", "namesakes"},
         {"files", "keras_private", "losses", "tensorflow_private"},
         {"metrics", "exporting", "tracking"},
         {"settings", "optimizing"},
@@ -93,6 +93,7 @@ _LIGHT_MODULES = (
     "trainer/metrics/__init__.py",
     "trainer/metrics/groups.py",
     "trainer/metrics/registry.py",
+    "trainer/holders.py",
     "trainer/namesakes.py",
     "trainer/remote/__init__.py",
     "trainer/remote/copies.py",

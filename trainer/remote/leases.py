@@ -8,16 +8,13 @@ Two that start in the same second both write; the one whose name is in the file 
 
 import contextlib
 import dataclasses
-import datetime
 import json
-import os
-import socket
 import threading
 import time
 
 from absl import logging
 
-from trainer import errors
+from trainer import errors, holders
 from trainer.remote import copies, failures
 
 _HEARTBEAT_SECS = 15.0
@@ -28,25 +25,14 @@ _RELEASE_SECS = 5.0
 
 
 @dataclasses.dataclass(frozen=True)
-class _Record:
+class _Record(holders.Holder):
     """What the file says of the process that trains.
 
     Attributes:
-      token: random; no two processes have the same.
-      host: name of its host, for people.
-      pid: its id there, for people.
-      started: when it took the lock, for people.
       beat: grows as long as it lives.
     """
 
-    token: str
-    host: str
-    pid: int
-    started: str
     beat: int = 0
-
-    def __str__(self) -> str:
-        return f"process {self.pid} on {self.host}, since {self.started}"
 
 
 class Lease:
@@ -82,13 +68,7 @@ class Lease:
             holder = self._read()
             if holder and holder.token != self._copy.index.token:
                 self._wait_for_death(holder)
-            now = datetime.datetime.now(datetime.UTC)
-            self._record = _Record(
-                token=token,
-                host=socket.gethostname(),
-                pid=os.getpid(),
-                started=f"{now:%Y-%m-%d %H:%M:%S} UTC",
-            )
+            self._record = _Record.of_this_process(token)
             self._copy.index.token = token
             self._copy.index.write()
             self._write()

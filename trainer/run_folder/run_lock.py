@@ -30,7 +30,6 @@ import datetime
 import json
 import os
 import pathlib
-import socket
 import threading
 import time
 import uuid
@@ -39,7 +38,7 @@ from collections.abc import Iterator
 from absl import logging
 
 from data.stores import file_locks
-from trainer import errors, files
+from trainer import errors, files, holders
 from trainer.remote import mirrors
 
 FILE_NAME = "run.lock"
@@ -57,25 +56,14 @@ _RECORD_BYTES = 1024
 
 
 @dataclasses.dataclass(frozen=True)
-class _Record:
-    """What the file says of the process that trains.
+class _Record(holders.Holder):
+    """What the file says of the process that has the lock.
 
     Attributes:
-      token: random; no two processes have the same.
-      host: name of its host, for people.
-      pid: its id there, for people.
-      started: when it took the lock, for people.
       place: `file_locks.place_of` the file, as the process sees it.
     """
 
-    token: str
-    host: str
-    pid: int
-    started: str
     place: str
-
-    def __str__(self) -> str:
-        return f"process {self.pid} on {self.host}, since {self.started}"
 
 
 class RunLock:
@@ -211,14 +199,8 @@ class RunLock:
         return beat
 
     def _write(self, descriptor: int, is_new: bool) -> None:
-        now = datetime.datetime.now(datetime.UTC)
-        record = _Record(
-            token=self._token,
-            host=socket.gethostname(),
-            pid=os.getpid(),
-            started=f"{now:%Y-%m-%d %H:%M:%S} UTC",
-            place=file_locks.place_of(descriptor),
-        )
+        place = file_locks.place_of(descriptor)
+        record = _Record.of_this_process(self._token, place=place)
         text = json.dumps(dataclasses.asdict(record)).ljust(_RECORD_BYTES - 1) + "\n"
         try:
             os.pwrite(descriptor, text.encode(), 0)
