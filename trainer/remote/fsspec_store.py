@@ -2,15 +2,12 @@
 
 import datetime
 import pathlib
-import uuid
 from collections.abc import Mapping
 from typing import Any
 
 from trainer.remote import stores
 from trainer.settings import fields
 
-_WRITES_WHOLE = ("abfs", "abfss", "az", "memory", "oci", "oss", "s3", "s3a")
-"""Whose files appear when they are whole; a rename there copies all the bytes."""
 _PACKAGES = {"s3": "s3fs", "s3a": "s3fs"}
 """What the extra brings."""
 _TIMES = ("LastModified", "last_modified", "mtime", "modified", "created", "updated")
@@ -18,6 +15,8 @@ _TIMES = ("LastModified", "last_modified", "mtime", "modified", "created", "upda
 
 class FsspecStore(stores.Store):
     """A folder that fsspec reaches; see `stores.Store`."""
+
+    _WHOLE_SCHEMES = ("abfs", "abfss", "az", "memory", "oci", "oss", "s3", "s3a")
 
     def __init__(self, url: str, file_system: Any, root: str):
         """Makes a store; touches no file.
@@ -55,33 +54,22 @@ class FsspecStore(stores.Store):
         self._fs.get_file(self._path(name), str(path))
 
     def _put(self, path: pathlib.Path, name: str) -> None:
-        target, partial = self._paths_to_write(name)
-        self._fs.put_file(str(path), partial)
-        if partial != target:
-            self._fs.mv(partial, target)
+        self._fs.put_file(str(path), self._path(name))
 
     def _read(self, name: str) -> bytes:
         return self._fs.cat_file(self._path(name))
 
     def _write(self, name: str, data: bytes) -> None:
-        target, partial = self._paths_to_write(name)
-        self._fs.pipe_file(partial, data)
-        if partial != target:
-            self._fs.mv(partial, target)
+        self._fs.pipe_file(self._path(name), data)
+
+    def _rename(self, old: str, new: str) -> None:
+        self._fs.mv(self._path(old), self._path(new))
 
     def _delete(self, name: str) -> None:
         self._fs.rm_file(self._path(name))
 
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}"
-
-    def _paths_to_write(self, name: str) -> tuple[str, str]:
-        """Returns the path of a file, and the one to write to first."""
-        target = self._path(name)
-        if stores.scheme_of(self.url) in _WRITES_WHOLE:
-            return target, target
-        folder = target.rpartition("/")[0]
-        return target, f"{folder}/.partial-{uuid.uuid4().hex}"
 
 
 def open_store(url: str, flag: str) -> FsspecStore:

@@ -2,14 +2,11 @@
 
 import pathlib
 import posixpath
-import uuid
 
 import tensorflow as tf
 
 from trainer.remote import stores
 
-_WRITES_WHOLE = ("gs",)
-"""Whose files appear when they are closed; a rename there copies all the bytes."""
 _KINDS = {
     tf.errors.NotFoundError: FileNotFoundError,
     tf.errors.PermissionDeniedError: PermissionError,
@@ -19,6 +16,8 @@ _KINDS = {
 
 class GfileStore(stores.Store):
     """A folder that `tf.io.gfile` reaches; see `stores.Store`."""
+
+    _WHOLE_SCHEMES = ("gs",)
 
     def _kind_of(self, error: Exception) -> type[OSError]:
         return _KINDS.get(type(error), OSError)
@@ -41,21 +40,18 @@ class GfileStore(stores.Store):
         tf.io.gfile.copy(self._path(name), str(path), overwrite=True)
 
     def _put(self, path: pathlib.Path, name: str) -> None:
-        target, partial = self._make_way(name)
-        tf.io.gfile.copy(str(path), partial, overwrite=True)
-        if partial != target:
-            tf.io.gfile.rename(partial, target, overwrite=True)
+        tf.io.gfile.copy(str(path), self._make_way(name), overwrite=True)
 
     def _read(self, name: str) -> bytes:
         with tf.io.gfile.GFile(self._path(name), "rb") as file:
             return file.read()
 
     def _write(self, name: str, data: bytes) -> None:
-        target, partial = self._make_way(name)
-        with tf.io.gfile.GFile(partial, "wb") as file:
+        with tf.io.gfile.GFile(self._make_way(name), "wb") as file:
             file.write(data)
-        if partial != target:
-            tf.io.gfile.rename(partial, target, overwrite=True)
+
+    def _rename(self, old: str, new: str) -> None:
+        tf.io.gfile.rename(self._path(old), self._path(new), overwrite=True)
 
     def _delete(self, name: str) -> None:
         tf.io.gfile.remove(self._path(name))
@@ -63,14 +59,12 @@ class GfileStore(stores.Store):
     def _path(self, name: str) -> str:
         return f"{self.url}/{name}"
 
-    def _make_way(self, name: str) -> tuple[str, str]:
-        """Makes a file's folder; returns its path, and the one to write to first."""
-        target = self._path(name)
-        if stores.scheme_of(self.url) in _WRITES_WHOLE:
-            return target, target
-        folder = posixpath.dirname(target)
-        tf.io.gfile.makedirs(folder)
-        return target, f"{folder}/.partial-{uuid.uuid4().hex}"
+    def _make_way(self, name: str) -> str:
+        """Makes a file's folder, where there are folders; returns its path."""
+        path = self._path(name)
+        if not self._writes_whole:
+            tf.io.gfile.makedirs(posixpath.dirname(path))
+        return path
 
 
 def open_store(url: str, flag: str) -> GfileStore:

@@ -12,8 +12,9 @@ import os
 import pathlib
 import re
 import time
+import uuid
 from collections.abc import Callable, Iterator
-from typing import NamedTuple, TypeVar
+from typing import ClassVar, NamedTuple, TypeVar
 
 from absl import logging
 
@@ -47,6 +48,10 @@ class Store(abc.ABC):
     All methods raise `FileNotFoundError` for a file that is not there, where nothing
     else is said, and `OSError` for all else that fails.
     """
+
+    _WHOLE_SCHEMES: ClassVar[tuple[str, ...]] = ()
+    """Of URLs whose files appear when they are whole; there, a rename copies all the
+    bytes."""
 
     def __init__(self, url: str):
         """Makes a store; touches no file."""
@@ -82,7 +87,10 @@ class Store(abc.ABC):
 
     def put(self, path: pathlib.Path, name: str) -> Entry:
         """Uploads a file, whole or not at all, in place of an older one."""
-        self._patiently(f"writing {name}", lambda: self._put(path, name))
+        self._patiently(
+            f"writing {name}",
+            lambda: self._replace(name, lambda target: self._put(path, target)),
+        )
         return self.look(name)
 
     def read(self, name: str) -> bytes | None:
@@ -94,12 +102,34 @@ class Store(abc.ABC):
 
     def write(self, name: str, data: bytes) -> None:
         """Writes a small file, in place of an older one."""
-        self._patiently(f"writing {name}", lambda: self._write(name, data))
+        self._patiently(
+            f"writing {name}",
+            lambda: self._replace(name, lambda target: self._write(target, data)),
+        )
 
     def delete(self, name: str) -> None:
         """Deletes a file, if it is there."""
         with contextlib.suppress(FileNotFoundError):
             self._patiently(f"deleting {name}", lambda: self._delete(name))
+
+    @property
+    def _writes_whole(self) -> bool:
+        return scheme_of(self.url) in self._WHOLE_SCHEMES
+
+    def _replace(self, name: str, write: Callable[[str], None]) -> None:
+        """Lets a file appear when it is whole.
+
+        Args:
+          name: of the file.
+          write: writes the file of the name that it gets.
+        """
+        if self._writes_whole:
+            write(name)
+            return
+        folder, slash, _ = name.rpartition("/")
+        partial = f"{folder}{slash}.partial-{uuid.uuid4().hex}"
+        write(partial)
+        self._rename(partial, name)
 
     def _patiently(self, deed: str, call: Callable[[], _T]) -> _T:
         """Does something again and again, until it works or there is no hope."""
@@ -153,6 +183,9 @@ class Store(abc.ABC):
 
     @abc.abstractmethod
     def _write(self, name: str, data: bytes) -> None: ...
+
+    @abc.abstractmethod
+    def _rename(self, old: str, new: str) -> None: ...
 
     @abc.abstractmethod
     def _delete(self, name: str) -> None: ...
