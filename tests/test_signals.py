@@ -80,12 +80,7 @@ def test_a_closed_terminal_is_no_error_of_what_is_still_written():
     assert process.returncode == 7, said
 
 
-def _run_start(body, secs=1):
-    program = (
-        "import os, sys, time\n"
-        "from trainer.running import stall\n"
-        f"with stall.watching_start({secs}):\n{body}"
-    )
+def _run(program):
     return subprocess.run(
         [sys.executable, "-c", program],
         cwd=processes.ROOT,
@@ -93,6 +88,14 @@ def _run_start(body, secs=1):
         text=True,
         timeout=60,
         check=False,
+    )
+
+
+def _run_start(body, secs=1):
+    return _run(
+        "import os, sys, time\n"
+        "from trainer.running import stall\n"
+        f"with stall.watching_start({secs}):\n{body}"
     )
 
 
@@ -146,14 +149,7 @@ def test_a_hanging_tracker_keeps_neither_the_others_nor_the_end():
         "):\n"
         "    threading.Event().wait()\n"
     )
-    result = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=processes.ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    result = _run(program)
     # By the backstop, which takes 10 s, the exit code would be 1.
     assert result.returncode == errors.StallError.exit_code, result.stderr
     assert result.stdout == "told failed\n"
