@@ -8,18 +8,33 @@
 #   --data_dir=FOLDER       has the photos of Oxford-IIIT Pet for TFDS
 #   --encoder_weights=FILE  has the ImageNet weights of MobileNetV2
 #
-# Both by their whole paths; without them TFDS and Keras download both. VENV and PYTHON are
-# as for launch/install.sh. Commands that need a GPU, Slurm or Kubernetes are not among
-# them.
+# Both by their whole paths; without them TFDS and Keras download both. Commands that need
+# a GPU, Slurm or Kubernetes are not among them.
+#
+#   VENV, PYTHON  as for launch/install.sh
+#   WORK          a folder for all that is made (default: a temporary one). The next call
+#                 with the same folder goes on with the command that failed or was
+#                 stopped; after a change of the code, take another folder.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 root="$PWD"
 flags=("$@")
 
+if [ -z "${WORK:-}" ]; then
+  WORK="$(mktemp -d)"
+  trap 'rm -rf "$WORK"' EXIT
+fi
+mkdir -p "$WORK/elsewhere" "$WORK/clone"
+work="$(cd "$WORK" && pwd)"
+
 # The time stands before each command: the log says how long the one before took.
 run() {
+  if grep --quiet --no-messages --line-regexp --fixed-strings -e "$*" "$work/done"; then
+    return
+  fi
   echo "== $(date +%T) $*" >&2
-  "$@"
+  "$@" || return
+  echo "$*" >> "$work/done"
 }
 
 run bash launch/test.sh
@@ -31,12 +46,8 @@ run bash launch/install.sh examples ||
 PATH="$(cd "${VENV:-.venv}/bin" && pwd):$PATH"
 run python -m pytest --numprocesses=2 --dist=worksteal --all-encoders
 
-work="$(mktemp -d)"
-trap 'rm -rf "$work"' EXIT
-
 # A wheel, in an environment and a folder of its own.
 python -m venv "$work/venv"
-mkdir "$work/elsewhere"
 (
   PATH="$work/venv/bin:$PATH"
   cd "$work/elsewhere"
@@ -48,8 +59,7 @@ mkdir "$work/elsewhere"
 )
 
 # The others, in a folder that looks like the repository's.
-mkdir "$work/clone"
-ln -s "$root/launch" "$work/clone/launch"
+ln -sfn "$root/launch" "$work/clone/launch"
 cd "$work/clone"
 PYTHONPATH="$root" && export PYTHONPATH
 tutorial=(python -m trainer.main --flagfile=launch/flagfiles/pets_tutorial.flags)
