@@ -33,8 +33,7 @@ def test_a_plan_is_measured_and_can_be_trained(run_plan, monkeypatch, tmp_path, 
     shallow.shorten(monkeypatch)
     shallow.write_weights(tmp_path / "encoder.weights.h5")
     monkeypatch.setattr(synthetic, "NUM_EXAMPLES", {"train": 24, "test": 10})
-    monkeypatch.setattr(probe, "_STEP_SECS", 0.05)
-    monkeypatch.setattr(probe, "_EVALUATION_SECS", 0.05)
+    monkeypatch.setattr(probe, "_MOST_SECS", 0.05)
     monkeypatch.setattr(probe.subprocess, "run", _run_here)
     monkeypatch.chdir(tmp_path)
     path = run_plan(
@@ -70,6 +69,28 @@ def _run_here(command, **kwargs):
     assert command[1:4] == ["-P", "-m", "trainer.planning.probe"]
     probe.main(command[4:])
     return types.SimpleNamespace(returncode=0, stdout="")
+
+
+@pytest.mark.parametrize(
+    ("budget", "step_secs"), [("2m", 4.0), ("10m", 12.0), ("1h", 20.0)]
+)
+def test_how_long_is_measured_follows_the_budget(budget, step_secs, monkeypatch):
+    scripts = []
+
+    def rehearse(setup, folder, script):
+        scripts.append(script)
+        return costs.Costs(start=20, step=0.1, evaluation=2, save=0.5, end=1)
+
+    monkeypatch.setattr(probe.rehearsal, "rehearse", rehearse)
+    monkeypatch.setattr(probe.training, "prepare_training", lambda *args: None)
+    probe.run(
+        config_lib.from_dict(
+            {"model_dir": "x", "time_budget": budget, "log_steps": 4, "num_gpus": 0}
+        )
+    )
+    (script,) = scripts
+    assert (script.step_secs, script.evaluation_secs) == (step_secs, step_secs / 2)
+    assert (script.steps_per_call, script.log_steps, script.is_chief) == (20, 4, True)
 
 
 def _measure(settings):

@@ -143,12 +143,10 @@ def _write_script(
         min(max(share * secs, _LEAST_SECS), _MOST_SECS)
         for share in (_STEP_SHARE, _EVALUATION_SHARE)
     )
-    return rehearsal.Script(
+    return rehearsal.Script.of_run(
+        config,
         step_secs=step_secs,
         evaluation_secs=evaluation_secs,
-        steps_per_call=config.train.steps_per_loop,
-        log_steps=config.train.log_steps,
-        summary_images=config.train.summary_images,
         is_chief=is_chief,
     )
 

@@ -20,9 +20,14 @@ from trainer.benchmarking import measuring
 from trainer.planning import costs, notes, rehearsal
 from trainer.running import memory, preemption
 from trainer.settings import config as config_lib
+from trainer.settings import durations
 
-_STEP_SECS, _EVALUATION_SECS = 4.0, 2.0
-"""For timing each."""
+_STEP_SHARE = 0.02
+"""How much of the budget goes into timing the steps of one choice of settings. The
+evaluation takes half of that."""
+_LEAST_SECS, _MOST_SECS = 4.0, 20.0
+"""For timing the steps. Over a few steps, one other program of a moment makes the plan
+too small."""
 _LOG_CHARACTERS = 2000
 
 
@@ -110,12 +115,9 @@ def _run(config: config_lib.Config) -> dict:
     setup = training.prepare_training(
         config, strategy, preemption.StopRequest().variable
     )
-    script = rehearsal.Script(
-        step_secs=_STEP_SECS,
-        evaluation_secs=_EVALUATION_SECS,
-        steps_per_call=config.train.steps_per_loop,
-        log_steps=config.train.log_steps,
-        summary_images=config.train.summary_images,
+    step_secs = _secs_for_steps(durations.parse(config.train.time_budget))
+    script = rehearsal.Script.of_run(
+        config, step_secs=step_secs, evaluation_secs=step_secs / 2
     )
     found = rehearsal.rehearse(setup, config.run.model_dir, script)
     device = strategy.extended.worker_devices[0].rpartition("device:")[2]
@@ -128,6 +130,10 @@ def _run(config: config_lib.Config) -> dict:
         ),
         "memory_bytes": measuring.peak_memory_bytes(device),
     }
+
+
+def _secs_for_steps(budget_secs: int) -> float:
+    return min(max(_STEP_SHARE * budget_secs, _LEAST_SECS), _MOST_SECS)
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -20,6 +20,7 @@ from trainer.assembly import training
 from trainer.distributing import cluster
 from trainer.planning import costs
 from trainer.run_folder import checkpointing, model_dir, summaries
+from trainer.settings import config as config_lib
 from trainer.settings import train as train_settings
 
 _WARM_UP_SHARE = 0.2
@@ -48,6 +49,25 @@ class Script:
     log_steps: int
     summary_images: int
     is_chief: bool = True
+
+    @classmethod
+    def of_run(
+        cls,
+        config: config_lib.Config,
+        *,
+        step_secs: float,
+        evaluation_secs: float,
+        is_chief: bool = True,
+    ) -> "Script":
+        """Returns what a run with these settings does, to be timed for so long."""
+        return cls(
+            step_secs=step_secs,
+            evaluation_secs=evaluation_secs,
+            steps_per_call=config.train.steps_per_loop,
+            log_steps=config.train.log_steps,
+            summary_images=config.train.summary_images,
+            is_chief=is_chief,
+        )
 
 
 def rehearse(
