@@ -74,8 +74,7 @@ def _row(field: dataclasses.Field) -> str:
 def _conditions(only_with: dict[str, tuple]) -> list[str]:
     """Says in words with which other settings a setting has a meaning."""
     found = []
-    for name, allowed in only_with.items():
-        values = [allowed] if isinstance(allowed, str) else allowed
+    for name, values in only_with.items():
         words = " or ".join(fields.format_value(value) for value in values)
         if values == ("",):
             found.append(f"an empty --{name}")

@@ -6,7 +6,7 @@ from trainer.settings import fields
 
 SAVE_CHOICES = ("labels", "overlay", "confidence", "probabilities", "npz")
 _TILE_OVERLAP = 0.25
-_OF_PREDICT = {"mode": ("predict")}
+_OF_PREDICT = {"mode": ("predict",)}
 
 
 @dataclasses.dataclass(frozen=True)
