@@ -19,19 +19,19 @@ _HEAD = f"""# Settings
 
 Every flag of `python -m trainer.main`, section by section. This page is written by
 `{COMMAND}` from the declarations in `trainer/settings/`. `--help`
-prints the same texts.
+prints the same texts, without ranges and conditions.
 
-- A flag is typed with its value: `--batch_size=16`. A flag that is true or false is
-  typed alone, or with `no` before its name: `--freeze_encoder`, `--nofreeze_encoder`.
-  A list has commas between its items.
-- A flagfile holds one flag a line: `--flagfile=FILE`. What is typed wins over
+- Type a flag with its value: `--batch_size=16`. Type a flag that is true or false
+  alone, or with `no` before its name: `--freeze_encoder`, `--nofreeze_encoder`. Put
+  commas between the items of a list.
+- A flagfile holds one flag a line: `--flagfile=FILE`. A flag that you type wins over
   flagfiles.
 - "derived" means that the value follows from other flags or from the data.
-- A flag with "only with" is refused beside other values: nothing is ignored in
-  silence.
+- A flag with "only with" has an effect only beside these values. Typed beside others,
+  it is refused.
 - A flag marked "fixed" belongs to the identity of a run. A run that goes on must have
-  the same value; another value is an error that names it. The others may change from
-  one start to the next.
+  the same value; another value is an error that names the flag. The others may change
+  from one start to the next.
 """
 
 
