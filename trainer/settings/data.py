@@ -10,7 +10,7 @@ from trainer.settings import fields
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig(fields.Section):
-    """Which examples, and how they become uint8 arrays."""
+    """Which examples, and how they become arrays of one size."""
 
     dataset: str = fields.setting(
         "synthetic",
