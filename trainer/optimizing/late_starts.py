@@ -13,8 +13,8 @@ class LateStart:
 
     Name it among the bases of an optimizer, before Keras' own. All slots of an
     optimizer are there from the start, so that a checkpoint has the same variables
-    before and after. Adam's slots begin at zero. To make up for that they are divided by
-    1 - beta^n, with n the updates so far. If n were the count of a long run at the
+    before and after. Adam's slots begin at zero. To make up for that they are divided
+    by 1 - beta^n, with n the updates so far. If n were the count of a long run at the
     first update of a variable, that update would be (1 - 0.9) / sqrt(1 - 0.999) = 3.2
     times as large as it should be.
     """
