@@ -26,7 +26,8 @@ prints the same texts, without ranges and conditions.
   commas between the items of a list.
 - A flagfile holds one flag a line: `--flagfile=FILE`. A flag that you type wins over
   flagfiles.
-- "derived" means that the value follows from other flags or from the data.
+- "derived" means that there is no fixed default. The text says what holds without the
+  flag; for a random change, `--augment` says it.
 - A flag with "only with" has an effect only beside these values. Typed beside others,
   it is refused.
 - A flag marked "fixed" belongs to the identity of a run. A run that goes on must have

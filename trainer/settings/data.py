@@ -59,7 +59,8 @@ class DataConfig(fields.Section):
     train_fraction: float | None = fields.setting(
         None,
         "Share of a folder without splits to train on; the rest is for evaluation. A "
-        "hash of each file's name and --seed decides.",
+        "hash of each file's name and --seed decides. Default: none; a folder without "
+        "splits needs it.",
         minimum=0.0,
         maximum=1.0,
         identity=True,
@@ -68,7 +69,7 @@ class DataConfig(fields.Section):
     )
     train_split: str = fields.setting(
         "",
-        "Split to train on; empty: train.",
+        "Split to train on; empty: train, or trainval of a folder without train.",
         identity=True,
         describes_data=True,
         unused_by=("evaluate",),
@@ -76,7 +77,8 @@ class DataConfig(fields.Section):
     train_half: int | None = fields.setting(
         None,
         "Train on only one half of the training split, 0 or 1, as --crossfit does. A "
-        "hash of each photo's name decides, or without --dataset=folder of its number.",
+        "hash of each photo's name decides, or without --dataset=folder of its "
+        "number. Default: on all of it.",
         minimum=0,
         maximum=1,
         identity=True,

@@ -43,7 +43,7 @@ class TrainConfig(fields.Section):
     )
     train_steps: int | None = fields.setting(
         None,
-        "Steps to train, in place of --train_epochs.",
+        "Steps to train, in place of --train_epochs. Default: none.",
         minimum=0,
         maximum=MAX_STEPS,
         replaces=("train_epochs", "time_budget"),
