@@ -17,9 +17,9 @@ PATH = pages.ROOT / "docs" / "settings.md"
 
 _HEAD = f"""# Settings
 
-Every flag of `python -m trainer.main`, section by section. This page is written by
-`{COMMAND}` from the declarations in `trainer/settings/`. `--help`
-prints the same texts, without ranges and conditions.
+For whoever looks up a flag: all flags of `python -m trainer.main`, section by section.
+`--help` prints the same texts, without ranges and conditions. This page is written by
+`{COMMAND}` from the declarations in `trainer/settings/`.
 
 - Type a flag with its value: `--batch_size=16`. Type a flag that is true or false
   alone, or with `no` before its name: `--freeze_encoder`, `--nofreeze_encoder`. Put

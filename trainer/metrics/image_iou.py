@@ -9,8 +9,8 @@ from trainer.losses import pixels
 from trainer.metrics import confusion, metric, predictions
 
 UNIT = 2.0**-32
-"""The mean IoU of an image is counted in whole multiples of this, so that the sum is the
-same in any order, on any number of replicas."""
+"""The mean IoU of an image is counted in whole multiples of this, so that the sum is
+the same in any order, on any number of replicas."""
 
 
 class ImageIou(metric.Metric):
