@@ -239,7 +239,7 @@ def make_blank_dataset(
 ) -> tf.data.Dataset:
     """Makes an endless stream of what `make_train_dataset` gives, all zeros.
 
-    For a step to be traced while the examples are decoded.
+    With it a step can be traced while the examples are still being decoded.
 
     Args:
       rows: of a batch, on each replica.
@@ -292,12 +292,12 @@ def make_eval_dataset(
 
 
 def end_at_once(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """Takes tf.data's autotuner from a dataset.
+    """Turns tf.data's autotuner off for a dataset, so that its iterators end at once.
 
-    Whoever ends an iterator waits for the autotuner to wake up, which it does at times
-    twice as far apart each time, a minute in the end: a run of two minutes ended 50
-    seconds after its last step. What it would tune, threads and batches read ahead, has
-    as many threads as there are cores without it, and few batches are enough.
+    An iterator ends only when the autotuner wakes up, and the autotuner sleeps twice as
+    long each time, up to a minute: a run of two minutes ended 50 seconds after its last
+    step. Without it, tf.data takes as many threads as there are cores and reads few
+    batches ahead, which is enough.
     """
     options = tf.data.Options()
     options.autotune.enabled = False
@@ -309,8 +309,8 @@ def eval_batch_size(
 ) -> int:
     """Returns the global batch size that leaves the fewest rows to be filled up.
 
-    The batches are as many as those of `max_batch_size`: 298 examples are 5 batches of
-    64 with 22 rows to be filled up, or of 60 with 2.
+    The number of batches stays that of `max_batch_size`. For instance, 298 examples
+    make 5 batches of 64 with 22 rows to be filled up, or 5 batches of 60 with 2.
 
     Args:
       num_examples: of the split.

@@ -40,7 +40,7 @@ class ImageFormat:
     Attributes:
       num_channels: of each image.
       value_range: the least and the greatest value. A range within 0..255 is kept in 8
-        bits, of images of 16 bits the upper 8; any other range is kept in 16 bits.
+        bits (of images of 16 bits, the upper 8), any other range in 16 bits.
     """
 
     num_channels: int = 3
@@ -165,9 +165,6 @@ class Source(Protocol):
           width, channels] and integers [height, width] or [height, width, 3]), and
           `name`, a string scalar for messages. Where the mask is a file of its own,
           `label_name` is its name.
-
-        A source that can read any example at once also has `load`, a function from
-        an id (an int64 scalar) to such a dict, that works in a graph.
         """
 
 
@@ -182,7 +179,7 @@ class RandomAccessSource(Source, Protocol):
           index: int64 scalar, the id.
 
         Returns:
-          `image`, `label` and `name`, equal to element `index` of `examples()`.
+          A dict, equal to element `index` of `examples()`.
         """
 
 

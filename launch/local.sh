@@ -10,7 +10,7 @@
 #
 # With N, where 1 is one process under supervision:
 #
-#   LOG_DIR       where worker-0.log, ... go (default: a new folder, gone if all is well)
+#   LOG_DIR       where worker-0.log, ... go (default: a new folder, removed if all goes well)
 #   MAX_RESTARTS  how often to start again (default: 10)
 #   GRACE_SECS    how long the others may take to end once a worker has failed, or once
 #                 all were told to stop, before they are killed (default: 60); ten times

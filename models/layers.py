@@ -52,10 +52,10 @@ class ImageMean(keras.layers.Layer):
 
 
 class Spread(keras.layers.Layer):
-    """Repeats what there is for an image at all pixels of a feature map.
+    """Repeats the one value that each image has at all pixels of a feature map.
 
-    The input is a pair, [batch, 1, 1, channels] and [batch, height, width, any]; the
-    output is [batch, height, width, channels].
+    The input is a pair: the values, [batch, 1, 1, channels], and the feature map,
+    [batch, height, width, any]. The output is [batch, height, width, channels].
     """
 
     def call(self, inputs):
@@ -65,10 +65,11 @@ class Spread(keras.layers.Layer):
 
 
 class Crop(keras.layers.Layer):
-    """Cuts logits to the size of the images: the part at the top and left.
+    """Cuts logits to the size of the images: keeps the part at the top and left.
 
-    The input is a pair, [batch, at least height, at least width, classes] and
-    [batch, height, width, channels].
+    The input is a pair: logits, [batch, at least height, at least width, classes], and
+    images, [batch, height, width, channels]. The output is [batch, height, width,
+    classes].
     """
 
     def __init__(self, **kwargs):
@@ -136,9 +137,9 @@ class RowDropout(keras.layers.Layer):
 
 
 class DroppingReLU(RowDropout):
-    """ReLU of what a dropout leaves, in one layer.
+    """Dropout and then ReLU, in one layer.
 
-    A model has the same layers, and so the same checkpoints, whatever the rate is.
+    So a model has the same layers, and the same checkpoints, whatever the rate is.
     """
 
     def call(self, inputs, training=False):

@@ -64,13 +64,13 @@ class ImageScaling(keras.layers.Layer):
     """Scales images, and pads them to a multiple of what the strides need.
 
     Images, [batch, height, width, channels], become floats in the order and range of
-    the network. At the bottom and at the right, the image is mirrored about its last
-    row and column until the sides are multiples; sides that are stay as they are.
+    the network. If a side is no multiple, the image is mirrored about its last row or
+    column until it is.
 
-    A channel x becomes scale * x + offset. Of the last `num_measured` channels, these
-    follow from the mean and the deviation that `set_statistics` was given, weights of
-    the layer, so that a checkpoint brings them: such a channel gets the mean and the
-    deviation that photos have, and is scaled as those are.
+    A channel x becomes scale * x + offset. For the last `num_measured` channels, these
+    two follow from the mean and the deviation that `set_statistics` was given: such a
+    channel is brought to the mean and the deviation of photos, and then scaled as
+    photos are. The statistics are weights of the layer, so checkpoints have them.
 
     It computes in float32: bfloat16 would be off by up to 1.2 of the 255 steps.
     """
@@ -95,7 +95,7 @@ class ImageScaling(keras.layers.Layer):
           value_range: what the images have in place of 0..255.
           num_measured: how many channels, the last ones, have statistics.
           reverses_channels: whether the last channel becomes the first.
-          multiple: of which the sides of the output are.
+          multiple: the sides of the output are multiples of it.
           **kwargs: of `keras.layers.Layer`.
         """
         super().__init__(**{"dtype": keras.config.floatx(), **kwargs})
@@ -176,13 +176,13 @@ def make_image_scaling(
 ) -> ImageScaling:
     """Makes the layer for images of any number of channels.
 
-    Channels beyond red, green and blue are scaled as these are, in turn; a single one
-    is by the mean of the three.
+    Channels beyond red, green and blue are scaled as these are, in turn. A single
+    channel is scaled by the mean of the three numbers.
 
     Args:
       scaling: of the network.
       images: what comes in.
-      multiple: of which the sides of the output are.
+      multiple: the sides of the output are multiples of it.
     """
     mean, scale = (
         _in_turn(values, images.num_channels)
@@ -225,9 +225,9 @@ def adapt_kernel(
 ) -> tf.Tensor:
     """Returns a first layer's kernel for another number of channels than three.
 
-    A single channel gets the sum over the colours, which is what a grey photo meets.
-    More are taken as red, green and blue in turn, and the kernel is scaled so that the
-    sum over all channels keeps its size.
+    A single channel gets the sum over the colours, as a grey photo of three channels
+    does. Several channels are taken as red, green and blue in turn, and the kernel is
+    scaled so that the sum over all channels keeps its size.
 
     Args:
       kernel: [height, width, 3, filters].
@@ -248,7 +248,7 @@ def mirrored_positions(size: int, multiple: int) -> list[int]:
 
     Args:
       size: how many there are.
-      multiple: of which there shall be.
+      multiple: the number that results is a multiple of it.
     """
     period = max(2 * size - 2, 1)
     places = [place % period for place in range(-(-size // multiple) * multiple)]

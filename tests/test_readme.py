@@ -72,6 +72,7 @@ _NOT_RUN = {
         "run by tests/test_predict.py"
     ),
     "tensorboard --logdir=runs": "serves until it is stopped",
+    "tensorboard --logdir=runs --port=6007": "the same",
     "python -m build": "needs a network; run by launch/test_all.sh; "
     "tests/test_packaging.py builds the same",
     "pip install 'dist/segloop-0.1.0-py3-none-any.whl[export]'": "needs a network",
@@ -355,6 +356,7 @@ _OTHER_FLAGS = {
     "nodes",
     "ntasks-per-node",
     "partition",
+    "port",
     "signal",
     "tag",
     "time",

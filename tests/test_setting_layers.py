@@ -75,6 +75,8 @@ def test_two_lengths_in_one_place_contradict_each_other():
         ({"data_dir": "d"}, "--data_dir=d: .*only with --dataset=folder or tfds"),
         ({"checkpoint": "best"}, "--checkpoint=best: .*only with --mode=evaluate"),
         ({"against": "fit"}, "--against=fit: .*only with --mode=benchmark"),
+        ({"input": "photos"}, "--input=photos: .*only with --mode=predict, and here"),
+        ({"overwrite": True}, "--overwrite=true: .*only with --mode=predict, and here"),
         ({"encoder_bn_momentum": 0.9}, "--encoder_bn_momentum=0.9: .*freeze_encoder"),
         ({"max_bad_examples": 3}, "--max_bad_examples=3: .*on_bad_example=replace"),
         ({"crop_rare_classes": 0.3}, "--crop_rare_classes=0.3: .*a window in --crop_s"),

@@ -12,7 +12,7 @@ class RunError(Exception):
 
 
 class FindingsError(RunError):
-    """A data set in which `--mode=doctor` found something."""
+    """A data set in which the doctor found something, or the plan an error."""
 
 
 class ConfigError(RunError, ValueError):
@@ -74,6 +74,6 @@ class RemoteError(RunError, OSError):
 
 
 class StallError(RunError):
-    """A run that made no step for too long."""
+    """A run that made no progress for too long."""
 
     exit_code = 70  # EX_SOFTWARE of sysexits.h.

@@ -215,8 +215,8 @@ def rank(scores: np.ndarray, count: int = 4) -> dict[str, np.ndarray]:
     """Finds the best, typical and worst examples.
 
     Args:
-      scores: float64 [examples], better the higher; NaN counts for none.
-      count: how many of each, at most; none is there twice.
+      scores: float64 [examples], the higher the better; NaN: not scored.
+      count: how many of each, at most; no example is there twice.
 
     Returns:
       Ids by `best`, the best one first; `typical`, those around the median; and

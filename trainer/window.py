@@ -73,7 +73,7 @@ class Window:
     def recent_counts(self) -> np.ndarray:
         """Returns the confusion matrix of this window, or of a larger last one.
 
-        A window that has just begun says little of how training goes.
+        A window that has just begun says little about how training goes.
         """
         present, last = self.counts(), self._last
         return present if last is None or last.sum() < present.sum() else last

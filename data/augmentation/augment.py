@@ -39,8 +39,8 @@ def random_uniform(
 
     Args:
       counters: int64 [rows], the example counters of `data.pipeline`, of one step.
-      num_draws: by name of a change, how many numbers each example gets; the first
-        ones do not depend on how many, and none on what else is drawn.
+      num_draws: by name of a change, how many numbers each example gets. A change that
+        gets more numbers has the same first ones, whatever else is drawn.
       global_batch_size: rows of a step, over all replicas.
       seed: of the draws, less than 2**31.
 
@@ -68,9 +68,9 @@ def _key(seed: int, name: str) -> int:
 class RandomAugment:
     """Changes each example at random, as the changes of `registry.CHANGES` say.
 
-    Geometry comes before colour, so the grey around an example that was made smaller
-    is coloured like the rest, and counts in the mean that contrast turns around. What
-    is neither comes last, in the order of the registry.
+    Geometry comes before colour. So the grey around an example that was made smaller is
+    coloured like the rest, and counts in the mean that contrast is measured from.
+    Changes of the kind `kinds.Pixels` come last, in the order of the registry.
     """
 
     def __init__(
@@ -92,8 +92,8 @@ class RandomAugment:
           seed: of the draws.
           image_format: of the images. Its middle fills what lies outside of an
             example, and colours are clipped to its range.
-          crop_size: height and width of a window at random that is left of each
-            example, once all other geometry is done; None: all of it.
+          crop_size: height and width of the window that is cut out of each example at
+            random, after all other geometry; None: no window.
           crop_rare_classes: the share of the windows that hold a pixel of a class drawn
             among those of the example; see `data.augmentation.rare_classes`.
           num_classes: of the labels.
@@ -123,9 +123,9 @@ class RandomAugment:
           counters: int64 [rows]; see `random_uniform`.
 
         Returns:
-          Images and labels of the same shapes, but for `crop_size`: the labels uint8,
-          the images uint8, too, if they were and their pixels are at most rearranged,
-          else float32.
+          Images and labels, [rows, height, width, channels] and [rows, height, width],
+          of `crop_size` if there is one. Labels are uint8. Images stay uint8 if their
+          pixels are at most rearranged; otherwise they are float32.
         """
         if images.dtype == tf.uint16:  # GPUs cannot mirror or pad it.
             images = tf.cast(images, tf.float32)

@@ -30,10 +30,10 @@ class Geometry:
         examples, makes maps from the new example to the old one; see
         `data.augmentation.maps`.
       keeps_axes: whether rows stay rows, and columns columns.
-      rearranges: how new pixels are found if each is one of the old ones: `y` and `x`,
-        the axes that may be mirrored, and `swap`, if the two may be swapped, which
-        keeps all pixels of an example of equal sides. Empty: others are made.
-      new_size: height and width of the new example, if they are others.
+      rearranges: what the change does if it only moves whole pixels: `y` and `x` for
+        the axes that it may mirror, `swap` if it may swap the two, which keeps all
+        pixels of an example of equal sides. Empty: it interpolates.
+      new_size: height and width of the new example; None: those of the old one.
     """
 
     num_draws: int
@@ -92,8 +92,8 @@ class Rows(NamedTuple):
     def normal(self, shape: tuple[int, ...]) -> tf.Tensor:
         """Draws numbers from the standard normal distribution.
 
-        Those of the other rows are not made: a row's numbers lie where its own number
-        has the generator start.
+        The generator starts at a place that depends on the number of the row, so the
+        numbers of other rows need not be made.
 
         Args:
           shape: rows of the replica, and the shape of the numbers of each.

@@ -1,7 +1,7 @@
 """Windows that hold a class of which there may be little.
 
-A window at random shows of a class about the share that it has of the pixels. Here a
-class is drawn first, each as likely that the example has, and then one of its pixels
+A window at a random place rarely shows a class that has few pixels. Here a class is
+drawn first, all classes of the example being equally likely, and then one of its pixels
 (nnU-Net oversamples foreground in this way; Isensee et al., "nnU-Net: a
 self-configuring method for deep learning-based biomedical image segmentation", Nature
 Methods 2021).
@@ -24,12 +24,12 @@ def make(
 ) -> kinds.Placement:
     """Returns the change that moves some windows to a pixel of a class.
 
-    The class is drawn among those of the example, each as likely, and the pixel among
-    those of the class. It comes to the middle of the window; near an edge of the
-    example as it is after all other geometry, as far from the middle as keeps the
-    window within it. The centre of the pixel comes to that of a pixel of the window, so
-    it is there even where an example is made smaller. An example with all pixels
-    ignored keeps its window.
+    The class is drawn among those of the example, all equally likely, and the pixel
+    among those of the class. The window is centred on the pixel; near an edge of the
+    example (as it is after all other geometry), it is moved so far that it stays within
+    the example. The centre of the pixel becomes the centre of a pixel of the window, so
+    it is seen even if an example is made smaller. An example with all pixels ignored
+    keeps its window.
 
     Args:
       share: of the examples whose windows are moved, from 0 to 1.

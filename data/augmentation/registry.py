@@ -35,13 +35,13 @@ CHANGES = {
     "random_rotation": Entry(
         "data.augmentation.changes.rotation",
         "Turn each training example about its centre by an angle drawn within -/+ this "
-        "many degrees; what lies outside of it is ignored; 0: none.",
+        "many degrees. Pixels from outside of it are ignored. 0: none.",
         maximum=180.0,
     ),
     "random_scale": Entry(
         "data.augmentation.changes.scale",
         "LOW,HIGH: scale each training example by a factor drawn between them, e.g. "
-        "0.5,2.0, and cut a window of the original size at random; empty: none.",
+        "0.5,2.0, and cut out a window of the original size at random. Empty: none.",
         off=(),
         minimum=0.1,
         maximum=10.0,
@@ -49,47 +49,46 @@ CHANGES = {
     "random_shear": Entry(
         "data.augmentation.changes.shear",
         "Make the upright lines of each training example lean by an angle drawn within "
-        "-/+ this many degrees; what lies outside of it is ignored; 0: none.",
+        "-/+ this many degrees. Pixels from outside of it are ignored. 0: none.",
         maximum=60.0,
     ),
     "random_quarter_turn": Entry(
         "data.augmentation.changes.quarter_turn",
-        "Turn each training example by 0, 90, 180 or 270 degrees. Where its sides are "
-        "not equal it keeps its size: ends are cut off, and what is empty is ignored.",
+        "Turn each training example by 0, 90, 180 or 270 degrees. If its sides are not "
+        "equal, it keeps its size: its ends are cut off, and empty pixels are ignored.",
         off=False,
         minimum=None,
         maximum=None,
     ),
     "vertical_flip": Entry(
         "data.augmentation.changes.vertical_flip",
-        "Turn each training example upside down, as a mirror does, with probability "
-        "1/2.",
+        "Mirror each training example top to bottom with probability 1/2.",
         off=False,
         minimum=None,
         maximum=None,
     ),
     "horizontal_flip": Entry(
         "data.augmentation.changes.horizontal_flip",
-        "Mirror each training example with probability 1/2.",
+        "Mirror each training example left to right with probability 1/2.",
         off=False,
         minimum=None,
         maximum=None,
     ),
     "random_brightness": Entry(
         "data.augmentation.changes.brightness",
-        "Multiply each training image's distances from black by a factor drawn within "
-        "1 -/+ this; 0: none.",
+        "Multiply how far the values of each training image are from black by a factor "
+        "drawn within 1 -/+ this; 0: none.",
     ),
     "random_contrast": Entry(
         "data.augmentation.changes.contrast",
-        "Multiply each training image's distances from its mean luma by a factor drawn "
-        "within 1 -/+ this; 0: none. Where there are not three channels, the mean of "
-        "all of them is meant.",
+        "Multiply how far the values of each training image are from its mean luma by "
+        "a factor drawn within 1 -/+ this; 0: none. Images that do not have three "
+        "channels have the mean of all channels in place of the luma.",
     ),
     "random_saturation": Entry(
         "data.augmentation.changes.saturation",
-        "Multiply each pixel's distance from its luma by a factor drawn, for each "
-        "training image, within 1 -/+ this; 0: none.",
+        "Multiply how far the channels of each pixel are from its luma by a factor "
+        "that is drawn for each training image within 1 -/+ this; 0: none.",
     ),
     "random_hue": Entry(
         "data.augmentation.changes.hue",
@@ -99,12 +98,12 @@ CHANGES = {
     ),
     "random_grey": Entry(
         "data.augmentation.changes.grey",
-        "Make each training image grey with this probability.",
+        "Make each training image grey with this probability; 0: none.",
     ),
     "random_gamma": Entry(
         "data.augmentation.changes.gamma",
-        "Raise each training image, from 0 for black to 1 for white, to a power drawn "
-        "between 1/(1+x) and 1+x for an x of this; 0: none.",
+        "Raise the values of each training image (black 0, white 1) to a power drawn "
+        "between 1/(1+x) and 1+x, where x is this; 0: none.",
         maximum=9.0,
     ),
     "random_blur": Entry(
@@ -120,18 +119,18 @@ CHANGES = {
     ),
     "random_classmix": Entry(
         "data.augmentation.changes.classmix",
-        "With this probability, paste about half of the classes of another training "
-        "example of the batch over each one, image and label.",
+        "With this probability, paste about half of the classes of another example of "
+        "the batch over each training example, image and label; 0: never.",
     ),
     "random_cutmix": Entry(
         "data.augmentation.changes.cutmix",
-        "With this probability, paste a box of another training example of the batch "
-        "over each one, image and label.",
+        "With this probability, paste a box of another example of the batch over each "
+        "training example, image and label; 0: never.",
     ),
     "random_cutout": Entry(
         "data.augmentation.changes.cutout",
-        "Fill a box in each training image, whose sides are this share of those of the "
-        "image, and ignore its labels; 0: none.",
+        "Fill a box in each training image, and ignore the labels there. The sides of "
+        "the box are this share of those of the image. 0: none.",
     ),
 }
 """By the name of its flag, each change, in the order in which they are made."""

@@ -46,7 +46,7 @@ def mirror(
 def swap_axes(
     images: tf.Tensor, labels: tf.Tensor, maps: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Swaps rows and columns of the examples whose maps do, which are left without.
+    """Swaps rows and columns of the examples whose maps do so.
 
     Args:
       images: [rows, side, side, channels].
@@ -55,8 +55,8 @@ def swap_axes(
         diagonal or beside it.
 
     Returns:
-      Images and labels of the same shapes and dtypes, and maps from the new examples to
-      them that keep rows rows and columns columns.
+      Images and labels of the same shapes and dtypes, and the maps that are left to be
+      done: in these, rows stay rows and columns stay columns.
     """
     is_swapped = tf.abs(maps[:, 0, 1]) > tf.abs(maps[:, 0, 0])
     return (
@@ -83,7 +83,7 @@ def resample_lines(
     size: tuple[int, int] | None = None,
     fill_value: int = schema.FILL_VALUE,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Moves pixels by maps that keep rows rows and columns columns.
+    """Moves pixels by maps in which rows stay rows and columns stay columns.
 
     Args:
       images: uint8 or float32 [rows, height, width, channels].

@@ -41,9 +41,10 @@ def find_mixed(
 ) -> tuple[mask_values.Diagnosis, tuple[Group, ...]] | None:
     """Finds masks of several conventions that name the same classes by other numbers.
 
-    Values belong together that some mask has both of. Two groups of as many values, of
-    which no mask has any of both, count the same classes where at least one value has
-    no class or is ignored. Single values do only if all are shown white.
+    Two values belong to one group if some mask has both. Two groups are taken for two
+    conventions of the same classes if they have the same number of values, and at least
+    one of these has no class or is ignored. Groups of a single value must also be shown
+    as white by viewers.
 
     Args:
       facts: of all examples of the data set.

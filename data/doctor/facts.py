@@ -13,11 +13,12 @@ from data.preparing import preprocessing
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Facts:
-    """What is known of an example; of one that cannot be decoded, only the first few.
+    """What is known of an example; of one that cannot be decoded, only a part.
 
     Attributes:
       index: its place in the source.
-      files: the names of image and mask, or of the record; if it cannot be read, why.
+      files: the names of image and mask, or of the record; of an example that cannot be
+        read, its number and the reason.
       kind: of the error that training would end with; see `schema.DataError`. Empty if
         the example can be used.
       message: of that error.

@@ -13,7 +13,7 @@ a smoothed edge, straight or not, hardly any is."""
 
 @dataclasses.dataclass
 class Neighbours:
-    """Pixels, and those of them in no area of their value, by value.
+    """Counts of pixels by value: all of them, and those in no area of their value.
 
     Attributes:
       total: number of pixels.

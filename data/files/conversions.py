@@ -10,11 +10,12 @@ import numpy as np
 _STEP = 4
 """Colours are counted in cells of so many values a channel."""
 _LEAST_SHARE = 0.002
-"""Of the pixels, that a class has."""
+"""A class has at least this share of the pixels."""
 _REACH = 14
-"""Colours that compression makes of one lie within about so much of it."""
+"""Colours that compression makes of one colour lie within about so much of it."""
 _LEAST_EXPLAINED = 0.9
-"""Of the pixels lie near the colours of the classes; of a photo, far fewer."""
+"""At least this share of the pixels of a mask lies near the colours of the classes; of
+a photo, far fewer do."""
 _MOST_LEVELS = 64
 
 Cell = tuple[int, int, int]
@@ -39,8 +40,8 @@ def find_levels(
       num_classes: how many colours there are; None if not known.
 
     Returns:
-      The colours in ascending order; nothing if these are no few ones with others
-      around them.
+      The colours in ascending order; nothing if the pixels do not lie around a few
+      colours.
     """
     if not cells:
         return []

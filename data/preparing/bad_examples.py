@@ -8,10 +8,10 @@ from data import schema
 
 
 class BadExamples:
-    """Stops at the first such example of a split, or counts those that are replaced.
+    """Stops at the first bad example of a split, or counts those that are replaced.
 
-    One that is replaced keeps its place, with all of its pixels ignored, so that the
-    others come when they would have come.
+    An example that is replaced keeps its place, with all of its pixels ignored, so the
+    order of the others does not change.
     """
 
     def __init__(self, *, replaces: bool = False, maximum: int = 0):

@@ -18,10 +18,10 @@ _RANGES = {8: (0, 255), 16: (0, 65535)}
 
 
 def find_range(source: schema.Source) -> tuple[int, int]:
-    """Returns the range that the bits of a source's images have.
+    """Returns the range of values that a source's images are kept in.
 
-    That of 16 bits if all images that are looked at have them, else that of 8 bits;
-    images of 16 bits are worth a line in the log.
+    It is that of 16 bits if all images that are looked at have 16 bits, else that of 8
+    bits. If any image has 16 bits, the log says what is done.
 
     Args:
       source: the examples, of which some from all over are looked at.

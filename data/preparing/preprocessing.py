@@ -1,4 +1,4 @@
-"""From encoded examples to uint8 arrays of one size, checked."""
+"""From encoded examples to arrays of small integers, of one size, checked."""
 
 import dataclasses
 import functools
@@ -55,10 +55,10 @@ class Preprocessor:
 
         Returns:
           `image`, uint8 or uint16 [height, width, channels] as `image_format` says, and
-          `label`, uint8 [height, width], of the one size (see `preparing.resizing`)
-          or of the example's own; `name`, a string; and `problem`, an int32 that is 0
-          if all is well and otherwise 1, with a blank image and all pixels ignored:
-          `explain` puts it into words.
+          `label`, uint8 [height, width]; both of `image_size`, or of the example's own
+          size if that is None. `name`, a string. `problem`, an int32: 0 if all is
+          well, else 1; then the image is blank, all pixels are ignored, and `explain`
+          says in words what is wrong.
         """
         image, values, is_valid = graph_decoding.decode_pair_in_graph(
             example["image"],

@@ -27,11 +27,12 @@ class Kind(NamedTuple):
 
 
 SOURCES = {
-    "synthetic": Kind("data.sources.synthetic", "pictures that this package draws"),
+    "synthetic": Kind("data.sources.synthetic", "pictures that segloop draws"),
     "folder": Kind("data.sources.folder", "the images and masks in --data_dir"),
     "tfds": Kind(
         "data.sources.tfds",
-        "of TensorFlow Datasets, NAME[/CONFIG][:VERSION], e.g. tfds:oxford_iiit_pet",
+        "a set of TensorFlow Datasets, NAME[/CONFIG][:VERSION], e.g. "
+        "tfds:oxford_iiit_pet",
         takes_name=True,
     ),
 }

@@ -20,9 +20,9 @@ class DeviceStore:
       name: of the split, for messages.
       names: the name of each example, for messages.
       fingerprint: changes whenever any example may have changed.
-      copies: for each replica of this process the variables of images, uint8 or uint16
-        [num_examples, height, width, channels], and labels, uint8 [num_examples,
-        height, width], on its device.
+      copies: for each replica of this process, two variables on its device: images,
+        uint8 or uint16 [num_examples, height, width, channels], and labels, uint8
+        [num_examples, height, width].
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""What tells decoded examples from others."""
+"""A fingerprint of decoded examples: it differs where any pixel may differ."""
 
 import dataclasses
 import hashlib

@@ -12,7 +12,7 @@ from data.preparing import preprocessing
 from data.stores import fingerprints, reading
 
 _PREFETCHED_BATCHES = 2
-"""A fixed number, as the splits to stream are those that fill memory."""
+"""A small fixed number, because a split that is streamed is large for the memory."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -35,12 +35,12 @@ def decode(
     Norm and ReLU follow each. All 3x3 convolutions are separable, as the paper has them
     with its Xception. Logits are made at a stride of 4 and enlarged.
 
-    Images that were padded up to the strides are padded by their mirror image, and the
-    mean takes the padding for image.
+    If images are padded up to the strides, the mean counts the mirrored margin, too.
 
     Args:
-      features: maps of any strides, [batch, height / stride, width / stride, any]. The
-        last of the deepest and the last of the finest from a stride of 4 on are used.
+      features: maps of any strides, [batch, height / stride, width / stride, any]. Two
+        are used: the deepest, and the finest with a stride of 4 or more. If several
+        have that stride, the last one is.
       strides: of the maps, powers of 2.
       num_classes: channels of the logits.
       filters: one number, the width of all but the finer map.

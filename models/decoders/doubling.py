@@ -18,18 +18,18 @@ def decode(
 ) -> keras.KerasTensor:
     """Decodes as a U-Net does (Ronneberger et al., MICCAI 2015, arXiv:1505.04597).
 
-    Each block doubles the size of the deepest features so far, down to a stride of 2,
-    and is joined with the encoder's features of that size, if there are any; the last
-    transposed convolution gives the logits.
+    Each block doubles the size of the features, down to a stride of 2. Its output is
+    joined with the encoder's features of that size, if there are any. A last transposed
+    convolution doubles once more and gives the logits.
 
     Args:
       features: maps of any strides, [batch, height / stride, width / stride, any].
       strides: of the maps, powers of 2; one of stride 1 is not used.
       num_classes: channels of the logits.
       filters: output channels of each block, deepest first.
-      make_block: makes the layer that doubles height and width, of its number, from 0
-        on, and its output channels; it takes a list of feature maps, to be joined along
-        their channels.
+      make_block: from the number of a block, 0 for the deepest, and its output channels
+        to a layer. The layer takes a list of feature maps, to be joined along their
+        channels, and doubles height and width.
 
     Returns:
       Logits, [batch, height, width, num_classes].

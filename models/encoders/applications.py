@@ -25,8 +25,8 @@ _IMAGENET = scaling.Scaling(
 
 
 INPUT_OF, OUTPUT = "input of ", "output"
-"""For maps that no layer with a stable name makes: what comes before a layer that has
-one, and what the network ends with."""
+"""How to name maps that no layer with a stable name makes: the input of a layer that
+has a stable name, and the output of the network."""
 
 
 class Application(NamedTuple):
@@ -189,8 +189,8 @@ def make_network(
       image_size: height and width of the input; None: any.
       images: what comes in; of other numbers of channels than 3, without weights.
       weights: None for random ones, `imagenet`, or a file.
-      options: of the encoder. Of `output_stride` only the padding of the images is
-        seen to; see `cloning.clone_network`.
+      options: of the encoder. `output_stride` only changes how images are padded here;
+        `cloning.clone_network` does the rest.
 
     Returns:
       A model of Keras' layers behind one of this package's, which scales the images. It
@@ -232,7 +232,7 @@ def make_network(
 def _weight_shape(
     application: Application, image_size: tuple[int | None, int | None]
 ) -> tuple[int, int, int] | None:
-    """Returns the shape that Keras chooses the weights by, if there is a choice."""
+    """Returns the input shape by which Keras chooses weights; None: no choice."""
     height, width = image_size
     if height != width or height not in application.weight_sizes:
         return None

@@ -1,4 +1,4 @@
-"""Copies of Keras' networks, of this package's layers."""
+"""Copies of Keras' networks that are made of this package's layers."""
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -69,21 +69,21 @@ def clone_network(
 ) -> Clone:
     """Copies a network with this package's layers in place of Keras'.
 
-    What they compute is the same, up to rounding; only dropout draws other masks. In
-    inference mode each batch norm is part of the convolution before it, where nothing
-    else reads that.
+    The copy computes the same, up to rounding; only dropout draws other masks. In
+    inference mode, the convolution before a batch norm does the work of both, unless
+    something else reads the output of the convolution.
 
     Args:
       network: of one input, its first layer a `scaling.ImageScaling`.
       images: the input of the copy.
       image_scaling: the copy's first layer.
-      bn_momentum: how much of the moving statistics a training step keeps; None: as
-        much as the network does.
+      bn_momentum: the share of the moving statistics that a training step keeps, 0..1;
+        None: that of the network.
       synchronized: whether a step's statistics are those of all replicas together.
-      dilates_last_stage: whether what lies between the last two of the network's
-        outputs has no stride, and a dilation of 2 in the convolutions behind that. So
-        it computes what it did, for four times as many places (Chen et al., TPAMI 2018,
-        arXiv:1606.00915).
+      dilates_last_stage: whether to take the stride from the layers between the last
+        two outputs of the network, and to give the convolutions behind it a dilation
+        of 2. The last map is then twice as fine, with the same weights (Chen et al.,
+        TPAMI 2018, arXiv:1606.00915).
     """
     pairs: list[tuple[keras.layers.Layer, keras.layers.Layer]] = []
     recorder = _Recorder()
@@ -171,7 +171,7 @@ def _names_of_last_stage(network: keras.Model) -> frozenset[str]:
 def _dilate(kind: type[keras.layers.Layer], config: dict) -> None:
     """Takes the stride from a layer, or gives it a dilation of 2, in its settings."""
     if issubclass(kind, keras.layers.ZeroPadding2D):
-        # In front of a convolution with a stride, and so more at one end.
+        # In front of a stride, one end has a pixel less; without the stride, none has.
         config["padding"] = [[(sum(side) + 1) // 2] * 2 for side in config["padding"]]
     elif issubclass(kind, keras.layers.Conv2D | keras.layers.DepthwiseConv2D):
         if max(config["strides"]) > 1:
@@ -181,9 +181,10 @@ def _dilate(kind: type[keras.layers.Layer], config: dict) -> None:
 
 
 def _fold(calls: Sequence[_Call], outputs: Sequence[keras.KerasTensor]) -> None:
-    """Lets convolutions do the work of batch norms behind them.
+    """Lets convolutions do the work of the batch norms that follow them.
 
-    Only where the layers are called once, and nothing else reads what is between them.
+    It does so only if both are called once, and nothing else reads what the convolution
+    gives.
     """
     num_calls = Counter(id(call.layer) for call in calls)
     makers = {id(tensor): call.layer for call in calls for tensor in call.outputs}

@@ -50,11 +50,11 @@ class _Foldable:
         return super().add_weight(*args, **{**kwargs, "autocast": False})
 
     def fold(self, norm: normalization.BatchNormalization) -> None:
-        """Takes over what `norm`, which nothing else may feed or follow, does.
+        """Takes over the work of `norm`, which must be the only reader of this layer.
 
-        The variables stay those of `norm`, and are folded in anew at each call, so a
-        checkpoint is the same as without. Only on CPUs: a GPU takes longer to start the
-        small ops that fold than a pass over the feature map takes.
+        The variables stay those of `norm` and are folded in anew at each call, so
+        checkpoints do not change. It is done on CPUs only: a GPU takes longer to start
+        the small ops that fold than for a pass over the feature map.
         """
         if not devices.is_on_cpu():
             return
@@ -95,7 +95,11 @@ class Conv2D(_Foldable, keras.layers.Conv2D):
 
 
 class JoinedConv2D(Conv2D):
-    """The same, of several feature maps as of one; see `Conv2DTranspose`."""
+    """A convolution of several feature maps, taken as joined along their channels.
+
+    The input is a list of feature maps, float [batch, height, width, any]; why they are
+    not joined is said at `Conv2DTranspose`.
+    """
 
     # Keras' own asks for one tensor.
     input_spec = property(lambda self: None, lambda self, value: None)
@@ -141,7 +145,7 @@ class DepthwiseConv2D(_Foldable, keras.layers.DepthwiseConv2D):
 def _depthwise_in_bfloat16(
     strides: Sequence[int], padding: str, kernel: tf.Tensor, inputs: tf.Tensor
 ) -> tf.Tensor:
-    """Convolves each channel in bfloat16, but where its gradients are slow there.
+    """Convolves each channel in bfloat16, and computes slow gradients in float32.
 
     oneDNN has no fast kernels for two of them. With strides, the gradient to the input
     takes 7.8 ms in float32 and 100 ms in bfloat16 (64 maps of [64, 64, 96]); that to a

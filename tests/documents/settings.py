@@ -17,21 +17,22 @@ PATH = pages.ROOT / "docs" / "settings.md"
 
 _HEAD = f"""# Settings
 
-Every flag of `python -m trainer.main`, section by section. This page is written by
-`{COMMAND}` from the declarations in `trainer/settings/`. `--help`
-prints the same texts.
+For whoever looks up a flag: all flags of `python -m trainer.main`, section by section.
+`--help` prints the same texts, without ranges and conditions. This page is written by
+`{COMMAND}` from the declarations in `trainer/settings/`.
 
-- A flag is typed with its value: `--batch_size=16`. A flag that is true or false is
-  typed alone, or with `no` before its name: `--freeze_encoder`, `--nofreeze_encoder`.
-  A list has commas between its items.
-- A flagfile holds one flag a line: `--flagfile=FILE`. What is typed wins over
+- Type a flag with its value: `--batch_size=16`. Type a flag that is true or false
+  alone, or with `no` before its name: `--freeze_encoder`, `--nofreeze_encoder`. Put
+  commas between the items of a list.
+- A flagfile holds one flag a line: `--flagfile=FILE`. A flag that you type wins over
   flagfiles.
-- "derived" means that the value follows from other flags or from the data.
-- A flag with "only with" is refused beside other values: nothing is ignored in
-  silence.
+- "derived" means that there is no fixed default. The text says what holds without the
+  flag; for a random change, `--augment` says it.
+- A flag with "only with" has an effect only beside these values. Typed beside others,
+  it is refused.
 - A flag marked "fixed" belongs to the identity of a run. A run that goes on must have
-  the same value; another value is an error that names it. The others may change from
-  one start to the next.
+  the same value; another value is an error that names the flag. The others may change
+  from one start to the next.
 """
 
 
@@ -74,8 +75,7 @@ def _row(field: dataclasses.Field) -> str:
 def _conditions(only_with: dict[str, tuple]) -> list[str]:
     """Says in words with which other settings a setting has a meaning."""
     found = []
-    for name, allowed in only_with.items():
-        values = [allowed] if isinstance(allowed, str) else allowed
+    for name, values in only_with.items():
         words = " or ".join(fields.format_value(value) for value in values)
         if values == ("",):
             found.append(f"an empty --{name}")

@@ -36,13 +36,13 @@ class Format(NamedTuple):
 FORMATS = {
     "saved_model": Format(
         "trainer.exporting.formats.saved_model",
-        "for TensorFlow and its Serving, photos of any size",
+        "for TensorFlow and its Serving; takes photos of any size",
         takes_any_size=True,
         runs_in_graph=True,
     ),
     "keras": Format(
         "trainer.exporting.formats.keras_file",
-        "Keras' own layers",
+        "a file of Keras' own layers",
         runtime="keras",
         runs_in_graph=True,
     ),
@@ -54,7 +54,7 @@ FORMATS = {
     ),
     "litert_int8": Format(
         "trainer.exporting.formats.litert_int8",
-        "the same in 8 bits, calibrated by training photos",
+        "LiteRT in 8 bits, calibrated by training photos",
         packages=("ai_edge_litert",),
         runtime="ai-edge-litert",
         least_agreement=0.99,

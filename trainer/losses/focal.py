@@ -31,8 +31,8 @@ class Focal(term.Mean):
         Args:
           num_classes: channels of the logits.
           class_weights: one factor for each class; None: all are 1.
-          focal_gamma: how much less pixels cost that are met well, at least 0; with 0
-            it is cross-entropy.
+          focal_gamma: how much less pixels cost that are predicted well, at least 0;
+            with 0 it is cross-entropy.
         """
         super().__init__(num_classes, class_weights)
         self._gamma = focal_gamma

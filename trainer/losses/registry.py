@@ -34,23 +34,24 @@ TERMS = {
     ),
     "focal": Row(
         "trainer.losses.focal",
-        "cross-entropy, less for pixels that are met well",
+        "cross-entropy that counts pixels less that are predicted well already",
         options=("focal_gamma",),
     ),
     "boundary": Row(
         "trainer.losses.boundary",
-        "cross-entropy, more for pixels near a boundary of classes",
+        "cross-entropy that counts pixels more that are near a boundary of classes",
         options=("boundary_weight", "boundary_width"),
     ),
-    "dice": Row("trainer.losses.dice", "of the batch of all devices"),
+    "dice": Row("trainer.losses.dice", "soft Dice of the batch of all devices"),
     "jaccard": Row("trainer.losses.jaccard", "soft IoU of the batch of all devices"),
     "tversky": Row(
         "trainer.losses.tversky",
-        "Dice with a price of its own for false positives and false negatives",
+        "Dice with one weight for false positives and one for false negatives",
         options=("tversky_alpha", "tversky_beta"),
     ),
     "lovasz": Row(
-        "trainer.losses.lovasz", "Lovasz-Softmax, IoU of each image; sorts, so slower"
+        "trainer.losses.lovasz",
+        "Lovasz-Softmax, the IoU of each image (slower: it sorts)",
     ),
 }
 

@@ -12,8 +12,8 @@ _NUM_BINS = 15
 """As in the paper."""
 
 _UNIT = 2.0**-24
-"""Confidences are counted in whole ones of these: the sum is then the same in any
-order, on any number of replicas."""
+"""Confidences are counted in whole multiples of this, so that the sum is the same in
+any order, on any number of replicas."""
 
 
 class Calibration(metric.Metric):

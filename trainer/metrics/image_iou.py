@@ -9,8 +9,8 @@ from trainer.losses import pixels
 from trainer.metrics import confusion, metric, predictions
 
 UNIT = 2.0**-32
-"""The mean IoU of an image is counted in whole ones of these: the sum is then the same
-in any order, on any number of replicas."""
+"""The mean IoU of an image is counted in whole multiples of this, so that the sum is
+the same in any order, on any number of replicas."""
 
 
 class ImageIou(metric.Metric):
@@ -53,7 +53,7 @@ def score_images(labels: tf.Tensor, logits: tf.Tensor, num_classes: int) -> tf.T
       num_classes: how many classes there are.
 
     Returns:
-      int64 [batch, 2]: 1, and the mean IoU in whole ones of `UNIT`; of an image without
+      int64 [batch, 2]: 1, and the mean IoU in multiples of `UNIT`; for an image without
       a valid pixel, 0 and 0.
     """
     is_valid = pixels.is_valid(labels)

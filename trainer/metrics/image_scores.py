@@ -10,7 +10,8 @@ class ImageScores(tf.Module):
     """The mean IoU within each image, as `image_iou` has it, one number an image.
 
     Make it in the scope of the strategy and update it in replica context, like a
-    `metric.Metric`. It is none: it must know which images there are in a batch.
+    `metric.Metric`. It is no such metric, because it must know which images are in a
+    batch.
     """
 
     def __init__(self, num_images: int, num_classes: int):
@@ -49,8 +50,8 @@ class ImageScores(tf.Module):
     def result(self) -> np.ndarray:
         """Returns the scores, float64 [images], in 0..1.
 
-        NaN is that of an image without a valid pixel, or that was in no batch.
-        All workers of a cluster must call it.
+        An image without a valid pixel, or one that was in no batch, has NaN. All
+        workers of a cluster must call it.
         """
         number, total = self._sums.read_value().numpy()[:-1].astype(np.float64).T
         with np.errstate(invalid="ignore"):

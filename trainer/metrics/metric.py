@@ -87,7 +87,7 @@ class Metric(tf.Module, abc.ABC):
         return {}
 
     def counts(self) -> np.ndarray:
-        """Returns the counts of all replicas, int64."""
+        """Returns the counts of all replicas, int64, of the shape that was given."""
         return self._counts.read_value().numpy()
 
     def reset(self) -> None:

@@ -1,4 +1,4 @@
-"""Variables that an optimizer begins with later than with others."""
+"""Variables that an optimizer begins to update later than others."""
 
 from collections.abc import Sequence
 
@@ -11,11 +11,12 @@ from trainer import keras_private
 class LateStart:
     """Lets an optimizer count the updates of some variables by themselves.
 
-    To be named among the bases of an optimizer, before Keras' own. An optimizer's slots
-    are all there from the start, so that a checkpoint is the same before and after.
-    Those of Adam begin at zero, and are divided by 1 - beta^n for that, with n the
-    updates so far. Were n the count of a long run at the first update of a variable,
-    that would be (1 - 0.9) / sqrt(1 - 0.999) = 3.2 times as large as it should be.
+    Name it among the bases of an optimizer, before Keras' own. All slots of an
+    optimizer are there from the start, so that a checkpoint has the same variables
+    before and after. Adam's slots begin at zero. To make up for that they are divided
+    by 1 - beta^n, with n the updates so far. If n were the count of a long run at the
+    first update of a variable, that update would be (1 - 0.9) / sqrt(1 - 0.999) = 3.2
+    times as large as it should be.
     """
 
     _late_ids: frozenset[int] = frozenset()

@@ -11,9 +11,10 @@ Probe = Callable[[Mapping[str, Any]], notes.Measured | None]
 """From settings to what they take; None if there is not the memory."""
 
 _WIDER = 2.5
-"""Times as many pixels as the first shape has the second one that is measured."""
+"""The second shape that is measured has at least so many times the pixels of the
+first."""
 _FASTEST = 2.5
-"""Times as fast as float32 another format may be."""
+"""Another number format is taken to be at most so many times as fast as float32."""
 
 
 class Plan(NamedTuple):
@@ -21,10 +22,10 @@ class Plan(NamedTuple):
 
     Attributes:
       choices: by the name of the setting, in the order of a flagfile.
-      secs: that the run will take.
-      memory_bytes: that it will take at most.
-      num_steps: its length.
-      epochs: the same.
+      secs: how long the run will take.
+      memory_bytes: how much memory it will take at most.
+      num_steps: its length in steps; 0: not even one fits.
+      epochs: its length in epochs.
       shortest_secs: what the shortest run would take.
     """
 

@@ -14,9 +14,9 @@ from trainer.predicting import outputs, photos, predictor, reading
 _NUM_THREADS = 4
 """That decode, and as many that write."""
 _READ_AHEAD = 32
-"""Files of which the bytes are there before they are decoded."""
+"""Files that are read before they are decoded."""
 _MOST_PIXELS = 64_000_000
-"""Of the photos that are in memory at a time, or one that has more."""
+"""Of all photos that are in memory at a time; one photo alone may have more."""
 
 
 _Made = TypeVar("_Made")

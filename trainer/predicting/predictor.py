@@ -14,7 +14,7 @@ from trainer.settings import variants as variants_lib
 from trainer.steps import averaging
 
 _STRIP_PIXELS = 2**20
-"""Whose scores are brought to a photo's own size at a time."""
+"""How many pixels of a photo get scores at its own size at a time."""
 
 
 class Predictor:

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 _SIGMA = 1 / 8
-"""Of the weights of a tile, in tile sides; at its edges they are e^-8 of the middle's.
-
-Isensee et al., nnU-Net, Nature Methods 2021."""
+"""The deviation of the Gaussian that weighs the pixels of a tile, in tile sides: at the
+edges a weight is e^-8 of that in the middle (Isensee et al., nnU-Net, Nature Methods
+2021)."""
 
 
 def places(length: int, tile: int, overlap: float) -> list[int]:
@@ -40,7 +40,7 @@ def predict_strips(
     batch_size: int,
     fill_value: int,
 ) -> Iterator[np.ndarray]:
-    """Predicts an image in tiles; of its height, only a tile's is kept at a time.
+    """Predicts an image in tiles, and keeps the scores of only one row of them.
 
     At each pixel the result is the mean of the probabilities of the tiles that cover
     it, weighted by `weights`.

@@ -34,7 +34,7 @@ class Metadata:
       best_score: that score.
       best_metric: the name of what it is a score of.
       evaluations_since_best: how many there have been without a better score.
-      window: sums since the last report, as `trainer.loop` keeps them.
+      window: sums since the last report, as `trainer.window` makes them; None: none.
     """
 
     step: int
@@ -69,7 +69,7 @@ def list_checkpoints(folder: pathlib.Path) -> list[pathlib.Path]:
 
 
 def is_checkpoint(path: pathlib.Path) -> bool:
-    """Whether something has been saved under this name, and not only stands there."""
+    """Whether a checkpoint was saved under this name; other things may stand there."""
     return (path / _METADATA).is_file()
 
 
@@ -109,7 +109,7 @@ def write_metadata(path: pathlib.Path, metadata: Metadata) -> None:
 
 
 def hash_weights(path: pathlib.Path) -> str:
-    """Returns a short hash of all that a checkpoint holds: other weights, another one.
+    """Returns a short hash of all that a checkpoint holds; it differs if any differs.
 
     Raises:
       OSError: if it cannot be read.

@@ -21,8 +21,8 @@ _GRACE_SECS = 10
 """Longer than the watching thread takes: what still runs then holds Python's lock."""
 
 _FAREWELL_SECS = 7
-"""For all that is done before the end; with the rest of what the thread does, it is
-less than the above."""
+"""For all calls of `calling_before_end` together. It is less than `_GRACE_SECS`, which
+has to suffice for the rest of what the thread does, too."""
 
 _BUSY_SHARE = 0.002
 """A process that computes for less than this share of the time is not at work: the

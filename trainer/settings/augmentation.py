@@ -43,17 +43,17 @@ class _Checked(fields.Section):
 
     augment: str = fields.setting(
         registry.DEFAULT_POLICY,
-        "Random changes to training examples, each of which has a flag as well, whose "
-        f"value counts if it is given beside this one: {_describe_policies()}.",
+        "Which random changes training examples get. Each change has a flag of its "
+        f"own, too, which counts before this one. {_describe_policies()}.",
         choices=tuple(registry.POLICIES),
         replaces=tuple(registry.CHANGES),
         unused_by=("evaluate",),
     )
     crop_size: tuple[int, ...] = fields.setting(
         (),
-        "Height[,width] of the windows that training takes of its examples, once they "
-        "are changed otherwise, each at a place drawn at random; evaluation sees all "
-        "of --image_size. Empty: none.",
+        "Height[,width] of the windows of training examples that the model is trained "
+        "on. They are cut at a place drawn at random, after all other changes; "
+        "evaluation sees all of --image_size. Empty: none.",
         minimum=8,
         maximum=16384,
         identity=True,
@@ -63,10 +63,10 @@ class _Checked(fields.Section):
     )
     crop_rare_classes: float = fields.setting(
         0.0,
-        "Share of the windows of --crop_size that hold a class drawn first, each as "
-        "likely that the example has, however few its pixels are: one of these is "
-        "drawn, and is in the middle of the window or as near to it as the edges of "
-        "the example allow; 0: none.",
+        "Share of the windows of --crop_size that are laid over a class drawn first. "
+        "All classes in the example are equally likely, however few pixels they have. "
+        "Then a pixel of the class is drawn, and the window is centred on it as far "
+        "as the edges of the example allow; 0: none.",
         minimum=0.0,
         maximum=1.0,
         identity=True,

@@ -11,7 +11,7 @@ class BenchmarkConfig(fields.Section):
 
     against: str = fields.setting(
         "none",
-        "What --mode=benchmark compares with: fit is Keras' model.fit with the same "
+        "What --mode=benchmark compares with. fit: Keras' model.fit with the same "
         "model and data.",
         choices=("none", "fit"),
         is_saved=False,
@@ -19,7 +19,7 @@ class BenchmarkConfig(fields.Section):
     )
     benchmark_rounds: int = fields.setting(
         5,
-        "Turns that each measurement of --mode=benchmark has.",
+        "How many times --mode=benchmark takes each measurement, in turn.",
         minimum=1,
         is_saved=False,
         only_with={"mode": ("benchmark",)},
@@ -27,7 +27,7 @@ class BenchmarkConfig(fields.Section):
     )
     benchmark_secs: float = fields.setting(
         3.0,
-        "Seconds of a turn, about; at least one step.",
+        "About how many seconds one measurement takes; at least one step.",
         minimum=0.01,
         is_saved=False,
         only_with={"mode": ("benchmark",)},

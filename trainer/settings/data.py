@@ -10,7 +10,7 @@ from trainer.settings import fields
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig(fields.Section):
-    """Which examples, and how they become uint8 arrays."""
+    """Which examples, and how they become arrays of one size."""
 
     dataset: str = fields.setting(
         "synthetic",
@@ -20,9 +20,9 @@ class DataConfig(fields.Section):
     )
     data_dir: str = fields.setting(
         "",
-        "Folder of your images and masks, or that holds the TFDS data sets; empty: "
-        "TFDS's own default. A URL (s3://, gs://, ...) is downloaded once; TFDS reads "
-        "gs:// by itself.",
+        "Folder of your images and masks, or of the TFDS data sets; empty: TFDS's own "
+        "default. A URL (s3://, gs://, ...) is downloaded once; TFDS reads gs:// by "
+        "itself.",
         only_with={"dataset": ("folder", "tfds")},
         describes_data=True,
     )
@@ -30,14 +30,16 @@ class DataConfig(fields.Section):
     # of the run's identity; the paths themselves may change.
     images: str = fields.setting(
         "",
-        "Pattern of the images of --dataset=folder, e.g. 'photos/**/*.jpg', from "
-        "--data_dir on; {split} stands for the split. Empty: a known layout.",
+        "Pattern of the images of --dataset=folder, below --data_dir, e.g. "
+        "'photos/**/*.jpg'; {split} stands for the name of the split. Empty: a known "
+        "layout.",
         only_with={"dataset": ("folder",)},
         describes_data=True,
     )
     masks: str = fields.setting(
         "",
-        "Pattern of the masks; what its wildcards stand for pairs the two.",
+        "Pattern of the masks. An image and a mask are a pair if the wildcards of "
+        "both patterns stand for the same text.",
         only_with={"dataset": ("folder",)},
         describes_data=True,
     )
@@ -50,14 +52,15 @@ class DataConfig(fields.Section):
     )
     label_map: str = fields.setting(
         "",
-        "CSV or JSON file that merges and drops classes: old mask value or class "
-        "name, new class name or ignore.",
+        "CSV or JSON file that merges and drops classes. Each row has an old mask "
+        "value or class name, and the new class name or ignore.",
         describes_data=True,
     )
     train_fraction: float | None = fields.setting(
         None,
-        "Share of a folder without splits to train on, by a hash of each file's stem "
-        "and --seed; the rest is for evaluation.",
+        "Share of a folder without splits to train on; the rest is for evaluation. A "
+        "hash of each file's name and --seed decides. Default: none; a folder without "
+        "splits needs it.",
         minimum=0.0,
         maximum=1.0,
         identity=True,
@@ -66,16 +69,16 @@ class DataConfig(fields.Section):
     )
     train_split: str = fields.setting(
         "",
-        "Split to train on; empty: train.",
+        "Split to train on; empty: train, or trainval of a folder without train.",
         identity=True,
         describes_data=True,
         unused_by=("evaluate",),
     )
     train_half: int | None = fields.setting(
         None,
-        "Train on one half of the training split alone, 0 or 1, by a hash of the name "
-        "of each photo (of other sets than --dataset=folder, of its number); "
-        "--crossfit trains on each.",
+        "Train on only one half of the training split, 0 or 1, as --crossfit does. A "
+        "hash of each photo's name decides, or without --dataset=folder of its "
+        "number. Default: on all of it.",
         minimum=0,
         maximum=1,
         identity=True,
@@ -84,8 +87,8 @@ class DataConfig(fields.Section):
     )
     eval_split: str = fields.setting(
         "",
-        "Split to evaluate on; all: every example; empty: the data set's validation or "
-        "test split.",
+        "Split to evaluate on; all: every example; empty: the validation split of the "
+        "data set, else its test split.",
         describes_data=True,
         unused_by=("train",),
     )
@@ -110,17 +113,18 @@ class DataConfig(fields.Section):
     )
     resize: str = fields.setting(
         "stretch",
-        "How images come to --image_size: stretch each side by itself; pad: keep the "
-        "aspect ratio, and ignore what is left over; crop: keep it, and cut the middle "
-        "out.",
+        "How images are brought to --image_size. stretch: each side by itself; pad: "
+        "keep the aspect ratio, and ignore the margin that is added; crop: keep the "
+        "aspect ratio, and cut out the middle.",
         choices=("stretch", "pad", "crop"),
         identity=True,
     )
     image_channels: int = fields.setting(
         3,
-        "Channels that the network sees: 1: gray, 2: gray and alpha, 3: RGB, 4: RGB "
-        "and alpha; images of any kind come to these. TIFF files of as many bands are "
-        "taken as they are, and more than 4 channels are such bands.",
+        "Channels that the network sees: 1 (gray), 2 (gray and alpha), 3 (RGB), 4 "
+        "(RGB and alpha); images of all kinds are converted to these. TIFF files with "
+        "as many bands are taken as they are; more than 4 channels are always such "
+        "bands.",
         minimum=1,
         maximum=1024,
         identity=True,
@@ -128,9 +132,9 @@ class DataConfig(fields.Section):
     )
     image_range: tuple[int, ...] | None = fields.setting(
         None,
-        "LOW,HIGH: the values of the images, as they are in the files, from black to "
-        "white, e.g. 0,4095 for 12 bits in 16; values beyond count as these. A range "
-        "within 0..255 takes the upper 8 of 16 bits. Default: that of the files' bits, "
+        "LOW,HIGH: the values in the files that are black and white, e.g. 0,4095 for "
+        "12 bits in 16. Values beyond them are clipped. With a range within 0..255, "
+        "the upper 8 of 16 bits are taken. Default: the range of the files' bits, "
         "0,255 or 0,65535.",
         minimum=0,
         maximum=65535,
@@ -139,14 +143,15 @@ class DataConfig(fields.Section):
     )
     eval_native_size: bool = fields.setting(
         False,
-        "Score each evaluation example at the size that its mask has on disk, the "
-        "logits interpolated, rather than at --image_size.",
+        "Score each evaluation example at the size that its mask has on disk, not at "
+        "--image_size. The logits are interpolated.",
         only_with={"resize": ("stretch", "pad")},
         unused_by=("train", "doctor"),
     )
     num_classes: int | None = fields.setting(
         None,
-        "Number of classes, the ignored label not counted; default: the data set's.",
+        "Number of classes: the background counts, ignored pixels do not. Default: "
+        "the data set's.",
         minimum=2,
         maximum=schema.MAX_CLASSES,
         identity=True,
@@ -155,16 +160,16 @@ class DataConfig(fields.Section):
     )
     class_names: tuple[str, ...] | None = fields.setting(
         None,
-        "Comma-separated name of each class, or a file with one name a line; default: "
-        "the data set's, else class_0, class_1, ...",
+        "Names of the classes with commas between them, or a file with one name a "
+        "line. Default: the data set's, else class_0, class_1, ...",
         identity=True,
         describes_data=True,
         replaces=("num_classes",),
     )
     label_offset: int | None = fields.setting(
         None,
-        "Number added to each mask value to get the class index, e.g. -1 for masks "
-        "that count from 1; default: the data set's.",
+        "Number that is added to each mask value to get the class index, e.g. -1 for "
+        "masks that count from 1. Default: the data set's.",
         minimum=-255,
         maximum=255,
         identity=True,
@@ -173,8 +178,8 @@ class DataConfig(fields.Section):
     )
     ignore_label: int = fields.setting(
         schema.IGNORE_LABEL,
-        "Value in the masks, as they are on disk, of pixels to leave out of loss and "
-        "scores.",
+        "Mask value, as it is in the files, of pixels that count in no loss and no "
+        "score.",
         minimum=0,
         maximum=65535,
         identity=True,
@@ -183,14 +188,15 @@ class DataConfig(fields.Section):
     )
     on_bad_example: str = fields.setting(
         "stop",
-        "What becomes of an example whose files cannot be used: stop the run and name "
-        "them, or replace it by one with all pixels ignored, with a warning.",
+        "What happens if the files of an example cannot be used. stop: end the run, "
+        "and name the files; replace: warn, and ignore all pixels of this example.",
         choices=("stop", "replace"),
         unused_by=("doctor",),
     )
     max_bad_examples: int = fields.setting(
         10,
-        "How many examples of a split --on_bad_example=replace may replace.",
+        "How many examples of a split --on_bad_example=replace may replace; one more "
+        "ends the run.",
         minimum=0,
         only_with={"on_bad_example": ("replace",)},
         maximum=10**9,

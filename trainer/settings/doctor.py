@@ -12,9 +12,10 @@ class DoctorConfig(fields.Section):
     crossfit: bool = fields.setting(
         False,
         "Let --mode=doctor train two runs, MODEL_DIR/crossfit/0 and 1, each on one "
-        "half of the training split (--train_half), with the settings of the run in "
-        "MODEL_DIR or, if there is none, those given, so that each mask is judged by "
-        "the model that has not seen it. What was killed goes on.",
+        "half of the training split (--train_half), so that each mask is judged by a "
+        "model that has not seen it. The two have the settings of the run in "
+        "MODEL_DIR, or those given if there is none. If the command is killed, the "
+        "same command goes on.",
         is_saved=False,
         only_with={"mode": ("doctor",)},
     )

@@ -13,17 +13,16 @@ class EvaluationConfig(fields.Section):
 
     metrics: tuple[str, ...] = fields.setting(
         (),
-        "Scores of the evaluation besides those of the confusion matrix, which cost "
-        f"time: {', '.join(registry.METRICS)}.",
+        "More scores of the evaluation, which cost time: "
+        f"{', '.join(registry.METRICS)}.",
         unused_by=("train", "doctor"),
     )
     tta: tuple[str, ...] = fields.setting(
         (),
         "Test-time augmentation: evaluation and prediction take the mean of the "
-        "probabilities for the image and variants of it: flip, its mirror image; "
-        "numbers from 0.25 to 4, the image resized by each, mirrored, too, beside "
-        "flip. E.g. "
-        "flip,0.75,1.25; each variant takes one more pass through the model.",
+        "probabilities for the image and for variants of it. flip: its mirror image; "
+        "numbers from 0.25 to 4: the image resized by each, with flip mirrored, too. "
+        "E.g. flip,0.75,1.25. Each variant takes one more pass through the model.",
         unused_by=("train", "doctor"),
         in_fit=((),),
     )
@@ -31,9 +30,9 @@ class EvaluationConfig(fields.Section):
     merge_classes: tuple[str, ...] = fields.setting(
         (),
         "Groups of classes that are scored as one, NAME=CLASS+CLASS,..., e.g. "
-        "foreground=body+border: their probabilities are summed, and all scores are "
-        "of the groups and of the classes in none; the loss stays that of the trained "
-        "classes.",
+        "foreground=body+border. Their probabilities are summed. All scores are those "
+        "of the groups and of the classes in none; the loss is still that of the "
+        "trained classes.",
         is_saved=False,
         unused_by=(
             "train",
@@ -45,11 +44,11 @@ class EvaluationConfig(fields.Section):
 
     watch: bool = fields.setting(
         False,
-        "Let --mode=evaluate score each new checkpoint of a training that runs in "
-        "--model_dir in another process, and end when that has ended, or gives no "
-        "heartbeat any more. Where there is no checkpoint yet it waits, for ten "
-        "minutes if no training is there, either. If the training makes no evaluations "
-        "(--mode=train), the best checkpoint is the best of these.",
+        "Let --mode=evaluate score each new checkpoint of a training that another "
+        "process runs in --model_dir, and end when the training has ended, or no "
+        "longer gives a heartbeat. It waits for the first checkpoint, but only ten "
+        "minutes if nobody trains. If the training makes no evaluations "
+        "(--mode=train), these scores choose its best checkpoint.",
         is_saved=False,
         only_with={
             "mode": ("evaluate",),
@@ -58,15 +57,15 @@ class EvaluationConfig(fields.Section):
     )
     best_metric: str = fields.setting(
         "mean_iou",
-        "The score of the evaluation by which the best checkpoint is chosen, such as "
+        "The score of the evaluation that chooses the best checkpoint, such as "
         "mean_iou, iou/NAME of a class, pixel_accuracy or loss.",
         unused_by=("train", "evaluate", "doctor", "benchmark"),
         used_with="watch",
     )
     early_stopping_patience: int = fields.setting(
         0,
-        "End the run after so many evaluations without a better --best_metric; 0: "
-        "train to the end.",
+        "End the run after so many evaluations in a row without a better "
+        "--best_metric; 0: train to the end.",
         minimum=0,
         maximum=100_000,
         unused_by=("train", "evaluate", "doctor", "benchmark"),

@@ -25,16 +25,16 @@ class ExportConfig(fields.Section):
     )
     export_probabilities: bool = fields.setting(
         False,
-        "Let exported files give the probabilities of all classes beside the label of "
-        "each pixel.",
+        "Let exported files give the probabilities of all classes, too, not only the "
+        "label of each pixel.",
         is_saved=False,
         only_with={"mode": ("export",)},
     )
 
     export_scores: bool = fields.setting(
         True,
-        "Score each file on the evaluation split, if that is at hand, beside the "
-        "checkpoint; one that loses more than 0.01 of the mean IoU is not published. "
+        "Score each file, and the checkpoint, on the evaluation split, if that is at "
+        "hand. A file that loses more than 0.01 of the mean IoU is not published. "
         "--noexport_scores saves the time.",
         is_saved=False,
         only_with={"mode": ("export",)},

@@ -169,9 +169,9 @@ def _take_over(
 
 
 def _take_young(saved: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the settings of a run that it may be older than.
+    """Returns the settings that an old run had by default, and a new one has not.
 
-    The command that began such a run goes on with it, though it does not name them.
+    So the command that began such a run goes on with it, though it does not name them.
     """
     settings = config_lib.fields_by_name()
     return {

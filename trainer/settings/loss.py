@@ -39,7 +39,7 @@ class LossConfig(fields.Section):
     )
     label_smoothing: float = fields.setting(
         0.0,
-        "Of ce: the share of a pixel's label that goes to all classes alike.",
+        "For ce: the share of a pixel's label that is shared equally by all classes.",
         minimum=0.0,
         maximum=0.95,
         identity=True,
@@ -49,8 +49,8 @@ class LossConfig(fields.Section):
     )
     loss_top_k: float = fields.setting(
         1.0,
-        "Of ce: the share of the valid pixels of each image that count, those that "
-        "cost most; 1: all of them.",
+        "For ce: the share of the valid pixels of each image that count, those with "
+        "the highest loss; 1: all of them.",
         minimum=0.001,
         maximum=1.0,
         identity=True,
@@ -60,8 +60,8 @@ class LossConfig(fields.Section):
     )
     focal_gamma: float = fields.setting(
         2.0,
-        "Of focal: with p the probability of its class, a pixel's cross-entropy counts "
-        "(1 - p)^gamma times.",
+        "For focal: the cross-entropy of a pixel is multiplied by (1 - p)^gamma, "
+        "where p is the probability of its class.",
         minimum=0.0,
         maximum=20.0,
         identity=True,
@@ -70,7 +70,7 @@ class LossConfig(fields.Section):
     )
     boundary_weight: float = fields.setting(
         5.0,
-        "Of boundary: how many times a pixel near a boundary counts.",
+        "For boundary: how many times a pixel near a boundary counts.",
         minimum=1.0,
         maximum=1000.0,
         identity=True,
@@ -79,8 +79,8 @@ class LossConfig(fields.Section):
     )
     boundary_width: int = fields.setting(
         3,
-        "Of boundary: a pixel is near one if a pixel of another class is at most so "
-        "many pixels away.",
+        "For boundary: a pixel is near a boundary if a pixel of another class is at "
+        "most so many pixels away.",
         minimum=1,
         maximum=1024,
         identity=True,
@@ -89,8 +89,8 @@ class LossConfig(fields.Section):
     )
     tversky_alpha: float = fields.setting(
         0.3,
-        "Of tversky: the price of false positives; with 0.5 and 0.5 it is dice, with 1 "
-        "and 1 jaccard.",
+        "For tversky: the weight of false positives. With 0.5 and 0.5 for alpha and "
+        "beta it is dice, with 1 and 1 jaccard.",
         minimum=0.0,
         maximum=100.0,
         identity=True,
@@ -99,7 +99,7 @@ class LossConfig(fields.Section):
     )
     tversky_beta: float = fields.setting(
         0.7,
-        "Of tversky: the price of false negatives.",
+        "For tversky: the weight of false negatives.",
         minimum=0.01,
         maximum=100.0,
         identity=True,
@@ -108,9 +108,9 @@ class LossConfig(fields.Section):
     )
     class_weights: tuple[str, ...] = fields.setting(
         (),
-        "Weights of the classes in the training loss: balanced (inverse of their "
-        "pixels in the training split), inverse_sqrt (of the square root of these), or "
-        "one number for each class; empty: all the same.",
+        "Weights of the classes in the training loss. balanced: the inverse of their "
+        "pixels in the training split; inverse_sqrt: the inverse of the square root "
+        "of these; or one number for each class. Empty: all the same.",
         unused_by=("evaluate",),
         in_fit=((),),
     )

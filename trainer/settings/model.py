@@ -66,7 +66,7 @@ class ModelConfig(fields.Section):
     encoder_drop_connect: float = fields.setting(
         0.2,
         "Stochastic depth: the share of images for which a training step leaves out "
-        "the encoder's last residual block; for earlier blocks it is smaller.",
+        "the last residual block of the encoder. Earlier blocks have a smaller share.",
         minimum=0.0,
         maximum=0.95,
         identity=True,
@@ -78,9 +78,9 @@ class ModelConfig(fields.Section):
     )
     encoder_output_stride: int = fields.setting(
         32,
-        "The images' size over that of the encoder's smallest maps: 32, or 16, where "
-        "its last stage has dilated convolutions in place of the stride: finer maps, "
-        "for more time and memory.",
+        "How many times smaller than the images the smallest feature maps of the "
+        "encoder are: 32, or 16, for which its last stage has dilated convolutions in "
+        "place of a stride. 16 gives finer maps, and takes more time and memory.",
         minimum=16,
         maximum=32,
         identity=True,
@@ -99,10 +99,10 @@ class ModelConfig(fields.Section):
     )
     init_checkpoint: str = fields.setting(
         "",
-        "Another run that this one begins with the weights of: its folder (the last "
-        "checkpoint), or the folder of one of its checkpoints; its moving averages, if "
-        "it kept them. Classes are matched by name. Of no use to a run that has "
-        "checkpoints of its own.",
+        "Another run, with whose weights this one begins, or with its moving "
+        "averages, if it kept them. Give its folder (for the last checkpoint), or the "
+        "folder of one of its checkpoints. Classes are matched by name. A run that "
+        "has checkpoints of its own does not read it.",
         parts=lambda path: ("a run",) if path else (),
         is_local=True,
         unused_by=("evaluate", "doctor"),
@@ -110,8 +110,8 @@ class ModelConfig(fields.Section):
     )
     init_scope: str = fields.setting(
         "all",
-        "What --init_checkpoint gives: all (encoder and decoder; where the classes are "
-        "others, all but the logits) or encoder.",
+        "What to take from --init_checkpoint. all: encoder and decoder, but not the "
+        "logits if the classes are others; encoder: only the encoder.",
         choices=("all", "encoder"),
         only_with={"init_checkpoint": ("a run",)},
         is_local=True,
@@ -119,9 +119,9 @@ class ModelConfig(fields.Section):
     )
     image_normalization: str | None = fields.setting(
         None,
-        "How channels are normalized inside the model: network (as the pretrained "
-        "weights want them; channels beyond 3 as measured) or measured (by the mean "
-        "and deviation of each channel over the training split). Default: measured "
+        "How channels are normalized inside the model. network: as the pretrained "
+        "weights want them, and channels beyond 3 as measured; measured: by the mean "
+        "and deviation of each channel over the training split. Default: measured "
         "with --encoder_weights=none, else network.",
         choices=("network", "measured"),
         identity=True,
@@ -131,14 +131,15 @@ class ModelConfig(fields.Section):
     )
     freeze_encoder: bool = fields.setting(
         True,
-        "Keep the encoder as it is: no gradient, batch norm in inference mode.",
+        "Keep the encoder as it is: no gradients, and batch norm in inference mode.",
         identity=True,
         unused_by=("evaluate", "doctor"),
     )
     freeze_encoder_stages: int = fields.setting(
         0,
-        "How many feature maps of a trained encoder stay as they are, the finest "
-        "first, with all layers that lead to them, batch norm in inference mode.",
+        "How many feature maps of a trained encoder stay as they are, beginning with "
+        "the finest: all layers that lead to them are kept, with batch norm in "
+        "inference mode.",
         minimum=0,
         maximum=max(len(part.strides) for part in registry.ENCODERS.values()),
         identity=True,
@@ -148,9 +149,9 @@ class ModelConfig(fields.Section):
     )
     unfreeze_encoder_at: int | None = fields.setting(
         None,
-        "Epochs after which a trained encoder is trained; until then it stays as it "
-        "is, as with --freeze_encoder, and the decoder is trained alone. The learning "
-        "rate takes no notice. Default: it is trained from the start.",
+        "For so many epochs train only the decoder, as with --freeze_encoder, and "
+        "then the encoder, too. The learning rate does not depend on this. Default: "
+        "the encoder is trained from the start.",
         minimum=1,
         maximum=100_000,
         identity=True,
@@ -160,8 +161,8 @@ class ModelConfig(fields.Section):
     )
     encoder_bn_momentum: float | None = fields.setting(
         None,
-        "Momentum of the encoder's moving batch-norm statistics, which "
-        "--moving_average_warmup limits; default: the encoder's own (0.999 for "
+        "Momentum of the encoder's moving batch-norm statistics; "
+        "--moving_average_warmup limits it. Default: the encoder's own (0.999 for "
         "MobileNetV2).",
         minimum=0.0,
         maximum=1.0,
@@ -181,9 +182,9 @@ class ModelConfig(fields.Section):
     )
     decoder_filters: tuple[int, ...] | None = fields.setting(
         None,
-        "Channels inside of the decoder: those of a U-Net's blocks, deepest first, or "
-        "the one width of fpn, deeplabv3plus and segformer. Default, with strides of 2 "
-        f"to 32: {_describe_filters()}.",
+        "Channels inside the decoder: those of a U-Net's blocks, deepest first, or "
+        "the one width of fpn, deeplabv3plus and segformer. Default, with strides of "
+        f"2 to 32: {_describe_filters()}.",
         minimum=1,
         identity=True,
         shapes_model=True,
@@ -192,8 +193,8 @@ class ModelConfig(fields.Section):
     )
     decoder_norm: str = fields.setting(
         "batch",
-        "What normalizes the decoder's features: batch (batch norm, over all devices) "
-        "or group (group norm, for batches of a few images; slower).",
+        "What normalizes the features of the decoder. batch: batch norm, over all "
+        "devices; group: group norm, for batches of a few images (slower).",
         choices=("batch", "group"),
         identity=True,
         shapes_model=True,
@@ -203,9 +204,9 @@ class ModelConfig(fields.Section):
     )
     decoder_dropout: float = fields.setting(
         0.0,
-        "Share of the features that a training step drops: those of each block of a "
-        "U-Net, of each branch of fpn, of the joined branches of deeplabv3plus, the "
-        "fused ones of segformer.",
+        "Share of features that a training step drops: in each block of a U-Net, in "
+        "each branch of fpn, in the joined branches of deeplabv3plus, in the fused "
+        "features of segformer.",
         minimum=0.0,
         maximum=0.95,
         identity=True,

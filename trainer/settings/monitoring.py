@@ -17,19 +17,19 @@ class MonitoringConfig(fields.Section):
 
     summary_histograms: int = fields.setting(
         0,
-        "Steps from one histogram of each trained weight, and of its gradient as the "
-        "optimizer gets it (summed over devices, clipped), to the next in TensorBoard; "
-        "0: none.",
+        "Every so many steps, write to TensorBoard a histogram of each trained "
+        "weight, and of its gradient as the optimizer gets it (summed over devices, "
+        "clipped); 0: none.",
         minimum=0,
         maximum=train_settings.MAX_STEPS,
         unused_by=_NOT_TRAINING,
     )
     profile_steps: tuple[int, ...] = fields.setting(
         (),
-        "The first and the last step to trace, counted from 1, e.g. 10,20, into "
-        "MODEL_DIR/profile for the profile tab of TensorBoard (pip install "
-        "tensorboard-plugin-profile). The step before the first one ends a call of the "
-        "devices, the last one does, too; an evaluation in between is left out, which "
+        "The first and the last step to trace, counted from 1, e.g. 10,20. The trace "
+        "goes to MODEL_DIR/profile, for the profile tab of TensorBoard (pip install "
+        "tensorboard-plugin-profile). Calls of the devices end before the first of "
+        "these steps and after the last. An evaluation between them is left out, and "
         "makes two traces of one.",
         minimum=1,
         maximum=train_settings.MAX_STEPS,
@@ -38,9 +38,8 @@ class MonitoringConfig(fields.Section):
     )
     tracker: tuple[str, ...] = fields.setting(
         (),
-        "Where to send settings and curves, too: "
-        f"{registry.describe()}; or several, with commas. A run that goes on goes on "
-        "there, too.",
+        f"Trackers that get settings and curves, too: {registry.describe()}; several "
+        "with commas. A run that goes on does so in the same run of the tracker.",
         is_local=True,
         unused_by=_NOT_TRAINING,
     )

@@ -29,8 +29,8 @@ class OptimizerConfig(fields.Section):
     )
     encoder_lr_multiplier: float = fields.setting(
         1.0,
-        "What multiple of the learning rate a trained encoder has, weight decay "
-        "included.",
+        "By what the learning rate and the weight decay of a trained encoder are "
+        "multiplied.",
         minimum=1e-6,
         maximum=1e3,
         only_with={"freeze_encoder": (False,)},
@@ -77,7 +77,7 @@ class OptimizerConfig(fields.Section):
     )
     global_clipnorm: float = fields.setting(
         0.0,
-        "Bound on the norm of all gradients together; 0: none.",
+        "Upper bound on the norm of all gradients together; 0: none.",
         minimum=0.0,
         unused_by=("evaluate", "doctor"),
         in_fit=(0.0,),

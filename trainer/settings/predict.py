@@ -6,7 +6,7 @@ from trainer.settings import fields
 
 SAVE_CHOICES = ("labels", "overlay", "confidence", "probabilities", "npz")
 _TILE_OVERLAP = 0.25
-_OF_PREDICT = {"mode": ("predict")}
+_OF_PREDICT = {"mode": ("predict",)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,26 +22,27 @@ class PredictConfig(fields.Section):
     )
     output: str = fields.setting(
         "",
-        "Folder for what --mode=predict writes; photos that are done there are not "
-        "done again.",
+        "Folder for what --mode=predict writes. Photos whose files are there already "
+        "are left out.",
         is_saved=False,
         only_with=_OF_PREDICT,
     )
     save: tuple[str, ...] = fields.setting(
         ("labels",),
-        "What to write of each photo: labels, a PNG file of class indexes with the "
-        "classes' colours as its palette; overlay, the photo under these colours, with "
-        "a legend, as JPEG; confidence, the probability of the predicted class as a "
-        "PNG file, 0 to 255; probabilities, those of each class as a PNG file of 16 "
-        "bits, 0 to 65535; npz, the same in one file for NumPy.",
+        "What to write of each photo. labels: a PNG file of class indexes, with the "
+        "colours of the classes as its palette; overlay: the photo under these "
+        "colours, with a legend, as JPEG; confidence: the probability of the "
+        "predicted class, a PNG file, 0 to 255; probabilities: those of each class, a "
+        "PNG file of 16 bits for each, 0 to 65535; npz: the same in one file for "
+        "NumPy.",
         is_saved=False,
         only_with=_OF_PREDICT,
     )
     tile_size: int = fields.setting(
         0,
-        "Predict photos at their own scale in square tiles of so many pixels, as a "
-        "model needs that was trained on windows (--crop_size); 0: whole, resized as "
-        "in training.",
+        "Predict photos at their own scale, in square tiles of so many pixels. Models "
+        "that were trained on windows (--crop_size) need this. 0: resize the whole "
+        "photo as in training.",
         minimum=0,
         maximum=8192,
         is_saved=False,
@@ -49,8 +50,8 @@ class PredictConfig(fields.Section):
     )
     tile_overlap: float = fields.setting(
         _TILE_OVERLAP,
-        "The share of a tile's side that its neighbour covers, too, at least; there "
-        "the middle of a tile counts for more than its edge.",
+        "By what share of a tile's side, at least, it overlaps its neighbour. There "
+        "the tile whose middle is nearer counts for more.",
         minimum=0.0,
         maximum=0.75,
         is_saved=False,
@@ -58,15 +59,16 @@ class PredictConfig(fields.Section):
     )
     mask_orientation: str = fields.setting(
         "shown",
-        "How masks lie of photos with an EXIF orientation: shown, as viewers turn the "
-        "photo; stored, as its pixels are stored.",
+        "How masks of photos with an EXIF orientation lie. shown: as viewers turn the "
+        "photo; stored: as its pixels are stored.",
         choices=("shown", "stored"),
         is_saved=False,
         only_with=_OF_PREDICT,
     )
     max_megapixels: float = fields.setting(
         100.0,
-        "Photos of more pixels, in millions, are taken for damaged and left out.",
+        "Photos of more pixels than this, in millions, are taken for damaged and left "
+        "out.",
         minimum=0.01,
         maximum=4000.0,
         is_saved=False,
@@ -74,7 +76,7 @@ class PredictConfig(fields.Section):
     )
     overwrite: bool = fields.setting(
         False,
-        "Predict photos again that are done in --output.",
+        "Predict photos again whose files are in --output already.",
         is_saved=False,
         only_with=_OF_PREDICT,
     )

@@ -11,29 +11,32 @@ class RunConfig(fields.Section):
 
     mode: str = fields.setting(
         "train_and_evaluate",
-        "What to do; predict makes masks of the photos in --input by the model of "
-        "--model_dir; doctor looks through the data set, trains nothing, tells what "
-        "is wrong and what mends it, and, if there is a trained run in --model_dir, "
-        "which masks its model doubts; plan looks through it, too, measures this "
-        "machine for some minutes, and writes MODEL_DIR/plan.flags, a flagfile with "
-        "reasons, for what to train in --time_budget. What you give away from its "
-        "default is not planned; report makes RUN/report.html, a page that opens "
-        "offline, of what the folder of a run tells, or those of several, "
-        "--model_dir=RUN,RUN2.",
+        "What to do. train_and_evaluate: train, and evaluate every "
+        "--epochs_between_evals epochs; train: train only; evaluate: score a "
+        "checkpoint of the run in --model_dir; predict: make masks of the photos in "
+        "--input; export: write the model as files for other programs; benchmark: "
+        "measure how fast training is, and what limits it; doctor: look through the "
+        "data set, and tell what is wrong and what mends it, and, if there is a "
+        "trained run in --model_dir, which masks its model doubts; plan: look through "
+        "the data set, measure this machine for some minutes, and write "
+        "MODEL_DIR/plan.flags, a flagfile with reasons, for what to train in "
+        "--time_budget (what you give away from its default stays as it is); report: "
+        "make RUN/report.html, a page about the run that opens offline, or one about "
+        "several with --model_dir=RUN,RUN2.",
         choices=tuple(modes.MODES),
         is_saved=False,
     )
     model_dir: str = fields.setting(
         "",
-        "Folder of the run: settings, checkpoints, TensorBoard data, pictures. With a "
+        "Folder of the run: settings, checkpoints, TensorBoard data, pictures. At a "
         "URL (s3://, gs://, ...) the run works in a local copy, below $SEGLOOP_CACHE "
-        "or the user's cache, and publishes it after each save.",
+        "or the user's cache, and uploads what it adds after each save.",
         is_saved=False,
     )
     checkpoint: str = fields.setting(
         "last",
-        "What evaluation, prediction, export and doctor restore: last, best, or the "
-        "folder of a checkpoint.",
+        "Which checkpoint evaluation, prediction, export and doctor restore: last, "
+        "best, or the folder of a checkpoint.",
         is_saved=False,
         only_with={
             "mode": ("evaluate", "predict", "export", "doctor"),
@@ -43,9 +46,9 @@ class RunConfig(fields.Section):
     )
     model: str = fields.setting(
         "",
-        "An exported file in place of the run's model for --mode=evaluate and predict: "
-        "the folder that --mode=export wrote, such as RUN/export/onnx. With typed data "
-        "flags, it needs no --model_dir.",
+        "The folder of an exported file, such as RUN/export/onnx, which "
+        "--mode=evaluate and predict then use in place of the run's model. If the "
+        "flags of a data set are typed, it needs no --model_dir.",
         is_saved=False,
         only_with={"mode": ("evaluate", "predict"), "watch": (False,)},
     )
@@ -59,7 +62,8 @@ class RunConfig(fields.Section):
     deterministic: bool = fields.setting(
         False,
         "Use only deterministic kernels, so that two runs agree bit for bit (slower "
-        "on GPUs). The data order is exact with and without it.",
+        "on GPUs). The order of the examples is the same in two runs with or without "
+        "this flag.",
         is_local=True,
         unused_by=("doctor",),
     )

@@ -14,8 +14,8 @@ class RuntimeConfig(fields.Section):
 
     distribution_strategy: str = fields.setting(
         "mirrored",
-        "mirrored: all GPUs of this host (the CPU if there are none); one_device; "
-        "multi_worker_mirrored: all hosts in TF_CONFIG.",
+        "mirrored: all GPUs of this host, or the CPU if there are none; one_device: "
+        "the first GPU, or the CPU; multi_worker_mirrored: all hosts in TF_CONFIG.",
         choices=("mirrored", "one_device", "multi_worker_mirrored"),
         refused={
             "tpu": "TPUs would need tf.distribute.TPUStrategy, a training loop that "
@@ -33,7 +33,7 @@ class RuntimeConfig(fields.Section):
     )
     virtual_devices: int = fields.setting(
         0,
-        "Split the CPU, or the one GPU, into this many logical devices, to try "
+        "Split the CPU, or the only GPU, into so many logical devices, to try "
         "distribution on one machine; 0: leave it whole.",
         minimum=0,
         maximum=64,
@@ -41,8 +41,8 @@ class RuntimeConfig(fields.Section):
     )
     mixed_precision: str = fields.setting(
         "auto",
-        "Number format of activations and gradients; weights, logits and loss stay "
-        "float32. auto: bfloat16 or float16, whichever the GPUs compute fast, and "
+        "Number format of activations and gradients; weights, logits and loss are "
+        "always float32. auto: bfloat16 or float16 if the GPUs compute it fast, and "
         "float32 on CPUs.",
         choices=("auto", "float32", "bfloat16", "float16"),
         unused_by=("doctor",),
@@ -57,23 +57,23 @@ class RuntimeConfig(fields.Section):
     )
     stall_timeout: int = fields.setting(
         1800,
-        "Seconds without a step, a save or a batch of evaluation after which the run "
-        "ends with the stacks of its threads; 0: never.",
+        "End the run, and print the stacks of its threads, after so many seconds "
+        "without a step, a save or a batch of evaluation; 0: never.",
         minimum=0,
         maximum=MAX_SECS,
         is_local=True,
     )
     log_level: str = fields.setting(
         "info",
-        "What is said on standard error. debug: besides all of this package, what "
-        "other packages and TensorFlow's C++ say; info; warning; error.",
+        "What goes to standard error. debug: also what other packages and "
+        "TensorFlow's C++ say; info; warning; error.",
         choices=("debug", "info", "warning", "error"),
         is_local=True,
         is_saved=False,
     )
     enable_xla: bool = fields.setting(
         False,
-        "Compile forward and backward pass with XLA; one replica only.",
+        "Compile the forward and the backward pass with XLA; for one replica only.",
         is_local=True,
         unused_by=("evaluate", "doctor"),
     )

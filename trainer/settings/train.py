@@ -24,9 +24,9 @@ class TrainConfig(fields.Section):
     )
     gradient_accumulation_steps: int = fields.setting(
         1,
-        "Parts into which each device's share of a batch is split, one after the "
-        "other, for the memory of one part; --batch_size counts all of them. Only "
-        "batch norm differs, whose statistics are those of a part.",
+        "Into how many parts each device splits its share of a batch. It takes one "
+        "part after the other, in the memory of one. --batch_size counts all parts. "
+        "Only batch norm differs: its statistics are those of a part.",
         minimum=1,
         maximum=65536,
         unused_by=("evaluate", "doctor"),
@@ -43,7 +43,7 @@ class TrainConfig(fields.Section):
     )
     train_steps: int | None = fields.setting(
         None,
-        "Steps to train, in place of --train_epochs.",
+        "Steps to train, in place of --train_epochs. Default: none.",
         minimum=0,
         maximum=MAX_STEPS,
         replaces=("train_epochs", "time_budget"),
@@ -51,47 +51,48 @@ class TrainConfig(fields.Section):
     )
     time_budget: str = fields.setting(
         "",
-        "How long the run may take from the start of the process to its end, "
-        "evaluations and saves included, such as 90s, 30m or 1h30m, in place of "
-        "--train_epochs. What a step, an evaluation and a save take is measured at the "
-        "start of a new run; the number of steps that follows is fixed once, in "
-        "MODEL_DIR/length.json. A run that was killed trains to that step, however "
-        "long it takes then. Where the machine grows slower, so does the run.",
+        "How long the run may take, from the start of the process to its end, with "
+        "evaluations and saves, such as 90s, 30m or 1h30m; in place of "
+        "--train_epochs. A new run measures what a step, an evaluation and a save "
+        "take, and notes in MODEL_DIR/length.json how many steps fit. This number "
+        "stays: a run that is killed, or whose machine grows slower, trains to that "
+        "step and takes longer.",
         replaces=("train_epochs", "train_steps"),
         is_saved=False,
         unused_by=("evaluate", "benchmark", "doctor"),
     )
     steps_per_loop: int = fields.setting(
         20,
-        "Most steps that run on the device for one call from Python.",
+        "How many steps, at most, run on the device in one call from Python.",
         minimum=1,
         maximum=100_000,
         unused_by=("doctor",),
     )
     epochs_between_evals: int = fields.setting(
         1,
-        "Epochs from one evaluation, with a save, to the next.",
+        "Evaluate, and save before it, every so many epochs; with --mode=train only "
+        "save.",
         minimum=1,
         maximum=100_000,
         unused_by=("evaluate", "doctor"),
     )
     log_steps: int = fields.setting(
         20,
-        "Steps from one log line and TensorBoard point to the next.",
+        "Write a log line and a TensorBoard point every so many steps.",
         minimum=1,
         maximum=MAX_STEPS,
         unused_by=("evaluate", "doctor"),
     )
     checkpoint_interval: int = fields.setting(
         0,
-        "Steps from one save to the next, besides those at each evaluation; 0: none.",
+        "Save every so many steps, besides at each evaluation; 0: only there.",
         minimum=0,
         maximum=MAX_STEPS,
         unused_by=("evaluate", "doctor"),
     )
     max_to_keep: int = fields.setting(
         3,
-        "Newest checkpoints to keep, besides the best one.",
+        "How many checkpoints to keep: the newest ones, and besides them the best one.",
         minimum=1,
         maximum=10_000,
         unused_by=("evaluate", "doctor"),
@@ -109,14 +110,14 @@ class TrainConfig(fields.Section):
     moving_average_warmup: bool = fields.setting(
         True,
         "Limit the momentum of batch norm and --ema_decay to (1 + t) / (10 + t) at "
-        "step t, so that initial values are soon forgotten, in short runs too.",
+        "step t, so that short runs forget the initial values, too.",
         identity=True,
         legacy=False,
         unused_by=("evaluate", "doctor"),
     )
     summary_images: int = fields.setting(
         4,
-        "Evaluation examples shown as pictures in TensorBoard.",
+        "How many evaluation examples TensorBoard shows as pictures.",
         minimum=0,
         maximum=1000,
         unused_by=("train", "evaluate", "doctor"),
@@ -125,10 +126,10 @@ class TrainConfig(fields.Section):
 
     keep_golden: bool = fields.setting(
         True,
-        "Keep eight evaluation photos in MODEL_DIR/golden, by which --mode=export "
+        "Keep eight evaluation photos in MODEL_DIR/golden, with which --mode=export "
         "proves that a file computes what was trained, and pictures of what the model "
-        "predicts; --nokeep_golden if nobody may have photos who has the run (for "
-        "TensorBoard, --summary_images=0).",
+        "predicts. Give --nokeep_golden if whoever gets the run must not get photos, "
+        "and then --summary_images=0 for TensorBoard.",
         unused_by=("train", "predict", "export", "doctor", "benchmark"),
     )
 

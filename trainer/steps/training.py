@@ -67,13 +67,13 @@ class TrainLoop:
           gradients: of the loss of a batch.
           variables: that are trained.
           optimizer: a built optimizer that neither clips nor accumulates.
-          num_sums: of the loss.
+          num_sums: how many sums the loss has.
           loss_scale: factor on the loss.
           global_step: int64, the number of steps done; on the host.
           ema: moving averages of the model's variables, or None.
-          model_at: of the steps done, int64 scalar, gives a context in which the model
-            is what the next step is to be traced with: the momentum of its batch norms,
-            and which of its parts are frozen. None: it stays as it is.
+          model_at: from the steps done, int64 scalar, to a context in which the model
+            is as the next step needs it: the momentum of its batch norms, and which of
+            its parts are frozen. None: the model stays as it is.
           has_average_warmup: whether the decay of `ema` is limited at each step.
           keeper: keeps gradients of some steps; None: nobody looks at any.
           measures_input: whether to measure how long the devices wait for input.

@@ -12,14 +12,16 @@ from trainer import files
 from trainer.suspecting import confident, shifts
 
 _LEAST_SWAPPED = 0.3
-"""Of the pixels of either of two swapped classes: the share disputed in favour of the
-other one."""
+"""Two classes count as swapped if of either at least this share of the pixels is
+disputed in favour of the other one."""
 _LEAST_GAIN = 0.05
-"""Of agreement, by which a move makes a mask a shifted one."""
+"""A mask counts as shifted if a move raises the agreement by at least this much."""
 _MOST_MOVED = 0.24
-"""Of a side; what fits best at the end of the search fits nowhere."""
+"""Of a side. A mask that fits best after a longer move, at the end of the search, fits
+nowhere."""
 _LEAST_MISSING = 0.2
-"""Of what is predicted to be of a class: the share that is not labelled so."""
+"""A class counts as missing if at least this share of the pixels that are predicted to
+be of it are not labelled so."""
 _COLUMNS = (
     *("rank", "name", "split", "doubt", "disputed", "self_confidence", "reason"),
     *("move_right", "move_down", "model_has_seen_it"),
