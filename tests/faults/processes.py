@@ -6,6 +6,8 @@ import os
 import pathlib
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 
 import numpy as np
 
@@ -74,13 +76,35 @@ def start(
         )
 
 
-def finish(process: subprocess.Popen, timeout: float = 300) -> int:
+def wait_for(condition: Callable[[], object], *running: subprocess.Popen) -> None:
+    """Waits until something is so, which must come before processes end.
+
+    The ten minutes are for what hangs: no machine is as slow as that.
+    """
+    deadline = time.monotonic() + 600
+    while not condition():
+        ended = [process.args for process in running if process.poll() is not None]
+        assert not ended or condition(), f"{ended[0]} has ended"
+        assert time.monotonic() < deadline, "it takes too long"
+        time.sleep(0.02)
+
+
+def finish(process: subprocess.Popen, timeout: float = 600) -> int:
     """Waits for the end and returns the exit code."""
     try:
         return process.wait(timeout)
     except subprocess.TimeoutExpired:
         process.kill()
         raise
+
+
+def is_stopped(pid: int) -> bool:
+    """Tells whether SIGSTOP has reached a process: until then it goes on."""
+    try:
+        state = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2]
+    except OSError:
+        return False
+    return state.split()[0] == "T"
 
 
 def read_log(model_dir: pathlib.Path) -> str:
