@@ -27,6 +27,9 @@ _SPEEDS = ("images_per_sec", "input_share")
 """Curves that have no point where all steps since the last one were the first ones."""
 
 
+_started: list[subprocess.Popen] = []
+
+
 def write_encoder_weights(path: pathlib.Path) -> None:
     """Writes random weights: a frozen encoder traces in a fraction of the time."""
     import keras
@@ -67,13 +70,23 @@ def start(
         *flags,
     ]
     with open(f"{model_dir}.log", "ab") as log:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             command,
             cwd=ROOT,
             stdout=log,
             stderr=subprocess.STDOUT,
             env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **environment},
         )
+    _started.append(process)
+    return process
+
+
+def kill_started() -> None:
+    """Kills what `start` has started and runs on, as after a test that failed."""
+    for process in _started:
+        process.kill()
+        process.wait()
+    _started.clear()
 
 
 def wait_for(condition: Callable[[], object], *running: subprocess.Popen) -> None:
