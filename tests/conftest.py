@@ -1,10 +1,14 @@
 """Set-up of the test process: several logical devices, quiet TensorFlow."""
 
+import gc
 import logging
 import os
 import signal
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# As `trainer.main` does: the half a million objects of the imports are no garbage, and
+# looking for some among them takes a part of the time of all tests.
+gc.disable()
 
 import keras  # noqa: E402
 import pytest  # noqa: E402
@@ -12,6 +16,9 @@ import tensorflow as tf  # noqa: E402
 from tensorflow.python.framework import config as tf_config  # noqa: E402
 
 from tests.stand_ins import forgetting, pix2pix  # noqa: E402, F401
+
+gc.freeze()
+gc.enable()
 
 # Stand-ins for four GPUs; must come before anything touches a device.
 tf.config.set_logical_device_configuration(

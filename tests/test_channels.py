@@ -105,6 +105,7 @@ def run(root, model_dir, *arguments):
             "--decoder_filters=16,16,16,16",
             "--batch_size=8",
             "--learning_rate=5e-3",
+            "--distribution_strategy=one_device",  # Traced faster.
             "--train_steps=40",
             "--epochs_between_evals=20",
             *arguments,
@@ -145,8 +146,9 @@ def test_what_was_measured_comes_with_the_checkpoint(tmp_path, monkeypatch):
     data = tmp_path / "data"
     _write(data, _hide_in_band_7, "tif")
     flags_of_run = ["--image_channels=8", "--deterministic", "--ema_decay=0.5"]
-    run(data, tmp_path / "alone", *flags_of_run, "--train_steps=4")
-    run(data, tmp_path / "run", *flags_of_run, "--train_steps=2")
+    # Evaluated is the run that goes on.
+    run(data, tmp_path / "alone", *flags_of_run, "--train_steps=4", "--mode=train")
+    run(data, tmp_path / "run", *flags_of_run, "--train_steps=2", "--mode=train")
     monkeypatch.setattr(statistics, "measure_channels", None)
 
     run(data, tmp_path / "run", *flags_of_run, "--train_steps=4")

@@ -2,24 +2,25 @@
 
 import contextlib
 import functools
+import itertools
 import json
 import os
-import pathlib
 import re
 import signal
 import socket
 import subprocess
 import sys
 import time
+import types
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from tests import shallow
-from tests.faults import processes, slurm
-from trainer import errors
-from trainer.distributing import cluster
+from tests.faults import processes, short_program, slurm
+from trainer import errors, flags
+from trainer.distributing import cluster, distribution
 
 _start = functools.partial(processes.start, program="tests.faults.short_program")
 
@@ -31,14 +32,26 @@ _FLAGS = (
     "--train_steps=10",
     "--log_steps=2",
     "--checkpoint_interval=4",
-    "--startup_timeout=60",
     "--cache=memory",
 )
 _TRAINING = ("--mode=train", "--epochs_between_evals=100000")
 """For a run without evaluations, which saves at its intervals alone."""
 
+_LOOP_STEPS = 20000
+"""In a minute and more."""
+_LOOP = tuple(
+    f"--{name}={_LOOP_STEPS}" for name in ("train_steps", "steps_per_loop", "log_steps")
+)
+"""For a run of one call of the devices."""
+
 _TIMES = ("step", "input", "paused")
 """Of each worker, in the curves."""
+
+
+@pytest.fixture(autouse=True)
+def _leave_nothing_running():
+    yield
+    processes.kill_started()
 
 
 @pytest.fixture(scope="module")
@@ -49,12 +62,21 @@ def folder(tmp_path_factory):
     return folder
 
 
+_FIRST_PORT = 12000 + os.getpid() % 640 * 32
+"""Of 32 that no other process takes by chance: below those of Linux' clients, and not
+those of tests that run beside. The job of Slurm has the first two."""
+_ports = itertools.cycle(range(_FIRST_PORT + 2, _FIRST_PORT + 32))
+
+
+def _is_free(port):
+    with contextlib.suppress(OSError), socket.create_server(("", port)):
+        return True
+    return False
+
+
 def _addresses(count):
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    addresses = [f"127.0.0.1:{s.getsockname()[1]}" for s in sockets]
-    for opened in sockets:
-        opened.close()
-    return addresses
+    free = filter(_is_free, _ports)
+    return [f"127.0.0.1:{port}" for port in itertools.islice(free, count)]
 
 
 def _config(addresses, index):
@@ -62,25 +84,27 @@ def _config(addresses, index):
     return json.dumps({"cluster": {"worker": addresses}, "task": task})
 
 
-def _start_two(folder, model_dir, *flags):
+def _start_two(folder, model_dir, *flags, of_second=(), **environment):
+    """Starts both; the second one has flags, and the environment, of its own."""
     addresses = _addresses(2)
     return [
-        _start(folder, model_dir, *_FLAGS, *flags, TF_CONFIG=_config(addresses, index))
+        _start(
+            folder,
+            model_dir,
+            *_FLAGS,
+            *flags,
+            *(of_second if index else ()),
+            TF_CONFIG=_config(addresses, index),
+            **(environment if index else {}),
+        )
         for index in range(2)
     ]
 
 
-def _wait_for_log(model_dir, pattern, secs=120):
-    _wait_for(pathlib.Path(f"{model_dir}.log"), pattern, secs)
-
-
-def _wait_for(file, pattern, secs=120):
-    """Waits for what a pattern is of to be in a file."""
-    text, deadline = "", time.monotonic() + secs
-    while not re.search(pattern, text):
-        assert time.monotonic() < deadline, text[-2000:]
-        time.sleep(0.05)
-        text = file.read_text(errors="replace") if file.exists() else ""
+def _wait_for_log(model_dir, pattern, *running):
+    processes.wait_for(
+        lambda: re.search(pattern, processes.read_log(model_dir)), *running
+    )
 
 
 def test_two_workers_train_as_one_process_and_decode_half_each(folder):
@@ -90,8 +114,7 @@ def test_two_workers_train_as_one_process_and_decode_half_each(folder):
     flags = ["--loss=ce+0.5*dice", f"--label_map={folder / 'border.csv'}"]
     one, two = folder / "one", folder / "two"
     workers = _start_two(folder, two, *flags)
-    of_clusters = ("--distribution_strategy=", "--startup_timeout=")
-    flags += [flag for flag in _FLAGS if not flag.startswith(of_clusters)]
+    flags += [flag for flag in _FLAGS if "distribution_strategy" not in flag]
     alone = _start(folder, one, *flags)
     for process in (*workers, alone):
         assert processes.finish(process) == 0, processes.read_log(two)[-500:]
@@ -113,59 +136,33 @@ def test_two_workers_train_as_one_process_and_decode_half_each(folder):
     assert log.count("Watch the curves") == 1
 
 
-def _assert_death_ends_the_other(folder, victim):
-    """Kills one of two workers; returns the run's folder."""
-    model_dir = folder / f"death-{victim}"
+def test_the_death_of_the_chief_ends_the_other(folder):
+    """That of the other ends the chief in the job of Slurm; restarts are there, too."""
+    model_dir = folder / "death"
     workers = _start_two(folder, model_dir, *_TRAINING, "--train_steps=3000")
-    _wait_for_log(model_dir, r"Step 20/3000")
-    workers[victim].kill()
-    started = time.monotonic()
-    assert processes.finish(workers[1 - victim], 90) == errors.PeerError.exit_code
-    assert time.monotonic() - started < 60
+    _wait_for_log(model_dir, r"Step 20/3000", *workers)
+    workers[0].kill()
+    # By its own --stall_timeout, much later, it would end with another code.
+    assert processes.finish(workers[1]) == errors.PeerError.exit_code
     assert "Error: Another worker went away" in processes.read_log(model_dir)
-    return model_dir
-
-
-def test_the_death_of_a_worker_ends_the_chief(folder):
-    """`test_local_sh_brings_a_run_through_...` restarts after it."""
-    _assert_death_ends_the_other(folder, victim=1)
-
-
-def test_the_death_of_the_chief_ends_the_other_and_a_restart_of_all_resumes(folder):
-    model_dir = _assert_death_ends_the_other(folder, victim=0)
-    saved = json.loads((processes.newest(model_dir) / "metadata.json").read_text())
-    last = saved["step"] + 8
-    workers = _start_two(folder, model_dir, *_TRAINING, f"--train_steps={last}")
-    for process in workers:
-        assert processes.finish(process) == 0
-    assert f"Resuming at step {saved['step']} of {last}" in processes.read_log(
-        model_dir
-    )
 
 
 def test_a_signal_to_one_worker_stops_both_at_the_same_step(folder):
-    target = 1  # Who says it to the chief; that tells all in any case.
     model_dir = folder / "stopped"
-    # Device loops of 100 steps; the second begins as soon as the first is reported.
-    flags = (
-        *_TRAINING,
-        "--train_steps=100000",
-        "--steps_per_loop=100000",
-        "--log_steps=100",
-        "--checkpoint_interval=0",
-    )
-    workers = _start_two(folder, model_dir, *flags)
-    _wait_for_log(model_dir, "Step 100/100000")
-    workers[target].send_signal(signal.SIGTERM)
-    codes = [processes.finish(process, 60) for process in workers]
+    drawn = folder / "drawn"
+    # One call of the devices: they, not Python, see the signal to the second worker,
+    # which says it to the chief; that tells all in any case.
+    flags = (*_TRAINING, "--checkpoint_interval=0", "--cache=none", *_LOOP)
+    workers = _start_two(folder, model_dir, *flags, DRAWN_FILE=str(drawn))
+    processes.wait_for(drawn.exists, *workers)
+    workers[1].send_signal(signal.SIGTERM)
+    codes = [processes.finish(process) for process in workers]
     assert codes == [errors.Stopped.exit_code] * 2
-    steps = re.findall(
-        r"Stopped on request at step (\d+)", processes.read_log(model_dir)
-    )
+    log = processes.read_log(model_dir)
+    steps = re.findall(r"Stopped on request at step (\d+)", log)
     assert len(steps) == 2 and steps[0] == steps[1]
-    # Not where a loop ends by itself.
-    assert int(steps[0]) > 100 and int(steps[0]) % 100
-    assert "stopping after this step" in processes.read_log(model_dir)
+    assert 0 < int(steps[0]) < _LOOP_STEPS
+    assert "stopping after this step" in log
 
 
 def test_two_workers_measure_and_agree_on_the_length_of_a_run(folder):
@@ -179,54 +176,56 @@ def test_two_workers_measure_and_agree_on_the_length_of_a_run(folder):
             model_dir,
             *flags,
             "--mode=train",
-            "--time_budget=2m",
+            "--time_budget=5h",
             TF_CONFIG=_config(addresses, index),
+            MEASURING_SECS="0.3",
         )
         for index in range(2)
     ]
-    _wait_for_log(model_dir, r"Step \d+/\d+")
+    _wait_for_log(model_dir, r"Step \d+/\d+", *workers)
     workers[0].send_signal(signal.SIGTERM)
     for process in workers:
         assert processes.finish(process) == errors.Stopped.exit_code
     num_steps = json.loads((model_dir / "length.json").read_text())["num_steps"]
     log = processes.read_log(model_dir)
-    assert log.count(f"--time_budget=2m: {num_steps} steps, ") == 2
+    assert log.count(f"--time_budget=5h: {num_steps} steps, ") == 2
     assert set(re.findall(r"Step \d+/(\d+)", log)) == {str(num_steps)}
+
+
+def _count_reports(model_dir):
+    file = model_dir / "metrics.jsonl"
+    return file.read_text().count("\n") if file.exists() else 0
 
 
 def test_a_worker_that_is_slow_or_stopped_is_named(folder):
     model_dir = folder / "slow"
-    addresses = _addresses(2)
-    flags = (*_FLAGS, *_TRAINING, "--cache=none", "--train_steps=5000")
+    flags = (*_TRAINING, "--cache=none", "--train_steps=5000")
     flags = (*flags, "--checkpoint_interval=0")
-    workers = [
-        _start(
-            folder,
-            model_dir,
-            *flags,
-            TF_CONFIG=_config(addresses, index),
-            # Four pictures of each batch are drawn here.
-            **({"SECS_PER_EXAMPLE": "0.1"} if index else {}),
-        )
-        for index in range(2)
-    ]
+    # Four pictures of each batch are drawn by the second worker.
+    workers = _start_two(folder, model_dir, *flags, SECS_PER_EXAMPLE="0.15")
     named = r"Worker {} on \S+ keeps the others waiting: .*Of these, {}"
     own_input = named.format(1, r"it waits (\d{2,}) ms for its input; look at the disk")
-    _wait_for_log(model_dir, own_input)
     paused = named.format(0, r"for (\d{3,}) ms its process does not run; look at what")
-    for _ in range(20):  # What hits the chief between two calls is in no step.
-        if re.search(paused, processes.read_log(model_dir)):
+    for number in range(100):
+        before = _count_reports(model_dir)
+        processes.wait_for(lambda b=before: _count_reports(model_dir) > b + 1, *workers)
+        log = processes.read_log(model_dir)
+        if re.search(own_input, log) and re.search(paused, log):
             break
-        for number in (signal.SIGSTOP, signal.SIGCONT):
-            workers[0].send_signal(number)
-            time.sleep(1)  # The pause that is to be measured, and the report of it.
+        # First without a pause, in which the second worker would read ahead. If that is
+        # named for a pause of the machine's, it is not again, for another reason,
+        # before the chief is slower.
+        if re.search(named.format(1, ""), log):
+            time.sleep(0.1 * (number % 5))  # Between two calls, none hits a step.
+            workers[0].send_signal(signal.SIGSTOP)
+            time.sleep(2)  # The pause that is to be measured.
+            workers[0].send_signal(signal.SIGCONT)
     else:
         pytest.fail(processes.read_log(model_dir)[-2000:])
     workers[0].send_signal(signal.SIGTERM)
     for process in workers:
         assert processes.finish(process) == errors.Stopped.exit_code
     # The curves of the reports that named them; others depend on the machine.
-    log = processes.read_log(model_dir)
     for worker, delay, pattern in ((1, "input", own_input), (0, "paused", paused)):
         ms = _worker_times(model_dir, f"{worker} {delay}", re.search(pattern, log)[1])
         assert ms.keys() == {f"{w} {n}" for w in (0, 1) for n in _TIMES}
@@ -245,21 +244,54 @@ def _worker_times(model_dir, name, rounded):
     pytest.fail(f"No report has {name} of {rounded} ms.")
 
 
-def test_a_missing_worker_ends_the_start_with_its_address(folder):
-    addresses = _addresses(2)
-    model_dir = folder / "missing"
-    process = _start(
-        folder,
-        model_dir,
-        *_FLAGS,
-        "--startup_timeout=2",
-        TF_CONFIG=_config(addresses, 0),
+def _resolver(*addresses):
+    """Returns what knows the addresses of a cluster, the first of them its own."""
+    spec = tf.train.ClusterSpec({"worker": list(addresses)})
+    return types.SimpleNamespace(
+        cluster_spec=lambda: spec, task_type="worker", task_id=0
     )
-    assert processes.finish(process) == errors.PeerError.exit_code
-    assert re.search(
-        f"Error: Worker {addresses[1]} did not come within --startup_timeout=2",
-        processes.read_log(model_dir),
+
+
+def test_a_missing_worker_ends_the_start_with_its_address(monkeypatch):
+    addresses, clock = _addresses(2), itertools.count()
+    monkeypatch.setenv("TF_CONFIG", _config(addresses, 0))
+    monkeypatch.setattr(
+        cluster,
+        "time",
+        types.SimpleNamespace(monotonic=lambda: next(clock), sleep=lambda secs: None),
     )
+    flags_of_run = ["--model_dir=x", _FLAGS[0], "--startup_timeout=5"]
+    config = flags.read_config(flags_of_run).config.runtime
+    message = f"Worker {addresses[1]} did not come within --startup_timeout=5 seconds"
+    with pytest.raises(errors.PeerError, match=message):
+        distribution.create_strategy(config)
+    assert next(clock) == 7  # When it came, until six seconds had gone by.
+
+
+def test_a_port_that_another_process_has_is_waited_for_and_named(monkeypatch):
+    """As by the process of a start before that has still to end."""
+    (address,) = _addresses(1)
+    port = int(address.rpartition(":")[2])
+    other = socket.create_server(("", port))
+    monkeypatch.setattr(cluster.time, "sleep", lambda secs: other.close())
+    cluster.wait_for_all(_resolver(address), timeout_secs=100)
+    with (
+        socket.create_server(("", port)),
+        pytest.raises(
+            errors.PeerError, match=f"Port {port} of this worker.*=0 seconds; end that"
+        ),
+    ):
+        cluster.wait_for_all(_resolver(address), timeout_secs=0)
+
+
+def test_a_port_that_nobody_may_have_is_a_mistake(monkeypatch):
+    def refuse(*args, **kwargs):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(socket, "create_server", refuse)
+    message = "cannot listen on port 80 .Permission denied.; name another one in TF_C"
+    with pytest.raises(errors.ConfigError, match=message):
+        cluster.wait_for_all(_resolver("a:80", "b:80"), timeout_secs=9)
 
 
 @pytest.mark.parametrize(
@@ -272,11 +304,7 @@ def test_a_missing_worker_ends_the_start_with_its_address(folder):
 def test_workers_that_do_not_agree_all_end_and_name_the_setting(folder, own, message):
     (folder / "map.csv").write_text("body,pet\nbackground,rest\nborder,rest\n")
     model_dir = folder / f"agree-{own[2:7]}"
-    addresses = _addresses(2)
-    workers = [
-        _start(folder, model_dir, *_FLAGS, *flags, TF_CONFIG=_config(addresses, index))
-        for index, flags in enumerate([(), (own.format(folder=folder),)])
-    ]
+    workers = _start_two(folder, model_dir, of_second=[own.format(folder=folder)])
     assert [processes.finish(w) for w in workers] == [errors.ConfigError.exit_code] * 2
     log = processes.read_log(model_dir)
     assert len(re.findall(f"Error: The workers do not agree: {message}", log)) == 2
@@ -325,15 +353,23 @@ def _start_script(folder, model_dir, command, flags, **environment):
 
 
 @contextlib.contextmanager
-def _started_locally(folder, model_dir, flags):
+def _started_locally(folder, model_dir, flags, **environment):
     """Starts `launch/local.sh`; a test that fails leaves nothing that starts again."""
     command = ["bash", "launch/local.sh", "2"]
-    process = _start_script(folder, model_dir, command, flags, GRACE_SECS="2")
+    environment["GRACE_SECS"] = "2"
+    process = _start_script(folder, model_dir, command, flags, **environment)
     try:
         yield process
     finally:
         process.terminate()
-        process.wait(60)
+        processes.finish(process)
+
+
+def _signal(folder, worker, number):
+    """Signals a worker of a launched run; returns its process id."""
+    pid = int((folder / f"pid-{worker}").read_text())
+    os.kill(pid, number)
+    return pid
 
 
 def test_local_sh_brings_a_run_through_a_worker_killed_and_one_stopped(
@@ -341,16 +377,21 @@ def test_local_sh_brings_a_run_through_a_worker_killed_and_one_stopped(
 ):
     flags, expected = launched
     model_dir = folder / "local"
-    # So that the other worker has waited enough for the one that is stopped.
-    flags = (*flags, "--stall_timeout=20")
-    with _started_locally(folder, model_dir, flags) as supervisor:
-        _wait_for_log(model_dir, r"Step 20/60")
-        os.kill(int((folder / "pid-1").read_text()), signal.SIGKILL)
-        _wait_for_log(model_dir, r"Resuming at step (?s:.*)Step 3\d/60")
-        os.kill(int((folder / "pid-0").read_text()), signal.SIGSTOP)
+    flags = (*flags, "--stall_timeout=100")
+    hold = short_program.Hold(folder / "hold-local", "20,30")
+    with _started_locally(folder, model_dir, flags, **hold.environment) as supervisor:
+        processes.wait_for(lambda: hold.is_held(20, 2), supervisor)
+        _signal(folder, 1, signal.SIGKILL)
+        hold.release(20)
+        processes.wait_for(lambda: hold.is_held(30, 2), supervisor)
+        chief = _signal(folder, 0, signal.SIGSTOP)
+        processes.wait_for(lambda: processes.is_stopped(chief), supervisor)
+        # The other worker has soon waited enough for this one.
+        hold.release(30, watch_speed=40)
         assert processes.finish(supervisor) == 0
     log = processes.read_log(model_dir)
     assert log.count("starting all again") >= 2
+    assert "no progress for --stall_timeout=100 seconds" in log
     assert processes.fingerprint(model_dir) == expected
 
 
@@ -358,6 +399,7 @@ def test_a_job_of_slurm_comes_back_after_a_death_and_after_its_time(folder, laun
     flags, expected = launched
     model_dir, logs = folder / "slurm", folder / "slurm-logs"
     stand_in = folder / "stand-in"
+    hold = short_program.Hold(folder / "hold-slurm", "20,30")
     options = ["--ntasks-per-node=2", "launch/slurm.sbatch"]
     job = _start_script(
         folder,
@@ -365,20 +407,25 @@ def test_a_job_of_slurm_comes_back_after_a_death_and_after_its_time(folder, laun
         [str(stand_in / "bin" / "sbatch"), *options],
         flags,
         **slurm.install(stand_in),
+        **hold.environment,
         LOG_DIR=str(logs),
         STAND_IN_JOB_ID=str(os.getpid()),  # From which ports follow.
     )
     log = logs / "worker-0.log"
     try:
-        _wait_for(log, r"Step 20/60")
-        os.kill(int((folder / "pid-1").read_text()), signal.SIGKILL)
-        _wait_for(log, r"Resuming at step (?s:.*)Step 3\d/60")
+        processes.wait_for(lambda: hold.is_held(20, 2), job)
+        _signal(folder, 1, signal.SIGKILL)
+        hold.release(20)
+        processes.wait_for(lambda: hold.is_held(30, 2), job)
         slurm.signal_tasks(stand_in, signal.SIGUSR1)
+        processes.wait_for(lambda: "SIGUSR1: stopping after" in log.read_text(), job)
+        hold.release(30)
         assert processes.finish(job) == 0
     finally:
         job.kill()
         with contextlib.suppress(ProcessLookupError):
             slurm.signal_tasks(stand_in, signal.SIGKILL)
+    assert "Error: Another worker went away" in log.read_text()
     output = (stand_in / f"slurm-{os.getpid()}.out").read_text()
     assert "Requeueing the job after code 137" in output
     assert "Saved on request; requeueing the job" in output

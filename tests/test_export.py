@@ -415,15 +415,18 @@ def test_a_killed_export_publishes_nothing_and_the_next_one_clears_up(run_dir):
     export_dir = run_dir / "export"
     (export_dir / "keras").mkdir(parents=True)
     (export_dir / "keras" / "older").touch()
-    with subprocess.Popen(
-        command, cwd=processes.ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as process:
-        while not (left := list(export_dir.glob(".partial-*/*"))):
-            assert process.poll() is None, process.stderr.read()
-            time.sleep(0.001)
-        process.kill()
+    process = subprocess.Popen(
+        command,
+        cwd=processes.ROOT,
+        env={**os.environ, "HOLD_EXPORT": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    processes.wait_for(lambda: list(export_dir.glob(".partial-*/*")), process)
+    process.kill()
+    processes.finish(process)
     assert process.returncode == -signal.SIGKILL
-    assert list(left[0].parent.iterdir())
+    assert list(export_dir.glob(".partial-*/*"))
     assert [path.name for path in (export_dir / "keras").iterdir()] == ["older"]
     _export(run_dir, "--export_format=keras", "--noexport_scores")
     assert description.read(export_dir / "keras")["proof"]["agreement"] >= 0.999

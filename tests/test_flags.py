@@ -278,7 +278,7 @@ def _help_lines() -> list[str]:
         cwd=_ROOT,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=True,
     )
     return done.stdout.splitlines()

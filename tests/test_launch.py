@@ -6,10 +6,10 @@ import re
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
+from tests.faults import processes
 from trainer import flags
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -125,6 +125,7 @@ def test_a_cross_section_is_run_with_the_lowest_versions():
 
 _STAND_IN = """#!/usr/bin/env bash
 # Stands for Python: gives addresses, or is a worker that does what its number says.
+PATH="${{PATH#*:}}"
 if [ "$1" = - ]; then exec {python} "$@"; fi
 index="${{TF_CONFIG##*index\\\": }}"
 index="${{index%%\\}}*}}"
@@ -135,17 +136,34 @@ run="$(grep -c "start $index" "{folder}/starts")"
 """
 
 
+_TIMER = """#!/usr/bin/env bash
+# Stands for the `sleep` of the script: the time is over when the test says so.
+PATH="${{PATH#*:}}"
+echo "$1" >>"{folder}/timers"
+until rm "{folder}/time-is-over" 2>/dev/null; do sleep 0.02; done
+"""
+
+
 def _start_local(folder, body, *, count=("3",), **environment):
-    """Starts `launch/local.sh` with workers that stand in for real ones."""
-    program = folder / "bin" / "python"
-    program.parent.mkdir()
-    program.write_text(
-        _STAND_IN.format(python=sys.executable, folder=folder, body=body)
-    )
-    program.chmod(0o755)
+    """Starts `launch/local.sh` with workers, and a clock, that stand in for real ones.
+
+    No time of the script is over before `_let_time_pass`.
+    """
+    for name, text in (("python", _STAND_IN), ("sleep", _TIMER)):
+        program = folder / "bin" / name
+        program.parent.mkdir(exist_ok=True)
+        program.write_text(text.format(python=sys.executable, folder=folder, body=body))
+        program.chmod(0o755)
+    path = f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
     return subprocess.Popen(
         ["bash", str(_ROOT / "launch" / "local.sh"), *count, "--flag=a b"],
-        env={**os.environ, "VENV": str(folder), "GRACE_SECS": "1", **environment},
+        env={
+            **os.environ,
+            "PATH": path,
+            "VENV": str(folder),
+            "GRACE_SECS": "7",
+            **environment,
+        },
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -153,15 +171,59 @@ def _start_local(folder, body, *, count=("3",), **environment):
 
 
 def _finish(process):
-    output, errors = process.communicate(timeout=30)
+    try:
+        output, errors = process.communicate(timeout=600)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
     return process.returncode, output + errors
 
 
-def test_a_worker_that_hangs_once_another_failed_is_killed(
-    tmp_path,
-):
-    body = "[ $run = 1 ] || exit 0\n[ $index = 0 ] && exit 75\nkill -STOP $$\nsleep 60"
-    code, errors = _finish(_start_local(tmp_path, body))
+def _pid(folder, worker):
+    """Returns the process id of a worker; 0: it has not begun."""
+    file = folder / f"worker-{worker}"
+    text = file.read_text() if file.exists() else ""
+    return int(text) if text.endswith("\n") else 0
+
+
+def _wait_for(folder, process, *, ended=(), stopped=()):
+    """Waits until the script knows which workers have ended, and others are stopped."""
+    processes.wait_for(
+        lambda: (
+            not any(_is_there(folder, worker) for worker in ended)
+            and all(processes.is_stopped(_pid(folder, worker)) for worker in stopped)
+        ),
+        process,
+    )
+
+
+def _is_there(folder, worker):
+    pid = _pid(folder, worker)
+    return not pid or pathlib.Path(f"/proc/{pid}").exists()
+
+
+def _let_time_pass(folder, process, secs):
+    """Ends the first time that the script gives workers to end."""
+    file = folder / "timers"
+    processes.wait_for(lambda: file.exists() and file.read_text(), process)
+    assert file.read_text() == f"{secs}\n"
+    (folder / "time-is-over").touch()
+
+
+_WAIT_FOR_ALL = (
+    "[ $run = 1 ] || exit 0\n"
+    "until [ $(grep -c start {folder}/starts) = 3 ]; do sleep 0.02; done\n"
+)
+"""In the first start, until all have begun."""
+
+
+def test_a_worker_that_hangs_once_another_failed_is_killed(tmp_path):
+    body = _WAIT_FOR_ALL.format(folder=tmp_path)
+    body += "[ $index = 0 ] && exit 75\nkill -STOP $$\nsleep 600"
+    process = _start_local(tmp_path, body)
+    _wait_for(tmp_path, process, ended=[0], stopped=[1, 2])
+    _let_time_pass(tmp_path, process, 7)
+    code, errors = _finish(process)
     assert code == 0
     assert "Killing 2 workers that do not end" in errors
     assert "Killed" not in errors  # As bash would say of each.
@@ -172,11 +234,12 @@ def test_a_worker_that_hangs_once_another_failed_is_killed(
 
 def test_a_worker_that_hangs_once_the_others_are_done_is_killed(tmp_path):
     """In ten times the time: the chief still draws and writes."""
-    body = "[ $run = 1 ] || exit 0\n[ $index = 0 ] || exit 0\nkill -STOP $$"
-    started = time.monotonic()
-    code, errors = _finish(_start_local(tmp_path, body))
+    body = _WAIT_FOR_ALL.format(folder=tmp_path)
+    process = _start_local(tmp_path, f"{body}[ $index = 0 ] || exit 0\nkill -STOP $$")
+    _wait_for(tmp_path, process, ended=[1, 2], stopped=[0])
+    _let_time_pass(tmp_path, process, 70)
+    code, errors = _finish(process)
     assert (code, "starting all again" in errors) == (0, True)
-    assert time.monotonic() - started > 9
 
 
 @pytest.mark.parametrize("mistake", [1, 6])
@@ -184,12 +247,10 @@ def test_a_mistake_ends_all_at_once_and_is_shown(tmp_path, mistake):
     body = (
         "echo $index says $*\n"
         f"[ $index = 1 ] && echo Error: no such file >&2 && exit {mistake}\n"
-        "exec sleep 60"
+        "exec sleep 600"
     )
     logs = tmp_path / "logs"
-    code, output = _finish(
-        _start_local(tmp_path, body, GRACE_SECS="60", LOG_DIR=str(logs))
-    )
+    code, output = _finish(_start_local(tmp_path, body, LOG_DIR=str(logs)))
     assert code == mistake
     assert "again" not in output
     assert f"Worker 1 failed first, with code {mistake}; the end of {logs}" in output
@@ -226,16 +287,6 @@ def test_in_the_end_it_gives_up(tmp_path):
     assert "Given up after 1 restarts" in errors
 
 
-def _is_stopped(folder, worker):
-    """Tells whether a worker has got SIGSTOP: until then it would heed a signal."""
-    try:
-        number = int((folder / f"worker-{worker}").read_text())
-        state = pathlib.Path(f"/proc/{number}/stat").read_text().rpartition(")")[2]
-    except (OSError, ValueError):  # It has not begun.
-        return False
-    return state.split()[0] == "T"
-
-
 @pytest.mark.parametrize(
     "number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1]
 )
@@ -244,15 +295,21 @@ def test_signals_are_passed_on_and_who_does_not_listen_is_killed(tmp_path, numbe
         "[ $index = 2 ] && kill -STOP $$\n"
         "trap 'kill $!; exit 143' TERM\n"
         f"touch {tmp_path}/ready-$index\n"
-        "sleep 60 & wait"
+        "sleep 600 & wait"
     )
     process = _start_local(tmp_path, body)
-    deadline = time.monotonic() + 30
     files = [tmp_path / name for name in ("ready-0", "ready-1")]
-    while not all(file.exists() for file in files) or not _is_stopped(tmp_path, 2):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    processes.wait_for(lambda: all(file.exists() for file in files), process)
+    _wait_for(tmp_path, process, stopped=[2])
     process.send_signal(number)
+    _wait_for(tmp_path, process, ended=[0, 1])
+
+    def is_killed():
+        # Again and again: who ends by itself gives the others the time anew.
+        (tmp_path / "time-is-over").touch()
+        return not _is_there(tmp_path, 2)
+
+    processes.wait_for(is_killed, process)
     code, errors = _finish(process)
     assert code == 143
     assert "Killing 1 workers" in errors

@@ -37,7 +37,7 @@ def test_a_plan_is_measured_and_can_be_trained(run_plan, monkeypatch, tmp_path, 
     monkeypatch.setattr(probe.subprocess, "run", _run_here)
     monkeypatch.chdir(tmp_path)
     path = run_plan(
-        "--time_budget=1h",
+        "--time_budget=20h",  # Enough on any machine.
         "--image_size=32",
         "--encoder_alpha=0.35",
         "--decoder_filters=8,8,8,8",

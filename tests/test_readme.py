@@ -259,13 +259,22 @@ def test_help_is_printed(capsys):
     assert "--train_steps" in capsys.readouterr().out
 
 
+_SLOW_TOGETHER = ("nofreeze_encoder", "virtual_devices")
+"""A step that trains the encoder is traced for long, and for each device."""
+
+
+def _names_in(command: str) -> set[str]:
+    names = re.findall(r"--(\w+)", command)
+    return {"slow" if name in _SLOW_TOGETHER else name for name in names}
+
+
 def _group_by_flags(commands: list[str]) -> list[list[str]]:
     """Joins commands to as few runs as can be, no flag twice in one of them."""
     groups = []
     for command in commands:
-        names = set(re.findall(r"--(\w+)", command))
+        names = _names_in(command)
         for group in groups:
-            if not names & {n for c in group for n in re.findall(r"--(\w+)", c)}:
+            if not names & {name for other in group for name in _names_in(other)}:
                 group.append(command)
                 break
         else:

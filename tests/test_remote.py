@@ -526,10 +526,11 @@ def test_heartbeats_find_out_that_a_run_was_taken_over(url, monkeypatch):
         pytest.raises(errors.LockLostError, match="It is gone"),
         _holding(url) as (_, lock),
     ):
-        stores.open_store(url, "model_dir").delete("run.lock")
+        with lock._lease._writing:  # Not while it is about to write it anew.
+            stores.open_store(url, "model_dir").delete("run.lock")
         for thread in threading.enumerate():
             if thread.name == "lease":
-                thread.join(timeout=60)  # It ends when it has found that out.
+                thread.join(timeout=300)  # It ends when it has found that out.
         lock.check()
 
 

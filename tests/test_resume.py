@@ -9,14 +9,14 @@ import signal
 import subprocess
 import sys
 import threading
-import time
+import types
 
 import pytest
 
 from tests import shallow
-from tests.faults import processes
+from tests.faults import processes, short_program
 from trainer import errors
-from trainer.running import stall
+from trainer.running import preemption, stall
 
 _start = functools.partial(processes.start, program="tests.faults.short_program")
 
@@ -32,15 +32,23 @@ _STEPS = (
     "--decoder_dropout=0.2",
     "--deterministic",
 )
-_LOOP = 200
+_LOOP_STEPS = 20000
+"""In a minute and more."""
 _LONG = (
-    "--train_steps=100000",
-    "--steps_per_loop=100000",
-    f"--log_steps={_LOOP}",
+    f"--train_steps={_LOOP_STEPS}",
+    f"--steps_per_loop={_LOOP_STEPS}",
+    f"--log_steps={_LOOP_STEPS}",
     "--checkpoint_interval=0",
-    "--epochs_between_evals=10000",
+    "--epochs_between_evals=100000",
+    "--cache=none",
 )
-"""A run whose device loops of `_LOOP` steps are ended by reports alone."""
+"""A run of one call of the devices."""
+
+
+@pytest.fixture(autouse=True)
+def _leave_nothing_running():
+    yield
+    processes.kill_started()
 
 
 @pytest.fixture(scope="module")
@@ -49,15 +57,6 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("resume")
     shallow.write_weights(folder / "encoder.weights.h5")
     return folder
-
-
-def _wait_for(condition, process, secs=120):
-    """Waits until something is so, while the process lives."""
-    deadline = time.monotonic() + secs
-    while not condition():
-        assert process.poll() is None, "the process ended early"
-        assert time.monotonic() < deadline, "it took too long"
-        time.sleep(0.02)
 
 
 def _train(folder, model_dir, *flags):
@@ -73,17 +72,28 @@ def alone(folder):
     return _train(folder, folder / "alone", "--virtual_devices=1")
 
 
-def _assert_killed_run_equals(alone, folder, *flags):
-    """Kills a run after its first save, finishes it, and compares all that is left."""
+def _assert_killed_run_equals(alone, folder, *flags, after, newest):
+    """Kills a run after some steps, finishes it, and compares all that is left.
+
+    Args:
+      alone: what another run of the same settings has left.
+      folder: for both.
+      *flags: of the settings.
+      after: steps, with a report after the newest checkpoint.
+      newest: the step of that checkpoint.
+    """
     killed = folder / f"killed-{alone.name}"
-    process = _start(folder, killed, *_STEPS, *flags)
-    _wait_for((killed / "checkpoints" / "step-00000004").exists, process)
+    hold = short_program.Hold(folder / f"hold-{alone.name}", str(after))
+    process = _start(folder, killed, *_STEPS, *flags, **hold.environment)
+    processes.wait_for(lambda: hold.is_held(after), process)
     process.kill()
-    process.wait()
+    assert processes.finish(process) == -signal.SIGKILL
+    assert processes.newest(killed).name == f"step-{newest:08}"
+    assert processes.read_points(killed)[-1]["step"] == after
     # As if it had been killed in the middle of its next save, and of a line.
-    (killed / "checkpoints" / "step-00000008.partial").mkdir(exist_ok=True)
+    (killed / "checkpoints" / "step-00000008.partial").mkdir()
     with (killed / "metrics.jsonl").open("a") as file:
-        file.write('{"step": 6, "split"')
+        file.write('{"step": 7, "split"')
     _train(folder, killed, *flags)
     assert processes.fingerprint(killed) == processes.fingerprint(alone)
     assert not list((killed / "checkpoints").glob("*.partial"))
@@ -91,7 +101,8 @@ def _assert_killed_run_equals(alone, folder, *flags):
 
 @pytest.mark.cross_section
 def test_a_killed_run_ends_with_the_same_bits(folder, alone):
-    _assert_killed_run_equals(alone, folder, "--virtual_devices=1")
+    flags = ("--virtual_devices=1",)
+    _assert_killed_run_equals(alone, folder, *flags, after=6, newest=5)
 
 
 def test_a_killed_run_on_two_devices_in_float16_ends_with_the_same_bits(folder):
@@ -101,10 +112,12 @@ def test_a_killed_run_on_two_devices_in_float16_ends_with_the_same_bits(folder):
         "--mixed_precision=float16",
         "--nofreeze_encoder",
         "--unfreeze_encoder_at=1",
+        "--checkpoint_interval=2",
     )
     alone = _train(folder, folder / "alone-float16", *flags)
     assert "From step 5 on: trained encoder." in processes.read_log(alone)
-    _assert_killed_run_equals(alone, folder, *flags)
+    # Before the first step with the trained encoder, which takes long to trace.
+    _assert_killed_run_equals(alone, folder, *flags, after=3, newest=2)
 
 
 def test_the_fingerprint_of_a_run_is_not_blind(folder, alone):
@@ -125,28 +138,37 @@ def test_the_fingerprint_of_a_run_is_not_blind(folder, alone):
 
 def test_a_signal_stops_a_long_device_loop_at_the_next_step(folder):
     number = signal.SIGTERM  # `test_signals` has the others.
-    model_dir = folder / "stopped"
-    process = _start(folder, model_dir, *_STEPS, *_LONG)
-    # The first loop has been traced and run; the next one begins at once.
-    first = f"Step {_LOOP}/100000"
-    _wait_for(lambda: first in processes.read_log(model_dir), process)
+    model_dir, drawn = folder / "stopped", folder / "drawn"
+    process = _start(folder, model_dir, *_STEPS, *_LONG, DRAWN_FILE=str(drawn))
+    processes.wait_for(drawn.exists, process)
     process.send_signal(number)
     assert processes.finish(process) == errors.Stopped.exit_code
     log = processes.read_log(model_dir)
     assert f"{number.name}: stopping after this step" in log
     assert "Stopped on request at step" in log
     metadata = json.loads((processes.newest(model_dir) / "metadata.json").read_text())
-    # Not where a loop ends by itself, as a stop that only Python reads would be.
-    assert metadata["step"] > _LOOP and metadata["step"] % _LOOP
+    # Not where the loop ends by itself, as a stop that only Python reads would be.
+    assert 0 < metadata["step"] < _LOOP_STEPS
 
 
 def test_a_stop_where_nothing_is_unsaved_exits_at_once(folder):
     model_dir = folder / "early"
-    process = _start(folder, model_dir, *_STEPS, *_LONG)
-    _wait_for(lambda: "Starting at step 0" in processes.read_log(model_dir), process)
+    hold = short_program.Hold(folder / "hold-early", "0")
+    process = _start(folder, model_dir, *_STEPS, *_LONG, **hold.environment)
+    processes.wait_for(lambda: hold.is_held(0), process)
     process.send_signal(signal.SIGTERM)
-    assert processes.finish(process, 20) == errors.Stopped.exit_code
+    assert processes.finish(process) == errors.Stopped.exit_code
     assert "nothing is unsaved" in processes.read_log(model_dir)
+
+
+def test_the_loop_may_say_how_it_ends_though_the_machine_stands_still(monkeypatch):
+    stop, slept, said = preemption.StopRequest(), [], []
+    monkeypatch.setattr(preemption, "time", types.SimpleNamespace(sleep=slept.append))
+    monkeypatch.setattr(stop, "_exit", said.append)
+    stop._wait_for_save()
+    # One sleep is over once the machine goes on; in all others the loop goes on, too.
+    assert max(slept) <= 0.05 and sum(slept) == pytest.approx(2.0)
+    assert said == ["Saved; exiting."]
 
 
 def test_a_stall_ends_the_run_with_stacks_and_advice(tmp_path):
@@ -155,7 +177,7 @@ def test_a_stall_ends_the_run_with_stacks_and_advice(tmp_path):
         "import time\n"
         "from trainer.running import stall\n"
         "def hang():\n"
-        "    time.sleep(60)\n"
+        "    time.sleep(600)\n"
         "with stall.watching(1, lambda: 0, devices=['/device:CPU:0']):\n"
         "    hang()\n"
     )
@@ -165,7 +187,7 @@ def test_a_stall_ends_the_run_with_stacks_and_advice(tmp_path):
         env={**os.environ, "PYTHONPATH": str(processes.ROOT)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert result.returncode == errors.StallError.exit_code
@@ -184,4 +206,29 @@ def test_progress_keeps_the_watch_quiet():
         return tick
 
     with stall.watching(0.2, progress, devices=[]):
-        assert is_enough.wait(timeout=60)
+        assert is_enough.wait(timeout=300)
+
+
+def test_where_the_whole_process_stands_still_nothing_stalls(monkeypatch):
+    class Ended(Exception):
+        pass
+
+    def end(timeout_secs, subject, progress):
+        raise Ended
+
+    # An hour between any two looks.
+    clock, looks, armed = itertools.count(0, 3600), [], []
+    monkeypatch.setattr(stall.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(stall, "_end", end)
+    monkeypatch.setattr(
+        stall.faulthandler, "dump_traceback_later", lambda *_, **__: armed.append(looks)
+    )
+    progress = iter([1, 2, *[3] * 99])
+    watch = stall._Watch(10, stall._Subject(lambda: next(progress), "a test"))
+    watch._is_over = types.SimpleNamespace(wait=looks.append)
+    with pytest.raises(Ended):
+        watch._watch()
+    # Two of progress, one that finds the last of it, and eleven of a second each.
+    assert looks == [1.0] * 14
+    # After each of the first three, and the backstop never comes before the end.
+    assert len(armed) == 3 + 2

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import types
 
 import pytest
 
@@ -144,13 +145,30 @@ def test_a_process_of_another_host_that_lives_is_not(tmp_path, _file_system):
         thread.join()
 
 
+def test_a_starter_that_stands_still_does_not_count_that_time(tmp_path, monkeypatch):
+    """As where a machine stands still, and the process that is watched with it."""
+    _write_record(tmp_path)
+    looks, now = [], 0.0
+
+    def stand_still(secs):
+        nonlocal now
+        looks.append(secs)
+        now += 3600
+        if len(looks) == 3:
+            os.utime(tmp_path / run_lock.FILE_NAME, (1, 1))
+
+    clock = types.SimpleNamespace(sleep=stand_still, monotonic=lambda: now)
+    monkeypatch.setattr(run_lock, "time", clock)
+    with pytest.raises(errors.ConfigError, match="process 7 on far"):
+        _holding(tmp_path).__enter__()
+    assert looks == [0.02] * 3
+
+
 def test_a_live_process_gives_heartbeats(tmp_path):
     with _holding(tmp_path):
         path = tmp_path / run_lock.FILE_NAME
         os.utime(path, (0, 0))
-        while path.stat().st_mtime == 0:
-            is_over = threading.Event()
-            is_over.wait(0.01)
+        processes.wait_for(lambda: path.stat().st_mtime > 0)
 
 
 def test_one_of_many_starters_wins(tmp_path, _file_system, monkeypatch):
@@ -161,6 +179,10 @@ def test_one_of_many_starters_wins(tmp_path, _file_system, monkeypatch):
     if _file_system == "no locks":
         monkeypatch.setattr(
             run_lock.RunLock, "_is_dead", lambda *args: barrier.wait() >= 0
+        )
+        # Each of them waits for longer than the others take to write.
+        monkeypatch.setattr(
+            run_lock, "time", types.SimpleNamespace(sleep=lambda secs: barrier.wait())
         )
 
     def start():

@@ -31,20 +31,21 @@ def test_each_signal_is_heard_and_put_back(name):
 
     with signals.listening(on_signal):
         os.kill(os.getpid(), number)
-        assert is_heard.wait(timeout=10)
+        assert is_heard.wait(timeout=300)
     assert heard == [name]
     assert signal.getsignal(number) == before
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT])
 def test_what_nohup_ignores_stays_ignored(number):
-    before = signal.signal(number, signal.SIG_IGN)
+    before, heard = signal.signal(number, signal.SIG_IGN), []
     try:
-        with signals.listening(lambda name: pytest.fail(name)):
+        with signals.listening(heard.append):
             assert signal.getsignal(number) == signal.SIG_IGN
             os.kill(os.getpid(), number)
     finally:
         signal.signal(number, before)
+    assert heard == []  # The thread that hears them has ended.
 
 
 def test_a_closed_terminal_is_no_error_of_what_is_still_written():
@@ -54,7 +55,7 @@ def test_a_closed_terminal_is_no_error_of_what_is_still_written():
         "is_heard = threading.Event()\n"
         "with signals.listening(lambda name: is_heard.set()):\n"
         "    print('ready', flush=True)\n"
-        "    is_heard.wait(30)\n"
+        "    is_heard.wait(300)\n"
         "    print('still here', flush=True)\n"
         "    raise SystemExit(7)\n"
     )
@@ -76,7 +77,7 @@ def test_a_closed_terminal_is_no_error_of_what_is_still_written():
     assert written.startswith(b"ready")
     os.close(terminal)
     process.send_signal(signal.SIGHUP)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=300)
     assert process.returncode == 7, said
 
 
@@ -86,7 +87,7 @@ def _run(program):
         cwd=processes.ROOT,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
 
@@ -108,11 +109,8 @@ def test_a_start_that_waits_for_a_pipe_ends(tmp_path):
 
 
 def test_a_start_that_computes_goes_on():
-    body = (
-        "    end = time.monotonic() + 2.5\n"
-        "    while time.monotonic() < end:\n"
-        "        sum(range(10000)); time.sleep(0.05)\n"
-    )
+    # For 2.5 seconds in which it is looked at, the most of them asleep.
+    body = "    for _ in range(50): sum(range(10**5)); time.sleep(0.05)\n"
     assert _run_start(body).returncode == 0
 
 
@@ -141,7 +139,7 @@ def test_a_hanging_tracker_keeps_neither_the_others_nor_the_end():
         "class Hanging(Tracker):\n"
         "    def close(self, status): threading.Event().wait()\n"
         "sent_to = fan.Fan({'hanging': Hanging(), 'other': Tracker()})\n"
-        "stall._FAREWELL_SECS = 0.5\n"
+        "stall._FAREWELL_SECS = 3\n"
         "with (\n"
         "    stall.calling_before_end(threading.Event().wait),\n"
         "    stall.calling_before_end(lambda: sent_to.close('failed', secs=0.1)),\n"

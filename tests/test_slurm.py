@@ -4,11 +4,10 @@ import os
 import pathlib
 import signal
 import subprocess
-import time
 
 import pytest
 
-from tests.faults import slurm
+from tests.faults import processes, slurm
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 _SCRIPT = _ROOT / "launch" / "slurm.sbatch"
@@ -38,7 +37,7 @@ def _submit(folder, body, *options, cwd=_ROOT, **environment):
             **found,
             "VENV": str(folder),
             "LOG_DIR": str(folder / "logs"),
-            "GRACE_SECS": "1",
+            "GRACE_SECS": "600",
             **environment,
         },
     )
@@ -46,16 +45,9 @@ def _submit(folder, body, *options, cwd=_ROOT, **environment):
 
 def _finish(folder, process):
     """Returns the job's exit code, its output and how often it was requeued."""
-    code = process.wait(60)
+    code = processes.finish(process)
     requeues = [c for c in slurm.calls(folder, "scontrol") if c.startswith("requeue")]
     return code, (folder / "slurm-7.out").read_text(), len(requeues)
-
-
-def _wait_for(*files):
-    deadline = time.monotonic() + 30
-    while not all(file.exists() for file in files):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_a_job_that_succeeds_has_a_log_for_each_worker(tmp_path):
@@ -69,8 +61,9 @@ def test_a_job_that_succeeds_has_a_log_for_each_worker(tmp_path):
 
 
 def test_a_mistake_of_one_worker_ends_the_job_and_is_shown(tmp_path):
-    body = '[ $index = 0 ] && exec sleep 60\necho "Error: photo.jpg"\nexit 5'
-    code, output, requeues = _finish(tmp_path, _submit(tmp_path, body))
+    body = '[ $index = 0 ] && exec sleep 600\necho "Error: photo.jpg"\nexit 5'
+    job = _submit(tmp_path, body, GRACE_SECS="1")
+    code, output, requeues = _finish(tmp_path, job)
     assert (code, requeues) == (5, 0)
     assert "Worker 1 on " in output and "failed first, with code 5" in output
     assert "    Error: photo.jpg\n" in output
@@ -96,16 +89,21 @@ def test_failures_count_from_the_last_stop_on_request_on(tmp_path):
     assert output.count("Saved on request; requeueing the job.") == 1
 
 
+def _wait_until_ready(folder, job):
+    files = [folder / f"ready-{index}" for index in range(2)]
+    processes.wait_for(lambda: all(file.exists() for file in files), job)
+
+
 _SAVES = (
     "trap 'kill $!; exit 143' USR1 TERM\n"
     "[ $run = 1 ] || exit 0\n"
-    "sleep 60 & touch {folder}/ready-$index; wait"
+    "sleep 600 & touch {folder}/ready-$index; wait"
 )
 
 
 def test_before_the_time_limit_tasks_save_and_the_job_comes_back(tmp_path):
     job = _submit(tmp_path, _SAVES.format(folder=tmp_path))
-    _wait_for(tmp_path / "ready-0", tmp_path / "ready-1")
+    _wait_until_ready(tmp_path, job)
     # As the script asks for: to all processes of the tasks, and not to the script.
     assert "#SBATCH --signal=USR1@120\n" in _SCRIPT.read_text()
     slurm.signal_tasks(tmp_path, signal.SIGUSR1)
@@ -116,7 +114,7 @@ def test_before_the_time_limit_tasks_save_and_the_job_comes_back(tmp_path):
 
 def test_a_job_that_is_cancelled_does_not_come_back(tmp_path):
     job = _submit(tmp_path, _SAVES.format(folder=tmp_path))
-    _wait_for(tmp_path / "ready-0", tmp_path / "ready-1")
+    _wait_until_ready(tmp_path, job)
     os.kill(int((tmp_path / "batch").read_text()), signal.SIGTERM)
     slurm.signal_tasks(tmp_path, signal.SIGTERM)
     code, output, requeues = _finish(tmp_path, job)

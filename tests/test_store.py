@@ -318,11 +318,14 @@ def _begin_in_another_process(folder):
 
 
 def test_what_a_killed_process_left_is_removed_and_what_another_writes_is_not(tmp_path):
-    with _begin_in_another_process(tmp_path) as process:
+    process = _begin_in_another_process(tmp_path)
+    try:
         (partial,) = tmp_path.iterdir()
         open_on_disk(make_source(), tmp_path)
         assert partial.is_dir()
+    finally:
         process.kill()
+        process.communicate()
 
     open_on_disk(make_source(fingerprint="second"), tmp_path)
 

@@ -3,11 +3,10 @@
 import json
 import os
 import pathlib
+import re
 import resource
-import socket
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -16,6 +15,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.faults import processes
 from trainer import errors
 from trainer.run_folder import summaries
 
@@ -213,26 +213,29 @@ class _TensorBoard:
     """The real server, on loopback."""
 
     def __init__(self, folder: pathlib.Path):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self._port = probe.getsockname()[1]
         command = [sys.executable, "-m", "tensorboard.main", f"--logdir={folder}"]
-        command += ["--host=127.0.0.1", f"--port={self._port}", "--load_fast=false"]
-        self._process = subprocess.Popen(
-            command,
-            env={**os.environ, "CUDA_VISIBLE_DEVICES": "-1"},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+        # It takes a free port, and says which.
+        command += ["--host=127.0.0.1", "--port=0", "--load_fast=false"]
+        self._log = folder.with_name("tensorboard.log")
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                command,
+                env={**os.environ, "CUDA_VISIBLE_DEVICES": "-1"},
+                stdout=log,
+                stderr=log,
+            )
         # A proxy of the environment knows nothing of this machine's loopback.
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
     def get(self, path: str, **query: str):
         """Asks the server; None if it does not answer (yet)."""
-        address = f"http://127.0.0.1:{self._port}/data/plugin/{path}"
+        said = re.search(r"http://127.0.0.1:\d+/", self._log.read_text())
+        if not said:
+            return None
         try:
             with self._opener.open(
-                f"{address}?{urllib.parse.urlencode(query)}", timeout=10
+                f"{said[0]}data/plugin/{path}?{urllib.parse.urlencode(query)}",
+                timeout=60,
             ) as answer:
                 return json.load(answer)
         except (urllib.error.URLError, ConnectionError, TimeoutError):
@@ -240,19 +243,20 @@ class _TensorBoard:
 
     def wait_for(self, path: str, is_ready, **query: str):
         """Asks again and again until the answer is as it should be."""
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
+        answer = None
+
+        def has_answered() -> bool:
+            nonlocal answer
             answer = self.get(path, **query)
-            if answer is not None and is_ready(answer):
-                return answer
-            assert self._process.poll() is None, "TensorBoard has ended"
-            time.sleep(0.2)
-        raise AssertionError(f"TensorBoard gives {answer} for {path} after 60 s")
+            return answer is not None and is_ready(answer)
+
+        processes.wait_for(has_answered, self._process)
+        return answer
 
     def close(self) -> None:
         """Ends the server."""
-        self._process.terminate()
-        self._process.wait(timeout=20)
+        self._process.kill()
+        self._process.wait()
 
 
 def _num_curves(runs: dict[str, dict]) -> int:

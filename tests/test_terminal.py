@@ -39,7 +39,7 @@ def _stderr(program: str) -> str:
         env={**os.environ, "PYTHONPATH": root},
         stderr=subprocess.PIPE,
         check=False,
-        timeout=60,
+        timeout=300,
         start_new_session=True,
     )
     return done.stderr.decode()

@@ -64,7 +64,7 @@ def test_tracker_that_does_not_answer_is_not_waited_for(caplog):
 
     class Silent(_Memory):
         def log(self, step, values):
-            answer.wait(60)
+            answer.wait(300)
 
     sent_to = fan.Fan({"silent": Silent()})
     sent_to.write_scalars("train", 1, {"loss": 1.0})
@@ -81,14 +81,14 @@ def test_who_ends_the_process_does_not_wait_as_long_as_the_run_itself():
     class Silent(_Memory):
         def close(self, status):
             is_asked.set()
-            answer.wait(60)
+            answer.wait(300)
             self.calls.append(status)
 
     silent = Silent()
     sent_to = fan.Fan({"silent": silent})
     own = threading.Thread(target=sent_to.close, args=("finished",))
     own.start()
-    assert is_asked.wait(10)
+    assert is_asked.wait(300)
     sent_to.close("failed", secs=0.01)
     assert own.is_alive()
     answer.set()

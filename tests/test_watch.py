@@ -404,7 +404,7 @@ def test_sigterm_ends_it_and_nothing_is_half_written(trained_dir, tmp_path):
     ):
         said = [process.stdout.readline() for _ in _STEPS]
         process.send_signal(signal.SIGTERM)
-        rest, log = process.communicate(timeout=60)
+        rest, log = process.communicate(timeout=300)
     assert process.returncode == errors.Stopped.exit_code, log
     assert [line[:13] for line in said] == [f"step-{s:08d}" for s in _STEPS], log
     assert rest == "" and "SIGTERM: exiting; what was evaluated is noted" in log

@@ -58,7 +58,7 @@ def _run(folder, environment):
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=300,
     )
 
 

@@ -6,6 +6,8 @@ import os
 import pathlib
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 
 import numpy as np
 
@@ -23,6 +25,9 @@ SMALL = (
 
 _SPEEDS = ("images_per_sec", "input_share")
 """Curves that have no point where all steps since the last one were the first ones."""
+
+
+_started: list[subprocess.Popen] = []
 
 
 def write_encoder_weights(path: pathlib.Path) -> None:
@@ -65,22 +70,54 @@ def start(
         *flags,
     ]
     with open(f"{model_dir}.log", "ab") as log:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             command,
             cwd=ROOT,
             stdout=log,
             stderr=subprocess.STDOUT,
             env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **environment},
         )
+    _started.append(process)
+    return process
 
 
-def finish(process: subprocess.Popen, timeout: float = 300) -> int:
+def kill_started() -> None:
+    """Kills what `start` has started and runs on, as after a test that failed."""
+    for process in _started:
+        process.kill()
+        process.wait()
+    _started.clear()
+
+
+def wait_for(condition: Callable[[], object], *running: subprocess.Popen) -> None:
+    """Waits until something is so, which must come before processes end.
+
+    The ten minutes are for what hangs: no machine is as slow as that.
+    """
+    deadline = time.monotonic() + 600
+    while not condition():
+        ended = [process.args for process in running if process.poll() is not None]
+        assert not ended or condition(), f"{ended[0]} has ended"
+        assert time.monotonic() < deadline, "it takes too long"
+        time.sleep(0.02)
+
+
+def finish(process: subprocess.Popen, timeout: float = 600) -> int:
     """Waits for the end and returns the exit code."""
     try:
         return process.wait(timeout)
     except subprocess.TimeoutExpired:
         process.kill()
         raise
+
+
+def is_stopped(pid: int) -> bool:
+    """Tells whether SIGSTOP has reached a process: until then it goes on."""
+    try:
+        state = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2]
+    except OSError:
+        return False
+    return state.split()[0] == "T"
 
 
 def read_log(model_dir: pathlib.Path) -> str:

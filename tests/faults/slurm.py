@@ -23,6 +23,7 @@ import signal
 import subprocess
 import sys
 import time
+from typing import Any
 
 _COMMANDS = ("sbatch", "srun", "scontrol")
 _NODES = "127.0.0.1"
@@ -111,15 +112,27 @@ def _sbatch(folder: pathlib.Path, arguments: list[str]) -> int:
     while code is None or ((folder / "requeued").exists() and "requeue" in options):
         (folder / "requeued").unlink(missing_ok=True)
         with open(folder / f"slurm-{job}.out", "ab") as output:
-            batch = subprocess.Popen(
+            batch = _start_held(
                 ["bash", str(spooled), *arguments],
                 env=environment,
                 stdout=output,
                 stderr=output,
             )
             (folder / "batch").write_text(str(batch.pid))
+            _let_go(batch)
             code = batch.wait()
     return code
+
+
+def _start_held(command: list[str], **options: Any) -> subprocess.Popen:
+    """Starts a command that waits until its process id is noted, for who signals it."""
+    words = ["sh", "-c", 'read -r _; exec "$@" </dev/null', "held", *command]
+    return subprocess.Popen(words, stdin=subprocess.PIPE, **options)
+
+
+def _let_go(*held: subprocess.Popen) -> None:
+    for process in held:
+        process.stdin.close()
 
 
 def _srun(folder: pathlib.Path, arguments: list[str]) -> int:
@@ -137,7 +150,7 @@ def _srun(folder: pathlib.Path, arguments: list[str]) -> int:
         }
         mode = "ab" if options.get("open-mode") == "append" else "wb"
         with open(options["output"].replace("%t", str(rank)), mode) as output:
-            task = subprocess.Popen(
+            task = _start_held(
                 command,
                 env={**os.environ, **{k: str(v) for k, v in step.items()}},
                 stdout=output,
@@ -146,6 +159,7 @@ def _srun(folder: pathlib.Path, arguments: list[str]) -> int:
             )
         running.append(task)
     (folder / "tasks").write_text(json.dumps([task.pid for task in running]))
+    _let_go(*running)
     return max(_wait_for(running, options))
 
 

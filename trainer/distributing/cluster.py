@@ -1,5 +1,6 @@
 """The workers of a multi-worker run: who they are, and waiting for all to come."""
 
+import errno
 import json
 import os
 import shutil
@@ -79,15 +80,16 @@ def wait_for_all(
     others have answered.
 
     Raises:
-      errors.PeerError: if a worker does not come in time, with its address.
+      errors.PeerError: if a worker does not come in time, with its address, or if
+        another process has this worker's port all the time.
+      errors.ConfigError: if this worker may not have its port.
     """
     spec = resolver.cluster_spec()
     own = spec.task_address(resolver.task_type, resolver.task_id)
     missing = [a for job in spec.jobs for a in spec.job_tasks(job) if a != own]
     deadline = time.monotonic() + timeout_secs
     logging.info("Waiting for %d other workers.", len(missing))
-    listener = socket.create_server(("", int(own.rsplit(":", 1)[1])), backlog=64)
-    with listener:
+    with _listen(int(own.rsplit(":", 1)[1]), deadline, timeout_secs):
         while missing := [address for address in missing if not _answers(address)]:
             if time.monotonic() > deadline:
                 raise errors.PeerError(
@@ -96,6 +98,31 @@ def wait_for_all(
                     "mend TF_CONFIG."
                 )
             time.sleep(_POLL_SECS)
+
+
+def _listen(port: int, deadline: float, timeout_secs: float) -> socket.socket:
+    """Opens a port; one that the last start's process has is free once that has ended.
+
+    Raises:
+      errors.PeerError: if another process has it until the deadline.
+      errors.ConfigError: if this process may not have it.
+    """
+    while True:
+        try:
+            return socket.create_server(("", port), backlog=64)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise errors.ConfigError(
+                    f"This worker cannot listen on port {port} ({error.strerror}); "
+                    "name another one in TF_CONFIG."
+                ) from error
+            if time.monotonic() > deadline:
+                raise errors.PeerError(
+                    f"Port {port} of this worker is another process's, and was for "
+                    f"--startup_timeout={timeout_secs} seconds; end that process, or "
+                    "name another port in TF_CONFIG."
+                ) from error
+        time.sleep(_POLL_SECS)
 
 
 def num_workers(strategy: tf.distribute.Strategy) -> int:

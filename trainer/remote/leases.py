@@ -9,6 +9,7 @@ Two that start in the same second both write; the one whose name is in the file 
 import contextlib
 import dataclasses
 import json
+import math
 import threading
 import time
 
@@ -158,8 +159,8 @@ class Lease:
             holder,
             _STALE_SECS,
         )
-        deadline = time.monotonic() + _STALE_SECS
-        while time.monotonic() < deadline:
+        # Looks are counted, not seconds, as in `trainer.run_folder.run_lock`.
+        for _ in range(math.ceil(_STALE_SECS / _POLL_SECS)):
             time.sleep(_POLL_SECS)
             found = self._read()
             if found is None:

@@ -28,6 +28,7 @@ import contextlib
 import dataclasses
 import datetime
 import json
+import math
 import os
 import pathlib
 import threading
@@ -176,8 +177,10 @@ class RunLock:
             holder,
             _STALE_SECS,
         )
-        first, deadline = self._beats(), time.monotonic() + _STALE_SECS
-        while time.monotonic() < deadline:
+        first = self._beats()
+        # Looks are counted, not seconds: what makes this process stand still may keep
+        # the other one from its heartbeat.
+        for _ in range(math.ceil(_STALE_SECS / _POLL_SECS)):
             time.sleep(_POLL_SECS)
             if self._beats() != first:
                 return False

@@ -19,8 +19,9 @@ from absl import logging
 from trainer import errors
 from trainer.running import signals
 
-_GRACE_SECS = 1.0
+_GRACE_SECS = 2.0
 """For the loop to end the process itself, with its own message."""
+_POLL_SECS = 0.05
 
 
 class StopRequest:
@@ -79,8 +80,10 @@ class StopRequest:
         no stop variable.
         """
         while self._has_unsaved_work():
-            time.sleep(0.05)
-        time.sleep(_GRACE_SECS)
+            time.sleep(_POLL_SECS)
+        # Not at once: while the machine stands still, the loop does so, too.
+        for _ in range(round(_GRACE_SECS / _POLL_SECS)):
+            time.sleep(_POLL_SECS)
         self._exit("Saved; exiting.")
 
     def _exit(self, message: str) -> NoReturn:

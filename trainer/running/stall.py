@@ -20,6 +20,9 @@ from trainer import errors
 _GRACE_SECS = 10
 """Longer than the watching thread takes: what still runs then holds Python's lock."""
 
+_LOOKS_PER_ARMING = 4
+"""Each look may be late, and the backstop may not come before the last one."""
+
 _FAREWELL_SECS = 7
 """For all calls of `calling_before_end` together. It is less than `_GRACE_SECS`, which
 has to suffice for the rest of what the thread does, too."""
@@ -58,18 +61,25 @@ class _Watch:
         faulthandler.cancel_dump_traceback_later()
 
     def _watch(self) -> None:
-        last, since = None, time.monotonic()
-        while not self._is_over.wait(min(1.0, self._timeout_secs / 4)):
+        # Looks are counted, not seconds: while the process is stopped, or the machine
+        # stands still, nothing can make progress, and there is no look either.
+        interval_secs = min(1.0, self._timeout_secs / 4)
+        last, num_looks = None, 0
+        while not self._is_over.wait(interval_secs):
             subject = self.subject
             now = subject, subject.progress()
-            if now != last:
-                last, since = now, time.monotonic()
-                self._arm()
-            elif time.monotonic() - since > self._timeout_secs:
+            num_looks = num_looks + 1 if now == last else 0
+            last = now
+            if num_looks * interval_secs > self._timeout_secs:
                 _end(self._timeout_secs, subject, now[1])
+            if num_looks % _LOOKS_PER_ARMING == 0:
+                self._arm()
 
     def _arm(self) -> None:
-        """Sets the backstop: a thread of C, for a hang with Python's lock held."""
+        """Sets the backstop: a thread of C, for a hang with Python's lock held.
+
+        It ends the process if there are no more looks.
+        """
         faulthandler.dump_traceback_later(
             self._timeout_secs + _GRACE_SECS, exit=True, file=sys.__stderr__
         )
