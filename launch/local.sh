@@ -27,14 +27,20 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 2
 if [[ ! ${1:-} =~ ^[0-9]+$ ]]; then
   exec bash launch/worker.sh "$@"
 fi
-count="$1"
-shift
-if ((count == 0)); then
-  echo "Error: 0 workers; say 1 or more, or leave the number out." >&2
+refuse() {
+  echo "Error: $1" >&2
   exit 2
-fi
-python="${VENV:-.venv}/bin/python"
+}
+
+count="$((10#$1))"  # 08 is 8.
+shift
+((count > 0)) || refuse "0 workers; say 1 or more, or leave the number out."
 grace_secs="${GRACE_SECS:-60}"
+max_restarts="${MAX_RESTARTS:-10}"
+[[ $grace_secs =~ ^[0-9]+$ ]] || refuse "GRACE_SECS=$grace_secs: give whole seconds."
+[[ $max_restarts =~ ^[0-9]+$ ]] || refuse "MAX_RESTARTS=$max_restarts: give a whole number."
+grace_secs="$((10#$grace_secs))" max_restarts="$((10#$max_restarts))"
+python="${VENV:-.venv}/bin/python"
 log_dir="${LOG_DIR:-$(mktemp -d)}"
 mkdir -p "$log_dir" || exit 3
 pids=()
@@ -157,7 +163,7 @@ fail() {
   exit "$first"
 }
 
-for ((attempt = 0; attempt <= ${MAX_RESTARTS:-10}; attempt++)); do
+for ((attempt = 0; attempt <= max_restarts; attempt++)); do
   start_all "$@"
   # Between any two commands, bash may tell on stderr which of its jobs were killed.
   wait_all 3>&2 2>/dev/null
@@ -169,9 +175,9 @@ for ((attempt = 0; attempt <= ${MAX_RESTARTS:-10}; attempt++)); do
     [1-6]) fail ;;
   esac
   [ -n "$is_stopping" ] && exit 143
-  if ((attempt < ${MAX_RESTARTS:-10})); then
+  if ((attempt < max_restarts)); then
     echo "Worker $first_worker ended with code $first; starting all again." >&2
   fi
 done
-echo "Given up after ${MAX_RESTARTS:-10} restarts." >&2
+echo "Given up after $max_restarts restarts." >&2
 fail

@@ -106,6 +106,9 @@ share_gpus() {
   fi
 }
 
+python="${VENV:-.venv}/bin/python"
+[ -x "$python" ] ||
+  fail "VENV=${VENV:-.venv}: there is no $python; run bash launch/install.sh, or name another virtual environment."
 if [ -n "${TF_CONFIG:-}" ]; then
   # launch/local.sh says how many workers this host has.
   [ -z "${LOCAL_COUNT:-}" ] || share_gpus "$LOCAL_INDEX" "$LOCAL_COUNT"
@@ -114,5 +117,5 @@ elif ((${SLURM_STEP_NUM_TASKS:-1} > 1)); then
 elif [ -n "${JOB_COMPLETION_INDEX:-}" ]; then
   read_kubernetes
 fi
-exec "${VENV:-.venv}/bin/python" -m trainer.main \
+exec "$python" -m trainer.main \
   ${TF_CONFIG:+--distribution_strategy=multi_worker_mirrored} "$@"

@@ -18,6 +18,25 @@ def test_summary_has_best_and_median():
     assert report.summarize([3.0, 1.0, 2.0, 10.0]) == {"best": 1.0, "median": 2.5}
 
 
+def test_results_are_shown_and_written(tmp_path, capsys):
+    path = tmp_path / "results.json"
+    shown = report.show(lambda: {"best": 1.5}, lambda found: f"{found}!", str(path))
+    assert (shown, capsys.readouterr().out) == (0, "{'best': 1.5}!\n")
+    assert json.loads(path.read_text()) == {"best": 1.5}
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(errors.ConfigError("wrong"), 2), (turns.ProcessError("wrong", 7, ""), 1)],
+)
+def test_what_cannot_be_measured_is_one_sentence(error, code, capsys):
+    def fail():
+        raise error
+
+    assert report.show(fail, str, None) == code
+    assert capsys.readouterr().err.startswith("Error: wrong")
+
+
 def test_comparison_is_above_one_for_the_faster():
     # Best: 3 / 2; median: 6 / 4.
     assert report.compare([2.0, 4.0, 5.0], [6.0, 3.0, 9.0]) == {

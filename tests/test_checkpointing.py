@@ -415,13 +415,22 @@ def test_files_in_the_place_of_folders_are_out_of_the_way(tmp_path):
     assert (folder / "step-00000002").is_dir()
 
 
-def test_without_the_lock_nothing_is_saved_or_noted(tmp_path):
-    def fail():
-        raise errors.LockLostError("lost")
+def test_without_the_lock_nothing_is_saved_noted_or_removed(tmp_path):
+    is_lost = []
+
+    def check():
+        if is_lost:
+            raise errors.LockLostError("lost")
 
     rig, _ = _train_and_save(tmp_path, 1)
-    checkpointer = _make(rig, tmp_path, check_lock=fail)
+    checkpointer = _make(rig, tmp_path, check_lock=check)
     checkpointer.restore()
+    is_lost.append(True)
+    partial = tmp_path / "checkpoints" / "step-00000002.partial"
+    partial.mkdir()
+    with pytest.raises(errors.LockLostError):
+        checkpointer.restore()
+    partial.rmdir()  # Whoever has the lock is writing it.
     with pytest.raises(errors.LockLostError):
         checkpointer.mark_evaluated(1, 0.5)
     rig.train(1)

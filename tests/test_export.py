@@ -387,6 +387,24 @@ def test_a_folder_is_published_whole_or_not_at_all(tmp_path):
     assert list(folder.parent.iterdir()) == [folder]
 
 
+@pytest.mark.parametrize("kind", ["a file", "a link"])
+def test_what_stands_in_the_place_of_a_folder_makes_way(tmp_path, kind):
+    folder, other = tmp_path / "export" / "onnx", tmp_path / "elsewhere"
+    folder.parent.mkdir()
+    other.mkdir()
+    (other / "kept").touch()
+    if kind == "a link":
+        folder.symlink_to(other)
+    else:
+        folder.touch()
+    with publishing.staging(folder) as stage:
+        (stage / "file").touch()
+        publishing.publish(stage, folder)
+    assert [path.name for path in folder.parent.iterdir()] == ["onnx"]
+    assert [path.name for path in folder.iterdir()] == ["file"]
+    assert list(other.iterdir()) == [other / "kept"]
+
+
 def test_what_a_killed_export_left_is_removed_after_an_hour(tmp_path, monkeypatch):
     """So it is where the file system has no locks."""
     monkeypatch.setattr(file_locks, "try_lock", lambda descriptor: None)

@@ -276,9 +276,25 @@ def test_without_a_number_it_becomes_the_one_process(tmp_path):
     assert (code, output) == (70, f"{process.pid}; -m trainer.main --flag=a b\n")
 
 
-def test_no_worker_at_all_is_refused(tmp_path):
-    code, output = _finish(_start_local(tmp_path, "exit 0", count=("0",)))
-    assert (code, "Error: 0 workers; say 1 or more" in output) == (2, True)
+@pytest.mark.parametrize(
+    ("count", "environment", "message"),
+    [
+        ("0", {}, "Error: 0 workers; say 1 or more, or leave"),
+        ("00", {}, "Error: 0 workers; say 1 or more, or leave"),
+        ("2", {"MAX_RESTARTS": "ten"}, "Error: MAX_RESTARTS=ten: give a whole number."),
+        ("2", {"GRACE_SECS": "1m"}, "Error: GRACE_SECS=1m: give whole seconds."),
+    ],
+)
+def test_numbers_that_cannot_work_are_refused(tmp_path, count, environment, message):
+    process = _start_local(tmp_path, "exit 0", count=(count,), **environment)
+    code, output = _finish(process)
+    assert (code, message in output) == (2, True)
+    assert not (tmp_path / "starts").exists()
+
+
+def test_a_number_may_begin_with_zeros(tmp_path):
+    assert _finish(_start_local(tmp_path, "exit 0", count=("08",)))[0] == 0
+    assert (tmp_path / "starts").read_text().count("start") == 8
 
 
 def test_in_the_end_it_gives_up(tmp_path):

@@ -128,6 +128,7 @@ _LIGHT_MODULES = (
     "data/sources/__init__.py",
     "data/stores/__init__.py",
     "data/stores/file_locks.py",
+    "data/stores/user_cache.py",
     "data/sources/registry.py",
     "models/__init__.py",
     "models/registry.py",

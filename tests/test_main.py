@@ -6,6 +6,7 @@ import importlib
 import json
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -577,6 +578,15 @@ def test_a_run_whose_last_save_failed_is_not_done(run, monkeypatch):
     _fail_to_save_at(monkeypatch, 6)
     with pytest.raises(errors.CheckpointError, match="last checkpoint is of step 3"):
         run("--train_epochs=2")
+
+
+def test_what_a_killed_save_did_not_come_to_remove_goes_with_the_end(run):
+    flags = ("--mode=train", "--train_steps=2", "--max_to_keep=1")
+    folder = run(*flags) / "checkpoints"
+    (newest,) = folder.iterdir()
+    shutil.copytree(newest, folder / "step-00000001")
+    run(*flags)
+    assert list(folder.iterdir()) == [newest]
 
 
 def test_a_second_training_is_refused_and_an_evaluation_is_not(run, capsys):

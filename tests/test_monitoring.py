@@ -13,7 +13,7 @@ from data.sources import synthetic
 from tests import helpers
 from trainer import errors, flags, timetable
 from trainer.modes import train
-from trainer.run_folder import boards, summaries
+from trainer.run_folder import boards, run_lock, summaries
 from trainer.running import memory, profiling, stall
 from trainer.settings import config as config_lib
 from trainer.tracking import registry
@@ -335,6 +335,36 @@ def test_run_that_fails_is_told_to_have_failed(run, memory_runs, monkeypatch):
         run("--train_steps=8", "--mode=train", "--tracker=mlflow")
     (tracked,) = memory_runs.values()
     assert tracked["statuses"] == ["failed"]
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "has_tracker_run"),
+    [
+        (train, "_check_profile", False),
+        (train.trackers, "open_all", True),
+        (memory, "scores", True),
+        (train, "_final_scores", True),
+    ],
+)
+def test_run_that_another_process_has_taken_over_is_left_to_that(
+    run, memory_runs, monkeypatch, tmp_path, owner, name, has_tracker_run
+):
+    path = tmp_path / "run" / run_lock.FILE_NAME
+    call = getattr(owner, name)
+
+    def call_and_lose(*args, **kwargs):
+        record = json.loads(path.read_text())
+        path.write_text(json.dumps({**record, "token": "other", "pid": 7}))
+        return call(*args, **kwargs)
+
+    monkeypatch.setattr(owner, name, call_and_lose)
+    with pytest.raises(errors.LockLostError, match="taken over by process 7"):
+        run("--train_steps=4", "--mode=train", "--tracker=mlflow")
+    assert [tracked["statuses"] for tracked in memory_runs.values()] == (
+        [[]] if has_tracker_run else []
+    )
+    is_begun = name not in ("_check_profile", "open_all")
+    assert (tmp_path / "run" / "config.json").exists() == is_begun
 
 
 def test_run_that_stands_still_is_told_to_have_failed(run, memory_runs, monkeypatch):

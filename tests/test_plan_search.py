@@ -112,8 +112,9 @@ def test_with_next_to_no_time_what_fits():
 def test_no_time_at_all_is_no_plan():
     plan, _ = _search(_Machine(), 20)
     assert plan.num_steps == 0
-    # 1.1 x (20 + 0.066 + 2 + 0.5 + 1)
-    assert plan.shortest_secs == 26
+    # 1.1 x (20 + 0.066 + 2 + 0.5 + 1) / 0.97 = 26.7
+    assert plan.shortest_secs == 27
+    assert _search(_Machine(), plan.shortest_secs)[0].num_steps > 0
 
 
 def test_time_without_end_is_not_all_used():

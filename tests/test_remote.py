@@ -10,6 +10,7 @@ import sys
 import threading
 
 import pytest
+import tensorflow as tf
 
 from trainer import errors, flags
 from trainer.remote import copies, fsspec_store, leases, mirrors, stores
@@ -140,14 +141,18 @@ def test_what_fails_is_tried_again(url, monkeypatch, caplog):
             "foo://a/b",
             r"^--model_dir=foo://a/b: Protocol not known: foo; use gs://, s3",
         ),
+        ("S3://a/b", r"^--model_dir=S3://a/b: Protocol not known: S3; use gs://, s3"),
         (
             "s3://a/b",
             r"needs the package s3fs, which is not .*pip install '.\[cloud\]'",
         ),
+        ("abfs://a/b", r"=abfs://a/b: .*adlfs.*; install that, and start again"),
+        ("dbfs://a/b", r"=dbfs://a/b: .* missing 2 required .*; use gs://, s3://, or"),
     ],
 )
 def test_a_url_that_cannot_work_says_what_would(url, message, monkeypatch):
     monkeypatch.setitem(sys.modules, "s3fs", None)
+    monkeypatch.setitem(sys.modules, "adlfs", None)
     with pytest.raises(errors.ConfigError, match=message):
         mirrors.open_run(url)
 
@@ -162,6 +167,97 @@ def test_a_folder_that_does_not_answer_ends_with_the_code_to_start_again(
     with pytest.raises(errors.RemoteError, match="does not answer .no route") as caught:
         mirrors.open_run(url)
     assert caught.value.exit_code == 75
+
+
+def test_a_kind_of_folder_that_cannot_be_written_is_refused_at_once(url, monkeypatch):
+    """As http:// is, which can be read."""
+
+    def fail(self, path, value):
+        tries.append(path)
+        raise NotImplementedError
+
+    tries = []
+    monkeypatch.setattr(
+        "fsspec.implementations.memory.MemoryFileSystem.pipe_file", fail
+    )
+    with pytest.raises(errors.ConfigError, match=f"^--model_dir={url}: this kind of"):
+        _train(url)
+    assert len(tries) == 1
+
+
+def test_a_tensorflow_folder_that_does_not_answer_is_not_empty(monkeypatch):
+    store = stores.open_store("ram://silent", "model_dir")
+    store.write("a/file", b"")
+
+    def fail(path):
+        raise tf.errors.UnavailableError(None, None, "no route")
+
+    monkeypatch.setattr(tf.io.gfile, "stat", fail)
+    with pytest.raises(OSError, match="no route"):
+        store.list()
+    monkeypatch.undo()
+    monkeypatch.setattr(stores, "_WAIT_SECS", ())
+    # What `listdir` asks first, and takes any error for a no.
+    file_io = sys.modules[tf.io.gfile.listdir.__module__]
+    monkeypatch.setattr(file_io, "is_directory", lambda path: path == "ram://silent")
+    with pytest.raises(OSError, match="ram://silent/a cannot be listed"):
+        store.list()
+
+
+def test_a_folder_that_cannot_be_listed_is_not_left_out(tmp_path, monkeypatch):
+    """Its files would count as deleted."""
+    store = stores.open_store(f"file://{tmp_path}", "model_dir")
+    for name in ("a/file", "b/file"):
+        store.write(name, b"")
+    reasons, scan = {}, os.scandir
+
+    def scan_or_fail(path):
+        if reason := reasons.get(os.path.basename(path)):
+            raise reason
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", scan_or_fail)
+    reasons["a"] = ConnectionError("reset")
+    with pytest.raises(OSError, match="reset"):
+        store.list()
+    reasons["a"] = FileNotFoundError("removed meanwhile")
+    assert set(store.list()) == {"b/file"}
+
+
+def test_a_server_that_is_asked_at_once_may_not_answer(monkeypatch):
+    def fail(url, **options):
+        raise ConnectionRefusedError(111, "Connection refused")
+
+    monkeypatch.setattr("fsspec.core.url_to_fs", fail)
+    message = "^--data_dir=ftp://a/b: it does not answer .*Connection refused"
+    with pytest.raises(errors.RemoteError, match=message):
+        mirrors.fetch("ftp://a/b", "data_dir")
+
+
+@pytest.mark.parametrize("reason", ["a file", "a full disk"])
+def test_a_cache_that_cannot_be_written_is_not_the_fault_of_the_url(
+    url, tmp_path, monkeypatch, reason
+):
+    def fail(store, name, path):
+        raise KeyError(f"{path}; No space left on device")
+
+    stores.open_store(url, "model_dir").write("config.json", b"{}")
+    if reason == "a file":
+        (tmp_path / "file").write_text("")
+        monkeypatch.setenv("SEGLOOP_CACHE", str(tmp_path / "file"))
+    else:
+        monkeypatch.setattr(fsspec_store.FsspecStore, "_get", fail)
+    message = f"^{mirrors.cache_root()} has the copies .* by the variable SEGLOOP_CACHE"
+    with pytest.raises(errors.WriteError, match=message):
+        mirrors.open_run(url)
+
+
+def test_a_user_without_a_home_is_asked_for_a_cache(url, monkeypatch):
+    for name in ("SEGLOOP_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)
+    with pytest.raises(errors.ConfigError, match="no place .*variable SEGLOOP_CACHE"):
+        mirrors.open_run(url)
 
 
 def _train(url, num_steps=3):
@@ -202,6 +298,7 @@ def _train_in(folder, num_steps):
         # As the score of an evaluation is noted.
         _write_metadata(folder / f"checkpoints/step-{step:08d}", step, True)
         mirrors.publish(folder)
+    _prune(folder)
     (folder / "predictions.png").write_text(f"picture {num_steps}")
     return first
 
@@ -212,7 +309,11 @@ def _save(folder, step):
     for name in ("state.data", "state.index"):
         (path / name).write_text(f"{name} {step}")
     _write_metadata(path, step, False)
-    for old in sorted(path.parent.iterdir())[:-2]:
+    _prune(folder)
+
+
+def _prune(folder):
+    for old in sorted((folder / "checkpoints").iterdir())[:-2]:
         shutil.rmtree(old)
 
 
@@ -260,11 +361,7 @@ def test_a_run_killed_at_any_change_of_the_remote_folder_goes_on(
         if machine == "another":  # Nothing is left but what was published.
             cache(f"{number}-other")
         resumed.append(_train(other))
-        found = _contents(other)
-        # What an earlier save has not come to delete is deleted after the next one.
-        older = {n for n in found if n.startswith("checkpoints/step-00000001/")}
-        assert len(older) in (0, 3)
-        assert {n: found[n] for n in found.keys() - older} == expected, number
+        assert _contents(other) == expected, number
     assert resumed == sorted(resumed) and set(resumed) == {0, 1, 2, 3}
 
 
@@ -499,25 +596,38 @@ def test_who_has_lost_the_run_to_another_machine_publishes_nothing_more(url):
     assert json.loads(_read(url, "run.lock"))["host"] == "far"
 
 
-def test_who_loses_the_run_while_it_uploads_names_no_checkpoint(url, monkeypatch):
+@pytest.mark.parametrize("last", ["state.data", "metadata.json"])
+def test_who_loses_the_run_while_it_uploads_changes_nothing_more(
+    url, monkeypatch, last
+):
+    _train(url, 2)
     put = fsspec_store.FsspecStore._put
+    other = b'{"token": "other", "host": "far", "pid": 7, "started": "now"}'
 
     def put_and_lose(store, path, name):
         put(store, path, name)
-        store._write(
-            "run.lock", b'{"token": "other", "host": "far", "pid": 7, "started": "now"}'
-        )
+        if path.name == last:
+            store._write("run.lock", other)
 
     monkeypatch.setattr(fsspec_store.FsspecStore, "_put", put_and_lose)
     with (
         pytest.raises(errors.LockLostError, match="taken over by process 7 on far"),
-        _holding(url) as (folder, _),
+        _holding(url) as (folder, lock),
     ):
-        _save(folder, 1)
-        mirrors.publish(folder)
+        _save(folder, 3)  # And removes the first one.
+        assert not lock.is_lost()
+        try:
+            mirrors.publish(folder)
+        finally:
+            assert lock.is_lost()
     names = _list(url)
-    assert "checkpoints/step-00000001/state.index" in names
-    assert "checkpoints/step-00000001/metadata.json" not in names
+    step = "checkpoints/step-00000003"
+    uploaded = {"state.data", "state.index", "metadata.json"}
+    if last == "state.data":
+        uploaded = {"state.data"}
+    found = {name.rpartition("/")[2] for name in names if name.startswith(step)}
+    assert found == uploaded
+    assert "checkpoints/step-00000001/metadata.json" in names
 
 
 def test_heartbeats_find_out_that_a_run_was_taken_over(url, monkeypatch):
@@ -575,6 +685,8 @@ def test_a_file_is_downloaded_alone(url):
     assert [p.name for p in path.parent.iterdir()] == ["b.weights.h5"]
     with pytest.raises(errors.ConfigError, match="^--label_map=.*it is not there"):
         mirrors.fetch_file(f"{url}/c", "label_map")
+    with pytest.raises(errors.ConfigError, match="^--label_map=.*/: this is a folder"):
+        mirrors.fetch_file(f"{url}/", "label_map")
 
 
 def test_paths_stay_what_they_are():
@@ -599,6 +711,11 @@ def test_flags_with_urls_become_paths_or_are_refused(url):
             flags.read_config(["--model_dir=a", f"--{name}={value}", *rest])
     with pytest.raises(errors.ConfigError, match="^--model_dir=.*--watch looks at a"):
         flags.read_config([f"--model_dir={url}", "--mode=evaluate", "--watch"])
-    both = f"--model_dir={url},{url}2"
-    config = flags.read_config([both, "--mode=report"]).config
-    assert len({pathlib.Path(p).parent for p in config.run.model_dir.split(",")}) == 2
+    several = f"--model_dir=a/b, {url},{url}2"
+    config = flags.read_config([several, "--mode=report"]).config
+    first, *others = config.run.model_dir.split(",")
+    assert first == "a/b"
+    assert len({pathlib.Path(path).parent for path in others}) == 2
+    with pytest.raises(errors.ConfigError, match="two slashes: s3://a/b"):
+        flags.read_config(["--model_dir=s3:/a/b"])
+    assert flags.read_config(["--model_dir=C:/a"]).config.run.model_dir == "C:/a"

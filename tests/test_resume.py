@@ -21,16 +21,9 @@ from trainer.running import preemption, stall
 _start = functools.partial(processes.start, program="tests.faults.short_program")
 
 _STEPS = (
-    "--train_split=validation",
-    "--eval_split=validation",
-    "--train_epochs=0",
-    "--train_steps=12",
-    "--epochs_between_evals=1",
+    *processes.SHORT,
     "--checkpoint_interval=4",
     "--log_steps=3",
-    "--ema_decay=0.9",
-    "--decoder_dropout=0.2",
-    "--deterministic",
 )
 _LOOP_STEPS = 20000
 """In a minute and more."""

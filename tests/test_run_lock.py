@@ -12,7 +12,7 @@ import pytest
 
 from data.stores import file_locks
 from tests.faults import processes
-from trainer import errors
+from trainer import errors, holders
 from trainer.run_folder import run_lock
 
 
@@ -216,6 +216,24 @@ def test_a_process_that_lost_its_lock_finds_out_and_leaves_the_new_one(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
+def test_whether_a_lock_is_lost_is_told_without_an_error(tmp_path):
+    with _holding(tmp_path) as lock:
+        assert not lock.is_lost()
+        (tmp_path / run_lock.FILE_NAME).unlink()
+        with _holding(tmp_path):
+            assert lock.is_lost()
+
+
+def test_a_disk_that_does_not_answer_takes_no_lock_away(tmp_path, monkeypatch):
+    answer = threading.Event()
+    monkeypatch.setattr(run_lock, "_LOOK_SECS", 0.01)
+    with _holding(tmp_path) as lock:
+        monkeypatch.setattr(run_lock, "_read", lambda path: answer.wait(60))
+        assert not lock.is_lost()
+        monkeypatch.undo()
+        answer.set()
+
+
 def test_a_removed_lock_is_lost_too(tmp_path):
     with (
         _holding(tmp_path) as lock,
@@ -223,6 +241,15 @@ def test_a_removed_lock_is_lost_too(tmp_path):
     ):
         (tmp_path / run_lock.FILE_NAME).unlink()
         lock.check()
+
+
+def test_a_lock_of_a_later_version_is_read():
+    values = {"token": "a", "host": "far", "pid": 7, "started": "now"}
+    holder = holders.Holder(**values)
+    assert holders.Holder.parse(holder.format().encode()) == holder
+    assert holders.Holder.parse(json.dumps({**values, "more": 1}).encode()) == holder
+    for text in ("", "[1]", "{}", "7"):
+        assert holders.Holder.parse(text.encode()) is None
 
 
 def test_a_lock_file_that_says_nothing_is_no_obstacle(tmp_path, _file_system):

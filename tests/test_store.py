@@ -140,6 +140,16 @@ def test_cache_is_in_the_users_cache_folder_if_none_is_named(tmp_path, monkeypat
     assert len(list((tmp_path / "segloop").iterdir())) == 1
 
 
+@pytest.mark.parametrize("cache_dir", ["", "~/cache"])
+def test_a_user_without_a_home_is_asked_for_a_folder(cache_dir, monkeypatch):
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)
+    with pytest.raises(schema.DataError, match="no place .*by --cache_dir") as e:
+        open_on_disk(make_source(), cache_dir)
+
+    assert e.value.kind == "cache_dir"
+
+
 @pytest.mark.parametrize("cache", ["memory", "disk"])
 def test_truncated_image_is_named(tmp_path, cache):
     source = make_source_with_truncated_image(1)

@@ -374,3 +374,21 @@ def test_without_the_lock_no_point_is_written(tmp_path):
     with pytest.raises(errors.LockLostError):
         writer.write_scalars("train", 1, {"loss": 1.0})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_without_the_lock_no_earlier_point_is_added_to_the_events(tmp_path):
+    """Whoever has the lock now writes it again."""
+    is_lost = []
+
+    def check():
+        if is_lost:
+            raise errors.LockLostError("lost")
+
+    writer = summaries.SummaryWriter(str(tmp_path), check_lock=check)
+    writer.write_scalars("train", 1, {"loss": 1.0})
+    before = [path.read_bytes() for path in _event_files(tmp_path)]
+    is_lost.append(True)
+    for end in (writer.flush, writer.close):
+        with pytest.raises(errors.LockLostError):
+            end()
+    assert [path.read_bytes() for path in _event_files(tmp_path)] == before

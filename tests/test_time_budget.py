@@ -218,7 +218,7 @@ def _settle(monkeypatch, tmp_path):
         rehearsal, "rehearse", lambda *args: measured.append(args) or _COSTS
     )
 
-    def settle(*arguments, has_checkpoint=False, is_chief=True):
+    def settle(*arguments, **others):
         given = (f"--model_dir={tmp_path}", "--batch_size=4", "--log_steps=4")
         config, _ = flags.read_config([*given, *arguments])
         setup = types.SimpleNamespace(
@@ -227,9 +227,8 @@ def _settle(monkeypatch, tmp_path):
             batch_size=4,
             length=tf.Variable(10**8, dtype=tf.int64),
         )
-        made = budget.settle(
-            config, setup, has_checkpoint=has_checkpoint, is_chief=is_chief
-        )
+        others = {"has_checkpoint": False, "is_chief": True, **others}
+        made = budget.settle(config, setup, **others)
         num_steps = int(setup.length.numpy())
         assert made.train.train_steps == num_steps and not made.train.time_budget
         return num_steps
@@ -245,6 +244,15 @@ def test_a_number_is_measured_once(settle):
     assert settle("--time_budget=45s", "--warmup_steps=2", has_checkpoint=True) == 4
     with pytest.raises(errors.ConfigError, match="--warmup_steps=4 is not less than"):
         settle("--time_budget=45s", "--warmup_steps=4", has_checkpoint=True)
+
+
+def test_without_the_lock_no_length_is_written(settle, tmp_path):
+    def fail():
+        raise errors.LockLostError("lost")
+
+    with pytest.raises(errors.LockLostError):
+        settle("--time_budget=45s", check_lock=fail)
+    assert not (tmp_path / "length.json").exists()
 
 
 def test_how_long_is_measured_follows_the_budget(settle):

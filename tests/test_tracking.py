@@ -96,6 +96,16 @@ def test_who_ends_the_process_does_not_wait_as_long_as_the_run_itself():
     assert silent.calls == ["finished"]
 
 
+def test_of_a_run_that_another_process_goes_on_with_no_end_is_told():
+    tracker, is_lost = _Memory(), []
+    sent_to = fan.Fan({"a": tracker}, is_lost=lambda: bool(is_lost))
+    sent_to.write_scalars("train", 1, {"loss": 0.5})
+    is_lost.append(True)
+    sent_to.close("failed")
+    sent_to.write_scalars("train", 2, {"loss": 0.5})
+    assert tracker.calls == [(1, {"train/loss": 0.5})]
+
+
 def test_points_that_a_tracker_has_are_not_sent_again():
     old, new = _Memory(), _Memory()
     sent_to = fan.Fan({"old": old, "new": new}, {"old": {"train": 4, "eval": 2}})

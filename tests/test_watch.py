@@ -313,7 +313,7 @@ def _prune(tmp_path):
             path = checkpoint_folders.path_of(folder, step)
             path.mkdir(parents=True, exist_ok=True)
         checkpointer.saved = checkpoint_folders.Metadata(5, {}, best_step=best_step)
-        checkpointer._prune()
+        checkpointer.prune()
         paths = checkpoint_folders.list_checkpoints(folder)
         return [checkpoint_folders.step_of(path) for path in paths]
 

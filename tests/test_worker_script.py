@@ -117,6 +117,12 @@ def test_one_worker_is_a_run_of_its_own(folder, environment):
     assert done.stdout.splitlines() == ["", "", "-m trainer.main --a b c"]
 
 
+def test_no_virtual_environment_is_a_mistake_and_no_failure(folder):
+    done = _run(folder, {"VENV": "nowhere"})
+    assert done.returncode == 2
+    assert "Error: VENV=nowhere: there is no nowhere/bin/python; run" in done.stderr
+
+
 def test_a_cluster_that_is_given_counts_before_all_others(folder):
     done = _run(folder, {**_SLURM, **_KUBERNETES, "TF_CONFIG": "{}"})
     assert done.stdout.splitlines()[:2] == ["{}", ""]

@@ -8,6 +8,7 @@ import errno
 import json
 import os
 import pathlib
+import shutil
 import time
 import uuid
 from collections.abc import Iterator
@@ -126,6 +127,15 @@ def remove_left_over(folder: str | os.PathLike) -> None:
                 partial.unlink()
 
 
+def remove(path: pathlib.Path) -> None:
+    """Removes a folder, or a file of its name, as far as that is possible."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
 def set_aside(path: str | os.PathLike, *, name: str = "") -> pathlib.Path:
     """Renames what is in the way, which may still hold something for somebody.
 
@@ -171,9 +181,12 @@ def explain(path: str | os.PathLike, error: OSError) -> errors.WriteError:
     )
 
 
-def is_full(error: OSError) -> bool:
+def is_full(error: Exception) -> bool:
     """Whether an error says that there is no room, on the disk or for this user."""
-    return error.errno in _FULL
+    if isinstance(error, OSError) and error.errno in _FULL:
+        return True
+    # TensorFlow has kinds of errors of its own, without a number.
+    return os.strerror(errno.ENOSPC) in str(error)
 
 
 def make_folder(path: str | os.PathLike) -> None:

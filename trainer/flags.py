@@ -37,6 +37,17 @@ _LOCAL = {
     "masks": "name the folder with --data_dir, and what is below it here",
 }
 """Settings that take no URL, and what to do instead."""
+_REMOTE = (
+    "model_dir",
+    "data_dir",
+    "model",
+    "input",
+    "encoder_weights",
+    "init_checkpoint",
+    "label_colors",
+    "label_map",
+)
+"""Settings that take one."""
 
 
 class _TupleParser(flags.ArgumentParser):
@@ -117,9 +128,13 @@ def _localize(given: Given) -> Given:
     }
     for name in filter(urls.get, _LOCAL):
         fields.reject(name, urls[name], f"this is no place for a URL; {_LOCAL[name]}")
+    for name in _REMOTE:
+        if stores.is_broken(value := counting.get(name) or ""):
+            start, _, rest = value.partition(":/")
+            fields.reject(name, value, f"a URL has two slashes: {start}://{rest}")
     paths = {}
-    if "model_dir" in urls:
-        paths["model_dir"] = _open_runs(urls["model_dir"], counting)
+    if any(map(stores.scheme_of, _list_runs(counting))):
+        paths["model_dir"] = _open_runs(counting)
     for name in ("model", "input"):
         if name in urls:
             paths[name] = mirrors.fetch(urls[name], name)
@@ -128,21 +143,29 @@ def _localize(given: Given) -> Given:
     )
 
 
-def _open_runs(url: str, given: Mapping[str, Any]) -> str:
-    """Returns the local folder of a remote run, or those of several."""
+def _list_runs(given: Mapping[str, Any]) -> list[str]:
+    """Returns the paths and URLs in --model_dir, of which a report takes several."""
+    names = given.get("model_dir") or ""
+    if given.get("mode") != "report":
+        return [names]
+    return [name.strip() for name in names.split(",")]
+
+
+def _open_runs(given: Mapping[str, Any]) -> str:
+    """Returns --model_dir with the local folders of remote runs in place of URLs."""
     if given.get("watch"):
         fields.reject(
             "model_dir",
-            url,
+            given["model_dir"],
             "--watch looks at a folder of this machine; leave it out, and evaluate "
             "when the training has ended",
         )
     # Other workers may be on other machines, which see what was published alone.
     keeps_own = given.get("distribution_strategy") != "multi_worker_mirrored"
-    if given.get("mode") != "report":
-        return mirrors.open_run(url, keeps_own=keeps_own)
-    runs = [name.strip() for name in url.split(",")]
-    return ",".join(mirrors.open_run(r) if stores.scheme_of(r) else r for r in runs)
+    return ",".join(
+        mirrors.open_run(run, keeps_own=keeps_own) if stores.scheme_of(run) else run
+        for run in _list_runs(given)
+    )
 
 
 def _read_when_there(model_dir: str) -> dict[str, Any]:
@@ -311,7 +334,8 @@ def _read_flagfile(path: str, parents: tuple[str, ...]) -> list[tuple[str, str]]
         ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise errors.ConfigError(
-            f"--flagfile={path} cannot be read ({getattr(error, 'strerror', error)})."
+            f"--flagfile={path} cannot be read ({getattr(error, 'strerror', error)}); "
+            "name a text file of flags, one a line."
         ) from error
     found = []
     for line in lines:

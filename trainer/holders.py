@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime
+import json
 import os
 import socket
 from typing import Any, Self
@@ -39,6 +40,23 @@ class Holder:
             started=f"{now:%Y-%m-%d %H:%M:%S} UTC",
             **more,
         )
+
+    @classmethod
+    def parse(cls, data: bytes) -> Self | None:
+        """Reads what a file of a lock holds; None if it says nothing.
+
+        What a later version of this package adds is passed over.
+        """
+        names = {field.name for field in dataclasses.fields(cls)}
+        try:
+            values = json.loads(data)
+            return cls(**{n: value for n, value in values.items() if n in names})
+        except (ValueError, TypeError, AttributeError):
+            return None
+
+    def format(self) -> str:
+        """Returns what `parse` reads."""
+        return json.dumps(dataclasses.asdict(self))
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host}, since {self.started}"

@@ -6,7 +6,6 @@ from trainer import namesakes
 namesakes.check()  # Before `data` is imported, which may be another project's.
 
 import contextlib
-import errno
 import gc
 import importlib
 import logging as std_logging
@@ -106,20 +105,13 @@ def _exit_code(error: Exception) -> int:
         return _EXIT_CODES_BY_KIND.get(error.kind, _DATA_ERROR_EXIT_CODE)
     if isinstance(error, errors.RunError):
         return error.exit_code
-    return errors.WriteError.exit_code if _is_disk_full(error) else 1
+    return errors.WriteError.exit_code if files.is_full(error) else 1
 
 
 def _message(error: Exception) -> str:
     if isinstance(error, schema.DataError | errors.RunError):
         return mirrors.as_typed(str(error))
     return f"There is no room on the disk ({error}); make room and start again."
-
-
-def _is_disk_full(error: Exception) -> bool:
-    """Whether a library, or the output itself, found a disk full."""
-    # TensorFlow, which has kinds of errors of its own, may not be imported here.
-    is_full = isinstance(error, OSError) and files.is_full(error)
-    return is_full or os.strerror(errno.ENOSPC) in str(error)
 
 
 def _exit_on_signal(name: str) -> None:

@@ -5,7 +5,6 @@ The host gathers the batches; see `device_store` and `streaming` for the other w
 
 import dataclasses
 import functools
-import os
 import pathlib
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +17,7 @@ from absl import logging
 from data import pipeline, schema
 from data.preparing import bad_examples as bad_examples_lib
 from data.preparing import preprocessing
-from data.stores import disk_cache, fingerprints, reading
+from data.stores import disk_cache, fingerprints, reading, user_cache
 
 _NAME_BYTES = 200
 """Longer names of examples are cut."""
@@ -177,10 +176,14 @@ def open_store(
 
 
 def _cache_root(cache_dir: str) -> pathlib.Path:
-    if cache_dir:
-        return pathlib.Path(cache_dir).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-    return pathlib.Path(base) / "segloop"
+    try:
+        return user_cache.find_folder(cache_dir)
+    except RuntimeError as error:
+        raise schema.DataError(
+            f"--cache=disk: the cache has no place ({error}); name a folder by "
+            "--cache_dir.",
+            kind="cache_dir",
+        ) from error
 
 
 def _decode_in_memory(

@@ -48,15 +48,8 @@ def main() -> int:
             file=sys.stderr,
         )
         return errors.ConfigError.exit_code
-    try:
-        results = _measure(arguments)
-    except (errors.ConfigError, turns.ProcessError) as error:
-        print(f"Error: {error}", file=sys.stderr)
-        return getattr(error, "exit_code", 1)
-    print(_format(results))
-    if arguments.json:
-        report.write_json(arguments.json, results)
-    return 0
+    measure = functools.partial(_measure, arguments)
+    return report.show(measure, _format, arguments.json)
 
 
 def _parse_arguments() -> argparse.Namespace:

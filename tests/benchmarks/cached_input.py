@@ -8,6 +8,7 @@ buffer. Neither augments. What counts are batches on the host, ready for a devic
 """
 
 import argparse
+import functools
 import sys
 
 import tensorflow as tf
@@ -35,11 +36,8 @@ def main() -> int:
     parser.add_argument("--data_dir", default="", help="of TFDS")
     parser.add_argument("--json", metavar="FILE", help="where to write the results")
     arguments = parser.parse_args()
-    results = _measure(arguments)
-    print(_format(results))
-    if arguments.json:
-        report.write_json(arguments.json, results)
-    return 0
+    measure = functools.partial(_measure, arguments)
+    return report.show(measure, _format, arguments.json)
 
 
 def _measure(arguments: argparse.Namespace) -> dict:

@@ -4,8 +4,12 @@ import json
 import os
 import pathlib
 import statistics
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+from tests.benchmarks import turns
+from trainer import errors
 
 _QUIET_LOAD = 0.25
 """Tasks that run or wait for a core, for each core, which a measurement can bear."""
@@ -64,6 +68,27 @@ def format_machine(results: Mapping[str, Any]) -> str:
     return f"{cores} CPU cores, load average {load:.1f} at the start{remark}."
 
 
-def write_json(path: str, results: Mapping[str, Any]) -> None:
-    """Writes the results to a file."""
-    pathlib.Path(path).write_text(json.dumps(results, indent=2) + "\n")
+def show(
+    measure: Callable[[], Mapping[str, Any]],
+    format_results: Callable[[Mapping[str, Any]], str],
+    path: str | None,
+) -> int:
+    """Measures, and shows the results or why there are none.
+
+    Args:
+      measure: returns the results.
+      format_results: of them, for people.
+      path: of a file to write them to, too.
+
+    Returns:
+      The exit code of the script.
+    """
+    try:
+        results = measure()
+    except (errors.ConfigError, turns.ProcessError) as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return getattr(error, "exit_code", 1)
+    print(format_results(results))
+    if path:
+        pathlib.Path(path).write_text(json.dumps(results, indent=2) + "\n")
+    return 0

@@ -34,15 +34,8 @@ def main() -> int:
     """Runs the script; returns its exit code."""
     arguments = _parse_arguments()
     with tempfile.TemporaryDirectory(prefix="segloop-") as folder:
-        try:
-            results = _measure(arguments, pathlib.Path(folder))
-        except (errors.ConfigError, turns.ProcessError) as error:
-            print(f"Error: {error}", file=sys.stderr)
-            return getattr(error, "exit_code", 1)
-    print(_format(results))
-    if arguments.json:
-        report.write_json(arguments.json, results)
-    return 0
+        measure = functools.partial(_measure, arguments, pathlib.Path(folder))
+        return report.show(measure, _format, arguments.json)
 
 
 def _parse_arguments() -> argparse.Namespace:

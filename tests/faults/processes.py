@@ -22,6 +22,17 @@ SMALL = (
     "--summary_images=0",
 )
 """Flags of a run that takes some seconds."""
+SHORT = (
+    "--train_split=validation",
+    "--eval_split=validation",
+    "--train_epochs=0",
+    "--train_steps=12",
+    "--epochs_between_evals=1",
+    "--ema_decay=0.9",
+    "--decoder_dropout=0.2",
+    "--deterministic",
+)
+"""Further flags, of a run that ends with the same bits wherever it is killed."""
 
 _SPEEDS = ("images_per_sec", "input_share")
 """Curves that have no point where all steps since the last one were the first ones."""

@@ -31,18 +31,11 @@ from trainer.remote import mirrors
 _PROGRAM = "tests.faults.remote_program"
 _BUCKET = "segloop-faults"
 _STEPS = (
-    "--train_split=validation",
-    "--eval_split=validation",
-    "--train_epochs=0",
-    "--train_steps=12",
-    "--epochs_between_evals=1",
+    *processes.SHORT,
     "--checkpoint_interval=3",
     "--log_steps=2",
     "--max_to_keep=2",
-    "--ema_decay=0.9",
-    "--decoder_dropout=0.2",
     "--virtual_devices=1",
-    "--deterministic",
 )
 _MAX_DELAY_SECS = 0.03
 """Longer than the server takes for an upload."""

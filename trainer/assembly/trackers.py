@@ -3,7 +3,7 @@
 import importlib
 import importlib.util
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from absl import logging
@@ -29,7 +29,12 @@ def check_installed(config: config_lib.Config) -> None:
             )
 
 
-def open_all(config: config_lib.Config, *, is_resumed: bool) -> fan.Fan:
+def open_all(
+    config: config_lib.Config,
+    *,
+    is_resumed: bool,
+    is_lost: Callable[[], bool] = lambda: False,
+) -> fan.Fan:
     """Opens a run in each tracker; call it before points of the folder are dropped.
 
     A run that was killed goes on in the runs that it had, from its first save or
@@ -38,6 +43,7 @@ def open_all(config: config_lib.Config, *, is_resumed: bool) -> fan.Fan:
     Args:
       config: all settings.
       is_resumed: whether the run goes on from a checkpoint.
+      is_lost: see `fan.Fan`.
 
     Raises:
       errors.ConfigError: if a tracker that has no run yet gives none. One that has is
@@ -64,9 +70,9 @@ def open_all(config: config_lib.Config, *, is_resumed: bool) -> fan.Fan:
                 opened[name], known[name] = run, run.run_id
                 tracker_runs.write(folder, tracker_runs.Note(known, sent, settings))
     except errors.RunError:
-        fan.Fan(opened).close("failed")
+        fan.Fan(opened, is_lost=is_lost).close("failed")
         raise
-    return fan.Fan(opened, sent)
+    return fan.Fan(opened, sent, is_lost=is_lost)
 
 
 def _later(some: Mapping[str, int], others: Mapping[str, int]) -> dict[str, int]:

@@ -60,7 +60,7 @@ def publish(stage: pathlib.Path, folder: pathlib.Path) -> None:
         stage.rename(folder)
         files.sync(folder.parent)
     if older:
-        shutil.rmtree(older, ignore_errors=True)
+        files.remove(older)
 
 
 def _make_stage(parent: pathlib.Path) -> tuple[pathlib.Path, int]:

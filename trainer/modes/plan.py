@@ -48,7 +48,11 @@ def run(config: config_lib.Config) -> None:
             "--mode=plan plans for a time; give it, e.g. --time_budget=30m."
         )
     if config.runtime.distribution_strategy == "multi_worker_mirrored":
-        fields.reject("distribution_strategy", "multi_worker_mirrored", _ONE_HOST)
+        fields.reject(
+            "distribution_strategy",
+            "multi_worker_mirrored",
+            "--mode=plan measures one host; plan on one, with mirrored",
+        )
     folder = model_dir.make(config.run.model_dir)
     config, examined = _examine(config)
     facts = find_facts(config, examined)
@@ -58,7 +62,7 @@ def run(config: config_lib.Config) -> None:
     if not plan.num_steps:
         raise errors.ConfigError(
             f"--time_budget={budget} is too short: on this machine the shortest run "
-            f"takes {durations.describe(plan.shortest_secs)}; give at least that."
+            f"needs {durations.describe(plan.shortest_secs)}; give at least that."
         )
     text = plan_file.describe(
         plan,
@@ -71,9 +75,6 @@ def run(config: config_lib.Config) -> None:
     files.write_text(path, text)
     print(text)
     print(f"The plan: {path}")
-
-
-_ONE_HOST = "--mode=plan measures one host; plan on one, with mirrored"
 
 
 def _examine(
@@ -196,8 +197,9 @@ def _search(
         return search.search(facts, given, measure, secs=durations.parse(budget))
     except MemoryError as error:
         raise errors.OutOfMemoryError(
-            "Not even the smallest images in batches of one fit into the memory; give "
-            "a smaller --encoder or --batch_size, or make room."
+            "Not even the smallest images fit into the memory, however the batch is "
+            "split; give a smaller --encoder, a --batch_size that is smaller or can be "
+            "halved more often, or make room."
         ) from error
 
 

@@ -83,7 +83,11 @@ def _run_with(
         config, strategy, stop.variable, saved_step=saved_step
     )
     config = budget.settle(
-        config, setup, has_checkpoint=saved_step is not None, is_chief=is_chief
+        config,
+        setup,
+        has_checkpoint=saved_step is not None,
+        is_chief=is_chief,
+        check_lock=lock.check,
     )
     config = inputs.with_image_range(config, setup.info)  # As it turned out to be.
     checkpointer = _make_checkpointer(config, setup, lock, is_chief=is_chief)
@@ -94,21 +98,15 @@ def _run_with(
     stop.protect(lambda: checkpointer.has_unsaved_work)
     plan = _make_plan(config)
     if timetable.make_calendar(plan, setup).is_done(checkpointer.saved):
-        is_early = checkpointer.saved.step < setup.num_steps
-        logging.info(
-            "The run is done: %s holds step %d of %d. For more, raise %s.",
-            config.run.model_dir,
-            checkpointer.saved.step,
-            setup.num_steps,
-            "--early_stopping_patience"
-            if is_early
-            else "--train_epochs or --train_steps",
-        )
+        _say_done(config, checkpointer.saved.step, setup.num_steps)
     else:
         _check_profile(config, setup.num_steps)
         sent_to = fan.Fan({})
         if is_chief:
-            sent_to = trackers.open_all(config, is_resumed=is_resumed)
+            lock.check()  # Who has the lock by now has opened them, too.
+            sent_to = trackers.open_all(
+                config, is_resumed=is_resumed, is_lost=lock.is_lost
+            )
         stop.call_before_exit(lambda: sent_to.close("stopped", secs=_STOP_SECS))
         writer = summaries.SummaryWriter(
             config.run.model_dir,
@@ -117,11 +115,25 @@ def _run_with(
             trackers=sent_to,
         )
         with _telling_end(config, setup, writer, sent_to):
+            lock.check()  # A tracker may have kept this process waiting.
             _note_start(config, setup, checkpointer, writer, is_resumed, is_chief)
             mirrors.publish(config.run.model_dir)  # For others to see that it runs.
             _train(config, setup, plan, checkpointer, writer, stop)
     if is_chief:
+        lock.check()
+        checkpointer.prune()
         _print_report(config, setup)
+
+
+def _say_done(config: config_lib.Config, step: int, num_steps: int) -> None:
+    is_early = step < num_steps
+    logging.info(
+        "The run is done: %s holds step %d of %d. For more, raise %s.",
+        config.run.model_dir,
+        step,
+        num_steps,
+        "--early_stopping_patience" if is_early else "--train_epochs or --train_steps",
+    )
 
 
 def _make_checkpointer(

@@ -1,7 +1,7 @@
 """The length of a run that has a budget of time: measured once, then fixed."""
 
 import dataclasses
-import math
+from collections.abc import Callable
 
 from absl import logging
 
@@ -15,14 +15,10 @@ from trainer.settings import config as config_lib
 from trainer.settings import durations
 from trainer.settings import train as train_settings
 
-_RESERVE = 0.03
-"""Share of the budget that is left for what is slower than it was measured."""
 _STEP_SHARE, _EVALUATION_SHARE = 0.05, 0.02
 """How much of the budget goes into timing each."""
 _LEAST_SECS, _MOST_SECS = 1.0, 60.0
 """For timing each."""
-_ROOM = 1.1
-"""What the smallest budget that is named has over the one that just works."""
 
 
 def settle(
@@ -31,6 +27,7 @@ def settle(
     *,
     has_checkpoint: bool,
     is_chief: bool,
+    check_lock: Callable[[], None] = lambda: None,
 ) -> config_lib.Config:
     """Fixes how many steps a run has, by `length.json` or by measuring.
 
@@ -40,12 +37,15 @@ def settle(
       has_checkpoint: whether the run has begun.
       is_chief: whether this process reads and writes the file. The chief's number
         counts for all workers.
+      check_lock: called before the file is written; raises an error if the folder is no
+        longer this run's.
 
     Returns:
       The settings with that number in place of the budget.
 
     Raises:
       errors.ConfigError: if the budget is too small, or is not that of the run.
+      errors.LockLostError: if another run has taken the folder over.
       errors.RunError: if the file cannot be read or written.
     """
     if not config.train.time_budget:
@@ -59,7 +59,7 @@ def settle(
             num_steps,
         )
     else:
-        num_steps = _measure(config, setup, is_chief)
+        num_steps = _measure(config, setup, is_chief, check_lock)
     return length_lib.fix(setup.length, config, num_steps)
 
 
@@ -86,7 +86,10 @@ def _read(config: config_lib.Config, has_checkpoint: bool) -> int:
 
 
 def _measure(
-    config: config_lib.Config, setup: training.TrainSetup, is_chief: bool
+    config: config_lib.Config,
+    setup: training.TrainSetup,
+    is_chief: bool,
+    check_lock: Callable[[], None],
 ) -> int:
     """Returns how many steps fit into the budget, and writes it down.
 
@@ -120,6 +123,7 @@ def _measure(
         settings=config.saved(),
     )
     if is_chief:
+        check_lock()  # To measure takes minutes.
         kept_length.write(config.run.model_dir, kept)
     logging.info(
         "--time_budget=%s: %d steps, %.1f epochs. A step takes %.0f ms, an evaluation "
@@ -182,7 +186,7 @@ def choose(
       budget.
     """
     num_steps = costs.most_steps(
-        measured, rhythm, (1 - _RESERVE) * secs, limit=train_settings.MAX_STEPS
+        measured, rhythm, (1 - costs.RESERVE) * secs, limit=train_settings.MAX_STEPS
     )
-    smallest = _ROOM * costs.duration(measured, rhythm, least) / (1 - _RESERVE)
-    return (num_steps if num_steps >= least else 0), float(math.ceil(smallest))
+    smallest = costs.smallest_budget(measured, rhythm, least)
+    return (num_steps if num_steps >= least else 0), smallest

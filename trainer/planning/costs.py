@@ -1,8 +1,14 @@
 """What a run takes: from what its parts take, and how often they come."""
 
 import dataclasses
+import math
 
 from data import pipeline
+
+RESERVE = 0.03
+"""Share of a budget of time that is left for what is slower than it was measured."""
+_ROOM = 1.1
+"""What the smallest budget that is named has over the one that just works."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -70,6 +76,11 @@ def duration(costs: Costs, rhythm: Rhythm, num_steps: int) -> float:
         + rhythm.num_saves(num_steps) * costs.save
         + costs.end
     )
+
+
+def smallest_budget(costs: Costs, rhythm: Rhythm, num_steps: int) -> float:
+    """Returns the whole seconds that a budget needs for a run of a length."""
+    return float(math.ceil(_ROOM * duration(costs, rhythm, num_steps) / (1 - RESERVE)))
 
 
 def most_steps(costs: Costs, rhythm: Rhythm, secs: float, *, limit: int) -> int:

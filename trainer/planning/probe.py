@@ -71,7 +71,8 @@ def measure(config: config_lib.Config) -> notes.Measured | None:
         return None
     if not found.is_file():
         raise errors.ConfigError(
-            "These settings could not be measured: "
+            f"A process that measured settings ended with code {done.returncode}; a "
+            "training with the flags that were given may say more. Its last words: "
             f"{done.stdout.strip()[-_LOG_CHARACTERS:]}"
         )
     return read(json.loads(found.read_text("utf-8")))

@@ -15,8 +15,6 @@ _NEEDED_EPOCHS = ((200, 50), (1_000, 30), (5_000, 20), (math.inf, 15))
 at 320x320 gave a mean IoU of 0.782, and 24 at 384x384, which take as long, 0.773."""
 _MOST_EPOCHS = 6
 """Times the epochs that are needed; more time than that is given back."""
-_RESERVE = 0.03
-"""Share of the time that is left for what is slower than it was measured."""
 
 _BATCH_SIZE, _SMALL_BATCH_SIZE = 16, 8
 _SMALL_SET = 160
@@ -228,11 +226,11 @@ def choose_rhythm(
     wanted = min(max(int(share), _LEAST_EVALUATIONS), _MOST_EVALUATIONS)
     per_epoch = rhythm.num_examples / rhythm.batch_size
     without = dataclasses.replace(measured, evaluation=0.0, save=0.0)
-    left = (1 - _RESERVE) * secs - wanted * each
+    left = (1 - costs.RESERVE) * secs - wanted * each
     num_steps = costs.most_steps(without, rhythm, left, limit=most)
     between = max(1, math.ceil(num_steps / per_epoch / wanted))
     rhythm = dataclasses.replace(rhythm, epochs_between_evals=between)
-    steps = costs.most_steps(measured, rhythm, (1 - _RESERVE) * secs, limit=most)
+    steps = costs.most_steps(measured, rhythm, (1 - costs.RESERVE) * secs, limit=most)
     return steps, between
 
 

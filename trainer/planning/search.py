@@ -1,7 +1,6 @@
 """The search for a plan: which settings to measure, and what follows from it."""
 
 import dataclasses
-import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -26,7 +25,7 @@ class Plan(NamedTuple):
       memory_bytes: how much memory it will take at most.
       num_steps: its length in steps; 0: not even one fits.
       epochs: its length in epochs.
-      shortest_secs: what the shortest run would take.
+      shortest_secs: the smallest budget in which there is a run.
     """
 
     choices: dict[str, notes.Choice]
@@ -49,7 +48,7 @@ def search(
       secs: the time.
 
     Raises:
-      MemoryError: if not even the smallest shape fits.
+      MemoryError: if not even the smallest shape fits, however the batch is split.
     """
     return _Search(facts, given, probe, secs).run()
 
@@ -242,7 +241,5 @@ class _Search:
             memory_bytes=measured.memory_bytes,
             num_steps=num_steps,
             epochs=epochs,
-            shortest_secs=math.ceil(
-                1.1 * costs.duration(measured.costs, self._rhythm(), 1)
-            ),
+            shortest_secs=costs.smallest_budget(measured.costs, self._rhythm(), 1),
         )

@@ -21,7 +21,7 @@ import pathlib
 import re
 import shutil
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from absl import logging
 
@@ -47,8 +47,8 @@ class Copy:
       store: the remote folder.
       folder: the local one.
       index: what is known of the files of both.
-      guard: called before something is published; raises an error if this process has
-        lost the right to.
+      guard: called before each upload and deletion; raises an error if this process
+        has lost the right to it.
       keeps_own: whether files count that this copy, if it owns the remote run, has not
         published yet.
       is_read_only: whether this process publishes nothing.
@@ -156,12 +156,12 @@ class Copy:
         self.guard()
         self._withdraw(changed)
         for name in sorted(changed, key=_order):
-            if _order(name)[0]:
-                self.guard()
+            self.guard()  # An upload may take minutes.
             self._upload(name)
         if self._owns:
             gone |= self._unfinished - here
         for name in sorted(gone, key=_order, reverse=True):
+            self.guard()
             self.store.delete(name)
             self.index.forget(name)
         self._seen, self._unfinished = here, set()
@@ -264,7 +264,7 @@ class Copy:
                 return
             folder.rmdir()
 
-    def _set_aside(self, names: Iterable[str]) -> None:
+    def _set_aside(self, names: Collection[str]) -> None:
         """Moves files out of the copy that were never published, nor will be."""
         if not names:
             return
@@ -279,7 +279,7 @@ class Copy:
             "%s has been written by another machine since this one published last; "
             "%d files that this one had not published are moved to %s.",
             self.store.url,
-            len(list(names)),
+            len(names),
             aside,
         )
 

@@ -1,22 +1,27 @@
 """Folders of the file systems of fsspec, S3's among them."""
 
+import contextlib
 import datetime
+import io
 import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from trainer.remote import stores
+from trainer import errors
+from trainer.remote import failures, stores
 from trainer.settings import fields
 
 _PACKAGES = {"s3": "s3fs", "s3a": "s3fs"}
 """What the extra brings."""
+_GENERAL = ("fsspec.spec", "fsspec.asyn")
+"""What all file systems share."""
 _TIMES = ("LastModified", "last_modified", "mtime", "modified", "created", "updated")
 
 
 class FsspecStore(stores.Store):
     """A folder that fsspec reaches; see `stores.Store`."""
 
-    _WHOLE_SCHEMES = ("abfs", "abfss", "az", "memory", "oci", "oss", "s3", "s3a")
+    _WHOLE_SCHEMES = ("abfs", "abfss", "az", "gcs", "memory", "oci", "oss", "s3", "s3a")
 
     def __init__(self, url: str, file_system: Any, root: str):
         """Makes a store; touches no file.
@@ -31,12 +36,16 @@ class FsspecStore(stores.Store):
         self._root = root.rstrip("/")
 
     def _kind_of(self, error: Exception) -> type[OSError]:
-        return OSError
+        is_lacking = isinstance(error, NotImplementedError)
+        return io.UnsupportedOperation if is_lacking else OSError
 
     def _list(self) -> dict[str, stores.Entry]:
         self._fs.invalidate_cache()  # Others write there, too.
         try:
-            found = self._fs.find(self._root, detail=True)
+            if _has_own_find(type(self._fs)):
+                found = self._fs.find(self._root, detail=True)
+            else:
+                found = self._walk()
         except FileNotFoundError:
             return {}
         start = f"{self._root}/"
@@ -45,6 +54,22 @@ class FsspecStore(stores.Store):
             for path, info in found.items()
             if path.startswith(start) and info["type"] == "file"
         }
+
+    def _walk(self) -> dict[str, Mapping[str, Any]]:
+        """Returns what there is to say of each file, by its path."""
+        found, folders = {}, [self._root]
+        while folders:
+            folder = folders.pop()
+            infos = []
+            with contextlib.suppress(FileNotFoundError):  # Somebody has removed it.
+                infos = self._fs.ls(folder, detail=True)
+            for info in infos:
+                path = info["name"].rstrip("/")
+                if info["type"] != "directory":
+                    found[path] = info
+                elif path != folder:
+                    folders.append(path)
+        return found
 
     def _look(self, name: str) -> stores.Entry:
         self._fs.invalidate_cache()
@@ -80,12 +105,15 @@ def open_store(url: str, flag: str) -> FsspecStore:
         import fsspec
 
         options = {"auto_mkdir": True} if scheme in ("file", "local") else {}
-        file_system, root = fsspec.core.url_to_fs(url, **options)
+        with failures.explaining(flag, url):  # Some kinds ask a server at once.
+            file_system, root = fsspec.core.url_to_fs(url, **options)
+    except errors.RunError:
+        raise
     except ImportError as error:
         if scheme in _PACKAGES or error.name == "fsspec":
             fields.reject_missing(flag, url, f"{scheme}://", package, "cloud")
-        fields.reject(flag, url, f"{error}, and start again")
-    except ValueError as error:
+        fields.reject(flag, url, f"{error}; install that, and start again")
+    except Exception as error:  # Of whatever kind the libraries have.
         fields.reject(
             flag,
             url,
@@ -93,6 +121,15 @@ def open_store(url: str, flag: str) -> FsspecStore:
             "TensorFlow or fsspec",
         )
     return FsspecStore(url, file_system, root)
+
+
+def _has_own_find(kind: type) -> bool:
+    """Whether a file system lists all below a folder in a way of its own.
+
+    That of fsspec leaves out a folder that cannot be listed, as if it were empty.
+    """
+    own = [base for base in kind.__mro__ if base.__module__ not in _GENERAL]
+    return any({"find", "_find"} & vars(base).keys() for base in own)
 
 
 def _describe(info: Mapping[str, Any]) -> stores.Entry:

@@ -1,7 +1,9 @@
 """Folders of TensorFlow's own file systems."""
 
+import io
 import pathlib
 import posixpath
+from typing import Any
 
 import tensorflow as tf
 
@@ -11,6 +13,7 @@ _KINDS = {
     tf.errors.NotFoundError: FileNotFoundError,
     tf.errors.PermissionDeniedError: PermissionError,
     tf.errors.UnauthenticatedError: PermissionError,
+    tf.errors.UnimplementedError: io.UnsupportedOperation,
 }
 
 
@@ -23,18 +26,38 @@ class GfileStore(stores.Store):
         return _KINDS.get(type(error), OSError)
 
     def _list(self) -> dict[str, stores.Entry]:
-        found = {}
-        for folder, _, names in tf.io.gfile.walk(self.url):
-            inner = folder.removeprefix(self.url).strip("/")
-            for name in filter(None, names):  # A folder may be an object, too.
-                path = posixpath.join(inner, name)
-                found[path] = self._look(path)
+        found, folders = {}, [""]
+        while folders:
+            folder = folders.pop()
+            for name in self._list_folder(folder):
+                path = posixpath.join(folder, name)
+                status = tf.io.gfile.stat(self._path(path))
+                if status.is_directory:
+                    folders.append(path)
+                else:
+                    found[path] = _describe(status)
         return found
 
+    def _list_folder(self, name: str) -> list[str]:
+        """Returns the names in a folder; none if it is not there.
+
+        `tf.io.gfile.walk` would also find nothing where no server answers.
+        """
+        path = self._path(name)
+        try:
+            if not tf.io.gfile.stat(path).is_directory:
+                return []
+        except tf.errors.NotFoundError:
+            return []
+        try:
+            names = tf.io.gfile.listdir(path)
+        except tf.errors.NotFoundError as error:  # It says so whatever the reason.
+            raise OSError(f"{path} cannot be listed ({error})") from error
+        # Those of folders end with a slash; a folder may be an object of no name, too.
+        return [name for name in (name.rstrip("/") for name in names) if name]
+
     def _look(self, name: str) -> stores.Entry:
-        status = tf.io.gfile.stat(self._path(name))
-        tag = f"{status.length}:{status.mtime_nsec}"
-        return stores.Entry(status.length, tag, status.mtime_nsec / 1e9)
+        return _describe(tf.io.gfile.stat(self._path(name)))
 
     def _get(self, name: str, path: pathlib.Path) -> None:
         tf.io.gfile.copy(self._path(name), str(path), overwrite=True)
@@ -57,7 +80,7 @@ class GfileStore(stores.Store):
         tf.io.gfile.remove(self._path(name))
 
     def _path(self, name: str) -> str:
-        return f"{self.url}/{name}"
+        return f"{self.url}/{name}" if name else self.url
 
     def _make_way(self, name: str) -> str:
         """Makes a file's folder, where there are folders; returns its path."""
@@ -71,3 +94,8 @@ def open_store(url: str, flag: str) -> GfileStore:
     """Makes the store of a URL; see `stores.open_store`."""
     del flag  # Nothing is missing where TensorFlow is.
     return GfileStore(url)
+
+
+def _describe(status: Any) -> stores.Entry:
+    tag = f"{status.length}:{status.mtime_nsec}"
+    return stores.Entry(status.length, tag, status.mtime_nsec / 1e9)

@@ -8,7 +8,6 @@ Two that start in the same second both write; the one whose name is in the file 
 
 import contextlib
 import dataclasses
-import json
 import math
 import threading
 import time
@@ -134,15 +133,11 @@ class Lease:
             self._lost = f"It has been taken over by {holder}"
 
     def _read(self) -> _Record | None:
-        try:
-            return _Record(**json.loads(self._copy.store.read(self._name) or b""))
-        except (ValueError, TypeError):
-            return None
+        return _Record.parse(self._copy.store.read(self._name) or b"")
 
     def _write(self) -> None:
         record = dataclasses.replace(self._record, beat=self._record.beat + 1)
-        text = json.dumps(dataclasses.asdict(record))
-        self._copy.store.write(self._name, text.encode())
+        self._copy.store.write(self._name, record.format().encode())
         self._record = record
 
     def _wait_for_death(self, holder: _Record) -> None:

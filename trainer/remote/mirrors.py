@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterator
 
 from absl import logging
 
+from data.stores import user_cache
 from trainer import errors
 from trainer.remote import copies, failures, leases, stores
 from trainer.settings import fields
@@ -62,8 +63,9 @@ def publishing(model_dir: str | os.PathLike, *, is_chief: bool) -> Iterator[None
         return
     copy.is_read_only = not is_chief
     if is_chief:
-        with failures.explaining("model_dir", copy.store.url):
+        with failures.explaining("model_dir", copy.store.url, cache_root()):
             copy.download()
+        with failures.explaining("model_dir", copy.store.url):
             copy.claim()
     with _publishing_rest([copy]):
         yield
@@ -85,7 +87,7 @@ def open_run(url: str, *, keeps_own: bool = True) -> str:
     """
     store = stores.open_store(url, "model_dir")
     copy = copies.Copy(store, _place_of(url), keeps_own=keeps_own)
-    with failures.explaining("model_dir", url):
+    with failures.explaining("model_dir", url, cache_root()):
         copy.open()
     logging.info("Working in %s, a copy of %s.", copy.folder, url)
     _mirrors[copy.folder] = copy
@@ -119,6 +121,8 @@ def fetch_file(path: str, flag: str) -> str:
     if not stores.scheme_of(path):
         return path
     folder, _, name = path.rpartition("/")
+    if not name:
+        fields.reject(flag, path, "this is a folder; name a file in it")
     return str(_fetch(folder, flag, only=name).folder / name)
 
 
@@ -172,12 +176,19 @@ def num_transfers() -> int:
 
 
 def cache_root() -> pathlib.Path:
-    """Returns the folder of all copies."""
-    base = os.environ.get("SEGLOOP_CACHE")
-    if not base:
-        home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-        base = pathlib.Path(home) / "segloop"
-    return pathlib.Path(base).expanduser().absolute() / "remote"
+    """Returns the folder of all copies.
+
+    Raises:
+      errors.ConfigError: if nothing says where that is.
+    """
+    try:
+        base = user_cache.find_folder(os.environ.get("SEGLOOP_CACHE", ""))
+    except RuntimeError as error:
+        raise errors.ConfigError(
+            f"Copies of remote folders have no place ({error}); name a folder by the "
+            "variable SEGLOOP_CACHE."
+        ) from error
+    return base.absolute() / "remote"
 
 
 def _place_of(url: str) -> pathlib.Path:
@@ -194,7 +205,7 @@ def _fetch(url: str, flag: str, *, only: str = "") -> copies.Copy:
     if name not in _fetched:
         store = stores.open_store(url, flag)
         copy = copies.Copy(store, _place_of(name), only=only, keeps_own=False)
-        with failures.explaining(flag, name):
+        with failures.explaining(flag, name, cache_root()):
             copy.open()
         _fetched[name] = copy
     return _fetched[name]

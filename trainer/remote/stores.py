@@ -1,13 +1,14 @@
 """Folders behind URLs: one small interface, and what all kinds of them share.
 
-`gs://`, `ram://` and `hdfs://` go through TensorFlow's file systems, all others
-through fsspec. Whatever a library raises, callers see `OSError`. What fails is tried
-again, with a warning, before it is an error.
+`gs://` and `ram://` go through TensorFlow's file systems, all others through fsspec.
+Whatever a library raises, callers see `OSError`. What fails is tried again, with a
+warning, before it is an error.
 """
 
 import abc
 import contextlib
 import importlib
+import io
 import os
 import pathlib
 import re
@@ -20,8 +21,10 @@ from absl import logging
 
 from trainer import files
 
-_URL = re.compile(r"([a-z][a-z0-9+.\-]*)://.")
-_OF_TENSORFLOW = ("gs", "hdfs", "ram")
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*)://.")
+_BROKEN_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]+:/[^/]")
+"""Of two letters and more: C:/ is another thing."""
+_OF_TENSORFLOW = ("gs", "ram")
 _WAIT_SECS = (1.0, 4.0, 15.0)
 """Between the tries of what fails."""
 
@@ -46,7 +49,8 @@ class Store(abc.ABC):
     """A folder behind a URL; files have names like `checkpoints/step-1/state.index`.
 
     All methods raise `FileNotFoundError` for a file that is not there, where nothing
-    else is said, and `OSError` for all else that fails.
+    else is said, `io.UnsupportedOperation` for what its kind of folder cannot do, and
+    `OSError` for all else that fails.
     """
 
     _WHOLE_SCHEMES: ClassVar[tuple[str, ...]] = ()
@@ -137,7 +141,7 @@ class Store(abc.ABC):
             try:
                 with self._translating():
                     return call()
-            except (FileNotFoundError, PermissionError):
+            except (FileNotFoundError, PermissionError, io.UnsupportedOperation):
                 raise
             except OSError as error:
                 if wait_secs is None or files.is_full(error):
@@ -197,8 +201,13 @@ def scheme_of(path: str) -> str:
     return match[1] if match else ""
 
 
+def is_broken(path: str) -> bool:
+    """Whether a path is a URL that has lost one of its slashes."""
+    return bool(_BROKEN_URL.match(path)) and not os.path.exists(path.split("/")[0])
+
+
 def open_store(url: str, flag: str) -> Store:
-    """Makes the store of a URL; touches no file.
+    """Makes the store of a URL; touches none of its files.
 
     Args:
       url: `SCHEME://...`.
@@ -207,6 +216,7 @@ def open_store(url: str, flag: str) -> Store:
     Raises:
       errors.ConfigError: if the scheme is unknown, or needs a package that is not
         installed.
+      errors.RemoteError: if a server is asked at once, and does not answer.
     """
     kind = "gfile" if scheme_of(url) in _OF_TENSORFLOW else "fsspec"
     # TensorFlow is slow to import, and fsspec may not be there.

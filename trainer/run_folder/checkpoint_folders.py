@@ -1,12 +1,10 @@
 """The folders of checkpoints: their names, and what each says of itself."""
 
-import contextlib
 import dataclasses
 import hashlib
 import json
 import pathlib
 import re
-import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -218,19 +216,10 @@ def _find_best(paths: Sequence[pathlib.Path]) -> pathlib.Path | None:
     return None
 
 
-def remove(path: pathlib.Path) -> None:
-    """Removes a folder, or a file of its name, as far as that is possible."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        with contextlib.suppress(OSError):
-            path.unlink()
-
-
 def remove_partial(folder: pathlib.Path) -> None:
     """Removes what killed saves left."""
     for path in _list(folder, _PARTIAL):
-        remove(path)
+        files.remove(path)
 
 
 def _list(folder: pathlib.Path, name: re.Pattern) -> list[pathlib.Path]:

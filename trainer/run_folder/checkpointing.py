@@ -129,7 +129,7 @@ class Checkpointer:
             except (OSError, tf.errors.OpError) as error:
                 self._on_failure(f"The checkpoint of step {metadata.step}", error)
             if self._is_chief:
-                self._prune()
+                self.prune()
                 self._publish()
 
     def mark_evaluated(self, step: int, score: float) -> bool:
@@ -199,8 +199,10 @@ class Checkpointer:
         Raises:
           errors.CheckpointError: if the checkpoint is of another run, or if there
             are checkpoints and none can be read.
+          errors.LockLostError: if another run has taken the folder over.
         """
         if self._is_chief:
+            self._check_lock()  # The start of a large run takes minutes.
             checkpoint_folders.remove_partial(self._folder)
         paths = checkpoint_folders.list_checkpoints(self._folder)
         damaged = []
@@ -269,7 +271,7 @@ class Checkpointer:
         if os.path.lexists(final):
             files.set_aside(final)
         partial = checkpoint_folders.partial_of(final)
-        checkpoint_folders.remove(partial)
+        files.remove(partial)
         try:
             partial.mkdir(parents=True)
             self._checkpoint.write(str(partial / "state"))
@@ -280,7 +282,7 @@ class Checkpointer:
             self._check_lock()  # To write a large checkpoint may take minutes.
             partial.rename(final)
         except Exception:
-            checkpoint_folders.remove(partial)  # It may hold the last free space.
+            files.remove(partial)  # It may hold the last free space.
             raise
         files.sync(self._folder)
 
@@ -309,12 +311,16 @@ class Checkpointer:
                 "of that run."
             )
 
-    def _prune(self) -> None:
+    def prune(self) -> None:
+        """Removes what is no longer to be kept.
+
+        A save does so. The last save of a run may have been killed before.
+        """
         paths = checkpoint_folders.list_checkpoints(self._folder)
         for path in paths[: -self._max_to_keep]:
             kept = self._holds.steps(self.saved.best_step)
             if checkpoint_folders.step_of(path) not in kept:
-                checkpoint_folders.remove(path)
+                files.remove(path)
 
 
 def _read_retired(prefix: str) -> dict[str, Any]:

@@ -27,7 +27,6 @@ of the training. Each of the two looks at the other's heartbeat alone; see `Puls
 import contextlib
 import dataclasses
 import datetime
-import json
 import math
 import os
 import pathlib
@@ -50,6 +49,8 @@ _HEARTBEAT_SECS = 5.0
 _STALE_SECS = 45.0
 """A heartbeat that does not change for so long is that of a dead process."""
 _POLL_SECS = 1.0
+_LOOK_SECS = 2.0
+"""For a look at the lock when the process ends, which may not wait for a disk."""
 _SETTLE_SECS = 3.0
 """Longer than it takes from reading the file to writing it."""
 _RECORD_BYTES = 1024
@@ -121,6 +122,26 @@ class RunLock:
                 f"suspended. {who}. Nothing more is written; what was not saved is "
                 "lost."
             )
+
+    def is_lost(self) -> bool:
+        """Tells whether another process has the lock by now.
+
+        A remote folder is asked, too. What does not answer soon counts as a no.
+        """
+        found = []
+
+        def look() -> None:
+            try:
+                self.check()
+                if self._lease:
+                    self._lease.verify()
+            except errors.LockLostError as error:
+                found.append(error)
+
+        thread = threading.Thread(target=look, daemon=True, name="run-lock look")
+        thread.start()
+        thread.join(_LOOK_SECS)
+        return bool(found)
 
     def release(self) -> None:
         """Gives the lock up; called again, or from another thread, it does nothing."""
@@ -204,7 +225,7 @@ class RunLock:
     def _write(self, descriptor: int, is_new: bool) -> None:
         place = file_locks.place_of(descriptor)
         record = _Record.of_this_process(self._token, place=place)
-        text = json.dumps(dataclasses.asdict(record)).ljust(_RECORD_BYTES - 1) + "\n"
+        text = record.format().ljust(_RECORD_BYTES - 1) + "\n"
         try:
             os.pwrite(descriptor, text.encode(), 0)
             os.fsync(descriptor)
@@ -306,9 +327,6 @@ def _look(path: pathlib.Path) -> tuple[_Record | None, tuple[str, int]]:
 def _read(path: pathlib.Path) -> _Record | None:
     """Reads who holds a lock; None if the file is not there or says nothing."""
     try:
-        record = _Record(**json.loads(path.read_bytes()))
+        return _Record.parse(path.read_bytes())
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError):
-        return None  # Still empty, or not written by this package.
-    return record

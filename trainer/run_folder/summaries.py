@@ -164,6 +164,10 @@ class SummaryWriter:
 
     def flush(self) -> None:
         """Hands all points to the operating system; a killed process loses none."""
+        if not self._writers:
+            return
+        # Whoever has taken the folder over writes these points again.
+        self._check_lock()
         for split, writer in list(self._writers.items()):
             with self._losing_points(split):
                 writer.flush()

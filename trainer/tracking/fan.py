@@ -6,7 +6,7 @@ Each tracker has a thread: a server that does not answer is waited for there.
 import queue
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from absl import logging
 
@@ -23,6 +23,8 @@ class Fan:
         self,
         trackers: Mapping[str, tracker_lib.Tracker],
         sent: Mapping[str, Mapping[str, int]] | None = None,
+        *,
+        is_lost: Callable[[], bool] = lambda: False,
     ):
         """Starts the threads.
 
@@ -30,11 +32,14 @@ class Fan:
           trackers: by name.
           sent: the last step of each split that each has got before. What a killed
             process sent after its last save comes again, and is left out.
+          is_lost: tells, in the end, whether another process goes on with the run. The
+            trackers' runs are then its own, and it says how they end.
         """
         self._lines = [
             _Line(name, tracker, (sent or {}).get(name, {}))
             for name, tracker in trackers.items()
         ]
+        self._is_lost = is_lost
         self._lock = threading.RLock()
         self._is_closed = False
 
@@ -55,17 +60,20 @@ class Fan:
     def close(self, status: tracker_lib.Status, *, secs: float = _CLOSE_SECS) -> None:
         """Says how the run has ended; the first call counts, from whatever thread.
 
+        A run that another process goes on with has not ended: of it, nothing is said.
+
         Args:
           status: how.
           secs: how long to wait for what is still to send. A second call waits for it,
             too, and no longer than it says itself.
         """
-        with self._lock:
-            if not self._is_closed:
-                for line in self._lines:
-                    line.end(status)
-            self._is_closed = True
         deadline = time.monotonic() + secs
+        with self._lock:
+            if self._lines and not self._is_closed:
+                told = None if self._is_lost() else status
+                for line in self._lines:
+                    line.end(told)
+            self._is_closed = True
         for line in self._lines:
             line.wait(deadline - time.monotonic())
 
@@ -92,8 +100,10 @@ class _Line:
             return
         self._queue.put(lambda: self._tracker.log(step, values))
 
-    def end(self, status: tracker_lib.Status) -> None:
-        self._queue.put(lambda: self._tracker.close(status))
+    def end(self, status: tracker_lib.Status | None) -> None:
+        """Ends the thread; without a status, the tracker's run stays open."""
+        if status:
+            self._queue.put(lambda: self._tracker.close(status))
         self._queue.put(None)
 
     def wait(self, secs: float) -> None:

@@ -24,4 +24,7 @@ class Tracker(Protocol):
         """Sends one point of each curve, finite ones, by `SPLIT/TAG`."""
 
     def close(self, status: Status) -> None:
-        """Says how the run has ended, after all points."""
+        """Says how the run has ended, after all points.
+
+        Of one that another process goes on with, it is not called.
+        """
