@@ -225,10 +225,15 @@ def test_whether_a_lock_is_lost_is_told_without_an_error(tmp_path):
 
 
 def test_a_disk_that_does_not_answer_takes_no_lock_away(tmp_path, monkeypatch):
-    answer = threading.Event()
+    answer, read = threading.Event(), run_lock._read
+
+    def read_late(path):
+        answer.wait(60)
+        return read(path)
+
     monkeypatch.setattr(run_lock, "_LOOK_SECS", 0.01)
     with _holding(tmp_path) as lock:
-        monkeypatch.setattr(run_lock, "_read", lambda path: answer.wait(60))
+        monkeypatch.setattr(run_lock, "_read", read_late)
         assert not lock.is_lost()
         monkeypatch.undo()
         answer.set()
