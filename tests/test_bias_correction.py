@@ -169,3 +169,13 @@ def test_a_file_in_8_bits_is_right_on_the_mean(tmp_path, monkeypatch):
         found = litert_int8.load(str(tmp_path))(photos)["probabilities"]
         errors.append(np.abs(found.mean(axis=(0, 1, 2)) - expected).max())
     assert errors[1] < errors[0] / 2
+
+
+def test_a_file_of_other_layers_stays_as_it_is(monkeypatch):
+    layer = lite_layers.Layer(
+        "CONV_2D", 0, _draw(2, 1, 1, 3), (1, 1), (1, 1), (4, 4), 1, 1
+    )
+    layers = {b"rounded": [layer], b"original": [layer, layer]}
+    monkeypatch.setattr(lite_layers, "read", layers.get)
+    corrected = bias_correction.correct(b"rounded", b"original", np.zeros([1, 4, 4, 3]))
+    assert corrected == b"rounded"

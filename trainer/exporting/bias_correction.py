@@ -18,22 +18,24 @@ from trainer.exporting import lite_layers
 def correct(content: bytes, original: bytes, photos: np.ndarray) -> bytes:
     """Corrects the biases of a `.tflite` file in 8 bits.
 
-    A layer without a bias of its own stays as it is.
+    A layer without a bias of its own stays as it is, and so does a file that the
+    converter has given other layers than those of the original.
 
     Args:
       content: of the file.
       original: of the file in float32 that it was made of.
       photos: [photos, height, width, channels], as they go into it.
-
-    Raises:
-      ValueError: if the two files have other layers.
     """
     from ai_edge_litert import schema_py_generated as schema
 
-    pairs = list(
-        zip(lite_layers.read(content), lite_layers.read(original), strict=True)
-    )
-    pairs = [(rounded, exact) for rounded, exact in pairs if rounded.bias is not None]
+    layers, originals = lite_layers.read(content), lite_layers.read(original)
+    if [x.weights.shape for x in layers] != [x.weights.shape for x in originals]:
+        return content
+    pairs = [
+        (rounded, exact)
+        for rounded, exact in zip(layers, originals, strict=True)
+        if rounded.bias is not None
+    ]
     means = measure_means(original, photos, {exact.features for _, exact in pairs})
     corrected = bytearray(content)
     file = schema.Model.GetRootAs(corrected)
