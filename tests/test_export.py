@@ -25,7 +25,14 @@ from tests import shallow
 from tests.faults import processes
 from trainer import errors, export_scores, flags
 from trainer.assembly import exporting, restoring
-from trainer.exporting import description, network, proof, publishing, registry
+from trainer.exporting import (
+    description,
+    feature_ranges,
+    network,
+    proof,
+    publishing,
+    registry,
+)
 from trainer.exporting.formats import litert_int8, onnx_file
 from trainer.metrics import predictions
 from trainer.modes import evaluate, export, train
@@ -318,9 +325,19 @@ def _draw_photos(size):
     return np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
 
 
-def test_the_smallest_layers_stay_in_float_where_others_have_8_bits(tmp_path):
+def test_the_smallest_layers_stay_in_float_where_others_have_8_bits(
+    tmp_path, monkeypatch
+):
     _need("litert_int8")
     from ai_edge_litert import interpreter
+
+    counted = []
+
+    def choose_range(counts, low, high):
+        counted.append(counts.sum())
+        return -1.0, 1.0
+
+    monkeypatch.setattr(feature_ranges, "choose_range", choose_range)
 
     images = keras.Input((8, 8, 3))
     features = keras.layers.Rescaling(1 / 64, -2)(images)
@@ -337,6 +354,10 @@ def test_the_smallest_layers_stay_in_float_where_others_have_8_bits(tmp_path):
     assert dtypes[1, 3, 3, 4] == np.float32
     shapes = [(4, 3, 3, 3), (32, 3, 3, 4), (32, 3, 3, 32), (3, 1, 1, 32)]
     assert [dtypes[shape] for shape in shapes] == [np.int8] * 4
+    # All values of two photos were counted, but for the ends, and the range was taken.
+    assert pytest.approx(2 * 6 * 6 * 32, abs=2) in counted
+    steps = [d["quantization"][0] for d in details if (*d["shape"],) == (1, 6, 6, 32)]
+    assert steps == [pytest.approx(2 / 255)] * 2
     names = {d["name"]: d["dtype"] for d in details}
     (scaled,) = (dtype for name, dtype in names.items() if name.endswith("/add"))
     assert scaled == np.float32

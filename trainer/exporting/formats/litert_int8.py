@@ -29,6 +29,8 @@ def write(network: "network_lib.Network", folder: str) -> dict[str, str]:
     def make(converter: "tf.lite.TFLiteConverter") -> bytes:
         import tensorflow as tf
 
+        from trainer.exporting import bias_correction, feature_ranges
+
         photos = network.read_photos()
 
         def give() -> "Iterator[dict[str, np.ndarray]]":
@@ -42,8 +44,11 @@ def write(network: "network_lib.Network", folder: str) -> dict[str, str]:
         debugger = tf.lite.experimental.QuantizationDebugger(
             converter=converter, debug_options=options
         )
-        options.denylisted_nodes = find_small(debugger.calibrated_model, _FLOAT_SHARE)
-        return debugger.get_nondebug_quantized_model()
+        original = debugger.calibrated_model
+        options.denylisted_nodes = find_small(original, _FLOAT_SHARE)
+        debugger.calibrated_model = feature_ranges.narrow(original, photos)
+        rounded = debugger.get_nondebug_quantized_model()
+        return bias_correction.correct(rounded, original, photos)
 
     return litert.convert(network, folder, make)
 
@@ -59,14 +64,16 @@ def find_small(content: bytes, share: float) -> list[str]:
     """
     from ai_edge_litert import schema_py_generated as schema
 
+    from trainer.exporting import lite_layers
+
     graph = schema.ModelT.InitFromPackedBuf(content)
     main = graph.subgraphs[0]
-    kinds = [code.builtinCode for code in graph.operatorCodes]
+    codes = [code.builtinCode for code in graph.operatorCodes]
+    kinds = lite_layers.list_kinds()
     layers, names = [], []
     for operator in main.operators:
         outputs = [main.tensors[index].name.decode() for index in operator.outputs]
-        kind = kinds[operator.opcodeIndex]
-        if kind in _layer_kinds(schema.BuiltinOperator):
+        if codes[operator.opcodeIndex] in kinds:
             weights = main.tensors[operator.inputs[1]].shape
             layers.append((int(weights.prod()), outputs))
         elif not layers:
@@ -78,13 +85,3 @@ def find_small(content: bytes, share: float) -> list[str]:
             break
         names += outputs
     return names
-
-
-def _layer_kinds(kinds: type) -> set[int]:
-    """Returns the kinds of operators whose second input holds weights."""
-    return {
-        kinds.CONV_2D,
-        kinds.DEPTHWISE_CONV_2D,
-        kinds.FULLY_CONNECTED,
-        kinds.TRANSPOSE_CONV,
-    }
