@@ -206,7 +206,7 @@ def test_a_disk_that_does_not_answer_takes_no_lock_away(tmp_path, monkeypatch):
     answer = threading.Event()
     monkeypatch.setattr(run_lock, "_LOOK_SECS", 0.01)
     with _holding(tmp_path) as lock:
-        monkeypatch.setattr(run_lock, "_read", lambda path: answer.wait(60))
+        monkeypatch.setattr(run_lock, "_read", lambda path: answer.wait(60) and None)
         assert not lock.is_lost()
         monkeypatch.undo()
         answer.set()
