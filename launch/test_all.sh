@@ -66,7 +66,7 @@ tutorial=(python -m trainer.main --flagfile=launch/flagfiles/pets_tutorial.flags
 run "${tutorial[@]}" --model_dir=runs/tutorial "${flags[@]}"
 run python -m trainer.main --mode=evaluate --model_dir=runs/tutorial
 run python -m trainer.main --mode=report --model_dir=runs/tutorial
-run python -m trainer.main --mode=export --model_dir=runs/tutorial --export_format=saved_model,keras,litert,onnx
+run python -m trainer.main --mode=export --model_dir=runs/tutorial --export_format=saved_model,keras,litert,litert_int8,onnx
 run python -m trainer.main --mode=evaluate --model=runs/tutorial/export/onnx --model_dir=runs/tutorial
 run python -m trainer.main --mode=plan --time_budget=2m --dataset=synthetic --model_dir=runs/plan
 run python -m trainer.main --flagfile=runs/plan/plan.flags --model_dir=runs/planned

@@ -109,7 +109,7 @@ _NOT_RUN = {
     "python -m tests.documents.settings": "writes a page; tests/test_documents.py "
     "compares it",
     "python -m trainer.main --mode=export --model_dir=runs/tutorial "
-    "--export_format=saved_model,keras,litert,onnx": "run by "
+    "--export_format=saved_model,keras,litert,litert_int8,onnx": "run by "
     "launch/test_all.sh; tests/test_export.py exports each",
     "python -m trainer.main --mode=evaluate --model=runs/tutorial/export/onnx "
     "--model_dir=runs/tutorial": "run by launch/test_all.sh; tests/test_export.py does "
