@@ -17,9 +17,10 @@ from models import factory, registry, scaling
 from models.encoders import applications
 from models.fast import normalization
 from trainer.assembly import evaluation, state, train_loop
+from trainer.exporting import network
 from trainer.losses import registry as loss_registry
 from trainer.losses import weighted_sum
-from trainer.metrics import confusion
+from trainer.metrics import confusion, predictions
 from trainer.optimizing import optimization, schedules
 from trainer.steps import evaluation as evaluation_steps
 
@@ -292,3 +293,25 @@ class Rig:
         """Returns the values of all variables of model and optimizer."""
         variables = self.model.variables + self.optimizer.variables
         return [variable.numpy() for variable in variables]
+
+
+def network_to_export(model: keras.Model, photos: np.ndarray) -> network.Network:
+    """Makes what formats are written of: a model for images as large as photos.
+
+    Args:
+      model: gives logits.
+      photos: uint8 [photos, height, width, channels], those to measure with.
+    """
+    return network.Network(
+        model=model,
+        make_stock=lambda: model,
+        image_size=photos.shape[1:3],
+        num_channels=photos.shape[3],
+        dtype="uint8",
+        gives_probabilities=True,
+        any_size=False,
+        resize=lambda image: image,
+        restore=lambda scores, size: scores,
+        classify=predictions.most_likely_class,
+        read_photos=lambda: photos,
+    )

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from trainer.exporting import bias_correction, lite_layers, network
+from tests import helpers
+from trainer.exporting import bias_correction, lite_layers
 from trainer.exporting.formats import litert_int8
-from trainer.metrics import predictions
 
 _VISITS = [
     # Three rows, padded on both sides: the first weight never meets the last row.
@@ -106,12 +106,12 @@ def test_the_shift_is_what_errors_of_weights_add(
     np.testing.assert_allclose(shift, outputs.mean(axis=(0, 1, 2)))
 
 
-def _make_network(photos):
+def _make_model(shape):
     """Returns a model to be exported, whose weights add up where rounding drops them.
 
     Of the 127 steps to the largest weight of a channel, all others have 0.4.
     """
-    images = keras.Input(photos.shape[1:])
+    images = keras.Input(shape)
     features = keras.layers.Rescaling(1 / 255)(images)
     for layer in (
         keras.layers.Conv2D(16, 3, activation="relu"),
@@ -126,20 +126,7 @@ def _make_network(photos):
         channels[0, 0, :, 0] = 1.0
         bias[:] = np.arange(len(bias)) / 100  # Equal ones would be one buffer.
         layer.set_weights([kernel, bias])
-    model = keras.Model(images, features)
-    return network.Network(
-        model=model,
-        make_stock=lambda: model,
-        image_size=photos.shape[1:3],
-        num_channels=photos.shape[3],
-        dtype="uint8",
-        gives_probabilities=True,
-        any_size=False,
-        resize=lambda image: image,
-        restore=lambda scores, size: scores,
-        classify=predictions.most_likely_class,
-        read_photos=lambda: photos,
-    )
+    return keras.Model(images, features)
 
 
 def test_a_file_in_8_bits_is_right_on_the_mean(tmp_path, monkeypatch):
@@ -153,7 +140,7 @@ def test_a_file_in_8_bits_is_right_on_the_mean(tmp_path, monkeypatch):
 
     monkeypatch.setattr(bias_correction, "correct", record)
     photos = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3)).astype(np.uint8)
-    subject = _make_network(photos)
+    subject = helpers.network_to_export(_make_model(photos.shape[1:]), photos)
     litert_int8.write(subject, str(tmp_path))
     before, original, given = seen
     after = (tmp_path / "model.tflite").read_bytes()

@@ -21,20 +21,18 @@ import tensorflow as tf
 
 from data.sources import synthetic
 from data.stores import file_locks
-from tests import shallow
+from tests import helpers, shallow
 from tests.faults import processes
 from trainer import errors, export_scores, flags
 from trainer.assembly import exporting, restoring
 from trainer.exporting import (
     description,
     feature_ranges,
-    network,
     proof,
     publishing,
     registry,
 )
 from trainer.exporting.formats import litert_int8, onnx_file
-from trainer.metrics import predictions
 from trainer.modes import evaluate, export, train
 from trainer.run_folder import golden
 from trainer.settings import config as config_lib
@@ -303,23 +301,6 @@ def test_no_photos_are_kept_where_they_shall_not_be(
     assert not (tmp_path / "run" / "predictions.png").exists()
 
 
-def _make_network(model, photos):
-    """Returns what formats are written of: a model for images as large as photos."""
-    return network.Network(
-        model=model,
-        make_stock=lambda: model,
-        image_size=photos.shape[1:3],
-        num_channels=3,
-        dtype="uint8",
-        gives_probabilities=True,
-        any_size=False,
-        resize=lambda image: image,
-        restore=lambda scores, size: scores,
-        classify=predictions.most_likely_class,
-        read_photos=lambda: photos,
-    )
-
-
 def _draw_photos(size):
     shape = (2, size, size, 3)
     return np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
@@ -347,7 +328,7 @@ def test_the_smallest_layers_stay_in_float_where_others_have_8_bits(
     features = keras.layers.Conv2D(32, 3, padding="same")(features)  # 9,216
     model = keras.Model(images, keras.layers.Conv2D(3, 1)(features))  # 96
     # Of 10,608 weights the hundredth part is 106: the 36, and not the 96 as well.
-    litert_int8.write(_make_network(model, _draw_photos(8)), str(tmp_path))
+    litert_int8.write(helpers.network_to_export(model, _draw_photos(8)), str(tmp_path))
     path = tmp_path / "model.tflite"
     details = interpreter.Interpreter(str(path)).get_tensor_details()
     dtypes = {tuple(d["shape"]): d["dtype"] for d in details}
@@ -369,7 +350,7 @@ def test_gelu_is_written_to_onnx(tmp_path):
     scaled = keras.layers.Rescaling(1 / 64, -2)(images)
     model = keras.Model(images, keras.layers.Activation("gelu")(scaled))
     photos = _draw_photos(4)
-    onnx_file.write(_make_network(model, photos), str(tmp_path))
+    onnx_file.write(helpers.network_to_export(model, photos), str(tmp_path))
     x = photos / 64 - 2
     erf = np.vectorize(math.erf)(x / math.sqrt(2))
     powers = np.exp(0.5 * x * (1 + erf))
