@@ -44,7 +44,7 @@ but=""
 run bash launch/install.sh examples ||
   but=", but for the extra examples, which could not be installed"
 PATH="$(cd "${VENV:-.venv}/bin" && pwd):$PATH"
-run python -m pytest --numprocesses=2 --dist=worksteal --all-encoders
+run python -m pytest --numprocesses=2 --dist=worksteal tests/test_encoders.py --all-encoders
 
 # A wheel, in an environment and a folder of its own.
 python -m venv "$work/venv"

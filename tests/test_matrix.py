@@ -1,12 +1,13 @@
 """The script that takes every pair of parts through: what it does, and does again."""
 
 import json
-import sys
+import re
 
 import numpy as np
 import pytest
 
 from models import registry
+from tests import matrix
 from tests.matrix import export, export_scores, run
 
 
@@ -31,12 +32,11 @@ def _run(monkeypatch, path, statuses):
                 file.write(json.dumps(_result(pair, status, "Why.")) + "\n")
 
     monkeypatch.setattr(run, "_try_all", try_all)
-    monkeypatch.setattr(sys, "argv", ["run", f"--results={path}"])
-    return run.main(), done
+    return run.main([f"--results={path}", "--encoders=plain,mobilenet_v2"]), done
 
 
 def test_every_pair_is_there_once_and_each_encoder_is_soon():
-    pairs = run.list_pairs()
+    pairs = run.list_pairs(registry.ENCODERS)
     rows = {(encoder, stride) for encoder, _, stride in pairs}
     of_16 = registry.encoders_with("output_stride")
     assert rows == {(e, None) for e in registry.ENCODERS} | {(e, 16) for e in of_16}
@@ -48,10 +48,11 @@ def test_every_pair_is_there_once_and_each_encoder_is_soon():
 
 def test_what_failed_is_done_again_and_nothing_else(tmp_path, monkeypatch, capsys):
     path = tmp_path / "results.jsonl"
-    bad, refused = run.list_pairs()[3], run.list_pairs()[5]
+    pairs = run.list_pairs(("plain", "mobilenet_v2"))
+    bad, refused = pairs[3], pairs[5]
 
     code, done = _run(monkeypatch, path, {bad: "failed", refused: "refused"})
-    assert (code, done) == (1, run.list_pairs())
+    assert (code, done) == (1, pairs)
     out = capsys.readouterr().out
     assert out.count("failed, 1 s") == 1 and out.count("refused, 1 s") == 1
     assert out.count("Why.") == 2
@@ -75,6 +76,7 @@ def _export_result(case, reason="", **values):
     return export.Result(
         case=case,
         agreement=values.get("agreement", {}),
+        refused=[],
         trained_precision=values.get("trained_precision"),
         scores=values.get("scores", {}),
         reason=reason,
@@ -114,13 +116,13 @@ def test_exports_are_made_once_and_failed_ones_again(tmp_path, monkeypatch, caps
     assert done[12:] == [(("b", "float16", True), 7)]
 
 
-def _try_export(monkeypatch, scores):
+def _try_export(monkeypatch, scores, reason=""):
     """Tries a case whose trainings end with some scores; returns result and calls."""
     calls, left = [], list(scores)
 
     def run(*arguments):
         calls.append(arguments)
-        return '{"keras": 0.5}\n', ""
+        return '{"keras": 0.5}\n', reason if "--mode=export" in arguments else ""
 
     monkeypatch.setattr(export, "_run", run)
     monkeypatch.setattr(export, "_read_score", lambda folder: left.pop(0))
@@ -140,6 +142,33 @@ def test_a_model_that_has_not_learned_is_trained_longer(monkeypatch):
     assert calls[3][0] == "tests.matrix.export_scores"
     result, calls = _try_export(monkeypatch, [0.3, 0.35])
     assert "its mean IoU is 0.350" in result["reason"] and len(calls) == 2
+
+
+@pytest.mark.parametrize(
+    ("said", "is_failure"),
+    [
+        ("--export_format=litert_int8: 98.9%", False),
+        ("--export_format=litert: 98.9%", True),
+        (
+            "--export_format=onnx: does not run. --export_format=litert_int8: 98.9%",
+            True,
+        ),
+    ],
+)
+def test_only_a_file_in_8_bits_may_be_refused(said, is_failure, monkeypatch):
+    reason = f"exit code 6: {said} of the labels of 8 photos are not enough."
+    result, _ = _try_export(monkeypatch, [0.6], reason)
+    assert result["reason"] == (reason if is_failure else "")
+    refused = [] if is_failure else ["litert_int8"]
+    assert result["refused"] == list(result["agreement"]) == refused
+    table = export.format_tables({("plain", "float16", False): result})
+    assert ("| 98.900%, refused |" in table) == (not is_failure)
+
+
+def test_families_are_of_all_kinds():
+    kinds = [re.match("[a-z]+", name)[0] for name in matrix.FAMILIES]
+    assert all(name.startswith(tuple(kinds)) for name in registry.ENCODERS)
+    assert set(matrix.FAMILIES) <= set(registry.ENCODERS)
 
 
 def test_scores_are_those_of_the_valid_pixels():

@@ -371,6 +371,7 @@ _OTHER_FLAGS = {
     "time",
     "kills",
     "results",
+    "encoders",
     "folder",
 }
 """Flags of no setting: of absl, TensorBoard, Slurm, Docker, of scripts in tests/."""

@@ -1,4 +1,4 @@
-"""Exports runs of every encoder, trained in every precision, with and without averages.
+"""Exports runs of all kinds of encoders, of all precisions, with and without averages.
 
     python -m tests.matrix.export --results=export.jsonl [--encoders=a,b] \
         [--precisions=float32] [--averages=yes] [--steps=100]
@@ -7,7 +7,8 @@ Each case is a short training on the built-in data and an export in all formats 
 packages are installed, by the command line, and the scores of the files. What is done
 is added to the file of results, a line of JSON for each case, and not done again the
 next time; what failed is. Prints tables of the shares of labels that agree, and of the
-scores. Exit code 1 if a case has failed.
+scores. A file in 8 bits may be refused for its labels, as those of a model of a user
+may; any other refusal is a failure. Exit code 1 if a case has failed.
 """
 
 import argparse
@@ -22,7 +23,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypedDict
 
-from models import registry
+from tests import matrix
 from trainer.exporting import registry as formats
 
 Case = tuple[str, str, bool]
@@ -41,6 +42,11 @@ _FLAGS = (
     "--learning_rate=0.003",
     "--train_epochs=0",
 )
+_REFUSAL = re.compile(
+    r"exit code 6: --export_format=(litert_int8): ([\d.]+)% of the labels [^:]*"
+)
+"""What is said where nothing but a file in 8 bits is refused."""
+
 _TRIES = 2
 """A model that has not learned is trained again, four times as long."""
 
@@ -50,7 +56,8 @@ class Result(TypedDict):
 
     Attributes:
       case: which one.
-      agreement: by format, the share of labels as in float32; of those published.
+      agreement: by format, the share of labels as in float32.
+      refused: the formats that were not published, for that share.
       trained_precision: the share of the labels that float32 and the trained precision
         have in common, or None.
       scores: the mean IoU by format, and of the model itself; see `export_scores`.
@@ -60,6 +67,7 @@ class Result(TypedDict):
 
     case: Case
     agreement: dict[str, float]
+    refused: list[str]
     trained_precision: float | None
     scores: dict[str, float]
     reason: str
@@ -105,13 +113,12 @@ def format_tables(results: Mapping[Case, Result]) -> str:
     names = list(formats.FORMATS)
     agreements, scores = [], []
     for case, result in sorted(results.items()):
-        shares = [result["trained_precision"]]
-        shares += [result["agreement"].get(name) for name in names]
-        agreements.append(_format_row(case, shares, ".3%"))
-        columns = ("trained", "float32", *names)
-        scores.append(
-            _format_row(case, [result["scores"].get(n) for n in columns], ".4f")
-        )
+        shares = {"as trained": result["trained_precision"], **result["agreement"]}
+        cells = {name: f"{share:.3%}" for name, share in shares.items() if share}
+        cells |= {name: f"{cells[name]}, refused" for name in result["refused"]}
+        agreements.append(_format_row(case, ("as trained", *names), cells))
+        cells = {name: f"{score:.4f}" for name, score in result["scores"].items()}
+        scores.append(_format_row(case, ("trained", "float32", *names), cells))
     return "\n".join(
         [
             "Labels as in float32:\n",
@@ -134,11 +141,10 @@ def _format_heads(names: Sequence[str]) -> list[str]:
     return [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
 
 
-def _format_row(case: Case, values: Iterable[float | None], form: str) -> str:
+def _format_row(case: Case, names: Iterable[str], cells: Mapping[str, str]) -> str:
     encoder, precision, has_averages = case
-    cells = [f"`{encoder}`", precision, "yes" if has_averages else "no"]
-    cells += ["-" if value is None else f"{value:{form}}" for value in values]
-    return f"| {' | '.join(cells)} |"
+    row = [f"`{encoder}`", precision, "yes" if has_averages else "no"]
+    return f"| {' | '.join([*row, *(cells.get(name, '-') for name in names)])} |"
 
 
 def _run(*arguments: str) -> tuple[str, str]:
@@ -185,6 +191,7 @@ def _try(case: Case, num_steps: int) -> Result:
     result = Result(
         case=case,
         agreement={},
+        refused=[],
         trained_precision=None,
         scores={},
         reason="",
@@ -214,6 +221,10 @@ def _export(folder: str, result: Result) -> None:
         proof = json.loads(path.read_text())["proof"]
         result["agreement"][path.parent.name] = proof["agreement"]
         result["trained_precision"] = proof["agreement_with_trained_precision"]
+    if refusal := _REFUSAL.fullmatch(result["reason"]):
+        result["reason"] = ""
+        result["refused"].append(refusal[1])
+        result["agreement"][refusal[1]] = float(refusal[2]) / 100
     printed, reason = _run("tests.matrix.export_scores", folder)
     if reason:
         result["reason"] += f" Scores: {reason}"
@@ -224,7 +235,7 @@ def _export(folder: str, result: Result) -> None:
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--results", default="export.jsonl", type=pathlib.Path)
-    parser.add_argument("--encoders", default=",".join(registry.ENCODERS))
+    parser.add_argument("--encoders", default=",".join(matrix.FAMILIES))
     parser.add_argument("--precisions", default=",".join(PRECISIONS))
     parser.add_argument("--averages", default="yes,no")
     parser.add_argument("--steps", default=100, type=int)

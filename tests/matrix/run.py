@@ -1,11 +1,12 @@
-"""Takes every encoder with every decoder through all that a run does with a model.
+"""Takes encoders with every decoder through all that a run does with a model.
 
-    python -m tests.matrix.run --results=matrix.jsonl
+    python -m tests.matrix.run --results=matrix.jsonl [--encoders=a,b]
 
-See `tests.matrix.round_trip` for what that is. Encoders that can be had at an output
-stride of 16 come at that, too. What is done is added to the file of results, a line of
-JSON for each pair, and not done again the next time; what failed is. Prints a table.
-Exit code 1 if a pair has failed, else 0.
+See `tests.matrix.round_trip` for what that is. Without `--encoders` it takes one of
+each architecture. Encoders that can be had at an output stride of 16 come at that, too.
+What is done is added to the file of results, a line of JSON for each pair, and not done
+again the next time; what failed is. Prints a table. Exit code 1 if a pair has failed,
+else 0.
 """
 
 import argparse
@@ -16,10 +17,11 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypedDict
 
 from models import registry
+from tests import matrix
 
 OK, REFUSED, FAILED = "ok", "refused", "failed"
 
@@ -40,10 +42,11 @@ class Result(TypedDict):
     seconds: float
 
 
-def list_pairs() -> list[tuple[str, str, int | None]]:
+def list_pairs(encoders: Iterable[str]) -> list[tuple[str, str, int | None]]:
     """Lists all pairs: first each encoder with one decoder, then the rest in rows."""
-    rows = [(name, None) for name in registry.ENCODERS]
-    rows += [(name, 16) for name in registry.encoders_with("output_stride")]
+    can_stride = registry.encoders_with("output_stride")
+    rows = [(name, None) for name in encoders]
+    rows += [(name, 16) for name, _ in rows if name in can_stride]
     decoders = list(registry.DECODERS)
     ranked = []
     for number, (encoder, output_stride) in enumerate(rows):
@@ -62,8 +65,7 @@ def read_results(path: pathlib.Path) -> dict[tuple, Result]:
 
 def format_table(results: Mapping[tuple, Result]) -> str:
     """Makes a Markdown table, encoders by decoders, and a list of the reasons."""
-    pairs = list_pairs()
-    rows = list(dict.fromkeys((encoder, stride) for encoder, _, stride in pairs))
+    rows = list(dict.fromkeys((encoder, stride) for encoder, _, stride in results))
     lines = ["| encoder |" + "".join(f" `{name}` |" for name in registry.DECODERS)]
     lines.append("|---|" + "---|" * len(registry.DECODERS))
     for encoder, stride in rows:
@@ -72,10 +74,8 @@ def format_table(results: Mapping[tuple, Result]) -> str:
             for decoder in registry.DECODERS
         ]
         lines.append(" | ".join([f"| {_name_row(encoder, stride)}", *cells]) + " |")
-    for pair in pairs:
-        if pair in results and results[pair]["status"] != OK:
-            encoder, decoder, stride = pair
-            result = results[pair]
+    for (encoder, decoder, stride), result in results.items():
+        if result["status"] != OK:
             lines.append(
                 f"\n{_name_row(encoder, stride)} with `{decoder}` {result['status']}: "
                 f"{result['reason']}"
@@ -140,15 +140,17 @@ def _try_all(pairs: Iterable[tuple], path: pathlib.Path) -> None:
             print(*pair, result["status"], result["seconds"], "s", flush=True)
 
 
-def main() -> int:
+def main(arguments: Sequence[str]) -> int:
     """Runs the script; returns its exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--results", default="matrix.jsonl", type=pathlib.Path)
-    arguments = parser.parse_args()
-    path = arguments.results
+    parser.add_argument("--encoders", default=",".join(matrix.FAMILIES))
+    options = parser.parse_args(arguments)
+    path = options.results
     results = read_results(path)
     done = {pair for pair, result in results.items() if result["status"] != FAILED}
-    if pairs := [pair for pair in list_pairs() if pair not in done]:
+    wanted = list_pairs(options.encoders.split(","))
+    if pairs := [pair for pair in wanted if pair not in done]:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         _try_all(pairs, path)
     results = read_results(path)
@@ -157,4 +159,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))
