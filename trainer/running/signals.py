@@ -6,7 +6,9 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 
-NUMBERS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP)
+from trainer import children
+
+NUMBERS = children.ASKING_TO_END
 
 
 @contextlib.contextmanager
