@@ -101,6 +101,7 @@ _LIGHT_MODULES = (
     "trainer/remote/failures.py",
     "trainer/remote/indexes.py",
     "trainer/remote/leases.py",
+    "trainer/remote/lines.py",
     "trainer/remote/mirrors.py",
     "trainer/remote/stores.py",
     "trainer/run_folder/__init__.py",

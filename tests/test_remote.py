@@ -441,13 +441,13 @@ def test_beside_a_process_that_uses_the_copy_nothing_is_downloaded(url, monkeypa
     _train(url, 1)
     with mirrors.session():
         folder = pathlib.Path(mirrors.open_run(url))
-        (folder / "evaluations.jsonl").write_text("new")
+        (folder / "report.html").write_text("new")
         monkeypatch.setattr(copies.Copy, "download", lambda copy: pytest.fail("it is"))
         other = copies.Copy(stores.open_store(url, "model_dir"), folder.parent)
         other.open()
         other.publish()
         other.close()
-    assert _read(url, "evaluations.jsonl") == b"new"
+    assert _read(url, "report.html") == b"new"
 
 
 def test_what_a_mode_adds_to_a_run_is_published_and_seen_by_its_trainer(url, cache):
@@ -456,12 +456,12 @@ def test_what_a_mode_adds_to_a_run_is_published_and_seen_by_its_trainer(url, cac
     with mirrors.session():
         folder = pathlib.Path(mirrors.open_run(url))
         assert _restore(folder) == 2
-        (folder / "evaluations.jsonl").write_text("scores")
-    assert _read(url, "evaluations.jsonl") == b"scores"
+        (folder / "evaluations.jsonl").write_text("scores\n")
+    assert _read(url, "evaluations.jsonl") == b"scores\n"
     cache("first")
     with mirrors.session():
         folder = pathlib.Path(mirrors.open_run(url))
-        assert (folder / "evaluations.jsonl").read_text() == "scores"
+        assert (folder / "evaluations.jsonl").read_text() == "scores\n"
     assert _train(url, 3) == 2
 
 
@@ -478,6 +478,7 @@ def test_what_a_machine_has_not_published_counts_until_another_one_trains(
         folder = pathlib.Path(mirrors.open_run(url))
         assert _restore(folder) == 2
         mirrors._mirrors[folder].is_read_only = True
+    published = _read(url, "metrics.jsonl")
     cache("second")
     assert _train(url, 4) == 1
     cache("first")
@@ -485,6 +486,11 @@ def test_what_a_machine_has_not_published_counts_until_another_one_trains(
     assert "had not published are moved to" in caplog.text
     aside = folder.parent / "unpublished-1" / "checkpoints" / "step-00000002"
     assert (aside / "state.data").read_text() == "state.data 2"
+    # It is there, too, but with other points.
+    assert published == b"point 1\n"
+    metrics = folder.parent / "unpublished-1" / "metrics.jsonl"
+    assert metrics.read_text() == "point 1\npoint 2\n"
+    assert not (folder.parent / "unpublished-2").exists()
 
 
 def test_workers_on_other_machines_see_what_the_first_one_does(url, cache):

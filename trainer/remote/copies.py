@@ -11,7 +11,8 @@ run that goes on, whenever the publishing process is killed.
 
 The copy that has published last owns the remote run, and .segloop-owner.json there says
 which one that is. Of what it has not published yet, it loses nothing. In any other copy
-the remote files count, and what was never published is set aside.
+the remote files count, and what was never published is set aside. Of files of lines to
+which all copies add, the lines of all count; see `trainer.remote.lines`.
 """
 
 import concurrent.futures
@@ -21,13 +22,13 @@ import pathlib
 import re
 import shutil
 import socket
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from absl import logging
 
 from data.stores import file_locks
 from trainer import files
-from trainer.remote import indexes, stores
+from trainer.remote import indexes, lines, stores
 
 _OWNER = ".segloop-owner.json"
 _LOCKS = ("run.lock", "watch.lock")
@@ -167,7 +168,8 @@ class Copy:
         self._seen, self._unfinished = here, set()
 
     def _download(self) -> None:
-        there = self._list()
+        listed = self._list()
+        there = {name: entry for name, entry in listed.items() if _is_copied(name)}
         whole = {name: there[name] for name in _without_unfinished(there)}
         self._unfinished = there.keys() - whole.keys()
         is_own = self.keeps_own and self._owns_what_is(there)
@@ -178,25 +180,30 @@ class Copy:
             for name, entry in whole.items()
             if not (name in clean and self.index.tag_of(name) == entry.tag)
             and not (is_own and name in here - clean)
+            and not lines.file_of(name)
         ]
+        removed = here - (there if is_own else whole).keys()
+        if not is_own:
+            changed = (here - clean) & self.index.names()  # Others may be as there.
+            unpublished = (removed - clean) | changed.intersection(wanted)
+            self._set_aside([n for n in unpublished if not lines.file_of(n)])
         with concurrent.futures.ThreadPoolExecutor(_NUM_THREADS) as pool:
             for future in [pool.submit(self._fetch, n, whole[n]) for n in wanted]:
                 future.result()
-        removed = here - (there if is_own else whole).keys()
         for name in removed & clean:
             self._remove(name)
-        if not is_own:
-            self._set_aside(removed - clean)
+        for name in set(filter(None, map(lines.file_of, listed))):
+            self._join_lines(name, listed)
         self.index.write()
         self._seen = self._scan()
         if wanted:
             logging.info("Files downloaded from %s: %d.", self.store.url, len(wanted))
 
     def _list(self) -> dict[str, stores.Entry]:
-        """Returns the remote files that are a matter of copies."""
+        """Returns the remote files that are wanted."""
         if self._only:
             return {self._only: self.store.look(self._only)}
-        return {n: e for n, e in self.store.list().items() if _is_copied(n)}
+        return self.store.list()
 
     def _owns_what_is(self, there: Iterable[str]) -> bool:
         """Tells whether nobody else has published since this copy did."""
@@ -227,16 +234,35 @@ class Copy:
         self.index.note(name, path, entry.tag)
         self.num_transfers += 1
 
+    def _join_lines(self, name: str, there: Mapping[str, stores.Entry]) -> None:
+        """Gives a file of lines those that are there, and keeps those that are not."""
+        path, is_clean = self.folder / name, self._is_clean(name)
+        here = path.read_bytes() if path.exists() else b""
+        published, known = lines.read(self.store, name, there)
+        whole = lines.join([known, b"" if is_clean else here])
+        if whole != here:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            files.write_bytes(path, whole)
+            self.num_transfers += 1
+        if whole == published:
+            self.index.note(name, path, "")
+        else:
+            self.index.forget(name)  # So that it is published.
+
     def _upload(self, name: str) -> None:
         path = self.folder / name
         try:
             state = indexes.state_of(path)  # Before it is read: it may still grow.
-            entry = self.store.put(path, name)
+            if lines.file_of(name):
+                lines.add(self.store, name, path.read_bytes(), self.guard)
+                tag = ""  # Each start reads it.
+            else:
+                tag = self.store.put(path, name).tag
         except FileNotFoundError as error:
             if path.exists():
                 raise OSError(f"there is no such place ({error})") from error
             return  # Another process of this machine has removed it.
-        self.index.note(name, path, entry.tag, state=state)
+        self.index.note(name, path, tag, state=state)
         self.index.write()
         self.num_transfers += 1
 
@@ -293,7 +319,8 @@ def _name_of(url: str) -> str:
 def _is_copied(name: str) -> bool:
     last = name.rpartition("/")[2]
     is_local = last in (_OWNER, *_LOCKS) or files.is_partial(last)
-    return not is_local and not _NOT_PUBLISHED.fullmatch(name)
+    is_of_lines = lines.file_of(name) not in ("", name)
+    return not (is_local or is_of_lines or _NOT_PUBLISHED.fullmatch(name))
 
 
 def _without_unfinished(names: Iterable[str]) -> list[str]:
