@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 
 from trainer import errors, flags
-from trainer.remote import copies, fsspec_store, leases, mirrors, stores
+from trainer.remote import copies, fsspec_store, leases, mirrors, roles, stores
 from trainer.run_folder import run_lock
 
 _numbers = itertools.count()
@@ -337,7 +337,7 @@ def _restore(folder):
 
 def _contents(url):
     store = stores.open_store(url, "model_dir")
-    return {n: store.read(n) for n in store.list() if n != copies._OWNER}
+    return {n: store.read(n) for n in store.list() if n != roles.OWNER}
 
 
 @pytest.mark.parametrize("machine", ["another", "the same"])
@@ -418,6 +418,38 @@ def test_what_is_of_this_machine_or_half_written_is_not_published(url):
         "watch.json",
     ]
     assert set(_list(url)) == {name for _, name in changes}
+
+
+def test_an_upload_is_tried_and_leaves_nothing(url, cache, tmp_path):
+    mirrors.try_upload(tmp_path)  # Nothing is remote.
+    with _holding(url) as (folder, _):
+        scratch = folder / ".rehearsal"
+        (scratch / "checkpoints").mkdir(parents=True)
+        (scratch / "checkpoints" / "state.data").write_text("weights")
+        before = _list(url)
+        with _killing_at() as changes:
+            mirrors.try_upload(scratch)
+        assert [args[-1] for args in changes] == [
+            ".rehearsal/checkpoints/state.data",
+            ".rehearsal/checkpoints/state.data",  # Deleted.
+        ]
+        assert _list(url) == before
+        with _killing_at() as changes:
+            mirrors._find(folder).is_read_only = True
+            mirrors.try_upload(scratch)
+        assert changes == []
+        mirrors._find(folder).is_read_only = False
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(_Killed):
+            patch.setattr(stores.Store, "delete", _die)
+            mirrors.try_upload(scratch)
+    assert ".rehearsal/checkpoints/state.data" in _list(url)
+    cache("another")
+    _train(url, 1)
+    assert not [name for name in _list(url) if name.startswith(".rehearsal")]
+
+
+def _die(*args):
+    raise _Killed
 
 
 def test_half_published_checkpoints_are_not_taken_and_the_trainer_removes_them(

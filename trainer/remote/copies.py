@@ -28,14 +28,8 @@ from absl import logging
 
 from data.stores import file_locks
 from trainer import files
-from trainer.remote import indexes, lines, stores
+from trainer.remote import indexes, lines, roles, stores
 
-_OWNER = ".segloop-owner.json"
-_LOCKS = ("run.lock", "watch.lock")
-_NOT_PUBLISHED = re.compile(r"(.*/)?(\.rehearsal|checkpoints/[^/]+\.partial)/.*")
-_CHECKPOINT = re.compile(r"((?:.*/)?checkpoints/step-\d+/)[^/]+")
-_METADATA = "metadata.json"
-_LAST = ("watch.json",)
 _NUM_THREADS = 8
 _MAX_TRIES = 5
 """So often a folder may change while it is downloaded."""
@@ -136,7 +130,7 @@ class Copy:
         """
         if self._owner() != self.index.copy_id:
             owner = {"copy": self.index.copy_id, "host": socket.gethostname()}
-            self.store.write(_OWNER, json.dumps(owner).encode())
+            self.store.write(roles.OWNER, json.dumps(owner).encode())
         self._owns = True
 
     def publish(self) -> None:
@@ -156,22 +150,39 @@ class Copy:
             return
         self.guard()
         self._withdraw(changed)
-        for name in sorted(changed, key=_order):
+        for name in sorted(changed, key=roles.order):
             self.guard()  # An upload may take minutes.
             self._upload(name)
         if self._owns:
             gone |= self._unfinished - here
-        for name in sorted(gone, key=_order, reverse=True):
+        for name in sorted(gone, key=roles.order, reverse=True):
             self.guard()
             self.store.delete(name)
             self.index.forget(name)
         self._seen, self._unfinished = here, set()
 
+    def try_upload(self, folder: pathlib.Path) -> None:
+        """Uploads what is in a folder that is not published, and removes it there.
+
+        What a killed process leaves of it, the next one that trains removes.
+
+        Raises:
+          OSError: if something cannot be read or written.
+        """
+        paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+        names = [path.relative_to(self.folder).as_posix() for path in paths]
+        for path, name in zip(paths, names, strict=True):
+            self.guard()
+            self.store.put(path, name)
+        for name in names:
+            self.store.delete(name)
+
     def _download(self) -> None:
         listed = self._list()
-        there = {name: entry for name, entry in listed.items() if _is_copied(name)}
-        whole = {name: there[name] for name in _without_unfinished(there)}
+        there = {name: entry for name, entry in listed.items() if roles.is_copied(name)}
+        whole = {name: there[name] for name in roles.without_unfinished(there)}
         self._unfinished = there.keys() - whole.keys()
+        self._unfinished |= set(filter(roles.is_of_trial, listed))
         is_own = self.keeps_own and self._owns_what_is(there)
         here = self._scan()
         clean = {name for name in here if self._is_clean(name)}
@@ -213,7 +224,9 @@ class Copy:
 
     def _owner(self) -> str:
         try:
-            return str(json.loads(self.store.read(_OWNER) or b"{}").get("copy", ""))
+            return str(
+                json.loads(self.store.read(roles.OWNER) or b"{}").get("copy", "")
+            )
         except (ValueError, AttributeError):
             return ""
 
@@ -223,7 +236,7 @@ class Copy:
         for folder, _, names in os.walk(self.folder):
             inner = pathlib.Path(folder).relative_to(self.folder)
             found |= {(inner / name).as_posix() for name in names}
-        return {name for name in found if _is_copied(name)}
+        return {name for name in found if roles.is_copied(name)}
 
     def _is_clean(self, name: str) -> bool:
         return self.index.is_clean(name, self.folder / name)
@@ -268,8 +281,8 @@ class Copy:
 
     def _withdraw(self, changed: list[str]) -> None:
         """Takes checkpoints back whose files are about to be replaced by others."""
-        for folder in {m[1] for m in map(_CHECKPOINT.fullmatch, changed) if m}:
-            metadata = folder + _METADATA
+        for folder in set(filter(None, map(roles.checkpoint_of, changed))):
+            metadata = folder + roles.METADATA
             parts = {n for n in changed if n.startswith(folder)} - {metadata}
             if metadata in self.index.names() and parts:
                 self.store.delete(metadata)
@@ -314,25 +327,3 @@ def _name_of(url: str) -> str:
     """Returns the last part of a URL as the name of a folder."""
     name = re.sub(r"[^\w.-]+", "_", url.rpartition("/")[2]).lstrip(".")
     return "files" if name in ("", "index.json", "lock") else name
-
-
-def _is_copied(name: str) -> bool:
-    last = name.rpartition("/")[2]
-    is_local = last in (_OWNER, *_LOCKS) or files.is_partial(last)
-    is_of_lines = lines.file_of(name) not in ("", name)
-    return not (is_local or is_of_lines or _NOT_PUBLISHED.fullmatch(name))
-
-
-def _without_unfinished(names: Iterable[str]) -> list[str]:
-    """Leaves out what belongs to checkpoints that nobody has finished publishing."""
-    names = set(names)
-    folders = {name: match[1] for name in names if (match := _CHECKPOINT.match(name))}
-    return sorted(
-        n for n in names if n not in folders or folders[n] + _METADATA in names
-    )
-
-
-def _order(name: str) -> tuple[int, str]:
-    if _CHECKPOINT.fullmatch(name) and name.endswith(f"/{_METADATA}"):
-        return 1, name
-    return (2 if name in _LAST else 0), name
