@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 
 from trainer import children
 
-NUMBERS = children.ASKING_TO_END
-
 
 @contextlib.contextmanager
 def listening(on_signal: Callable[[str], None]) -> Iterator[None]:
@@ -28,7 +26,7 @@ def listening(on_signal: Callable[[str], None]) -> Iterator[None]:
     previous_fd = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     previous = {
         number: signal.signal(number, lambda *_: None)
-        for number in NUMBERS
+        for number in children.ASKING_TO_END
         if not _is_ignored(number)
     }
 
