@@ -18,7 +18,7 @@ import tensorflow as tf
 from tests.faults import processes
 from trainer import errors
 from trainer.remote import copies, fsspec_store, stores
-from trainer.run_folder import point_files, summaries
+from trainer.run_folder import event_files, scalars, summaries
 
 
 def _write(folder: pathlib.Path, points, *, split: str = "train") -> None:
@@ -190,30 +190,30 @@ def test_last_point_is_the_newest_of_its_split(tmp_path):
     _write(tmp_path, [(10, 4.0), (20, 3.0)])
     _write(tmp_path, [(20, 3.5)], split="eval")
     _write(tmp_path, [(30, 2.0)])
-    point = point_files.read_last_point(str(tmp_path), "eval")
+    point = scalars.read_last_point(str(tmp_path), "eval")
     assert point == {"step": 20, "split": "eval", "loss": 3.5}
 
 
 def test_last_point_is_none_without_a_file(tmp_path):
-    assert point_files.read_last_point(str(tmp_path), "eval") is None
+    assert scalars.read_last_point(str(tmp_path), "eval") is None
 
 
 def test_last_point_is_none_without_a_point_of_the_split(tmp_path):
     _write(tmp_path, [(10, 4.0)])
-    assert point_files.read_last_point(str(tmp_path), "eval") is None
+    assert scalars.read_last_point(str(tmp_path), "eval") is None
 
 
 def test_last_point_skips_a_truncated_line(tmp_path):
     _write(tmp_path, [(10, 4.0), (20, 3.0)])
     metrics = tmp_path / "metrics.jsonl"
     metrics.write_bytes(metrics.read_bytes()[:-5])
-    assert point_files.read_last_point(str(tmp_path), "train")["step"] == 10
+    assert scalars.read_last_point(str(tmp_path), "train")["step"] == 10
 
 
 @pytest.fixture(name="small_files")
 def _small_files(monkeypatch):
     """Lets files of curves be left for new ones after a few points."""
-    monkeypatch.setattr(point_files, "MOST_BYTES", 150)
+    monkeypatch.setattr(event_files, "MOST_BYTES", 150)
 
 
 def test_large_files_are_left_for_new_ones_and_read_as_one(tmp_path, small_files):
@@ -228,40 +228,29 @@ def test_large_files_are_left_for_new_ones_and_read_as_one(tmp_path, small_files
     assert len(_event_files(tmp_path, "eval")) == 1
     expected = [(step, "loss", step / 4) for step in range(1, 13)]
     assert sorted(_events(tmp_path)) == expected
-    names = [path.name for path in point_files.find(tmp_path)]
-    assert names[:3] == ["metrics.jsonl", "metrics_0002.jsonl", "metrics_0003.jsonl"]
-    assert sorted(tmp_path.glob("metrics*.jsonl")) == point_files.find(tmp_path)
-    assert [line["step"] for line in _lines(tmp_path)] == [1, 2, 2, 3]  # 45 bytes each.
-    assert point_files.read_last_steps(tmp_path) == {"train": 12, "eval": 2}
-    assert point_files.read_last_point(tmp_path, "train")["step"] == 12
-    assert point_files.read_last_point(tmp_path, "eval")["loss"] == 9.0
+    assert scalars.read_last_steps(tmp_path) == {"train": 12, "eval": 2}
+    assert scalars.read_last_point(tmp_path, "train")["step"] == 12
+    assert scalars.read_last_point(tmp_path, "eval")["loss"] == 9.0
 
 
-def test_a_resumed_run_goes_on_in_the_files_that_it_finds(tmp_path, small_files):
+def test_a_resumed_run_drops_points_of_all_files_that_it_finds(tmp_path, small_files):
     _write(tmp_path, [(step, 1.0) for step in range(1, 13)])
-    before = point_files.find(tmp_path)
     summaries.drop_points_after(str(tmp_path), {"train": 5})
-    # A file without points stays: at a URL it would go after the next checkpoint came.
-    assert point_files.find(tmp_path) == before
     _write(tmp_path, [(step, 2.0) for step in range(6, 13)])
-    lines = [
-        json.loads(line)
-        for path in point_files.find(tmp_path)
-        for line in path.read_text().splitlines()
-    ]
-    assert [(line["step"], line["loss"]) for line in lines] == [
+    assert [(line["step"], line["loss"]) for line in _lines(tmp_path)] == [
         (step, 1.0 if step < 6 else 2.0) for step in range(1, 13)
     ]
     assert sorted(step for step, *_ in _events(tmp_path)) == list(range(1, 13))
 
 
-def test_a_long_run_at_a_url_uploads_each_point_a_few_times(tmp_path, monkeypatch):
-    """A file of all points would be uploaded at each save: 100 of 60 KB, and more."""
-    monkeypatch.setattr(point_files, "MOST_BYTES", 2000)
+def test_a_long_run_at_a_url_uploads_each_event_a_few_times(tmp_path, monkeypatch):
+    """A file of all events would be uploaded at each save."""
+    monkeypatch.setattr(event_files, "MOST_BYTES", 2000)
     sent = []
 
     def count(store, path, name, put=fsspec_store.FsspecStore._put):
-        sent.append(path.stat().st_size)
+        if "tfevents" in name:
+            sent.append(path.stat().st_size)
         put(store, path, name)
 
     monkeypatch.setattr(fsspec_store.FsspecStore, "_put", count)
@@ -277,11 +266,11 @@ def test_a_long_run_at_a_url_uploads_each_point_a_few_times(tmp_path, monkeypatc
     writer.close()
     copy.publish()
     copy.close()
-    sizes = [path.stat().st_size for path in copy.folder.rglob("*") if path.is_file()]
-    assert sum(sizes) > 35_000
+    sizes = [path.stat().st_size for path in copy.folder.rglob("*tfevents*")]
+    assert sum(sizes) > 20_000
     assert set(store.list()) == copy._scan()
-    # At each save, two files that have half of the most bytes on average.
-    assert sum(sent) < sum(sizes) + 100 * 2 * 2000
+    # At each save, a file that has half of the most bytes on average.
+    assert sum(sent) < sum(sizes) + 100 * 2000
     assert sum(sent) < 100 * sum(sizes) / 2 / 5
 
 
@@ -412,7 +401,7 @@ def test_lines_of_others_are_moved_elsewhere_with_a_word(tmp_path, caplog):
     metrics = tmp_path / "metrics.jsonl"
     foreign = [b"note", b"[]", b'{"step": "1"}', b'{"step": 1, "split": []}', b"\xff"]
     metrics.write_bytes(b"\n".join([*foreign, metrics.read_bytes()]))
-    assert point_files.read_last_point(tmp_path, "train")["step"] == 2
+    assert scalars.read_last_point(tmp_path, "train")["step"] == 2
     summaries.drop_points_after(tmp_path, {"train": 1, "eval": 1})
     assert [point["step"] for point in _lines(tmp_path)] == [1]
     assert len((tmp_path / "metrics.foreign").read_text().splitlines()) == 5

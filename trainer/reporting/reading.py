@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from trainer import errors, files
-from trainer.run_folder import environment, point_files, run_settings
+from trainer.run_folder import environment, run_settings, scalars
 
 Points = list[tuple[int, float]]
 """(step, value), by step."""
@@ -107,8 +107,7 @@ def _short_names(paths: Sequence[pathlib.Path]) -> list[str]:
 def _read_curves(folder: pathlib.Path) -> dict[tuple[str, str], Points]:
     """Reads points; of a step that is there twice, the later one counts."""
     found = collections.defaultdict(dict)
-    lines = (line for path in point_files.find(folder) for line in _read_lines(path))
-    for line in lines:
+    for line in _read_lines(folder / scalars.NAME):
         step, split = line.get("step"), line.get("split")
         if type(step) is not int or not isinstance(split, str):
             continue

@@ -2,7 +2,7 @@
 
 MODEL_DIR/train and MODEL_DIR/eval hold the events of the two splits, so that
 TensorBoard draws both curves of a score in one chart; MODEL_DIR/metrics.jsonl holds the
-scalars again, for programs: see `point_files`. MODEL_DIR/hparams holds the line of the
+scalars again, for programs: see `scalars`. MODEL_DIR/hparams holds the line of the
 run in TensorBoard's table of runs, MODEL_DIR/watch the events of a process that
 evaluates the checkpoints beside the training. Trackers get the scalars, too.
 """
@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from trainer.run_folder import boards, event_files, point_files
+from trainer.run_folder import boards, event_files, scalars
 from trainer.tracking import fan
 
 _SESSION = "hparams"
@@ -80,7 +80,7 @@ class SummaryWriter:
             return
         line = json.dumps({"step": step, "split": split, **values})
         with self._losing_points():
-            point_files.append(self._folder, line)
+            scalars.append(self._folder, line)
         if self._trackers:
             self._trackers.write_scalars(split, step, values)
 
@@ -167,7 +167,7 @@ class SummaryWriter:
         for split, writer in list(self._writers.items()):
             with self._losing_points(split):
                 writer.flush()
-                if self._num_bytes(split) >= point_files.MOST_BYTES:
+                if self._num_bytes(split) >= event_files.MOST_BYTES:
                     writer.close()
                     del self._writers[split]
 
@@ -237,7 +237,7 @@ def drop_points_after(model_dir: str, last_steps: Mapping[str, int]) -> None:
       errors.WriteError: if a file cannot be changed.
     """
     folder = pathlib.Path(model_dir)
-    point_files.drop_after(folder, last_steps)
+    scalars.drop_after(folder, last_steps)
     for split, step in last_steps.items():
         for path in sorted((folder / split).glob(event_files.PATTERN)):
             if path.is_file():

@@ -1,33 +1,17 @@
-"""The scalars of a run for programs: one line of JSON for each point of the curves.
-
-    RUN/metrics.jsonl         the first points
-    RUN/metrics_0002.jsonl    those that follow once that file is large, and so on
-
-By name, the files are in the order of their points. To grow further, a file would have
-to be small: that of a run at a URL is uploaded whole after each save.
-"""
+"""The scalars of a run for programs: RUN/metrics.jsonl, a line of JSON a point."""
 
 import json
 import math
 import pathlib
-import re
 from collections.abc import Mapping
 
 from absl import logging
 
 from trainer import files
 
-MOST_BYTES = 2**20
-"""A file of curves that has so many is left as it is, and a new one begun."""
-_NAME = re.compile(r"metrics(?:_(\d{4}))?\.jsonl")
+NAME = "metrics.jsonl"
 _FOREIGN = "metrics.foreign"
-"""Where lines go that somebody else wrote into these files."""
-
-
-def find(model_dir: str | pathlib.Path) -> list[pathlib.Path]:
-    """Returns the files that are there, in the order of their points."""
-    paths = pathlib.Path(model_dir).glob("metrics*.jsonl")
-    return sorted(path for path in paths if _NAME.fullmatch(path.name))
+"""Where lines go that somebody else wrote into that file."""
 
 
 def append(model_dir: str | pathlib.Path, line: str) -> None:
@@ -36,30 +20,21 @@ def append(model_dir: str | pathlib.Path, line: str) -> None:
     Raises:
       errors.WriteError: if that fails; no part of the line is there then.
     """
-    path = pathlib.Path(model_dir) / "metrics.jsonl"
-    if found := find(model_dir):
-        path = found[-1]
-        if path.stat().st_size >= MOST_BYTES:
-            number = int(_NAME.fullmatch(path.name)[1] or 1) + 1
-            path = path.with_name(f"metrics_{number:04d}.jsonl")
-    files.append_line(path, line)
+    files.append_line(pathlib.Path(model_dir) / NAME, line)
 
 
 def read_last_point(
     model_dir: str | pathlib.Path, split: str
 ) -> dict[str, float] | None:
     """Reads the newest point of a split, None if there is none."""
-    for path in reversed(find(model_dir)):
-        points = map(_parse_point, reversed(_read_lines(path)))
-        if found := next((p for p in points if p and p["split"] == split), None):
-            return found
-    return None
+    found = map(_parse_point, reversed(_read_lines(pathlib.Path(model_dir) / NAME)))
+    return next((p for p in found if p and p["split"] == split), None)
 
 
 def read_last_steps(model_dir: str | pathlib.Path) -> dict[str, int]:
     """Reads the step of the newest point of each split that has one."""
-    lines = (line for path in find(model_dir) for line in _read_lines(path))
-    return {p["split"]: p["step"] for p in map(_parse_point, lines) if p}
+    found = map(_parse_point, _read_lines(pathlib.Path(model_dir) / NAME))
+    return {point["split"]: point["step"] for point in found if point}
 
 
 def drop_after(model_dir: str | pathlib.Path, last_steps: Mapping[str, int]) -> None:
@@ -70,13 +45,9 @@ def drop_after(model_dir: str | pathlib.Path, last_steps: Mapping[str, int]) -> 
       last_steps: the last step to keep of each split.
 
     Raises:
-      errors.WriteError: if a file cannot be changed.
+      errors.WriteError: if the file cannot be changed.
     """
-    for path in find(model_dir):
-        _drop_lines(path, last_steps)
-
-
-def _drop_lines(metrics: pathlib.Path, last_steps: Mapping[str, int]) -> None:
+    metrics = pathlib.Path(model_dir) / NAME
     lines = _read_lines(metrics)
     kept, foreign = [], []
     for number, line in enumerate(lines, start=1):
