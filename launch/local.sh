@@ -19,9 +19,9 @@
 # All that workers say is shown, each line with the worker's number in front. SIGTERM,
 # SIGINT, SIGHUP and SIGUSR1 are passed on as SIGTERM: the workers save, and this script
 # exits with their 143. If this script is killed, Linux sends them SIGTERM. An exit code
-# of 1 to 6 is a mistake that no restart mends: the
-# others are killed. Without success, the worker that failed first is named at the end,
-# with its last lines, and its exit code is that of this script.
+# of 1 to 6 is a mistake that no restart mends: the others are killed. Without success,
+# the worker that failed first is named at the end, with its last lines, and its exit
+# code is that of this script.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 2
 
