@@ -18,9 +18,10 @@
 #
 # All that workers say is shown, each line with the worker's number in front. SIGTERM,
 # SIGINT, SIGHUP and SIGUSR1 are passed on as SIGTERM: the workers save, and this script
-# exits with their 143. An exit code of 1 to 6 is a mistake that no restart mends: the
-# others are killed. Without success, the worker that failed first is named at the end,
-# with its last lines, and its exit code is that of this script.
+# exits with their 143. If this script is killed, Linux sends them SIGTERM. An exit code
+# of 1 to 6 is a mistake that no restart mends: the others are killed. Without success,
+# the worker that failed first is named at the end, with its last lines, and its exit
+# code is that of this script.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 2
 
@@ -43,6 +44,9 @@ grace_secs="$((10#$grace_secs))" max_restarts="$((10#$max_restarts))"
 python="${VENV:-.venv}/bin/python"
 log_dir="${LOG_DIR:-$(mktemp -d)}"
 mkdir -p "$log_dir" || exit 3
+# What asks a worker to save and end when this script is gone, where there is such a thing.
+bound=(setpriv --pdeathsig TERM)
+"${bound[@]}" true 2>/dev/null || bound=()
 pids=()
 declare -A worker_of  # By process.
 relays=()
@@ -97,7 +101,7 @@ start_all() {
         export LOCAL_INDEX="$index" LOCAL_COUNT="$count"
         export TF_CONFIG="{\"cluster\": {\"worker\": [$addresses]}, \"task\": {\"type\": \"worker\", \"index\": $index}}"
       fi
-      exec bash launch/worker.sh "$@"
+      exec ${bound[@]+"${bound[@]}"} bash launch/worker.sh "$@"
     ) >>"$log" 2>&1 &
     pids+=($!)
     worker_of[$!]=$index

@@ -23,7 +23,7 @@ from data.sources import synthetic
 from data.stores import file_locks
 from tests import helpers, shallow
 from tests.faults import processes
-from trainer import errors, export_scores, flags
+from trainer import children, errors, export_scores, flags
 from trainer.assembly import exporting, restoring
 from trainer.exporting import (
     description,
@@ -264,6 +264,19 @@ def test_what_cannot_be_converted_is_said_in_a_sentence(run_dir, monkeypatch):
 def test_a_file_that_does_not_run_is_an_error(tmp_path):
     with pytest.raises(errors.ExportError, match="keras: .* does not run in a fresh"):
         proof.run_alone("keras", str(tmp_path), {"a": np.zeros([1, 2, 2, 3], np.uint8)})
+
+
+def test_photos_of_a_proof_lie_where_a_later_export_clears_up(tmp_path, monkeypatch):
+    def fail(module, arguments, environment):
+        found.extend(path.name for path in tmp_path.rglob("*.npz"))
+        return children.Ended(1, "first\nlast\n")
+
+    found = []
+    monkeypatch.setattr(children, "run", fail)
+    with pytest.raises(errors.ExportError, match=r"fresh process \(last\)"):
+        proof.run_alone("keras", str(tmp_path), {"a": np.zeros([1, 2, 2, 3], np.uint8)})
+    assert found == ["in.npz"]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_missing_package_is_named(tmp_path, run_dir, monkeypatch):

@@ -2,9 +2,11 @@
 
 import os
 import resource
+import threading
 
 import pytest
 
+from data.stores import file_locks
 from trainer import errors, files
 
 
@@ -33,6 +35,20 @@ def test_failed_write_keeps_the_old_file_and_says_what_to_do(tmp_path, monkeypat
         files.write_text(path, "new")
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["a.json"]
+
+
+def test_who_appends_waits_for_others_that_do(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text("")
+    with path.open("ab", buffering=0) as file:
+        assert file_locks.try_lock(file.fileno())
+        thread = threading.Thread(target=files.append_line, args=(path, "two"))
+        thread.start()
+        thread.join(0.1)
+        file.write(b"one, in ")
+        file.write(b"two parts\n")
+    thread.join()
+    assert path.read_text() == "one, in two parts\ntwo\n"
 
 
 def test_appends_lines(tmp_path):

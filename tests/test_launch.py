@@ -1,5 +1,6 @@
 """Scripts and flagfiles do what their comments say."""
 
+import contextlib
 import os
 import pathlib
 import re
@@ -329,3 +330,25 @@ def test_signals_are_passed_on_and_who_does_not_listen_is_killed(tmp_path, numbe
     code, errors = _finish(process)
     assert code == 143
     assert "Killing 1 workers" in errors
+
+
+def test_a_script_that_is_killed_has_its_workers_save_and_end(tmp_path):
+    body = (
+        f"trap 'kill $!; touch {tmp_path}/saved-$index; exit 143' TERM\n"
+        f"touch {tmp_path}/ready-$index\n"
+        "sleep 600 & wait"
+    )
+    process = _start_local(tmp_path, body)
+    ready = [tmp_path / f"ready-{index}" for index in range(3)]
+    try:
+        processes.wait_for(lambda: all(path.exists() for path in ready), process)
+        process.kill()
+        assert _finish(process)[0] == -signal.SIGKILL
+        processes.wait_for(
+            lambda: not any(_is_there(tmp_path, worker) for worker in range(3))
+        )
+    finally:
+        for pid in filter(None, (_pid(tmp_path, worker) for worker in range(3))):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+    assert len(list(tmp_path.glob("saved-*"))) == 3

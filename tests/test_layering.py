@@ -38,7 +38,7 @@ _ALLOWED_EDGES = {
 _FLOORS = {
     "trainer": (
         {"errors", "holders", "namesakes"},
-        {"files", "keras_private", "losses", "tensorflow_private"},
+        {"children", "files", "keras_private", "losses", "tensorflow_private"},
         {"metrics", "exporting", "tracking"},
         {"settings", "optimizing"},
         {"steps", "distributing", "pictures", "verdicts", "running", "remote"},
@@ -82,6 +82,7 @@ _EXTRAS = (
 _HEAVY = {"tensorflow", "keras", "numpy", "tensorflow_datasets"}
 _LIGHT_MODULES = (
     "trainer/__init__.py",
+    "trainer/children.py",
     "trainer/settings/config.py",
     "trainer/errors.py",
     "trainer/files.py",
@@ -100,7 +101,9 @@ _LIGHT_MODULES = (
     "trainer/remote/failures.py",
     "trainer/remote/indexes.py",
     "trainer/remote/leases.py",
+    "trainer/remote/lines.py",
     "trainer/remote/mirrors.py",
+    "trainer/remote/roles.py",
     "trainer/remote/stores.py",
     "trainer/run_folder/__init__.py",
     "trainer/run_folder/run_lock.py",
@@ -253,6 +256,17 @@ def test_only_one_module_knows_that_flags_exist():
         if any(name.startswith("absl.flags") for name in _imports(_parse(module)))
     }
     assert users == {"trainer/flags.py"}
+
+
+def test_only_one_module_starts_processes():
+    """Those that it starts end with this one."""
+    starters = ("subprocess", "multiprocessing", "concurrent.futures.ProcessPool")
+    users = {
+        module
+        for module in _modules()
+        if any(name.startswith(starters) for name in _imports(_parse(module)))
+    }
+    assert users == {"trainer/children.py"}
 
 
 def test_no_module_uses_the_command_line_of_tensorflow():

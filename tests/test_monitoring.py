@@ -13,7 +13,7 @@ from data.sources import synthetic
 from tests import helpers
 from trainer import errors, flags, timetable
 from trainer.modes import train
-from trainer.run_folder import boards, run_lock, summaries
+from trainer.run_folder import boards, run_lock, scalars, summaries
 from trainer.running import memory, profiling, stall
 from trainer.settings import config as config_lib
 from trainer.tracking import registry
@@ -306,7 +306,7 @@ def test_training_shows_all_that_was_asked_for(run, monkeypatch, memory_runs):
     )
     assert end.status == 1  # STATUS_SUCCESS
     final = _values(folder / "hparams", "scalars")[8, "final/eval_mean_iou"]
-    last = summaries.read_last_point(str(folder), "eval")
+    last = scalars.read_last_point(str(folder), "eval")
     assert tf.make_ndarray(final.tensor) == np.float32(last["mean_iou"])
 
     (tracked,) = memory_runs.values()

@@ -1,14 +1,13 @@
 """`--mode=plan`, end to end on the built-in data, and what it refuses."""
 
 import json
-import types
 
 import pytest
 
 from data.doctor import facts as facts_lib
 from data.sources import synthetic
 from tests import shallow, test_doctor
-from trainer import errors, flags
+from trainer import children, errors, flags
 from trainer.modes import plan
 from trainer.planning import costs, notes, probe
 from trainer.running import memory
@@ -34,7 +33,7 @@ def test_a_plan_is_measured_and_can_be_trained(run_plan, monkeypatch, tmp_path, 
     shallow.write_weights(tmp_path / "encoder.weights.h5")
     monkeypatch.setattr(synthetic, "NUM_EXAMPLES", {"train": 24, "test": 10})
     monkeypatch.setattr(probe, "_MOST_SECS", 0.05)
-    monkeypatch.setattr(probe.subprocess, "run", _run_here)
+    monkeypatch.setattr(children, "run", _run_here)
     monkeypatch.chdir(tmp_path)
     path = run_plan(
         "--time_budget=20h",  # Enough on any machine.
@@ -63,12 +62,11 @@ def test_a_plan_is_measured_and_can_be_trained(run_plan, monkeypatch, tmp_path, 
     assert "# Predicted: " in text and "GiB of memory" in text
 
 
-def _run_here(command, **kwargs):
+def _run_here(module, arguments):
     """Measures in this process what would be measured in a new one."""
-    # Without -P, Python would look into the working folder first.
-    assert command[1:4] == ["-P", "-m", "trainer.planning.probe"]
-    probe.main(command[4:])
-    return types.SimpleNamespace(returncode=0, stdout="")
+    assert module == "trainer.planning.probe"
+    probe.main(arguments)
+    return children.Ended(0, "")
 
 
 @pytest.mark.parametrize(
@@ -171,12 +169,12 @@ def test_too_little_memory_is_said(run_plan, monkeypatch):
 def test_what_becomes_of_a_process_that_fails(
     monkeypatch, tmp_path, code, written, expected
 ):
-    def fail(command, **kwargs):
+    def fail(module, arguments):
         if written:
             (tmp_path / "probe.json").write_text(json.dumps(written))
-        return types.SimpleNamespace(returncode=code, stdout="Traceback ...")
+        return children.Ended(code, "Traceback ...")
 
-    monkeypatch.setattr(probe.subprocess, "run", fail)
+    monkeypatch.setattr(children, "run", fail)
     config = config_lib.from_dict({"model_dir": str(tmp_path), "time_budget": "9m"})
     if expected is None:
         assert probe.measure(config) is None

@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 
 from trainer import errors, flags
-from trainer.remote import copies, fsspec_store, leases, mirrors, stores
+from trainer.remote import copies, fsspec_store, leases, mirrors, roles, stores
 from trainer.run_folder import run_lock
 
 _numbers = itertools.count()
@@ -337,7 +337,7 @@ def _restore(folder):
 
 def _contents(url):
     store = stores.open_store(url, "model_dir")
-    return {n: store.read(n) for n in store.list() if n != copies._OWNER}
+    return {n: store.read(n) for n in store.list() if n != roles.OWNER}
 
 
 @pytest.mark.parametrize("machine", ["another", "the same"])
@@ -420,6 +420,38 @@ def test_what_is_of_this_machine_or_half_written_is_not_published(url):
     assert set(_list(url)) == {name for _, name in changes}
 
 
+def test_an_upload_is_tried_and_leaves_nothing(url, cache, tmp_path):
+    mirrors.try_upload(tmp_path)  # Nothing is remote.
+    with _holding(url) as (folder, _):
+        scratch = folder / ".rehearsal"
+        (scratch / "checkpoints").mkdir(parents=True)
+        (scratch / "checkpoints" / "state.data").write_text("weights")
+        before = _list(url)
+        with _killing_at() as changes:
+            mirrors.try_upload(scratch)
+        assert [args[-1] for args in changes] == [
+            ".rehearsal/checkpoints/state.data",
+            ".rehearsal/checkpoints/state.data",  # Deleted.
+        ]
+        assert _list(url) == before
+        with _killing_at() as changes:
+            mirrors._find(folder).is_read_only = True
+            mirrors.try_upload(scratch)
+        assert changes == []
+        mirrors._find(folder).is_read_only = False
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(_Killed):
+            patch.setattr(stores.Store, "delete", _die)
+            mirrors.try_upload(scratch)
+    assert ".rehearsal/checkpoints/state.data" in _list(url)
+    cache("another")
+    _train(url, 1)
+    assert not [name for name in _list(url) if name.startswith(".rehearsal")]
+
+
+def _die(*args):
+    raise _Killed
+
+
 def test_half_published_checkpoints_are_not_taken_and_the_trainer_removes_them(
     url, cache
 ):
@@ -441,13 +473,13 @@ def test_beside_a_process_that_uses_the_copy_nothing_is_downloaded(url, monkeypa
     _train(url, 1)
     with mirrors.session():
         folder = pathlib.Path(mirrors.open_run(url))
-        (folder / "evaluations.jsonl").write_text("new")
+        (folder / "report.html").write_text("new")
         monkeypatch.setattr(copies.Copy, "download", lambda copy: pytest.fail("it is"))
         other = copies.Copy(stores.open_store(url, "model_dir"), folder.parent)
         other.open()
         other.publish()
         other.close()
-    assert _read(url, "evaluations.jsonl") == b"new"
+    assert _read(url, "report.html") == b"new"
 
 
 def test_what_a_mode_adds_to_a_run_is_published_and_seen_by_its_trainer(url, cache):
@@ -456,12 +488,12 @@ def test_what_a_mode_adds_to_a_run_is_published_and_seen_by_its_trainer(url, cac
     with mirrors.session():
         folder = pathlib.Path(mirrors.open_run(url))
         assert _restore(folder) == 2
-        (folder / "evaluations.jsonl").write_text("scores")
-    assert _read(url, "evaluations.jsonl") == b"scores"
+        (folder / "evaluations.jsonl").write_text("scores\n")
+    assert _read(url, "evaluations.jsonl") == b"scores\n"
     cache("first")
     with mirrors.session():
         folder = pathlib.Path(mirrors.open_run(url))
-        assert (folder / "evaluations.jsonl").read_text() == "scores"
+        assert (folder / "evaluations.jsonl").read_text() == "scores\n"
     assert _train(url, 3) == 2
 
 
@@ -478,6 +510,7 @@ def test_what_a_machine_has_not_published_counts_until_another_one_trains(
         folder = pathlib.Path(mirrors.open_run(url))
         assert _restore(folder) == 2
         mirrors._mirrors[folder].is_read_only = True
+    published = _read(url, "metrics.jsonl")
     cache("second")
     assert _train(url, 4) == 1
     cache("first")
@@ -485,6 +518,11 @@ def test_what_a_machine_has_not_published_counts_until_another_one_trains(
     assert "had not published are moved to" in caplog.text
     aside = folder.parent / "unpublished-1" / "checkpoints" / "step-00000002"
     assert (aside / "state.data").read_text() == "state.data 2"
+    # It is there, too, but with other points.
+    assert published == b"point 1\n"
+    metrics = folder.parent / "unpublished-1" / "metrics.jsonl"
+    assert metrics.read_text() == "point 1\npoint 2\n"
+    assert not (folder.parent / "unpublished-2").exists()
 
 
 def test_workers_on_other_machines_see_what_the_first_one_does(url, cache):

@@ -17,7 +17,8 @@ import tensorflow as tf
 
 from tests.faults import processes
 from trainer import errors
-from trainer.run_folder import summaries
+from trainer.remote import copies, fsspec_store, stores
+from trainer.run_folder import event_files, scalars, summaries
 
 
 def _write(folder: pathlib.Path, points, *, split: str = "train") -> None:
@@ -189,24 +190,88 @@ def test_last_point_is_the_newest_of_its_split(tmp_path):
     _write(tmp_path, [(10, 4.0), (20, 3.0)])
     _write(tmp_path, [(20, 3.5)], split="eval")
     _write(tmp_path, [(30, 2.0)])
-    point = summaries.read_last_point(str(tmp_path), "eval")
+    point = scalars.read_last_point(str(tmp_path), "eval")
     assert point == {"step": 20, "split": "eval", "loss": 3.5}
 
 
 def test_last_point_is_none_without_a_file(tmp_path):
-    assert summaries.read_last_point(str(tmp_path), "eval") is None
+    assert scalars.read_last_point(str(tmp_path), "eval") is None
 
 
 def test_last_point_is_none_without_a_point_of_the_split(tmp_path):
     _write(tmp_path, [(10, 4.0)])
-    assert summaries.read_last_point(str(tmp_path), "eval") is None
+    assert scalars.read_last_point(str(tmp_path), "eval") is None
 
 
 def test_last_point_skips_a_truncated_line(tmp_path):
     _write(tmp_path, [(10, 4.0), (20, 3.0)])
     metrics = tmp_path / "metrics.jsonl"
     metrics.write_bytes(metrics.read_bytes()[:-5])
-    assert summaries.read_last_point(str(tmp_path), "train")["step"] == 10
+    assert scalars.read_last_point(str(tmp_path), "train")["step"] == 10
+
+
+@pytest.fixture(name="small_files")
+def _small_files(monkeypatch):
+    """Lets files of curves be left for new ones after a few points."""
+    monkeypatch.setattr(event_files, "MOST_BYTES", 150)
+
+
+def test_large_files_are_left_for_new_ones_and_read_as_one(tmp_path, small_files):
+    writer = summaries.SummaryWriter(str(tmp_path))
+    for step in range(1, 13):
+        writer.write_scalars("train", step, {"loss": step / 4})
+        if step == 2:
+            writer.write_scalars("eval", step, {"loss": 9.0})
+        writer.flush()
+    writer.close()
+    assert len(_event_files(tmp_path)) > 3
+    assert len(_event_files(tmp_path, "eval")) == 1
+    expected = [(step, "loss", step / 4) for step in range(1, 13)]
+    assert sorted(_events(tmp_path)) == expected
+    assert scalars.read_last_steps(tmp_path) == {"train": 12, "eval": 2}
+    assert scalars.read_last_point(tmp_path, "train")["step"] == 12
+    assert scalars.read_last_point(tmp_path, "eval")["loss"] == 9.0
+
+
+def test_a_resumed_run_drops_points_of_all_files_that_it_finds(tmp_path, small_files):
+    _write(tmp_path, [(step, 1.0) for step in range(1, 13)])
+    summaries.drop_points_after(str(tmp_path), {"train": 5})
+    _write(tmp_path, [(step, 2.0) for step in range(6, 13)])
+    assert [(line["step"], line["loss"]) for line in _lines(tmp_path)] == [
+        (step, 1.0 if step < 6 else 2.0) for step in range(1, 13)
+    ]
+    assert sorted(step for step, *_ in _events(tmp_path)) == list(range(1, 13))
+
+
+def test_a_long_run_at_a_url_uploads_each_event_a_few_times(tmp_path, monkeypatch):
+    """A file of all events would be uploaded at each save."""
+    monkeypatch.setattr(event_files, "MOST_BYTES", 2000)
+    sent = []
+
+    def count(store, path, name, put=fsspec_store.FsspecStore._put):
+        if "tfevents" in name:
+            sent.append(path.stat().st_size)
+        put(store, path, name)
+
+    monkeypatch.setattr(fsspec_store.FsspecStore, "_put", count)
+    store = stores.open_store("memory://long-run", "model_dir")
+    copy = copies.Copy(store, tmp_path)
+    copy.open()
+    writer = summaries.SummaryWriter(str(copy.folder))
+    for step in range(1, 201):
+        writer.write_scalars("train", step, {"loss": 0.25, "accuracy": 0.5})
+        if step % 2 == 0:
+            writer.flush()
+            copy.publish()
+    writer.close()
+    copy.publish()
+    copy.close()
+    sizes = [path.stat().st_size for path in copy.folder.rglob("*tfevents*")]
+    assert sum(sizes) > 20_000
+    assert set(store.list()) == copy._scan()
+    # At each save, a file that has half of the most bytes on average.
+    assert sum(sent) < sum(sizes) + 100 * 2000
+    assert sum(sent) < 100 * sum(sizes) / 2 / 5
 
 
 class _TensorBoard:
@@ -263,8 +328,13 @@ def _num_curves(runs: dict[str, dict]) -> int:
     return sum(len(tags) for tags in runs.values())
 
 
-def test_tensorboard_shows_the_curves_of_both_splits(tmp_path):
-    _write(tmp_path, [(10, 4.0), (20, 3.0), (30, 9.0)])
+def test_tensorboard_shows_the_curves_of_both_splits(tmp_path, small_files):
+    writer = summaries.SummaryWriter(str(tmp_path))
+    for step, loss in [(10, 4.0), (20, 3.0), (30, 9.0)]:
+        writer.write_scalars("train", step, {"loss": loss})
+        writer.flush()
+    writer.close()
+    assert len(_event_files(tmp_path)) > 1
     summaries.drop_points_after(
         str(tmp_path), {"train": 20, "eval": 20}
     )  # Files that we rewrote, too.
@@ -331,7 +401,7 @@ def test_lines_of_others_are_moved_elsewhere_with_a_word(tmp_path, caplog):
     metrics = tmp_path / "metrics.jsonl"
     foreign = [b"note", b"[]", b'{"step": "1"}', b'{"step": 1, "split": []}', b"\xff"]
     metrics.write_bytes(b"\n".join([*foreign, metrics.read_bytes()]))
-    assert summaries.read_last_point(tmp_path, "train")["step"] == 2
+    assert scalars.read_last_point(tmp_path, "train")["step"] == 2
     summaries.drop_points_after(tmp_path, {"train": 1, "eval": 1})
     assert [point["step"] for point in _lines(tmp_path)] == [1]
     assert len((tmp_path / "metrics.foreign").read_text().splitlines()) == 5

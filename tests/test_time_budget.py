@@ -3,6 +3,7 @@
 import contextlib
 import importlib
 import itertools
+import time
 import types
 
 import numpy as np
@@ -17,6 +18,7 @@ from trainer.distributing import cluster
 from trainer.losses import registry as loss_registry
 from trainer.metrics import confusion
 from trainer.planning import budget, costs, rehearsal
+from trainer.remote import mirrors
 from trainer.run_folder import length
 from trainer.settings import modes
 
@@ -154,7 +156,15 @@ def run(monkeypatch, tmp_path):
     shallow.shorten(monkeypatch)
     shallow.write_weights(tmp_path / "encoder.weights.h5")
     monkeypatch.setattr(synthetic, "NUM_EXAMPLES", {"train": 24, "test": 10})
-    rehearse, measured = rehearsal.rehearse, []
+    rehearse, measured, uploads = rehearsal.rehearse, [], []
+
+    def upload(folder):
+        uploads.append({path.name for path in folder.rglob("*") if path.is_file()})
+
+    def clock():  # An upload takes 1,000 seconds.
+        return time.perf_counter() + 1000 * len(uploads)
+
+    monkeypatch.setattr(mirrors, "try_upload", upload)
 
     def rehearse_shortly(setup, folder, script):
         script = rehearsal.Script(
@@ -164,7 +174,7 @@ def run(monkeypatch, tmp_path):
             log_steps=script.log_steps,
             summary_images=script.summary_images,
         )
-        measured.append(rehearse(setup, folder, script))
+        measured.append(rehearse(setup, folder, script, clock=clock))
         assert not (tmp_path / folder / ".rehearsal").exists()
         return _COSTS
 
@@ -188,7 +198,9 @@ def run(monkeypatch, tmp_path):
         importlib.import_module(modes.MODES[config.run.mode].module).run(config)
         return tmp_path / model_dir
 
-    return types.SimpleNamespace(train=train, measured=measured, folder=tmp_path)
+    return types.SimpleNamespace(
+        train=train, measured=measured, uploads=uploads, folder=tmp_path
+    )
 
 
 def test_a_measured_run_is_that_of_its_number_of_steps(run):
@@ -200,6 +212,12 @@ def test_a_measured_run_is_that_of_its_number_of_steps(run):
     (found,) = run.measured
     parts = (found.start, found.step, found.evaluation, found.save, found.measuring)
     assert min(parts) > 0 and found.end > 1.0
+    # At a URL, a save uploads the checkpoint, and an evaluation its curves.
+    saved, evaluated = run.uploads
+    assert {"metadata.json", "state.index"} <= saved
+    assert {name.partition(".")[0] for name in evaluated} == {"events"}
+    assert 1000 < found.save < 2000 and 1000 < found.evaluation < 2000
+    assert found.step < 1000 and found.measuring > 2000
 
     given = run.train("--train_steps=5", model_dir="given")
     assert processes.fingerprint(measured) == processes.fingerprint(given)

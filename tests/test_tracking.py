@@ -8,7 +8,7 @@ import pytest
 
 from trainer import errors
 from trainer.assembly import trackers
-from trainer.run_folder import summaries, tracker_runs
+from trainer.run_folder import scalars, summaries, tracker_runs
 from trainer.settings import config as config_lib
 from trainer.tracking import fan, registry
 
@@ -158,7 +158,7 @@ def test_run_that_goes_on_goes_on_in_the_same_run(tmp_path, kind):
     trackers.open_all(_config(tmp_path), is_resumed=False)
     _write_points(tmp_path, 10, 20, 30)
     # Killed; its checkpoint is of step 10, so that 20 and 30 come again.
-    summaries_before = summaries.read_last_steps(str(tmp_path))
+    summaries_before = scalars.read_last_steps(str(tmp_path))
     trackers.open_all(_config(tmp_path), is_resumed=True)
     summaries.drop_points_after(str(tmp_path), {"train": 10})
     _write_points(tmp_path, 20)

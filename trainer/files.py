@@ -15,6 +15,7 @@ from collections.abc import Iterator
 
 from absl import logging
 
+from data.stores import file_locks
 from trainer import errors
 
 _PARTIAL_PREFIX = ".partial-"
@@ -91,7 +92,7 @@ def parse_lines(text: bytes) -> list[dict]:
 
 
 def append_line(path: str | os.PathLike, line: str) -> None:
-    """Appends one line to a file of lines.
+    """Appends one line to a file of lines, to which other processes may append, too.
 
     Args:
       path: of the file, which is made if it is not there.
@@ -103,6 +104,9 @@ def append_line(path: str | os.PathLike, line: str) -> None:
     path = pathlib.Path(path)
     # Without a buffer, which would write the rest of a failed line when it is closed.
     with explaining(path), path.open("ab", buffering=0) as file:
+        # NFS appends where the file ended when this host looked last, and a long line
+        # may be written in parts.
+        file_locks.wait_for_lock(file.fileno())
         size = file.seek(0, os.SEEK_END)
         rest = line.encode() + b"\n"
         try:

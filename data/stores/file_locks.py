@@ -28,6 +28,18 @@ def try_lock(descriptor: int) -> bool | None:
     return True
 
 
+def wait_for_lock(descriptor: int) -> None:
+    """Waits for whoever has an open file locked, then locks it against all others.
+
+    Where a file system knows no locks, it does nothing.
+
+    Args:
+      descriptor: of the file.
+    """
+    with contextlib.suppress(OSError):
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+
+
 def share_lock(descriptor: int) -> None:
     """Waits for whoever has an open file locked, then locks it together with others.
 

@@ -9,7 +9,7 @@ from typing import Any
 from absl import logging
 
 from trainer import errors
-from trainer.run_folder import summaries, tracker_runs
+from trainer.run_folder import scalars, tracker_runs
 from trainer.settings import config as config_lib
 from trainer.settings import fields
 from trainer.tracking import fan, registry, tracker
@@ -58,7 +58,7 @@ def open_all(
     if note and not is_resumed and note.settings != settings:
         note = None
     known = dict(note.run_ids) if note else {}
-    last_steps = summaries.read_last_steps(folder)
+    last_steps = scalars.read_last_steps(folder)
     sent = {
         name: _later(note.sent.get(name, {}), last_steps) if name in known else {}
         for name in {*known, *names}

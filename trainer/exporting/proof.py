@@ -1,19 +1,14 @@
 """Whether an exported file computes what was trained."""
 
 import os
-import pathlib
-import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from trainer import errors
+from trainer import children, errors
 
 if TYPE_CHECKING:
     import numpy as np
-
-_ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 def run_alone(
@@ -34,29 +29,21 @@ def run_alone(
     """
     import numpy as np
 
-    with tempfile.TemporaryDirectory(prefix="segloop-") as temporary:
+    # In the folder, which the next export removes if this one is killed: it is photos.
+    with tempfile.TemporaryDirectory(dir=folder, prefix="proof-") as temporary:
         images, outputs = (os.path.join(temporary, f) for f in ("in.npz", "out.npz"))
         np.savez(images, **batches)
-        path = os.pathsep.join(
-            filter(None, [str(_ROOT), os.environ.get("PYTHONPATH", "")])
-        )
-        done = subprocess.run(
-            [sys.executable, "-P", "-m", "trainer.exporting.trial"]
-            + [name, folder, images, outputs],
-            env={
-                **os.environ,
-                "PYTHONPATH": path,
+        done = children.run(
+            "trainer.exporting.trial",
+            [name, folder, images, outputs],
+            {
                 "TF_CPP_MIN_LOG_LEVEL": "3",
                 # As the model that the labels are compared with was run.
                 "CUDA_VISIBLE_DEVICES": "-1",
             },
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
         )
-        if done.returncode:
-            last = (done.stderr.strip().splitlines() or ["without a word"])[-1]
+        if done.code:
+            last = (done.output.strip().splitlines() or ["without a word"])[-1]
             raise errors.ExportError(
                 f"--export_format={name}: the file that was written does not run in a "
                 f"fresh process ({last}), and was not published; use another format."

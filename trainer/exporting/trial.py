@@ -1,9 +1,6 @@
-"""Runs an exported file in a process of its own: `python -m trainer.exporting.trial`.
+"""Runs an exported file, in a process of its own that `trainer.exporting.proof` starts.
 
-    python -m trainer.exporting.trial FORMAT FOLDER IMAGES OUTPUTS
-
-IMAGES is a `.npz` file of batches of images, OUTPUTS becomes one of their labels, by
-the same names. Nothing that made the file is imported, so that nothing of it can help.
+Nothing that made the file is imported, so that nothing of it can help.
 """
 
 import importlib
@@ -18,6 +15,10 @@ _MAKERS = ("data", "models", "trainer.assembly", "trainer.steps")
 def main(arguments: Sequence[str]) -> None:
     """Runs a file on all batches.
 
+    Args:
+      arguments: the name of the format; the folder of the file; a `.npz` file of
+        batches of images; the `.npz` file to write, of labels by the same names.
+
     Raises:
       RuntimeError: if what made the file was imported, too.
     """
@@ -30,7 +31,3 @@ def main(arguments: Sequence[str]) -> None:
     if helpers := [module for module in _MAKERS if module in sys.modules]:
         raise RuntimeError(f"{', '.join(helpers)} was imported")
     np.savez(outputs, **labels)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

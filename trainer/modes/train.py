@@ -25,6 +25,7 @@ from trainer.run_folder import (
     model_dir,
     run_lock,
     run_settings,
+    scalars,
     summaries,
 )
 from trainer.running import memory, preemption, profiling, stall
@@ -214,7 +215,7 @@ def _final_scores(folder: str) -> dict[str, float]:
     """Returns the scores of the newest points that the table of runs shows."""
     found = {}
     for split in ("eval", "train"):
-        point = summaries.read_last_point(folder, split) or {}
+        point = scalars.read_last_point(folder, split) or {}
         for tag in ("loss", "mean_iou", "pixel_accuracy"):
             if tag in point:
                 found[f"{split}_{tag}"] = point[tag]
@@ -333,9 +334,9 @@ def _train(
 
 def _print_report(config: config_lib.Config, setup: training.TrainSetup) -> None:
     """Prints the scores of the last step, and where to look at the run."""
-    values = summaries.read_last_point(config.run.model_dir, "eval")
+    values = scalars.read_last_point(config.run.model_dir, "eval")
     if setup.evaluation and values:
-        speed = summaries.read_last_point(config.run.model_dir, "train") or {}
+        speed = scalars.read_last_point(config.run.model_dir, "train") or {}
         if "images_per_sec" in speed:
             values["train_images_per_sec"] = speed["images_per_sec"]
         print(score_tables.format_table(values, setup.evaluation.eval_loop.metrics))

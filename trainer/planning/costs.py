@@ -20,7 +20,7 @@ class Costs:
       measuring: the part of it that only a run has which measures itself.
       step: of one training step, with its share of the lines in the log.
       evaluation: of a pass over the evaluation split, with curves and pictures.
-      save: of a checkpoint.
+      save: of a checkpoint. At a URL, both are with what they upload.
       end: from the last step's evaluation to the end of the process.
     """
 

@@ -1,20 +1,17 @@
 """Measures what some settings take, in a process of its own.
 
 Only so is the greatest memory that of these settings alone, and the start that of a
-run. `measure` starts this module as a program, which writes JSON.
+run. `measure` starts the process, which runs `main` and writes JSON.
 """
 
 import dataclasses
 import json
-import os
 import pathlib
 import signal
-import subprocess
-import sys
 from collections.abc import Sequence
 
 from data import schema
-from trainer import errors, files, flags
+from trainer import children, errors, files, flags
 from trainer.assembly import devices, training
 from trainer.benchmarking import measuring
 from trainer.planning import costs, notes, rehearsal
@@ -49,31 +46,21 @@ def measure(config: config_lib.Config) -> notes.Measured | None:
     lines = [config.to_flagfile(), f"--time_budget={config.train.time_budget}\n"]
     files.write_text(given, "".join(lines))
     found.unlink(missing_ok=True)
-    root = pathlib.Path(__file__).absolute().parents[2]
-    done = subprocess.run(
+    done = children.run(
+        "trainer.planning.probe",
         [
-            sys.executable,
-            "-P",  # The working folder may have a `data.py` of its own.
-            "-m",
-            "trainer.planning.probe",
             f"--mode={config.run.mode}",
             f"--model_dir={folder}",
             f"--flagfile={given}",
         ],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(root), *sys.path])},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        check=False,
     )
-    if done.returncode == -signal.SIGKILL:  # By the kernel, if nobody else did it.
+    if done.code == -signal.SIGKILL:  # By the kernel, if nobody else did it.
         return None
     if not found.is_file():
         raise errors.ConfigError(
-            f"A process that measured settings ended with code {done.returncode}; a "
+            f"A process that measured settings ended with code {done.code}; a "
             "training with the flags that were given may say more. Its last words: "
-            f"{done.stdout.strip()[-_LOG_CHARACTERS:]}"
+            f"{done.output.strip()[-_LOG_CHARACTERS:]}"
         )
     return read(json.loads(found.read_text("utf-8")))
 
@@ -142,7 +129,3 @@ def main(arguments: Sequence[str]) -> None:
     config = flags.read_config(arguments).config
     path = pathlib.Path(config.run.model_dir) / "probe.json"
     files.write_text(path, json.dumps(run(config)))
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -19,6 +19,7 @@ from trainer import window as window_lib
 from trainer.assembly import training
 from trainer.distributing import cluster
 from trainer.planning import costs
+from trainer.remote import mirrors
 from trainer.run_folder import checkpointing, model_dir, summaries
 from trainer.settings import config as config_lib
 from trainer.settings import train as train_settings
@@ -95,10 +96,11 @@ def rehearse(
     ):
         writer = summaries.SummaryWriter(str(scratch), is_chief=script.is_chief)
         opening, step = stage.time_steps(writer)
-        save = stage.time_save(scratch)
+        save = stage.time_save(scratch) + stage.time_upload(scratch)
         evaluation, end = 0.0, _EXIT_SECS
         if setup.evaluation:
-            evaluation = stage.time_evaluation() + stage.time_publishing(writer)
+            evaluation = stage.time_evaluation() + stage.time_writing(writer)
+            evaluation += stage.time_upload(scratch / "eval")
             end += stage.time_end(scratch)
         writer.close()
     return costs.Costs(
@@ -214,11 +216,15 @@ class _Stage:
             count = self._count_for(secs, one, most)
             return frame + self._time(score, count) / count * most
 
-    def time_publishing(self, writer: summaries.SummaryWriter) -> float:
+    def time_upload(self, folder: pathlib.Path) -> float:
+        """Returns the seconds in which a folder gets to the URL of the run, if any."""
+        return self._time(mirrors.try_upload, folder)
+
+    def time_writing(self, writer: summaries.SummaryWriter) -> float:
         """Returns the seconds of the curves and pictures of an evaluation."""
         evaluation, num_images = self._setup.evaluation, self._script.summary_images
 
-        def publish() -> None:
+        def write() -> None:
             writer.write_scalars("eval", 0, evaluation.eval_loop.result())
             if num_images:
                 picture = scoring.draw_examples(evaluation, num_images)
@@ -229,8 +235,8 @@ class _Stage:
                 writer.write_image("eval", 0, "confusion", picture)
             writer.flush()
 
-        publish()
-        return self._time(publish)
+        write()
+        return self._time(write)
 
     def time_end(self, scratch: pathlib.Path) -> float:
         """Returns the seconds of what comes after the last step and evaluation."""

@@ -11,7 +11,8 @@ run that goes on, whenever the publishing process is killed.
 
 The copy that has published last owns the remote run, and .segloop-owner.json there says
 which one that is. Of what it has not published yet, it loses nothing. In any other copy
-the remote files count, and what was never published is set aside.
+the remote files count, and what was never published is set aside. Of files of lines to
+which all copies add, the lines of all count; see `trainer.remote.lines`.
 """
 
 import concurrent.futures
@@ -21,20 +22,14 @@ import pathlib
 import re
 import shutil
 import socket
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from absl import logging
 
 from data.stores import file_locks
 from trainer import files
-from trainer.remote import indexes, stores
+from trainer.remote import indexes, lines, roles, stores
 
-_OWNER = ".segloop-owner.json"
-_LOCKS = ("run.lock", "watch.lock")
-_NOT_PUBLISHED = re.compile(r"(.*/)?(\.rehearsal|checkpoints/[^/]+\.partial)/.*")
-_CHECKPOINT = re.compile(r"((?:.*/)?checkpoints/step-\d+/)[^/]+")
-_METADATA = "metadata.json"
-_LAST = ("watch.json",)
 _NUM_THREADS = 8
 _MAX_TRIES = 5
 """So often a folder may change while it is downloaded."""
@@ -135,7 +130,7 @@ class Copy:
         """
         if self._owner() != self.index.copy_id:
             owner = {"copy": self.index.copy_id, "host": socket.gethostname()}
-            self.store.write(_OWNER, json.dumps(owner).encode())
+            self.store.write(roles.OWNER, json.dumps(owner).encode())
         self._owns = True
 
     def publish(self) -> None:
@@ -155,21 +150,39 @@ class Copy:
             return
         self.guard()
         self._withdraw(changed)
-        for name in sorted(changed, key=_order):
+        for name in sorted(changed, key=roles.order):
             self.guard()  # An upload may take minutes.
             self._upload(name)
         if self._owns:
             gone |= self._unfinished - here
-        for name in sorted(gone, key=_order, reverse=True):
+        for name in sorted(gone, key=roles.order, reverse=True):
             self.guard()
             self.store.delete(name)
             self.index.forget(name)
         self._seen, self._unfinished = here, set()
 
+    def try_upload(self, folder: pathlib.Path) -> None:
+        """Uploads what is in a folder that is not published, and removes it there.
+
+        What a killed process leaves of it, the next one that trains removes.
+
+        Raises:
+          OSError: if something cannot be read or written.
+        """
+        paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+        names = [path.relative_to(self.folder).as_posix() for path in paths]
+        for path, name in zip(paths, names, strict=True):
+            self.guard()
+            self.store.put(path, name)
+        for name in names:
+            self.store.delete(name)
+
     def _download(self) -> None:
-        there = self._list()
-        whole = {name: there[name] for name in _without_unfinished(there)}
+        listed = self._list()
+        there = {name: entry for name, entry in listed.items() if roles.is_copied(name)}
+        whole = {name: there[name] for name in roles.without_unfinished(there)}
         self._unfinished = there.keys() - whole.keys()
+        self._unfinished |= set(filter(roles.is_of_trial, listed))
         is_own = self.keeps_own and self._owns_what_is(there)
         here = self._scan()
         clean = {name for name in here if self._is_clean(name)}
@@ -178,25 +191,30 @@ class Copy:
             for name, entry in whole.items()
             if not (name in clean and self.index.tag_of(name) == entry.tag)
             and not (is_own and name in here - clean)
+            and not lines.file_of(name)
         ]
+        removed = here - (there if is_own else whole).keys()
+        if not is_own:
+            changed = (here - clean) & self.index.names()  # Others may be as there.
+            unpublished = (removed - clean) | changed.intersection(wanted)
+            self._set_aside([n for n in unpublished if not lines.file_of(n)])
         with concurrent.futures.ThreadPoolExecutor(_NUM_THREADS) as pool:
             for future in [pool.submit(self._fetch, n, whole[n]) for n in wanted]:
                 future.result()
-        removed = here - (there if is_own else whole).keys()
         for name in removed & clean:
             self._remove(name)
-        if not is_own:
-            self._set_aside(removed - clean)
+        for name in set(filter(None, map(lines.file_of, listed))):
+            self._join_lines(name, listed)
         self.index.write()
         self._seen = self._scan()
         if wanted:
             logging.info("Files downloaded from %s: %d.", self.store.url, len(wanted))
 
     def _list(self) -> dict[str, stores.Entry]:
-        """Returns the remote files that are a matter of copies."""
+        """Returns the remote files that are wanted."""
         if self._only:
             return {self._only: self.store.look(self._only)}
-        return {n: e for n, e in self.store.list().items() if _is_copied(n)}
+        return self.store.list()
 
     def _owns_what_is(self, there: Iterable[str]) -> bool:
         """Tells whether nobody else has published since this copy did."""
@@ -206,7 +224,9 @@ class Copy:
 
     def _owner(self) -> str:
         try:
-            return str(json.loads(self.store.read(_OWNER) or b"{}").get("copy", ""))
+            return str(
+                json.loads(self.store.read(roles.OWNER) or b"{}").get("copy", "")
+            )
         except (ValueError, AttributeError):
             return ""
 
@@ -216,7 +236,7 @@ class Copy:
         for folder, _, names in os.walk(self.folder):
             inner = pathlib.Path(folder).relative_to(self.folder)
             found |= {(inner / name).as_posix() for name in names}
-        return {name for name in found if _is_copied(name)}
+        return {name for name in found if roles.is_copied(name)}
 
     def _is_clean(self, name: str) -> bool:
         return self.index.is_clean(name, self.folder / name)
@@ -227,23 +247,42 @@ class Copy:
         self.index.note(name, path, entry.tag)
         self.num_transfers += 1
 
+    def _join_lines(self, name: str, there: Mapping[str, stores.Entry]) -> None:
+        """Gives a file of lines those that are there, and keeps those that are not."""
+        path, is_clean = self.folder / name, self._is_clean(name)
+        here = path.read_bytes() if path.exists() else b""
+        published, known = lines.read(self.store, name, there)
+        whole = lines.join([known, b"" if is_clean else here])
+        if whole != here:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            files.write_bytes(path, whole)
+            self.num_transfers += 1
+        if whole == published:
+            self.index.note(name, path, "")
+        else:
+            self.index.forget(name)  # So that it is published.
+
     def _upload(self, name: str) -> None:
         path = self.folder / name
         try:
             state = indexes.state_of(path)  # Before it is read: it may still grow.
-            entry = self.store.put(path, name)
+            if lines.file_of(name):
+                lines.add(self.store, name, path.read_bytes(), self.guard)
+                tag = ""  # Each start reads it.
+            else:
+                tag = self.store.put(path, name).tag
         except FileNotFoundError as error:
             if path.exists():
                 raise OSError(f"there is no such place ({error})") from error
             return  # Another process of this machine has removed it.
-        self.index.note(name, path, entry.tag, state=state)
+        self.index.note(name, path, tag, state=state)
         self.index.write()
         self.num_transfers += 1
 
     def _withdraw(self, changed: list[str]) -> None:
         """Takes checkpoints back whose files are about to be replaced by others."""
-        for folder in {m[1] for m in map(_CHECKPOINT.fullmatch, changed) if m}:
-            metadata = folder + _METADATA
+        for folder in set(filter(None, map(roles.checkpoint_of, changed))):
+            metadata = folder + roles.METADATA
             parts = {n for n in changed if n.startswith(folder)} - {metadata}
             if metadata in self.index.names() and parts:
                 self.store.delete(metadata)
@@ -288,24 +327,3 @@ def _name_of(url: str) -> str:
     """Returns the last part of a URL as the name of a folder."""
     name = re.sub(r"[^\w.-]+", "_", url.rpartition("/")[2]).lstrip(".")
     return "files" if name in ("", "index.json", "lock") else name
-
-
-def _is_copied(name: str) -> bool:
-    last = name.rpartition("/")[2]
-    is_local = last in (_OWNER, *_LOCKS) or files.is_partial(last)
-    return not is_local and not _NOT_PUBLISHED.fullmatch(name)
-
-
-def _without_unfinished(names: Iterable[str]) -> list[str]:
-    """Leaves out what belongs to checkpoints that nobody has finished publishing."""
-    names = set(names)
-    folders = {name: match[1] for name in names if (match := _CHECKPOINT.match(name))}
-    return sorted(
-        n for n in names if n not in folders or folders[n] + _METADATA in names
-    )
-
-
-def _order(name: str) -> tuple[int, str]:
-    if _CHECKPOINT.fullmatch(name) and name.endswith(f"/{_METADATA}"):
-        return 1, name
-    return (2 if name in _LAST else 0), name

@@ -149,6 +149,24 @@ def publish(model_dir: str | os.PathLike) -> None:
         )
 
 
+def try_upload(folder: str | os.PathLike) -> None:
+    """Uploads a folder as a save would, and removes it there, to be timed.
+
+    Nothing is done if it is not in a remote run, or if others publish that.
+
+    Args:
+      folder: a local one in the run, of what is not published.
+
+    Raises:
+      errors.RemoteError: if the remote folder does not answer.
+    """
+    copy = _find(folder)
+    if copy is None or copy.is_read_only:
+        return
+    with failures.explaining("model_dir", copy.store.url):
+        copy.try_upload(pathlib.Path(folder).absolute())
+
+
 def as_typed(text: str) -> str:
     """Returns a text for people in which --model_dir has the URL of a remote run."""
     for folder, url in _urls.items():

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from trainer import errors, files
-from trainer.run_folder import environment, run_settings
+from trainer.run_folder import environment, run_settings, scalars
 
 Points = list[tuple[int, float]]
 """(step, value), by step."""
@@ -82,7 +82,7 @@ def _read(folder: pathlib.Path, name: str) -> Run:
         name=name,
         folder=folder,
         settings=settings,
-        curves=_read_curves(folder / "metrics.jsonl"),
+        curves=_read_curves(folder),
         class_names=tuple(map(str, names)),
         palette=tuple(f"rgb({r}, {g}, {b})" for r, g, b in palette),
         evaluations=[
@@ -104,10 +104,10 @@ def _short_names(paths: Sequence[pathlib.Path]) -> list[str]:
     return [str(path) for path in paths]
 
 
-def _read_curves(path: pathlib.Path) -> dict[tuple[str, str], Points]:
+def _read_curves(folder: pathlib.Path) -> dict[tuple[str, str], Points]:
     """Reads points; of a step that is there twice, the later one counts."""
     found = collections.defaultdict(dict)
-    for line in _read_lines(path):
+    for line in _read_lines(folder / scalars.NAME):
         step, split = line.get("step"), line.get("split")
         if type(step) is not int or not isinstance(split, str):
             continue

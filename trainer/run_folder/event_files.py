@@ -12,6 +12,9 @@ import tensorflow as tf
 from trainer import files
 
 PATTERN = "events.out.tfevents.*"
+MOST_BYTES = 2**20
+"""A file that has so many is left for a new one: that of a run at a URL is uploaded
+whole after each save."""
 _FRAME_BYTES = 16
 
 

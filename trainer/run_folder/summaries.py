@@ -1,10 +1,10 @@
 """What a run writes to be watched: TensorBoard events and a file of JSON lines.
 
 MODEL_DIR/train and MODEL_DIR/eval hold the events of the two splits, so that
-TensorBoard draws both curves of a score in one chart; MODEL_DIR/metrics.jsonl holds
-the scalars again, one line for each point, for programs. MODEL_DIR/hparams holds the
-line of the run in TensorBoard's table of runs, MODEL_DIR/watch the events of a process
-that evaluates the checkpoints beside the training. Trackers get the scalars, too.
+TensorBoard draws both curves of a score in one chart; MODEL_DIR/metrics.jsonl holds the
+scalars again, for programs: see `scalars`. MODEL_DIR/hparams holds the line of the
+run in TensorBoard's table of runs, MODEL_DIR/watch the events of a process that
+evaluates the checkpoints beside the training. Trackers get the scalars, too.
 """
 
 import contextlib
@@ -17,15 +17,11 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from trainer import files
-from trainer.run_folder import boards, event_files
+from trainer.run_folder import boards, event_files, scalars
 from trainer.tracking import fan
 
-_METRICS = "metrics.jsonl"
 _SESSION = "hparams"
 """A folder of its own: the table of runs shows all scalars of the folder."""
-_FOREIGN = "metrics.foreign"
-"""Where lines go that somebody else wrote into the file of metrics."""
 
 
 class SummaryWriter:
@@ -84,7 +80,7 @@ class SummaryWriter:
             return
         line = json.dumps({"step": step, "split": split, **values})
         with self._losing_points():
-            files.append_line(self._folder / _METRICS, line)
+            scalars.append(self._folder, line)
         if self._trackers:
             self._trackers.write_scalars(split, step, values)
 
@@ -171,6 +167,9 @@ class SummaryWriter:
         for split, writer in list(self._writers.items()):
             with self._losing_points(split):
                 writer.flush()
+                if self._num_bytes(split) >= event_files.MOST_BYTES:
+                    writer.close()
+                    del self._writers[split]
 
     def close(self) -> None:
         """Flushes and closes the files."""
@@ -207,6 +206,14 @@ class SummaryWriter:
             self._writers[split] = tf.summary.create_file_writer(str(folder))
         return self._writers[split]
 
+    def _own_files(self, split: str) -> set[pathlib.Path]:
+        """Returns the files that the open writer has made; it is one."""
+        found = set((self._folder / split).glob(event_files.PATTERN))
+        return found - self._older_files[split]
+
+    def _num_bytes(self, split: str) -> int:
+        return sum(path.stat().st_size for path in self._own_files(split))
+
     def _give_up_file(self, split: str) -> None:
         """Leaves the event file that failed, cut to whole records, for a new one."""
         writer = self._writers.pop(split, None)
@@ -214,8 +221,7 @@ class SummaryWriter:
             if writer:
                 writer.close()
         del writer  # It holds the file open.
-        found = set((self._folder / split).glob(event_files.PATTERN))
-        for path in found - self._older_files[split]:
+        for path in self._own_files(split):
             with contextlib.suppress(OSError):
                 event_files.cut_half_record(path)
 
@@ -231,63 +237,8 @@ def drop_points_after(model_dir: str, last_steps: Mapping[str, int]) -> None:
       errors.WriteError: if a file cannot be changed.
     """
     folder = pathlib.Path(model_dir)
-    _drop_lines(folder / _METRICS, last_steps)
+    scalars.drop_after(folder, last_steps)
     for split, step in last_steps.items():
         for path in sorted((folder / split).glob(event_files.PATTERN)):
             if path.is_file():
                 event_files.drop_after(path, step)
-
-
-def _drop_lines(metrics: pathlib.Path, last_steps: Mapping[str, int]) -> None:
-    """Keeps the points up to a step; lines that are no points go elsewhere."""
-    lines = _read_lines(metrics)
-    kept, foreign = [], []
-    for number, line in enumerate(lines, start=1):
-        point = _parse_point(line)
-        if point and point["step"] <= last_steps.get(point["split"], math.inf):
-            # Of a killed process's last line, the end alone may be missing.
-            kept.append(line.rstrip(b"\n") + b"\n")
-        elif not point and (number < len(lines) or line.endswith(b"\n")):
-            foreign.append(line)  # Else it is a line that a killed process began.
-    if foreign:
-        path = metrics.with_name(_FOREIGN)
-        logging.warning(
-            "%s holds %d lines that are no points of a run; they are moved to %s.",
-            metrics,
-            len(foreign),
-            path,
-        )
-        for line in foreign:
-            files.append_line(path, line.decode(errors="replace").rstrip("\n"))
-    if kept != lines:
-        files.write_bytes(metrics, b"".join(kept))
-
-
-def read_last_point(model_dir: str, split: str) -> dict[str, float] | None:
-    """Reads the newest point of `metrics.jsonl`, None if there is none."""
-    lines = _read_lines(pathlib.Path(model_dir) / _METRICS)
-    points = (_parse_point(line) for line in reversed(lines))
-    return next((p for p in points if p and p["split"] == split), None)
-
-
-def read_last_steps(model_dir: str) -> dict[str, int]:
-    """Reads the step of the newest point of each split that has one."""
-    points = map(_parse_point, _read_lines(pathlib.Path(model_dir) / _METRICS))
-    return {point["split"]: point["step"] for point in points if point}
-
-
-def _read_lines(metrics: pathlib.Path) -> list[bytes]:
-    if not metrics.is_file():
-        return []
-    with metrics.open("rb") as file:
-        return file.readlines()
-
-
-def _parse_point(line: bytes) -> dict | None:
-    """Returns the point of a line, None if it holds anything else."""
-    try:
-        point = json.loads(line)
-        is_point = type(point["step"]) is int and isinstance(point["split"], str)
-    except (ValueError, TypeError, KeyError, IndexError):
-        return None
-    return point if is_point else None

@@ -6,7 +6,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 
-NUMBERS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP)
+from trainer import children
 
 
 @contextlib.contextmanager
@@ -26,7 +26,7 @@ def listening(on_signal: Callable[[str], None]) -> Iterator[None]:
     previous_fd = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     previous = {
         number: signal.signal(number, lambda *_: None)
-        for number in NUMBERS
+        for number in children.ASKING_TO_END
         if not _is_ignored(number)
     }
 

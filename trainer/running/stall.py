@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
 
-from trainer import errors
+from trainer import children, errors
 
 _GRACE_SECS = 10
 """Longer than the watching thread takes: what still runs then holds Python's lock."""
@@ -90,7 +90,7 @@ _current: _Watch | None = None
 
 @contextlib.contextmanager
 def watching_start(timeout_secs: float) -> Iterator[None]:
-    """Ends the process if it does not compute for too long.
+    """Ends the process if neither it nor a child of it computes for too long.
 
     Args:
       timeout_secs: how long is too long; 0: no watch.
@@ -98,7 +98,7 @@ def watching_start(timeout_secs: float) -> Iterator[None]:
     unit_secs = timeout_secs * _BUSY_SHARE
 
     def progress() -> int:
-        return int(time.process_time() / unit_secs)
+        return int((time.process_time() + children.computing_secs()) / unit_secs)
 
     with _following(timeout_secs, _Subject(progress, "no part of it computes")):
         yield

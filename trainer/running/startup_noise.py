@@ -17,7 +17,7 @@ import typing
 
 from absl import logging
 
-from trainer.running import signals
+from trainer import children
 
 _PREFIX = rb"[%s]\d{4} \d\d:\d\d:[\d.]+ +\d+ \S+\.(?:cc|h):\d+\] "
 _NOISE = re.compile(
@@ -93,7 +93,7 @@ def _become_reader(
 ) -> typing.NoReturn:
     """Reads until nobody can write any more, deaf to signals for the run."""
     try:
-        for number in signals.NUMBERS:
+        for number in children.ASKING_TO_END:
             signal.signal(number, signal.SIG_IGN)
         nowhere = os.open(os.devnull, os.O_RDWR)
         for descriptor in (0, 1, 2):  # Of standard output, a reader awaits the end.
