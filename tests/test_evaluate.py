@@ -467,6 +467,11 @@ def test_what_is_no_image_is_refused(copy, image, kind):
         load_run(copy).predict([image])
 
 
+def test_a_photo_without_channels_is_no_row_of_photos(copy):
+    with pytest.raises(ValueError, match=r", not uint8 \[4, 5\]$"):
+        load_run(copy).predict(np.zeros([4, 5], np.uint8))
+
+
 def test_a_model_of_cropped_images_takes_its_own_size_only(copy):
     loaded = dataclasses.replace(load_run(copy), resize="crop")
     assert loaded.predict(np.zeros([45, 70, 3], np.uint8)).shape == (45, 70)

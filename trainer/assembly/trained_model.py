@@ -79,7 +79,7 @@ class TrainedModel:
             `--tta` does not take.
         """
         model = self._averaged(tta)
-        if isinstance(images, np.ndarray) and images.ndim == 3:
+        if isinstance(images, np.ndarray) and images.ndim != 4:
             return self._predict([images], probabilities, model)[0]
         results = self._predict(list(images), probabilities, model)
         return np.stack(results) if isinstance(images, np.ndarray) else results
