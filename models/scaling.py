@@ -60,6 +60,12 @@ class Scaling(NamedTuple):
         return (2, 1, 0) if self.is_bgr else (0, 1, 2)
 
 
+LIKE_PHOTOS = Scaling(
+    mean=PHOTO_MEAN, scale=tuple(1 / deviation for deviation in PHOTO_DEVIATION)
+)
+"""To the mean 0 and the deviation 1 of ImageNet's photos."""
+
+
 class ImageScaling(keras.layers.Layer):
     """Scales images, and pads them to a multiple of what the strides need.
 
@@ -101,7 +107,7 @@ class ImageScaling(keras.layers.Layer):
         super().__init__(**{"dtype": keras.config.floatx(), **kwargs})
         self._scale = list(scale)
         self._offset = list(offset)
-        low, high = self._value_range = tuple(value_range)
+        low, high = value_range
         # To 0..255, by value * scale + offset; 1 and 0 for what is there already.
         self._range_scale = 255 / (high - low)
         self._range_offset = -low * self._range_scale

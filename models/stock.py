@@ -202,8 +202,8 @@ def _attend(
 ) -> keras.KerasTensor:
     del translator
     queries, keys, values = (_split_heads(maps, layer.num_heads) for maps in inputs)
+    queries = queries * queries.shape[-1] ** -0.5
     scores = keras.ops.matmul(queries, keras.ops.transpose(keys, (0, 1, 3, 2)))
-    scores = scores * queries.shape[-1] ** -0.5
     attended = keras.ops.matmul(keras.ops.softmax(scores), values)
     attended = keras.ops.transpose(attended, (0, 2, 1, 3))
     return keras.layers.Reshape(inputs[0].shape[1:], name=layer.name)(attended)

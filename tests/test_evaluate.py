@@ -467,6 +467,26 @@ def test_what_is_no_image_is_refused(copy, image, kind):
         load_run(copy).predict([image])
 
 
+def test_a_loaded_run_is_traced_once_for_batches_of_all_sizes(copy):
+    num_traces = 0
+
+    def model(images, training):
+        nonlocal num_traces
+        num_traces += 1
+        return tf.zeros([tf.shape(images)[0], 45, 70, 3])
+
+    loaded = dataclasses.replace(load_run(copy), model=model)
+    for count in (1, 2, 9):  # Nine are a batch of eight, and one of one.
+        photos = np.zeros([count, 20, 30, 3], np.uint8)
+        assert loaded.predict(photos).shape == (count, 20, 30)
+    assert num_traces == 1
+
+
+def test_a_photo_without_channels_is_no_row_of_photos(copy):
+    with pytest.raises(ValueError, match=r", not uint8 \[4, 5\]$"):
+        load_run(copy).predict(np.zeros([4, 5], np.uint8))
+
+
 def test_a_model_of_cropped_images_takes_its_own_size_only(copy):
     loaded = dataclasses.replace(load_run(copy), resize="crop")
     assert loaded.predict(np.zeros([45, 70, 3], np.uint8)).shape == (45, 70)

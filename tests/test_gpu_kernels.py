@@ -1,5 +1,6 @@
 """No op of a step makes a GPU wait for the host; told from TensorFlow's registry."""
 
+import pytest
 import tensorflow as tf
 from tensorflow.python.framework import function_def_to_graph, kernels
 
@@ -10,9 +11,11 @@ from trainer import flags
 from trainer.assembly import devices as run_devices
 from trainer.assembly import training
 from trainer.losses import registry as losses
-from trainer.metrics import image_scores
+from trainer.metrics import groups, image_scores, merging
 from trainer.metrics import registry as metrics
 from trainer.running import preemption
+from trainer.settings import variants
+from trainer.steps import averaging
 
 _STRENGTHS = {"random_scale": "0.5,2.0", "random_gamma": "0.5"}
 """Of the changes that a share of 0.3 is no strength for."""
@@ -75,16 +78,26 @@ def test_training_and_evaluation_stay_on_the_gpu(monkeypatch, tmp_path):
             f"--model_dir={tmp_path}",
             "--dataset=synthetic",
             "--train_split=test",
-            "--image_size=32",
+            "--image_size=48",
+            "--image_normalization=measured",
+            "--crop_size=32",
+            "--crop_rare_classes=0.5",
             "--encoder_alpha=0.35",
             "--encoder_weights=none",
             "--nofreeze_encoder",
             "--decoder_filters=8,8,8,8",
             "--decoder_dropout=0.1",
             "--batch_size=4",
+            "--gradient_accumulation_steps=2",
+            "--global_clipnorm=1",
+            "--optimizer=adamw",
+            "--encoder_lr_multiplier=0.1",
             "--ema_decay=0.9",
             f"--loss={'+'.join(losses.TERMS)}",
+            "--loss_top_k=0.5",
+            "--class_weights=balanced",
             f"--metrics={','.join(metrics.METRICS)}",
+            "--eval_native_size",
             *strengths,
         ]
     ).config
@@ -101,3 +114,23 @@ def test_training_and_evaluation_stay_on_the_gpu(monkeypatch, tmp_path):
     ):
         traced = run.get_concrete_function(iterator, tf.constant(1))
         assert _ops_on_the_host(traced.graph) <= _NOT_WAITED_FOR
+
+
+def test_scores_of_merged_classes_stay_on_the_gpu():
+    merge = merging.Merging(groups.resolve(groups.parse(["d=a+b"]), ["a", "b", "c"]))
+    traced = tf.function(merge).get_concrete_function(
+        tf.TensorSpec([2, 4, 4], tf.uint8), tf.TensorSpec([2, 4, 4, 3])
+    )
+    assert not _ops_on_the_host(traced.graph)
+
+
+@pytest.mark.parametrize("dtype", [tf.uint8, tf.uint16])
+def test_variants_of_images_stay_on_the_gpu(dtype):
+    averaged = averaging.Averaged(
+        lambda images, training: tf.cast(images, tf.float32),
+        variants.parse(("flip", "0.5", "1.5")),
+    )
+    traced = tf.function(averaged).get_concrete_function(
+        tf.TensorSpec([2, 4, 4, 3], dtype)
+    )
+    assert not _ops_on_the_host(traced.graph)

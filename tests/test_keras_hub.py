@@ -192,6 +192,14 @@ def test_attention_is_that_of_the_formula_on_maps_of_any_shape():
     np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)
 
 
+def test_attention_does_not_overflow_in_float16():
+    attention = mit.Attention(1, 0.0, stream="attention", dtype="mixed_float16")
+    # A product of 115,200, which is 20,365 once it is scaled.
+    large = tf.fill([1, 1, 2, 32], tf.constant(60, tf.float16))
+    values = tf.ones([1, 1, 2, 32], tf.float16)
+    np.testing.assert_array_equal(attention([large, large, values]), values)
+
+
 def _train_once(strategy, encoder, images):
     """Returns the gradients of a batch, summed over replicas, and moved statistics."""
     model = encoder.model

@@ -556,6 +556,16 @@ def test_a_run_ends_early_and_goes_on_with_more_patience(run, monkeypatch, caplo
     assert [p["step"] for p in _points(model_dir, "eval")] == [3, 6, 9, 12, 15]
 
 
+def test_a_run_without_a_score_ends_early_and_says_so(run, monkeypatch, caplog):
+    score = {"loss": 1.0, "pixel_accuracy": 0.5, "images_per_sec": 1.0}
+    score["mean_iou"] = float("nan")
+    monkeypatch.setattr(scoring, "evaluate", lambda setup: score)
+    with caplog.at_level("INFO"):
+        run("--train_epochs=9", "--summary_images=0", "--early_stopping_patience=1")
+    text = "Stopping early at step 3: for 1 evaluations no mean_iou has been a number."
+    assert text in caplog.text
+
+
 def test_the_best_is_chosen_by_the_score_asked_for(run):
     message = "^--best_metric=iou: no score of this evaluation; use one of .*iou/body"
     with pytest.raises(errors.ConfigError, match=message):

@@ -94,6 +94,13 @@ def test_calibration_of_drawn_pixels():
     assert means == pytest.approx([0.6, 0.9], abs=1e-7)
 
 
+def test_the_confidences_of_a_huge_photo_are_summed_up_exactly():
+    # As many as two photos of 17 million pixels have, all of them 1.
+    values = tf.fill([2**25], 2**24)
+    sums = calibration._sum_large_in_bins(values, tf.zeros_like(values))
+    assert sums.numpy().tolist() == [2**49] + 15 * [0]
+
+
 @pytest.mark.parametrize("size", [0.0, 1e4])
 def test_the_least_and_the_greatest_confidence_have_a_bin(size):
     labels = np.array([[[0, 1]]], np.uint8)

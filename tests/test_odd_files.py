@@ -6,6 +6,7 @@ import pytest
 
 from data import schema
 from data.sources import folder
+from data.stores import reading
 from tests import test_folder
 
 find, write, paths_of = test_folder.find, test_folder.write, test_folder.paths_of
@@ -34,6 +35,12 @@ def test_odd_names_are_read(root, patterns):
     assert len(source) == len(ODD) + 2
     names = [os.fsdecode(e["name"]) for e in test_folder.read(source)]
     assert sorted(names) == sorted(f"images/{s}.jpg" for s in [*ODD, "a", "b"])
+
+
+def test_names_are_shown_in_one_line_of_what_can_be_printed():
+    example = {"name": b"caf\xe9\n.jpg", "label_name": "ä.png".encode()}
+    assert reading.name_files(example) == (r"caf\xe9\n.jpg", "ä.png")
+    assert reading.name_as_text(example["name"]) == r"caf\xe9\n.jpg"
 
 
 def test_absolute_patterns_through_odd_folders(root):

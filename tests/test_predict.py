@@ -3,6 +3,7 @@
 import csv
 import importlib
 import json
+import os
 import re
 import shutil
 
@@ -421,6 +422,36 @@ def test_names_with_commas_and_line_ends_come_back(tmp_path):
     table.start([])
     table.add([['a,"b"\nc', "car", "1", "1.0", ""]])
     assert 'a,"b"\nc' in summary.Summary(path, 1)
+
+
+def test_names_that_are_not_utf_8_come_back(tmp_path):
+    path, name = tmp_path / "summary.csv", os.fsdecode(b"caf\xe9")
+    table = summary.Summary(path, 1)
+    table.start([])
+    table.add([[name, "car", "1", "1.0", ""]])
+    table = summary.Summary(path, 1)
+    assert name in table
+    table.start([name])
+    assert name not in summary.Summary(path, 1)
+
+
+def test_braces_in_a_name_are_no_place_for_a_class(tmp_path):
+    output = outputs.Output(str(tmp_path), ["labels"], ["a", "b"], [(0, 0, 0)] * 2)
+    photo = photos.Photo("{x}{0}.jpg", "{x}{0}")
+    assert output.paths(photo, "labels") == [tmp_path / "labels/{x}{0}.png"]
+    assert output.paths(photo, "probabilities") == [
+        tmp_path / f"probabilities/{{x}}{{0}}.{index}.png" for index in (0, 1)
+    ]
+
+
+def test_the_overlay_of_a_photo_that_no_jpeg_holds_has_a_part_of_its_pixels(tmp_path):
+    output = outputs.Output(str(tmp_path), ["overlay"], ["a"], [(0, 0, 0)])
+    canvas = outputs.Canvas((3, 66_000), 1, ["overlay"])
+    canvas.labels[:] = 0
+    shown = np.full((3, 66_000, 3), 200, np.uint8)
+    output.write(photos.Photo("wide.png", "wide"), canvas, shown, 1)
+    with Image.open(tmp_path / "overlay/wide.jpg") as picture:
+        assert picture.size[0] == 33_000
 
 
 def test_each_kind_has_an_encoder():

@@ -6,6 +6,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ import tensorflow as tf
 
 from data import schema
 from data.preparing import preprocessing
-from data.stores import store
+from data.stores import disk_cache, file_locks, store
 from tests import helpers
 
 PREPROCESSOR = preprocessing.Preprocessor((4, 4), num_classes=3)
@@ -340,6 +341,28 @@ def test_what_a_killed_process_left_is_removed_and_what_another_writes_is_not(tm
     open_on_disk(make_source(fingerprint="second"), tmp_path)
 
     assert not partial.exists()
+
+
+def test_what_another_process_looks_at_as_it_is_begun_is_locked(tmp_path, monkeypatch):
+    threads = []
+
+    def look(root):
+        (partial,) = root.iterdir()
+        owner = (partial / "owner").open("w")
+        assert file_locks.try_lock(owner.fileno())
+        threads.append(threading.Timer(0.05, owner.close))
+        threads[0].start()
+
+    def fill(put):
+        threads[0].join()
+        (partial,) = tmp_path.iterdir()
+        with (partial / "owner").open("r+") as owner:
+            assert file_locks.try_lock(owner.fileno()) is False
+        return (), ()
+
+    monkeypatch.setattr(disk_cache, "_remove_abandoned", look)
+    disk_cache.write(tmp_path / "split", 0, (4, 4), fill)
+    assert (tmp_path / "split").is_dir()
 
 
 def test_a_partial_folder_of_another_host_is_removed_once_it_is_old(tmp_path):

@@ -1,6 +1,7 @@
 """Tests of examples that are read when they are due."""
 
 import itertools
+import os
 import pathlib
 import time
 
@@ -94,6 +95,18 @@ def test_nothing_is_kept_from_one_epoch_to_the_next(tmp_path):
         )
         assert len(list(dataset)) == 2
         assert source.num_loads == 10 * num_epochs
+
+
+def test_autograph_rewrites_nothing_of_what_loads_an_example(tmp_path, caplog):
+    class EncodingSource(helpers.FileSource):
+        def load(self, index):
+            os.fsencode("")  # Which AutoGraph warns of, as it cannot read its source.
+            return super().load(index)
+
+    examples = streaming.StreamingStore(EncodingSource(tmp_path), PREPROCESSOR)
+    examples.read(np.arange(2))
+    next(iter(pipeline.make_eval_dataset(examples, global_batch_size=2)))
+    assert "AutoGraph" not in caplog.text
 
 
 def test_no_more_is_read_ahead_than_a_few_batches(tmp_path):

@@ -128,6 +128,19 @@ def test_code_decides_between_prepared_versions(masks_dir, tmp_path):
     assert open_masks(str(tmp_path), "gray").name == "some_masks/1.0.0/train"
 
 
+def test_a_split_without_an_example_is_refused(masks_dir):
+    with pytest.raises(
+        schema.DataError, match=r"some_masks/1.0.0/train\[:0\] holds no"
+    ):
+        tfds.TfdsSource(
+            "some_masks",
+            "train[:0]",
+            data_dir=masks_dir,
+            image_key="photo",
+            label_key="gray",
+        )
+
+
 def test_names_of_labels_are_those_of_the_feature(masks_dir):
     assert open_masks(masks_dir, "gray").info.class_names == ("x", "y", "z")
     assert open_masks(masks_dir, "deep").info is None

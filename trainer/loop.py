@@ -191,13 +191,13 @@ class Loop:
             scores["images_per_sec"],
         )
         if self._is_early_end:
+            best_score = self._checkpointer.best_score
             self._bar.say(
-                "Stopping early at step %d: for %d evaluations no %s has been better "
-                "than %.4f.",
+                "Stopping early at step %d: for %d evaluations no %s has been %s.",
                 step,
                 self._checkpointer.evaluations_since_best,
                 self._plan.best_metric,
-                self._checkpointer.best_score,
+                "a number" if best_score is None else f"better than {best_score:.4f}",
             )
         recent = self._window.recent_counts()
         for verdict in self._watch.judge(step, recent, counts):

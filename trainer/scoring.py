@@ -220,9 +220,12 @@ def rank(scores: np.ndarray, count: int = 4) -> dict[str, np.ndarray]:
 
     Returns:
       Ids by `best`, the best one first; `typical`, those around the median; and
-      `worst`, the worst one first. Of fewer than three examples, all are typical.
+      `worst`, the worst one first. Of fewer than three examples, all are typical; of
+      none that is scored, nothing is there.
     """
     num_scored = np.count_nonzero(~np.isnan(scores))
+    if not num_scored:
+        return {}
     order = np.argsort(scores, kind="stable")[:num_scored]  # NaN comes last.
     count = min(count, num_scored // 3)
     if not count:

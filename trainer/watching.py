@@ -190,7 +190,7 @@ class _Watcher:
         while True:
             # Before the list: the last save comes before the end.
             is_alive = training.look()
-            path = next((p for p in training.checkpoints() if self._is_new(p)), None)
+            path = next((p for p in training.checkpoints() if self._see(p)), None)
             if path:
                 self._take(path)
             elif is_alive:
@@ -204,8 +204,8 @@ class _Watcher:
             flush=True,
         )
 
-    def _is_new(self, path: pathlib.Path) -> bool:
-        """Tells whether a checkpoint has not been looked at; now it has been."""
+    def _see(self, path: pathlib.Path) -> bool:
+        """Notes that a checkpoint was looked at, and tells whether it is new."""
         key = path.name, 0
         with contextlib.suppress(OSError):
             # A run that began anew has other checkpoints by the same names.
@@ -220,7 +220,7 @@ class _Watcher:
         scores = evaluations.find(self._model_dir, subject, self._scored, names)
         if scores is None:
             return False
-        self._is_new(path)
+        self._see(path)
         self._scores[path] = scores[self._criterion.metric]
         return True
 

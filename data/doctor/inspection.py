@@ -25,7 +25,6 @@ from data.files import (
     masks,
 )
 from data.preparing import preprocessing
-from data.sources import listing
 from data.stores import reading
 
 _MOST_THREADS = 8
@@ -222,14 +221,6 @@ def _try_read(index: int, read: Callable[[], Example]) -> Example | facts_lib.Fa
         return facts_lib.Facts(index, files, "unreadable_file", message)
 
 
-def _name_files(example: Example) -> tuple[str, ...]:
-    return tuple(
-        listing.printable(os.fsdecode(example[key]))
-        for key in ("name", "label_name")
-        if key in example
-    )
-
-
 def _describe_error(
     index: int, example: Example, error: schema.DataError
 ) -> facts_lib.Facts:
@@ -243,7 +234,7 @@ def _describe_error(
         cells = conversions.count_cells(_load_label(example))
     return facts_lib.Facts(
         index,
-        _name_files(example),
+        reading.name_files(example),
         error.kind,
         str(error),
         frozenset(colors),
@@ -275,7 +266,7 @@ def _judge_values(
         is_open = diagnosis.kind in mask_values.KINDS
     return facts_lib.Facts(
         index,
-        _name_files(example),
+        reading.name_files(example),
         kind=diagnosis.kind if diagnosis else "",
         message=str(diagnosis) if diagnosis else "",
         size=values.shape,

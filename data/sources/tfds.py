@@ -53,8 +53,8 @@ class TfdsSource:
           label_key: feature that holds the mask: an `Image`, or a `Tensor` of integers.
 
         Raises:
-          schema.DataError: if the data set, split or a feature is not there, or a
-            feature is of another kind.
+          schema.DataError: if the data set, split or a feature is not there, the split
+            is empty, or a feature is of another kind.
         """
         self._builder = _open_builder(name, data_dir)
         self._split = split
@@ -67,6 +67,11 @@ class TfdsSource:
                 f"{self._builder.info.full_name} has no split {split!r}; it has "
                 f"{', '.join(self._builder.info.splits)}."
             ) from error
+        if not len(self):
+            raise schema.DataError(
+                f"{self.name} holds no example; name more of the split by "
+                "--train_split or --eval_split."
+            )
         for flag, key in (("image_key", image_key), ("label_key", label_key)):
             _check_feature(self._builder.info, flag, key)
         self.info = KNOWN_INFOS.get(self._builder.name)

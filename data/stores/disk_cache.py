@@ -133,8 +133,9 @@ def write(
         stack.callback(_remove, partial)
         partial.mkdir(parents=True)
         _remove_abandoned(folder.parent)
-        owner = stack.enter_context((partial / _OWNER).open("w"))
-        file_locks.try_lock(owner.fileno())
+        owner = stack.enter_context((partial / _OWNER).open("w+"))
+        # It waits: another process locks it as it looks whether it is abandoned.
+        file_locks.share_lock(owner.fileno())
         owner.write(file_locks.place_of(owner.fileno()))
         owner.flush()
         _check_room(folder, sum(kind.num_bytes for kind in kinds))

@@ -2,7 +2,7 @@
 
 import functools
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 import tensorflow as tf
@@ -22,8 +22,15 @@ READ_ERRORS = (
 
 
 def name_as_text(name: bytes) -> str:
-    """Returns a name that need not be text."""
-    return name.decode("utf-8", "replace")
+    """Returns a name, which need not be text, as `listing.printable` shows it."""
+    return listing.printable(os.fsdecode(name))
+
+
+def name_files(example: Mapping[str, bytes]) -> tuple[str, ...]:
+    """Returns the names of the files of an example, those that it has."""
+    return tuple(
+        name_as_text(example[key]) for key in ("name", "label_name") if key in example
+    )
 
 
 def decode_examples(
@@ -90,13 +97,8 @@ def explain_bad(
         example = _read_raw(source, index)
     except tf.errors.OpError as error:
         return schema.DataError(f"{place}: {explain_read_error(error)}.")
-    names = [
-        listing.printable(os.fsdecode(example[key]))
-        for key in ("name", "label_name")
-        if key in example
-    ]
     reason = preprocessor.explain(example) or schema.DataError(
         "it could not be decoded, but now it can"
     )
-    message = f"{place} ({', '.join(names)}): {reason}."
+    message = f"{place} ({', '.join(name_files(example))}): {reason}."
     return schema.DataError(message, kind=reason.kind)

@@ -83,8 +83,9 @@ class StreamingStore:
         Raises:
           schema.DataError: for one that cannot be used.
         """
+        load = tf.autograph.experimental.do_not_convert(self.source.load)
         raw = tf.data.Dataset.from_tensor_slices(ids).map(
-            self.source.load, num_parallel_calls=tf.data.AUTOTUNE
+            load, num_parallel_calls=tf.data.AUTOTUNE
         )
         examples = list(
             reading.decode_examples(

@@ -17,13 +17,6 @@ _TO_128THS = scaling.Scaling(mean=(128.0,), scale=(1 / 128,))
 _CAFFE = scaling.Scaling(mean=(123.68, 116.779, 103.939), scale=(1.0,), is_bgr=True)
 """Blue first, ImageNet's mean taken away: its mode `caffe`."""
 
-_IMAGENET = scaling.Scaling(
-    mean=scaling.PHOTO_MEAN,
-    scale=tuple(1 / deviation for deviation in scaling.PHOTO_DEVIATION),
-)
-"""ImageNet's mean and standard deviation: its mode `torch`."""
-
-
 INPUT_OF, OUTPUT = "input of ", "output"
 """How to name maps that no layer with a stable name makes: the input of a layer that
 has a stable name, and the output of the network."""
@@ -85,7 +78,7 @@ def _resnet(
 def _efficientnet_v2(
     make: Callable[..., keras.Model],
     last_blocks: tuple[str, ...],
-    image_scaling: scaling.Scaling = _IMAGENET,
+    image_scaling: scaling.Scaling = scaling.LIKE_PHOTOS,
 ) -> Application:
     """Returns the row of an EfficientNetV2.
 
@@ -105,7 +98,7 @@ def _efficientnet_v2(
 def _convnext(make: Callable[..., keras.Model], name: str) -> Application:
     """Returns the row of a ConvNeXt: the sums that end its stages have no name."""
     maps = tuple(f"{INPUT_OF}{name}_downsampling_block_{i}" for i in range(3))
-    return Application(make, (*maps, OUTPUT), _IMAGENET, settings=_UNSCALED)
+    return Application(make, (*maps, OUTPUT), scaling.LIKE_PHOTOS, settings=_UNSCALED)
 
 
 APPLICATIONS = {
@@ -167,9 +160,9 @@ APPLICATIONS = {
     "densenet121": Application(
         keras.applications.DenseNet121,
         maps=("conv1_bn", "pool2_bn", "pool3_bn", "pool4_bn", "bn"),
-        scaling=_IMAGENET,
+        scaling=scaling.LIKE_PHOTOS,
     ),
-    "plain": Application(plain.make_plain, plain.MAPS, _IMAGENET),
+    "plain": Application(plain.make_plain, plain.MAPS, scaling.LIKE_PHOTOS),
 }
 """By the names of `registry.ENCODERS`."""
 

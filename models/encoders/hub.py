@@ -84,17 +84,11 @@ def open_preset(name: str, weights: str) -> Preset:
             "weights want images; they get those of ImageNet's mean and deviation"
         )
     return Preset(
-        architecture=_describe(network, image_scaling or _IMAGENET),
+        architecture=_describe(network, image_scaling or scaling.LIKE_PHOTOS),
         network=network,
         has_weights=has_weights,
         remark=remark,
     )
-
-
-_IMAGENET = scaling.Scaling(
-    mean=scaling.PHOTO_MEAN,
-    scale=tuple(1 / deviation for deviation in scaling.PHOTO_DEVIATION),
-)
 
 
 def build(

@@ -46,8 +46,9 @@ class Attention(layers.RowDropout):
 
     def call(self, inputs, training=False):
         queries, keys, values = (self._split(maps) for maps in inputs)
-        scale = queries.shape[-1] ** -0.5
-        scores = tf.matmul(queries, keys, transpose_b=True) * scale
+        # Scaled before the product: float16 ends at 65,504.
+        queries *= queries.shape[-1] ** -0.5
+        scores = tf.matmul(queries, keys, transpose_b=True)
         # [batch, heads, places, places of the smaller map]
         if scores.dtype in (tf.float16, tf.bfloat16):
             scores = tf.cast(scores, tf.float32)

@@ -91,10 +91,11 @@ def read_some(
     source = inputs.open_source(config, is_training=is_training)
     info = inputs.resolve_info(config, source, trained.class_names)
     info = dataclasses.replace(info, image_format=trained.image_format)
-    preprocess = inputs.make_preprocessor(config, info)
+    as_it_is = tf.autograph.experimental.do_not_convert
+    preprocess = as_it_is(inputs.make_preprocessor(config, info))
     if isinstance(source, schema.RandomAccessSource):
         ids = golden.choose(len(source), count)
-        raw = tf.data.Dataset.from_tensor_slices(ids).map(source.load)
+        raw = tf.data.Dataset.from_tensor_slices(ids).map(as_it_is(source.load))
     else:
         raw = source.examples(0, min(count, len(source)))
     try:

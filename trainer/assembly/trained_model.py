@@ -56,7 +56,8 @@ class TrainedModel:
     ) -> np.ndarray | list[np.ndarray]:
         """Predicts the class of each pixel, at the images' own sizes.
 
-        Images are resized as in training, and the logits resized back.
+        Images are resized as in training, and the logits resized back. The first call,
+        and the first with other variants, traces the model, which takes seconds.
 
         Args:
           images: one image, [height, width, channels] of the type that `image_format`
@@ -78,17 +79,17 @@ class TrainedModel:
             `--resize=crop`, of another size than the model's; if `tta` has words that
             `--tta` does not take.
         """
-        model = self._averaged(tta)
-        if isinstance(images, np.ndarray) and images.ndim == 3:
-            return self._predict([images], probabilities, model)[0]
-        results = self._predict(list(images), probabilities, model)
+        run = self._trace(tuple(tta))
+        if isinstance(images, np.ndarray) and images.ndim != 4:
+            return self._predict([images], probabilities, run)[0]
+        results = self._predict(list(images), probabilities, run)
         return np.stack(results) if isinstance(images, np.ndarray) else results
 
     def _predict(
         self,
         images: list[np.ndarray],
         probabilities: bool,
-        model: Callable[..., tf.Tensor],
+        run: Callable[[tf.Tensor], tf.Tensor],
     ) -> list[np.ndarray]:
         for image in images:
             self.check(image)
@@ -96,12 +97,31 @@ class TrainedModel:
         for first in range(0, len(images), _BATCH_SIZE):
             batch = images[first : first + _BATCH_SIZE]
             shown = tf.stack([self.resize_image(image) for image in batch])
-            logits = model(shown, training=False)
+            logits = run(shown)
             for image, scores in zip(batch, logits, strict=True):
                 results.append(self._restore(scores, image.shape[:2], probabilities))
         return results
 
-    def _averaged(self, tta: Sequence[str]) -> Callable[..., tf.Tensor]:
+    def _trace(self, tta: tuple[str, ...]) -> Callable[[tf.Tensor], tf.Tensor]:
+        """Returns a graph from images to logits, kept for batches of all sizes.
+
+        Layer by layer, a small network would wait for Python most of the time.
+        """
+        if tta not in self._traced:
+            model = self._averaged(tta)
+            shape = [None, *self.image_size, self.image_format.num_channels]
+            self._traced[tta] = tf.function(
+                lambda images: model(images, training=False),
+                input_signature=[tf.TensorSpec(shape, self.image_format.dtype)],
+                autograph=False,
+            )
+        return self._traced[tta]
+
+    @functools.cached_property
+    def _traced(self) -> dict[tuple[str, ...], Callable[[tf.Tensor], tf.Tensor]]:
+        return {}
+
+    def _averaged(self, tta: tuple[str, ...]) -> Callable[..., tf.Tensor]:
         """Returns what gives the logits of images, of variants if there are words."""
         if not tta:
             return self.model

@@ -77,10 +77,10 @@ class Calibration(metric.Metric):
 
 
 def _sum_in_bins(values: tf.Tensor, bins: tf.Tensor) -> tf.Tensor:
-    """Sums numbers, each int32 of 0 to 64, by bin; int64 [_NUM_BINS + 1].
+    """Sums numbers, each int32 of 0 to 16, by bin; int64 [_NUM_BINS + 1].
 
-    In int32, as a GPU does it in no other integers; a batch would need 2^25 pixels to
-    be too much for these.
+    In int32, as a GPU does it in no other integers; a replica's part of a batch would
+    need 2^27 pixels to be too much for these.
     """
     sums = tf.raw_ops.DenseBincount(
         input=bins, size=_NUM_BINS + 1, weights=values, binary_output=False
@@ -89,9 +89,9 @@ def _sum_in_bins(values: tf.Tensor, bins: tf.Tensor) -> tf.Tensor:
 
 
 def _sum_large_in_bins(values: tf.Tensor, bins: tf.Tensor) -> tf.Tensor:
-    """Sums numbers, each int32 of 0 to 2^24, by bin, six binary digits at a time."""
+    """Sums numbers, each int32 of 0 to 2^24, by bin, four binary digits at a time."""
     total = tf.zeros([_NUM_BINS + 1], tf.int64)
-    for place in (18, 12, 6, 0):
+    for place in (20, 16, 12, 8, 4, 0):
         digits = tf.bitwise.right_shift(values, place)
         values -= tf.bitwise.left_shift(digits, place)
         total += _sum_in_bins(digits, bins) * 2**place

@@ -23,7 +23,8 @@ class Merging:
         """
         self._members = groups.members
         # Of every label that a uint8 can be; those that are no class stay ignored.
-        table = np.full([256], schema.IGNORE_LABEL, np.uint8)
+        # As floats, since GPUs have no kernel that gathers uint8.
+        table = np.full([256], schema.IGNORE_LABEL, np.float32)
         for index, members in enumerate(groups.members):
             table[list(members)] = index
         self._table = table
@@ -46,7 +47,8 @@ class Merging:
             tf.reduce_logsumexp(tf.gather(logits, members, axis=-1), axis=-1)
             for members in self._members
         ]
-        return tf.gather(self._table, tf.cast(labels, tf.int32)), tf.stack(planes, -1)
+        merged = tf.gather(self._table, tf.cast(labels, tf.int32))
+        return tf.cast(merged, tf.uint8), tf.stack(planes, -1)
 
 
 def keep(labels: tf.Tensor, logits: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

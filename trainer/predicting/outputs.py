@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 _QUALITY = 90
 """Of the overlays' JPEG."""
+_MOST_SIDE = 60_000
+"""Pixels of a photo in an overlay: a JPEG ends at 65,500, and there is a legend."""
+
 _STRIP_ROWS = 512
 """Of a photo that are laid under colours at a time."""
 _ENDINGS = {
@@ -58,9 +61,9 @@ class Output:
 
     def paths(self, photo: photos.Photo, kind: str) -> list[pathlib.Path]:
         """Returns the files of a photo of one kind."""
-        start = str(self.folder / kind / photo.name) + _ENDINGS[kind]
+        start, ending = str(self.folder / kind / photo.name), _ENDINGS[kind]
         indices = range(len(self.class_names)) if kind == "probabilities" else (0,)
-        return [pathlib.Path(start.format(index)) for index in indices]
+        return [pathlib.Path(start + ending.format(index)) for index in indices]
 
     def is_done(self, photo: photos.Photo) -> bool:
         """Tells whether all that was asked for of a photo is there."""
@@ -108,10 +111,12 @@ class Output:
     ) -> list:
         from PIL import Image
 
+        step = -(-max(canvas.labels.shape) // _MOST_SIDE)
+        shown, labels = (array[::step, ::step] for array in (shown, canvas.labels))
         mixed = np.empty_like(shown)
         for first in range(0, len(shown), _STRIP_ROWS):
             rows = slice(first, first + _STRIP_ROWS)
-            part = (shown[np.newaxis, rows], canvas.labels[np.newaxis, rows])
+            part = (shown[np.newaxis, rows], labels[np.newaxis, rows])
             mixed[rows] = pictures.blend(*part, self.palette)[0]
         # Always as viewers show the photo: the names below it are to be read.
         legend = pictures.draw_legend(

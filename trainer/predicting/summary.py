@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from data.sources import listing
 from trainer import files
 
 COLUMNS = ("photo", "class", "pixels", "share", "mean_confidence")
@@ -58,6 +59,7 @@ class Summary:
     """`summary.csv`: the classes of all photos that are done, in the order they were.
 
     A photo is done if all of its lines are there; they are written after its files.
+    Of its name, bytes that are not UTF-8 are written as `listing.printable` shows them.
     """
 
     def __init__(self, path: pathlib.Path, num_classes: int):
@@ -79,7 +81,7 @@ class Summary:
         }
 
     def __contains__(self, photo: str) -> bool:
-        return photo in self._rows
+        return listing.printable(photo) in self._rows
 
     def start(self, again: Sequence[str], *, keeps_others: bool = True) -> None:
         """Writes the table anew.
@@ -89,12 +91,13 @@ class Summary:
           keeps_others: whether the lines of other photos stay.
         """
         for photo in again if keeps_others else list(self._rows):
-            self._rows.pop(photo, None)
+            self._rows.pop(listing.printable(photo), None)
         rows = [row for rows in self._rows.values() for row in rows]
         files.write_text(self._path, _format([COLUMNS, *rows]))
 
     def add(self, rows: Sequence[Sequence[str]]) -> None:
         """Appends the lines of a photo, all at once."""
+        rows = [[listing.printable(row[0]), *row[1:]] for row in rows]
         files.append_line(self._path, _format(rows).removesuffix("\n"))
 
 

@@ -148,7 +148,8 @@ class EvalLoop:
         """Predicts on one device.
 
         Args:
-          images: uint8 [batch, height, width, 3].
+          images: as the model takes them, uint8 or uint16 [batch, height, width,
+            channels].
 
         Returns:
           uint8 [batch, height, width], the class of each pixel.
