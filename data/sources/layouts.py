@@ -1,5 +1,6 @@
 """The ways in which people lay out images and masks in folders."""
 
+import collections
 import dataclasses
 import hashlib
 import os
@@ -7,12 +8,12 @@ from collections.abc import Iterable
 
 from data import schema
 from data.files import images, palettes
-from data.sources import advice, globs, list_files, listing, naming, tfds
+from data.sources import advice, globs, guesses, list_files, listing, naming, tfds
 
-SPLITS = ("train", "trainval", "val", "validation", "test")
+SPLITS = ("train", "trainval", "val", "valid", "validation", "test")
 """Splits that are looked for; one of another name has to be asked for."""
 
-_DEFAULTS = {True: ("train", "trainval"), False: ("validation", "val", "test")}
+_DEFAULTS = {True: ("train", "trainval"), False: ("validation", "val", "valid", "test")}
 _SYNONYMS = {"val": ("val", "validation"), "validation": ("validation", "val")}
 
 _VOC_NAMES, _VOC_COLORS = zip(*palettes.PALETTES["voc"][:-1], strict=True)
@@ -39,10 +40,10 @@ class Layout:
         needed = [self.list_file] if self.list_file else [self.images, self.masks]
         if self.info:
             needed += [self.images, self.masks]
-        return all(
-            os.path.exists(os.path.join(root, path.format(split=split)))
-            for path in needed
-        )
+        paths = [os.path.join(root, path.format(split=split)) for path in needed]
+        if not all(map(os.path.exists, paths)):
+            return False
+        return not paths[0].endswith(".csv") or list_files.holds_pairs(paths[0])
 
 
 LAYOUTS = (
@@ -61,6 +62,7 @@ LAYOUTS = (
     Layout("{split}/images", "{split}/masks"),
     Layout("images/{split}", "masks/{split}"),
     Layout("images", "masks", "{split}.txt"),
+    Layout("images", "masks", "{split}.csv"),
 )
 """The first that fits is taken; the last resort is `UNDIVIDED`."""
 
@@ -181,12 +183,19 @@ def _choose_layout(
             )
     if UNDIVIDED.has(data_dir, ""):
         return UNDIVIDED, [""]
+    raise schema.DataError(_describe_unknown(data_dir), kind="unknown_layout")
+
+
+def _describe_unknown(data_dir: str) -> str:
+    """Says what a folder of no known layout holds, and what to say of it."""
     names = sorted(os.listdir(data_dir or "."))
-    raise schema.DataError(
+    remedy = guesses.propose(data_dir, SPLITS) or (
+        "or say where the files are with --images='photos/*.jpg' --masks='labels/*.png'"
+    )
+    return (
         f"--data_dir={data_dir} holds {listing.name_some(names) or 'nothing'}, but "
         "there should be images/ and masks/ in it, or train/images/ and train/masks/, "
-        "or images/train/ and masks/train/, or train.txt; or say where the files are "
-        "with --images='photos/*.jpg' --masks='labels/*.png'."
+        f"or images/train/ and masks/train/, or train.txt or train.csv; {remedy}."
     )
 
 
@@ -226,10 +235,7 @@ def _find_in_layout(folder: listing.Folder, layout: Layout, split: str) -> Part:
         if os.path.isdir(folder.path / path):
             paths = list(folder.find_images(path))
         if not paths and not layout.list_file:
-            raise schema.DataError(
-                f"--data_dir={folder.path}: {path}/ holds no image file; known endings "
-                f"are {', '.join(sorted(images.SUFFIXES))}."
-            )
+            raise schema.DataError(_describe_no_image(folder, path))
         files.append(listing.group_by_stem(paths, path))
         if not layout.list_file:
             problems += folder.find_problems(paths)
@@ -250,6 +256,22 @@ def _find_in_layout(folder: listing.Folder, layout: Layout, split: str) -> Part:
             problems=more_problems,
         )
     return pairs, problems + more_problems
+
+
+def _describe_no_image(folder: listing.Folder, path: str) -> str:
+    """Says what a folder holds that should hold images."""
+    others = collections.Counter()
+    for _, _, names in os.walk(folder.path / path):
+        others.update(os.path.splitext(n)[1] or n for n in names if n[0] != ".")
+    held = " and ".join(
+        f"{count:,} {ending}" for ending, count in others.most_common(3)
+    )
+    remedy = "; write arrays as TIFF files, which take any number of bands"
+    return (
+        f"--data_dir={folder.path}: {path}/ holds no image file"
+        f"{f' ({held})' if others else ''}; known endings are "
+        f"{', '.join(sorted(images.SUFFIXES))}{remedy if '.npy' in others else ''}."
+    )
 
 
 def _join(parts: Iterable[Part]) -> Part:
