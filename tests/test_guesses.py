@@ -16,7 +16,7 @@ def touch(root, *paths):
 
 LAYOUTS = {
     "labelme2voc": (
-        ("JPEGImages/{}.jpg", "SegmentationClassPNG/{}.png", "SegmentationView/{}.jpg"),
+        ("JPEGImages/{}.jpg", "SegmentationClassPNG/{}.png", "SegView/{}.jpg"),
         ("JPEGImages/*.jpg", "SegmentationClassPNG/*.png"),
     ),
     "cityscapes": (

@@ -8,7 +8,16 @@ from collections.abc import Iterable
 
 from data import schema
 from data.files import images, palettes
-from data.sources import advice, globs, guesses, list_files, listing, naming, tfds
+from data.sources import (
+    advice,
+    coco_files,
+    globs,
+    guesses,
+    list_files,
+    listing,
+    naming,
+    tfds,
+)
 
 SPLITS = ("train", "trainval", "val", "valid", "validation", "test")
 """Splits that are looked for; one of another name has to be asked for."""
@@ -121,7 +130,7 @@ def find_split(
     if not os.path.isdir(data_dir or "."):
         shown = listing.printable(data_dir)
         raise schema.DataError(f"--data_dir={shown} is no folder.")
-    candidates = _candidates(split, is_training)
+    candidates = list_candidates(split, is_training)
     if image_pattern:
         is_divided, info = "{split}" in image_pattern, None
         names, folder, parts = _find_by_patterns(
@@ -135,8 +144,8 @@ def find_split(
     name = split if split == schema.ALL_SPLITS else names[0]
     pairs, problems = parts[0] if len(parts) == 1 else _join(parts)
     if not is_divided and split != schema.ALL_SPLITS:
-        name, is_train = _choose_side(data_dir, split, is_training, train_fraction)
-        sides = _divide(pairs, train_fraction, seed)
+        name, is_train = choose_side(data_dir, split, is_training, train_fraction)
+        sides = divide(pairs, train_fraction, seed)
         if pairs and not sides[is_train]:
             raise schema.DataError(
                 f"--train_fraction={train_fraction} leaves none of the {len(pairs)} "
@@ -154,8 +163,13 @@ def find_split(
     return Split(name, folder, tuple(pairs), tuple(problems), info)
 
 
-def _candidates(split: str, is_training: bool) -> list[str]:
-    """Returns the names by which a split is looked for, in order."""
+def list_candidates(split: str, is_training: bool) -> list[str]:
+    """Returns the names by which a split is looked for, in order.
+
+    Args:
+      split: its name; empty for the one of that role.
+      is_training: whether the role is that to train on.
+    """
     wanted = (split,) if split else _DEFAULTS[is_training]
     names = [other for name in wanted for other in _SYNONYMS.get(name, (name,))]
     return list(dict.fromkeys(names))
@@ -189,7 +203,10 @@ def _choose_layout(
 def _describe_unknown(data_dir: str) -> str:
     """Says what a folder of no known layout holds, and what to say of it."""
     names = sorted(os.listdir(data_dir or "."))
-    remedy = guesses.propose(data_dir, SPLITS) or (
+    remedy = guesses.propose(data_dir, SPLITS)
+    if not remedy and (files := coco_files.find(data_dir)):
+        remedy = f"say --dataset=coco, which draws the outlines in {files[0]}"
+    remedy = remedy or (
         "or say where the files are with --images='photos/*.jpg' --masks='labels/*.png'"
     )
     return (
@@ -285,7 +302,7 @@ def _join(parts: Iterable[Part]) -> Part:
     return [pairs[key] for key in sorted(pairs)], list(problems)
 
 
-def _choose_side(
+def choose_side(
     data_dir: str, split: str, is_training: bool, train_fraction: float | None
 ) -> tuple[str, bool]:
     """Returns the name of a part of an undivided set, and whether it is for training.
@@ -316,7 +333,7 @@ def _split_flag(is_training: bool) -> str:
     return "train_split" if is_training else "eval_split"
 
 
-def _divide(
+def divide(
     pairs: Iterable[listing.Pair], train_fraction: float, seed: int
 ) -> dict[bool, list[listing.Pair]]:
     """Returns the pairs to train on, under True, and the others.
