@@ -344,19 +344,19 @@ def test_number_that_is_not_finite_is_rejected(name, value):
         ({"model_dir": ""}, r"^--model_dir is empty; .* e\.g\. --model_dir=runs/first"),
         (
             {"dataset": "pets"},
-            r"^--dataset=pets: use synthetic, folder or tfds:NAME\.$",
+            r"^--dataset=pets: use synthetic, folder, coco or tfds:NAME\.$",
         ),
         (
             {"dataset": "tfds"},
-            r"^--dataset=tfds: use synthetic, folder or tfds:NAME\.$",
+            r"^--dataset=tfds: use synthetic, folder, coco or tfds:NAME\.$",
         ),
         (
             {"dataset": "tfds:"},
-            r"^--dataset=tfds:: use synthetic, folder or tfds:NAME\.$",
+            r"^--dataset=tfds:: use synthetic, folder, coco or tfds:NAME\.$",
         ),
         (
             {"dataset": "synthetic:3"},
-            r"^--dataset=synthetic:3: use synthetic, folder or tfds:NAME\.$",
+            r"^--dataset=synthetic:3: use synthetic, folder, coco or tfds:NAME\.$",
         ),
         ({"dataset": "folder"}, "^--dataset=folder: name the folder with --data_dir"),
         (
@@ -586,6 +586,14 @@ def test_number_that_is_not_finite_is_rejected(name, value):
         (
             {"time_budget": "30m", "train_epochs": 3},
             r"^--time_budget=30m and --train_epochs=3 both .*; leave one of them out",
+        ),
+        (
+            {"dataset": "coco"},
+            "^--dataset=coco: name the folder with --data_dir",
+        ),
+        (
+            {"dataset": "coco", "data_dir": "d", "train_fraction": 1.0},
+            "^--train_fraction=1.0: must leave something for both sides",
         ),
         (
             {"time_budget": "30m", "train_steps": 40},

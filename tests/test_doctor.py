@@ -635,7 +635,7 @@ ZOO = [
         map_masks(paint("voc")),
         THREE,
         "coloured_mask",
-        "say --label_colors=voc",
+        "with the rows `class_0,128,0,0` `class_1,0,128,0` `class_2,128,128,0`, with",
         "all its colours are listed by --label_colors=voc",
     ),
     (
@@ -643,7 +643,7 @@ ZOO = [
         map_masks(lambda label: np.dstack([label * 99, label, label * 0])),
         THREE,
         "coloured_mask",
-        "say what class each colour is with --label_colors=FILE",
+        "with the rows `class_0,0,0,0` `class_1,99,1,0` `class_2,198,2,0`, with",
         "say what class each colour is with --label_colors=FILE",
     ),
     (

@@ -311,7 +311,7 @@ def test_a_setting_that_came_later_does_not_orphan_a_run(trained):
     metadata.identity = identity
     checkpointer._check_identity(metadata)
     checkpointer._legacy = {"resize": "pad"}
-    with pytest.raises(errors.CheckpointError, match="resize was 'pad' and is 'stret"):
+    with pytest.raises(errors.CheckpointError, match="--resize was pad and is stret"):
         checkpointer._check_identity(metadata)
 
 

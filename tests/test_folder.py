@@ -79,6 +79,13 @@ def test_folders_in_folders_of_splits(tmp_path):
     ]
 
 
+def test_valid_is_a_name_of_the_validation_split(tmp_path):
+    write(tmp_path, "valid/images/a.jpg", "valid/masks/a.png", "test/images/b.jpg")
+    write(tmp_path, "test/masks/b.png")
+
+    assert find(tmp_path, is_training=False).name == "valid"
+
+
 def test_splits_in_folders_of_images_and_masks(tmp_path):
     write(tmp_path, "images/train/a.jpg", "masks/train/a.png")
     write(tmp_path, "images/test/seq/b.jpg", "masks/test/seq/b.png")
@@ -96,6 +103,36 @@ def test_lists_of_stems(tmp_path):
 
     assert [pair.key for pair in find(tmp_path).pairs] == ["a", "d"]
     assert [pair.key for pair in find(tmp_path, is_training=False).pairs] == ["c"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x/my photo.jpg,y/my mask.png\nx/b.jpg,y/labels_b.png\n",
+        "\ufeffimage,mask\r\nx/my photo.jpg,y/my mask.png\r\n"
+        'x/b.jpg,"y/labels_b.png"\r\n',
+        "image;mask\nx/my photo.jpg; y/my mask.png\n\n./x/b.jpg;y/labels_b.png\n",
+    ],
+    ids=["plain", "of Windows", "semicolons"],
+)
+def test_lists_in_csv(tmp_path, text):
+    write(tmp_path, "x/my photo.jpg", "y/my mask.png", "x/b.jpg", "y/labels_b.png")
+    (tmp_path / "train.csv").write_bytes(text.encode())
+
+    assert paths_of(find(tmp_path)) == [
+        ("x/b.jpg", "y/labels_b.png"),
+        ("x/my photo.jpg", "y/my mask.png"),
+    ]
+
+
+def test_tables_of_other_things_are_no_lists(tmp_path):
+    write_undivided(tmp_path)
+    write_list(tmp_path, "train.csv", "id,depth", "a,517", "b,306")
+
+    assert len(find(tmp_path, "all").pairs) == 6
+    write_list(tmp_path, "train.csv", "images/a.jpg,masks/a.png", "images/b.jpg")
+    with pytest.raises(schema.DataError, match="train.csv: the row 'images/b.jpg' is"):
+        find(tmp_path)
 
 
 def test_lists_of_paths(tmp_path):
@@ -381,6 +418,19 @@ def test_images_and_masks_that_are_alone_are_counted_and_named(tmp_path):
         "1 mask without an image: train/masks/z.png; add the images, or take the masks "
         "away",
     )
+
+
+def test_files_in_place_of_images_are_counted(tmp_path):
+    write(tmp_path, "masks/a.png")
+    (tmp_path / "images/x").mkdir(parents=True)
+    for name in ("a.npy", "x/b.npy", "notes.txt", ".DS_Store"):
+        (tmp_path / "images" / name).touch()
+
+    with pytest.raises(schema.DataError) as caught:
+        find(tmp_path, "all")
+
+    assert "images/ holds no image file (2 .npy and 1 .txt); known" in str(caught.value)
+    assert "write arrays as TIFF files" in str(caught.value)
 
 
 def test_source_refuses_what_has_problems(tmp_path):

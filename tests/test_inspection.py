@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import itertools
+import re
 import threading
 
 import numpy as np
@@ -19,7 +20,7 @@ from data.doctor import (
     inspection,
 )
 from data.doctor import facts as facts_lib
-from data.files import mask_values
+from data.files import label_files, mask_values, masks, palettes
 from data.preparing import preprocessing
 from tests import helpers, test_store
 
@@ -488,6 +489,42 @@ def test_colors_are_judged_by_the_whole_split():
     found = judge(make_source((make_photo(1), both), (make_photo(2), voc)))
 
     assert found["coloured_mask"].message.endswith("say --label_colors=voc")
+
+
+@pytest.mark.parametrize(
+    "num_classes, end",
+    [(21, "voc; say --label_colors=voc"), (3, "the 21 of voc or 31 of camvid, say")],
+)
+def test_known_palette_is_proposed_as_it_is_for_its_own_classes_alone(num_classes, end):
+    """Tools that draw masks give any classes the first colours of Pascal VOC."""
+    painted = (
+        np.uint8(palettes.PALETTES["voc"][1][1])[np.newaxis] * (LABEL > 0)[..., None]
+    )
+    split = summarize(make_source((make_photo(), painted)), PREPROCESSOR)
+
+    (finding,) = findings.judge_errors([split], num_classes)
+
+    assert end in finding.message
+    assert ("`class_0,0,0,0` `class_1,128,0,0`" in finding.message) == (num_classes < 4)
+
+
+@pytest.mark.parametrize("colors", ["voc", [[9, 8, 7], [1, 2, 3], [200, 0, 0]]])
+def test_rows_of_colours_mend(tmp_path, colors):
+    if colors == "voc":
+        colors = [color for _, color in palettes.PALETTES["voc"][:3]]
+    else:
+        colors = sorted(colors, key=sum)
+    painted = np.uint8(colors)[LABEL % 3]
+    found = judge(make_source((make_photo(), painted)))
+    (tmp_path / "colors.csv").write_text(
+        "\n".join(re.findall(r"`(class_\d.*?)`", found["coloured_mask"].message))
+    )
+
+    info = label_files.read_label_colors(str(tmp_path / "colors.csv"))
+
+    assert info.class_names == ("class_0", "class_1", "class_2")
+    values = masks.look_up_colors(painted, info.label_colors)
+    np.testing.assert_array_equal(values, LABEL % 3)
 
 
 def test_nothing_is_said_of_classes_where_none_are_known():

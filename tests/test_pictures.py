@@ -137,7 +137,7 @@ def test_blend_hatches_ignored_pixels():
             np.testing.assert_array_equal(blended[row, column], expected)
 
 
-def test_contact_sheet_has_four_columns_and_a_legend():
+def test_contact_sheet_has_four_columns_with_titles_and_a_legend():
     images, labels, changed = _examples(96, 128)
     names = ("sky", "bird", "sea")
     sheet = pictures.draw_contact_sheet(
@@ -150,6 +150,10 @@ def test_contact_sheet_has_four_columns_and_a_legend():
         images[::-1],
         pictures.blend(images[::-1], changed, _PALETTE),
     )
+    line = sheet.shape[0] - pictures.draw_legend(1054, names, _PALETTE).shape[0] - 402
+    titles, sheet = sheet[:line], sheet[line:]
+    for left in (6, 268, 530, 792):
+        assert (titles[:, left : left + 256] < 128).any()
     for example, top in enumerate((6, 204)):
         for column, left in zip(columns, (6, 268, 530, 792), strict=True):
             cell = sheet[top : top + 192, left : left + 256]

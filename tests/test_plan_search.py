@@ -224,7 +224,12 @@ def test_the_file_of_a_plan_is_the_plan(tmp_path, has_weights):
     )
     path = tmp_path / "plan.flags"
     text = plan_file.describe(
-        plan, given, time_budget="10m", machine="2 CPU cores", warnings=["it is blue"]
+        plan,
+        given,
+        path="runs/a plan/plan.flags",
+        time_budget="10m",
+        machine="2 CPU cores",
+        warnings=["it is blue"],
     )
     path.write_text(text)
     made, remarks = flags.read_config(["--model_dir=x", f"--flagfile={path}"])
@@ -236,6 +241,7 @@ def test_the_file_of_a_plan_is_the_plan(tmp_path, has_weights):
         "model_dir": "x",
     }
     assert "# The data: it is blue." in text
+    assert "trainer.main --flagfile='runs/a plan/plan.flags' --model_dir=" in text
     assert "# tree has 1.00% of the pixels\n--class_weights=inverse_sqrt\n" in text
     assert f"epochs\n--train_steps={plan.num_steps}\n" in text
     assert "# Predicted: 9m4" in text or "# Predicted: 9m3" in text

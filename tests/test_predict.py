@@ -13,12 +13,13 @@ import tensorflow as tf
 from PIL import Image
 
 from data import schema
+from data.files import images
 from data.preparing import resizing
 from tests import shallow, test_evaluate
 from tests.benchmarks import predicting
 from tests.faults import processes
 from trainer import errors, flags, load_run
-from trainer.predicting import outputs, photos, summary, tiles
+from trainer.predicting import outputs, photos, reading, summary, tiles
 from trainer.settings import modes
 
 _CLASSES = ("bg", "road", "car")
@@ -228,6 +229,79 @@ def test_photos_of_other_channels_become_the_models(root, tmp_path, mode):
     image.save(tmp_path / ("in/a.jpg" if mode == "CMYK" else "in/a.png"))
     _predict(root, tmp_path / "out", source=tmp_path / "in")
     assert _labels(tmp_path / "out/labels/a.png").shape == (20, 30)
+
+
+def test_dark_photos_of_16_bits_are_predicted_with_a_warning(root, tmp_path, caplog):
+    (tmp_path / "in").mkdir()
+    for name, value in (("a", 3000), ("b", 40000), ("c", 16383)):
+        image = Image.fromarray(np.full((20, 30), value, np.uint16))
+        image.save(tmp_path / f"in/{name}.png")
+    with caplog.at_level("WARNING", "absl"):
+        _predict(root, tmp_path / "out", source=tmp_path / "in")
+
+    (message,) = [m for m in caplog.messages if "16 bits" in m]
+    assert message.startswith(
+        f"2 photos of 16 bits ({tmp_path}/in/a.png, ...) use less"
+    )
+    assert len(list((tmp_path / "out/labels").iterdir())) == 3
+
+
+_DEEP = schema.ImageFormat(3, (0, 4095))
+
+
+@pytest.mark.parametrize(
+    ("bits", "greatest", "image_format", "misfit"),
+    [
+        (8, 3, schema.RGB, ""),
+        (16, 63, schema.RGB, "dark"),
+        (16, 64, schema.RGB, ""),
+        (16, 4095, _DEEP, ""),
+        (16, 4096, _DEEP, "beyond"),
+        (16, 16383, schema.ImageFormat(3, (0, 65535)), "dark"),
+        (16, 16384, schema.ImageFormat(3, (0, 65535)), ""),
+    ],
+)
+def test_values_that_are_not_those_of_the_model(bits, greatest, image_format, misfit):
+    header = images.Header("TIFF", "", (2, 3), bits=bits)
+    pixels = np.full((2, 3, 3), greatest, image_format.dtype)
+
+    assert reading.find_misfit(header, pixels, image_format) == misfit
+
+
+def test_beyond_names_the_greatest_value_of_the_model():
+    (message,) = reading.describe_misfits({"beyond": ["x.tif"]}, _DEEP)
+
+    assert message.startswith(
+        "1 photo of 16 bits (x.tif) holds values beyond 4095, the"
+    )
+
+
+@pytest.mark.parametrize(
+    ("pixels", "image_format", "reason"),
+    [
+        (
+            np.zeros((4, 5, 3), np.uint8),
+            _DEEP,
+            "3 channels of 8 bits, .* 3 of 16 .0 to ",
+        ),
+        (
+            np.zeros((4, 5, 3), np.uint8),
+            schema.ImageFormat(5),
+            "3 channels of 8 bits, and the model was trained on 5 of 8 .0 to 255.; ",
+        ),
+    ],
+)
+def test_photos_that_are_not_those_of_the_model_are_told_as_such(
+    tmp_path, pixels, image_format, reason
+):
+    """And no flag of a training is proposed."""
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    photo = photos.Photo(str(tmp_path / "a.png"), "a")
+    encoded = reading.read(photo, 1000)
+
+    with pytest.raises(schema.DataError, match=f"^it has {reason}") as caught:
+        reading.decode(encoded, image_format, 1000)
+    assert "--" not in str(caught.value)
 
 
 def test_masks_lie_as_viewers_show_the_photo_or_as_it_is_stored(root, tmp_path):

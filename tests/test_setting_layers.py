@@ -72,7 +72,10 @@ def test_two_lengths_in_one_place_contradict_each_other():
         ({"momentum": 0.9}, "--momentum=0.9: .*leave it out"),
         ({"polynomial_power": 0.9}, "--polynomial_power=0.9: .*lr_schedule=polynomial"),
         ({"cache_dir": "/c"}, "--cache_dir=/c: .*only with --cache=disk"),
-        ({"data_dir": "d"}, "--data_dir=d: .*only with --dataset=folder or tfds"),
+        (
+            {"data_dir": "d"},
+            "--data_dir=d: .*only with --dataset=folder or coco or tfds",
+        ),
         ({"checkpoint": "best"}, "--checkpoint=best: .*only with --mode=evaluate"),
         ({"against": "fit"}, "--against=fit: .*only with --mode=benchmark"),
         ({"input": "photos"}, "--input=photos: .*only with --mode=predict, and here"),

@@ -132,7 +132,8 @@ def draw_contact_sheet(
 ) -> np.ndarray:
     """Draws examples in rows: image, labels over it, and both again, augmented.
 
-    Ignored pixels are hatched. Below stand the names of the classes in their colours.
+    Ignored pixels are hatched. Each column has a title. Below stand the names of the
+    classes in their colours.
 
     Args:
       images: uint8 [n, height, width, 3].
@@ -153,8 +154,10 @@ def draw_contact_sheet(
             blend(augmented_images, augmented_labels, palette),
         )
     )
-    legend = draw_legend(sheet.shape[1], class_names, palette)
-    return np.concatenate([sheet, legend])
+    width = sheet.shape[1]
+    titles = _draw_titles(width, ("image", "labels", "changed", "its labels"))
+    legend = draw_legend(width, class_names, palette)
+    return np.concatenate([titles, sheet, legend])
 
 
 def draw_confusion(counts: np.ndarray, class_names: Sequence[str]) -> np.ndarray:

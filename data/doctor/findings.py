@@ -19,6 +19,10 @@ _REMEDIES = {
 """What to do where the message of an error leaves it open."""
 
 
+_MOST_ROWS = 16
+"""Of colours that a message lists."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Finding:
     """Something that is wrong, or looks wrong.
@@ -105,7 +109,7 @@ def judge_errors(
         found = select(splits, lambda f, k=kind: f.kind == k and not _is_decoded(f))
         message = found.facts[0].message
         if kind == "coloured_mask":
-            message = _describe_colors(found) or message
+            message = _describe_colors(found, num_classes) or message
         message = _append_conversion(message, kind, splits, num_classes)
         if kind in _REMEDIES:
             message = f"{message}; {_REMEDIES[kind]}"
@@ -183,15 +187,44 @@ def _has_bad_values(fact: facts_lib.Facts) -> bool:
     return bool(fact.kind) and _is_decoded(fact)
 
 
-def _describe_colors(found: Selection) -> str:
-    """Names the palettes that have the colours of all masks, if there are."""
-    known = palettes.find_by_colors(set().union(*(fact.colors for fact in found.facts)))
-    if not known:
+def _describe_colors(found: Selection, num_classes: int | None) -> str:
+    """Says what class the colours of all masks are, if these are few or known."""
+    colors = set().union(*(fact.colors for fact in found.facts))
+    known = palettes.find_by_colors(colors)
+    fitting = [n for n in known if palettes.count_classes(n) == num_classes]
+    if fitting:
+        known = tuple(fitting)
+    flags = " or ".join(f"--label_colors={name}" for name in known)
+    start = "the masks are coloured"
+    if known:
+        start += f", in the colours of {' or '.join(known)}"
+    if fitting or (known and len(colors) > _MOST_ROWS):
+        return f"{start}; say {flags}"
+    if len(colors) > _MOST_ROWS:
         return ""
-    names = " or ".join(f"--label_colors={name}" for name in known)
-    return (
-        f"the masks are coloured, in the colours of {' or '.join(known)}; say {names}"
+    # Tools that draw masks give any classes the first colours of Pascal VOC.
+    rows = " ".join(
+        f"`class_{index},{red},{green},{blue}`"
+        for index, (red, green, blue) in enumerate(_sort_colors(colors, known))
     )
+    remedy = (
+        f"say --label_colors=FILE, a file with the rows {rows}, with names of your own "
+        "and `ignore` for a colour that is no class"
+    )
+    if not known:
+        return f"{start}; {remedy}"
+    counts = " or ".join(f"{palettes.count_classes(name)} of {name}" for name in known)
+    return f"{start}; {remedy}; or, if your classes are the {counts}, say {flags}"
+
+
+def _sort_colors(
+    colors: set[palettes.Color], known: Sequence[str]
+) -> list[palettes.Color]:
+    """Puts colours in the order of a known palette, or else the darkest first."""
+    if known:
+        order = dict.fromkeys(color for _, color in palettes.PALETTES[known[0]])
+        return [color for color in order if color in colors]
+    return sorted(colors, key=lambda color: (sum(color), color))
 
 
 def write_conversion(

@@ -15,7 +15,7 @@ _GRAY_MODES = ("1", "L", "LA", "La", "F")
 _ALPHA, _BAND, _COLORS = DROPPED = ("an alpha channel", "a further band", "colours")
 """What of an image the network may not see."""
 
-_LEAST_OF_16_BITS = 16383
+LEAST_OF_16_BITS = 16383
 """Images of which no value is greater use less than a quarter of their range."""
 
 
@@ -281,7 +281,7 @@ def describe_range(
         )
     has_others = any(one.stored and one.stored.bits == 8 for one in found)
     start = "write all images with 16 bits and say" if has_others else "say"
-    if greatest > _LEAST_OF_16_BITS:
+    if greatest > LEAST_OF_16_BITS:
         if not (is_cut and any(one.has_low_bits for one in wide)):
             return None
         return "cut_bits", (

@@ -190,7 +190,10 @@ def _refuse_colors(pixels: np.ndarray, is_colored: np.ndarray) -> schema.DataErr
     known = palettes.find_by_colors(found)
     if known:
         names = " or ".join(f"--label_colors={name}" for name in known)
-        remedy = f"all its colours are listed by {names}"
+        remedy = (
+            f"all its colours are listed by {names}; if your classes are others, say "
+            "what class each colour is with --label_colors=FILE"
+        )
     else:
         remedy = (
             "say what class each colour is with --label_colors=FILE or "

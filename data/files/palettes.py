@@ -127,6 +127,16 @@ def find_by_colors(colors: Iterable[Color]) -> tuple[str, ...]:
     )
 
 
+def count_classes(name: str) -> int:
+    """Returns the number of classes of a known palette.
+
+    >>> count_classes("voc")
+    21
+    """
+    names = {label for label, _ in PALETTES[name]}
+    return sum(not is_ignored(label) for label in names)
+
+
 def find_by_grays(values: Iterable[int]) -> tuple[str, ...]:
     """Names the known palettes whose colours, turned gray, give all of some values."""
     values = set(values)

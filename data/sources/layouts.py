@@ -1,5 +1,6 @@
 """The ways in which people lay out images and masks in folders."""
 
+import collections
 import dataclasses
 import hashlib
 import os
@@ -7,12 +8,21 @@ from collections.abc import Iterable
 
 from data import schema
 from data.files import images, palettes
-from data.sources import advice, globs, list_files, listing, naming, tfds
+from data.sources import (
+    advice,
+    coco_files,
+    globs,
+    guesses,
+    list_files,
+    listing,
+    naming,
+    tfds,
+)
 
-SPLITS = ("train", "trainval", "val", "validation", "test")
+SPLITS = ("train", "trainval", "val", "valid", "validation", "test")
 """Splits that are looked for; one of another name has to be asked for."""
 
-_DEFAULTS = {True: ("train", "trainval"), False: ("validation", "val", "test")}
+_DEFAULTS = {True: ("train", "trainval"), False: ("validation", "val", "valid", "test")}
 _SYNONYMS = {"val": ("val", "validation"), "validation": ("validation", "val")}
 
 _VOC_NAMES, _VOC_COLORS = zip(*palettes.PALETTES["voc"][:-1], strict=True)
@@ -39,10 +49,10 @@ class Layout:
         needed = [self.list_file] if self.list_file else [self.images, self.masks]
         if self.info:
             needed += [self.images, self.masks]
-        return all(
-            os.path.exists(os.path.join(root, path.format(split=split)))
-            for path in needed
-        )
+        paths = [os.path.join(root, path.format(split=split)) for path in needed]
+        if not all(map(os.path.exists, paths)):
+            return False
+        return not paths[0].endswith(".csv") or list_files.holds_pairs(paths[0])
 
 
 LAYOUTS = (
@@ -61,6 +71,7 @@ LAYOUTS = (
     Layout("{split}/images", "{split}/masks"),
     Layout("images/{split}", "masks/{split}"),
     Layout("images", "masks", "{split}.txt"),
+    Layout("images", "masks", "{split}.csv"),
 )
 """The first that fits is taken; the last resort is `UNDIVIDED`."""
 
@@ -119,7 +130,7 @@ def find_split(
     if not os.path.isdir(data_dir or "."):
         shown = listing.printable(data_dir)
         raise schema.DataError(f"--data_dir={shown} is no folder.")
-    candidates = _candidates(split, is_training)
+    candidates = list_candidates(split, is_training)
     if image_pattern:
         is_divided, info = "{split}" in image_pattern, None
         names, folder, parts = _find_by_patterns(
@@ -133,8 +144,8 @@ def find_split(
     name = split if split == schema.ALL_SPLITS else names[0]
     pairs, problems = parts[0] if len(parts) == 1 else _join(parts)
     if not is_divided and split != schema.ALL_SPLITS:
-        name, is_train = _choose_side(data_dir, split, is_training, train_fraction)
-        sides = _divide(pairs, train_fraction, seed)
+        name, is_train = choose_side(data_dir, split, is_training, train_fraction)
+        sides = divide(pairs, train_fraction, seed)
         if pairs and not sides[is_train]:
             raise schema.DataError(
                 f"--train_fraction={train_fraction} leaves none of the {len(pairs)} "
@@ -152,8 +163,13 @@ def find_split(
     return Split(name, folder, tuple(pairs), tuple(problems), info)
 
 
-def _candidates(split: str, is_training: bool) -> list[str]:
-    """Returns the names by which a split is looked for, in order."""
+def list_candidates(split: str, is_training: bool) -> list[str]:
+    """Returns the names by which a split is looked for, in order.
+
+    Args:
+      split: its name; empty for the one of that role.
+      is_training: whether the role is that to train on.
+    """
     wanted = (split,) if split else _DEFAULTS[is_training]
     names = [other for name in wanted for other in _SYNONYMS.get(name, (name,))]
     return list(dict.fromkeys(names))
@@ -181,12 +197,22 @@ def _choose_layout(
             )
     if UNDIVIDED.has(data_dir, ""):
         return UNDIVIDED, [""]
+    raise schema.DataError(_describe_unknown(data_dir), kind="unknown_layout")
+
+
+def _describe_unknown(data_dir: str) -> str:
+    """Says what a folder of no known layout holds, and what to say of it."""
     names = sorted(os.listdir(data_dir or "."))
-    raise schema.DataError(
+    remedy = guesses.propose(data_dir, SPLITS)
+    if not remedy and (files := coco_files.find(data_dir)):
+        remedy = f"say --dataset=coco, which draws the outlines in {files[0]}"
+    remedy = remedy or (
+        "or say where the files are with --images='photos/*.jpg' --masks='labels/*.png'"
+    )
+    return (
         f"--data_dir={data_dir} holds {listing.name_some(names) or 'nothing'}, but "
         "there should be images/ and masks/ in it, or train/images/ and train/masks/, "
-        "or images/train/ and masks/train/, or train.txt; or say where the files are "
-        "with --images='photos/*.jpg' --masks='labels/*.png'."
+        f"or images/train/ and masks/train/, or train.txt or train.csv; {remedy}."
     )
 
 
@@ -226,10 +252,7 @@ def _find_in_layout(folder: listing.Folder, layout: Layout, split: str) -> Part:
         if os.path.isdir(folder.path / path):
             paths = list(folder.find_images(path))
         if not paths and not layout.list_file:
-            raise schema.DataError(
-                f"--data_dir={folder.path}: {path}/ holds no image file; known endings "
-                f"are {', '.join(sorted(images.SUFFIXES))}."
-            )
+            raise schema.DataError(_describe_no_image(folder, path))
         files.append(listing.group_by_stem(paths, path))
         if not layout.list_file:
             problems += folder.find_problems(paths)
@@ -252,6 +275,22 @@ def _find_in_layout(folder: listing.Folder, layout: Layout, split: str) -> Part:
     return pairs, problems + more_problems
 
 
+def _describe_no_image(folder: listing.Folder, path: str) -> str:
+    """Says what a folder holds that should hold images."""
+    others = collections.Counter()
+    for _, _, names in os.walk(folder.path / path):
+        others.update(os.path.splitext(n)[1] or n for n in names if n[0] != ".")
+    held = " and ".join(
+        f"{count:,} {ending}" for ending, count in others.most_common(3)
+    )
+    remedy = "; write arrays as TIFF files, which take any number of bands"
+    return (
+        f"--data_dir={folder.path}: {path}/ holds no image file"
+        f"{f' ({held})' if others else ''}; known endings are "
+        f"{', '.join(sorted(images.SUFFIXES))}{remedy if '.npy' in others else ''}."
+    )
+
+
 def _join(parts: Iterable[Part]) -> Part:
     """Joins splits; a pair that several of them name counts once."""
     pairs, problems = {}, {}
@@ -263,7 +302,7 @@ def _join(parts: Iterable[Part]) -> Part:
     return [pairs[key] for key in sorted(pairs)], list(problems)
 
 
-def _choose_side(
+def choose_side(
     data_dir: str, split: str, is_training: bool, train_fraction: float | None
 ) -> tuple[str, bool]:
     """Returns the name of a part of an undivided set, and whether it is for training.
@@ -294,7 +333,7 @@ def _split_flag(is_training: bool) -> str:
     return "train_split" if is_training else "eval_split"
 
 
-def _divide(
+def divide(
     pairs: Iterable[listing.Pair], train_fraction: float, seed: int
 ) -> dict[bool, list[listing.Pair]]:
     """Returns the pairs to train on, under True, and the others.

@@ -1,10 +1,13 @@
 """Files that list the examples of a split, by stems or by pairs of paths."""
 
+import csv
 import os
 from collections.abc import Mapping
 
 from data import schema
 from data.sources import listing
+
+_LONGEST_LINE = 10_000
 
 
 def find_pairs(
@@ -18,7 +21,8 @@ def find_pairs(
     A line is a stem; or a stem and numbers, which count for nothing, as in the lists of
     Oxford-IIIT Pet; or the paths of an image and its mask, relative to the folder,
     with white space between them (a tab, where there are spaces in them). Empty lines
-    and lines that start with # are passed over.
+    and lines that start with # are passed over. In a CSV file commas or semicolons are
+    between the two paths, and the first row may name the columns.
 
     Args:
       folder: the folder of the data set.
@@ -32,8 +36,7 @@ def find_pairs(
     Raises:
       schema.DataError: if the file cannot be read.
     """
-    lines = _read_lines(folder, list_file)
-    entries = [_parse_line(line, image_files) for line in lines]
+    entries = _read_entries(folder, list_file, image_files)
     stems = [entry for entry in entries if isinstance(entry, str)]
     listed = [entry for entry in entries if not isinstance(entry, str)]
     problems = _find_repeated(list_file, stems + [image for image, _ in listed])
@@ -66,6 +69,16 @@ def find_pairs(
     return pairs, problems + more_problems
 
 
+def _read_entries(
+    folder: listing.Folder, list_file: str, image_files: Mapping[str, list[str]]
+) -> list[str | tuple[str, str]]:
+    """Returns what each line of a list names; see `_parse_line`."""
+    lines = _read_lines(folder, list_file)
+    if list_file.endswith(".csv"):
+        return _parse_table(list_file, lines)
+    return [_parse_line(line, image_files) for line in lines]
+
+
 def _read_lines(folder: listing.Folder, list_file: str) -> list[str]:
     """Returns the lines of a list file that name something.
 
@@ -95,6 +108,43 @@ def _parse_line(
     if all(field.lstrip("-").isdecimal() for field in fields[1:]):
         return fields[0]
     return (fields[0], fields[1]) if len(fields) == 2 else line
+
+
+def holds_pairs(path: str) -> bool:
+    """Tells whether a CSV file lists images and masks; there are many other kinds."""
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            start = [file.readline(_LONGEST_LINE) for _ in range(2)]
+    except (OSError, ValueError):
+        return False
+    rows = _split_rows(start)
+    return any(len(row) == 2 and all(map(listing.is_image, row)) for row in rows)
+
+
+def _parse_table(list_file: str, lines: list[str]) -> list[tuple[str, str]]:
+    """Returns the paths in the rows of a CSV file.
+
+    Raises:
+      schema.DataError: if a row holds anything else.
+    """
+    rows = _split_rows(lines)
+    if rows and not any(map(listing.is_image, rows[0])):
+        del rows[0]  # The names of the columns.
+    for row in rows:
+        if len(row) != 2 or not all(row):
+            raise schema.DataError(
+                f"{list_file}: the row {','.join(row)!r} is not the paths of an image "
+                "and its mask, with a comma between them; leave these two columns, and "
+                "mend or leave out the row."
+            )
+    return [(image, mask) for image, mask in rows]
+
+
+def _split_rows(lines: list[str]) -> list[list[str]]:
+    """Splits rows at the commas, or at the semicolons if the first has any."""
+    delimiter = ";" if lines and ";" in lines[0] else ","
+    rows = csv.reader(lines, delimiter=delimiter)
+    return [[cell.strip() for cell in row] for row in rows]
 
 
 def _find_repeated(list_file: str, names: list[str]) -> list[listing.Problem]:

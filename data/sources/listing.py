@@ -115,7 +115,8 @@ class Folder:
                     f"{count(outside, 'file')} outside of the folder (by an absolute "
                     "path, a symbolic link or `..`)",
                     tuple(outside),
-                    "copy what is needed into it",
+                    "copy what is needed into it, or name the folders in which the "
+                    "files really lie with --images and --masks",
                 )
             )
         if special:

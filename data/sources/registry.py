@@ -29,6 +29,10 @@ class Kind(NamedTuple):
 SOURCES = {
     "synthetic": Kind("data.sources.synthetic", "pictures that segloop draws"),
     "folder": Kind("data.sources.folder", "the images and masks in --data_dir"),
+    "coco": Kind(
+        "data.sources.coco",
+        "the images in --data_dir, with outlines in JSON files of COCO",
+    ),
     "tfds": Kind(
         "data.sources.tfds",
         "a set of TensorFlow Datasets, NAME[/CONFIG][:VERSION], e.g. "

@@ -64,14 +64,15 @@ def run(config: config_lib.Config) -> None:
             f"--time_budget={budget} is too short: on this machine the shortest run "
             f"needs {durations.describe(plan.shortest_secs)}; give at least that."
         )
+    path = folder / "plan.flags"
     text = plan_file.describe(
         plan,
         _with_absolute_paths(given),
+        path=str(path),
         time_budget=budget,
         machine=_describe_machine(facts),
         warnings=[f.message for f in examined.findings if f.kind not in _PLANNED],
     )
-    path = folder / "plan.flags"
     files.write_text(path, text)
     print(text)
     print(f"The plan: {path}")

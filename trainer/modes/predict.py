@@ -14,7 +14,7 @@ from data import schema
 from trainer import errors
 from trainer.assembly import devices, exported, restoring, trained_model
 from trainer.exporting import description
-from trainer.predicting import flow, outputs, photos, predictor, record
+from trainer.predicting import flow, outputs, photos, predictor, reading, record
 from trainer.settings import config as config_lib
 from trainer.settings import fields
 
@@ -61,13 +61,16 @@ def run(config: config_lib.Config) -> None:
     )
     todo = _prepare(config, trained, output, found)
     with _Progress(len(todo)) as progress:
-        failures = flow.Flow(
+        way = flow.Flow(
             predict,
             output,
             max_pixels=int(settings.max_megapixels * 1e6),
             mask_orientation=settings.mask_orientation,
             on_done=progress.advance,
-        ).run(todo)
+        )
+        failures = way.run(todo)
+    for message in reading.describe_misfits(way.misfits, trained.image_format):
+        logging.warning("%s.", message)
     _report(config, trained, len(todo), failures, progress.secs)
 
 

@@ -22,6 +22,7 @@ from trainer.run_folder import (
     encoder,
     environment,
     golden,
+    identities,
     model_dir,
     run_lock,
     run_settings,
@@ -150,7 +151,7 @@ def _make_checkpointer(
         identity={
             **config.identity(),
             "class_names": list(setup.info.class_names),
-            "train_examples": setup.examples.fingerprint,
+            identities.TRAIN_EXAMPLES: setup.examples.fingerprint,
         },
         legacy=config_lib.legacy_values(),
         max_to_keep=config.train.max_to_keep,

@@ -1,5 +1,6 @@
 """A plan as a flagfile: each flag with the reason for it in a comment above."""
 
+import shlex
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -14,6 +15,7 @@ def describe(
     plan: search.Plan,
     given: Mapping[str, Any],
     *,
+    path: str,
     time_budget: str,
     machine: str,
     warnings: Sequence[str] = (),
@@ -23,6 +25,7 @@ def describe(
     Args:
       plan: what was chosen.
       given: the other settings that are not as they would be, by name.
+      path: of the file.
       time_budget: that was planned for.
       machine: where it was measured.
       warnings: what is said of the data set.
@@ -30,7 +33,8 @@ def describe(
     lines = [
         f"# What fits into --time_budget={time_budget} on {machine}.",
         "#",
-        "#   python -m trainer.main --flagfile=plan.flags --model_dir=runs/NAME",
+        f"#   python -m trainer.main --flagfile={shlex.quote(path)} "
+        "--model_dir=runs/NAME",
         "#",
         f"# Predicted: {durations.describe(plan.secs)} from start to end, "
         f"{plan.memory_bytes / 2**30:.1f} GiB of memory.",

@@ -54,7 +54,12 @@ class Flow:
           max_pixels: that a photo may have.
           mask_orientation: of `--mask_orientation`.
           on_done: called with a number of photos that are written, or cannot be.
+
+        Attributes:
+          misfits: photos whose values may not be those of the model; see
+            `reading.describe_misfits`.
         """
+        self.misfits: dict[str, list[str]] = {}
         self._predict = predict
         self._output = output
         self._max_pixels = max_pixels
@@ -122,6 +127,8 @@ class Flow:
             if decoded is None:
                 self._num_pixels -= encoded.num_pixels
                 return
+            if decoded.misfit:
+                self.misfits.setdefault(decoded.misfit, []).append(encoded.photo.path)
             self._batch.append(decoded)
             if len(self._batch) < self._predict.batch_size and self._decoding:
                 return
@@ -161,6 +168,7 @@ class Flow:
             size=pixels.shape[:2],
             pixels=pixels if is_needed else None,
             resized=resized,
+            misfit=reading.find_misfit(encoded.header, pixels, trained.image_format),
         )
 
     def _predict_batch(self) -> None:

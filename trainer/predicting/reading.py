@@ -2,11 +2,12 @@
 
 import dataclasses
 import pathlib
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
 from data import schema
-from data.files import image_decoding, images
+from data.files import file_traits, image_decoding, images
 from trainer import pictures
 from trainer.predicting import photos
 
@@ -43,6 +44,7 @@ class Decoded:
         them.
       size: height and width of these.
       resized: the same at the model's size; None where it is to be predicted in tiles.
+      misfit: see `find_misfit`.
     """
 
     photo: photos.Photo
@@ -51,6 +53,7 @@ class Decoded:
     size: tuple[int, int]
     pixels: np.ndarray | None
     resized: np.ndarray | None
+    misfit: str = ""
 
 
 def read(photo: photos.Photo, max_pixels: int) -> Encoded:
@@ -98,12 +101,76 @@ def decode(
     Raises:
       schema.DataError: if that is not possible.
     """
-    pixels = image_decoding.decode_image(
-        encoded.content, image_format, max_pixels=max_pixels
-    )
+    try:
+        pixels = image_decoding.decode_image(
+            encoded.content, image_format, max_pixels=max_pixels
+        )
+    except schema.DataError as error:
+        if error.kind not in ("image_bits", "image_channels"):
+            raise
+        # What it says to type belongs to a training.
+        low, high = image_format.value_range
+        raise schema.DataError(
+            f"it has {file_traits.look_at_image(encoded.content)}, and the model was "
+            f"trained on {image_format.num_channels} of {image_format.bits} "
+            f"({low} to {high}); give it photos like those",
+            kind=error.kind,
+        ) from error
     if encoded.header.orientation == 1:
         return pixels
     return images.turn(pixels, encoded.header.orientation)
+
+
+def find_misfit(
+    header: images.Header, pixels: np.ndarray, image_format: schema.ImageFormat
+) -> str:
+    """Tells whether the values of a photo of 16 bits are not those of the model.
+
+    Args:
+      header: of the file.
+      pixels: that were decoded of it.
+      image_format: that they were decoded to.
+
+    Returns:
+      `dark` where they use less than a quarter of the bits, and the model all of them;
+      `beyond` where some are greater than any that the model knows; else nothing.
+    """
+    if header.bits <= 8 or not pixels.size:
+        return ""
+    high, least = image_format.value_range[1], file_traits.LEAST_OF_16_BITS
+    if image_format.bits == 8:  # They are the upper ones.
+        return "dark" if pixels.max() <= least >> 8 else ""
+    if pixels.max() > high:
+        return "beyond"
+    return "dark" if high == 65535 and pixels.max() <= least else ""
+
+
+def describe_misfits(
+    misfits: Mapping[str, Sequence[str]], image_format: schema.ImageFormat
+) -> Iterator[str]:
+    """Yields a sentence for each kind of misfit.
+
+    Args:
+      misfits: the paths of photos, by what `find_misfit` says of them.
+      image_format: that of the model.
+    """
+    high = image_format.value_range[1]
+    for kind, paths in misfits.items():
+        is_one = len(paths) == 1
+        what = (
+            f"hold{'s' * is_one} values beyond {high}, the greatest that the model was "
+            f"trained on, which are taken for {high}"
+        )
+        if kind == "dark":
+            what = (
+                f"use{'s' * is_one} less than a quarter of the 16 bits, and "
+                f"{'is' if is_one else 'are'} nearly black to the model"
+            )
+        yield (
+            f"{len(paths):,} photo{'s' * (not is_one)} of 16 bits ({paths[0]}"
+            f"{', ...' * (not is_one)}) {what}; if the photos of the training were "
+            "others, scale the values as theirs"
+        )
 
 
 def to_rgb(pixels: np.ndarray, image_format: schema.ImageFormat) -> np.ndarray:

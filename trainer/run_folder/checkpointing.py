@@ -20,7 +20,13 @@ import tensorflow as tf
 from absl import logging
 
 from trainer import errors, files
-from trainer.run_folder import checkpoint_folders, criterion, saved_weights, watched
+from trainer.run_folder import (
+    checkpoint_folders,
+    criterion,
+    identities,
+    saved_weights,
+    watched,
+)
 from trainer.run_folder import model_dir as model_dir_lib
 
 _MAX_FAILED_SAVES = 3
@@ -299,17 +305,10 @@ class Checkpointer:
 
     def _check_identity(self, metadata: checkpoint_folders.Metadata) -> None:
         identity = {**self._legacy, **metadata.identity}
-        differences = [
-            f"{name} was {identity.get(name)!r} and is {value!r}"
-            for name, value in self.saved.identity.items()
-            if identity.get(name) != value
-        ]
-        if differences:
-            raise errors.CheckpointError(
-                f"{self._folder.parent} holds a run with other settings: "
-                f"{'; '.join(differences)}. Use another --model_dir, or the settings "
-                "of that run."
-            )
+        if message := identities.refuse(
+            str(self.model_dir), identity, self.saved.identity
+        ):
+            raise errors.CheckpointError(message)
 
     def prune(self) -> None:
         """Removes what is no longer to be kept.

@@ -23,7 +23,7 @@ class DataConfig(fields.Section):
         "Folder of your images and masks, or of the TFDS data sets; empty: TFDS's own "
         "default. A URL (s3://, gs://, ...) is downloaded once; TFDS reads gs:// by "
         "itself.",
-        only_with={"dataset": ("folder", "tfds")},
+        only_with={"dataset": ("folder", "coco", "tfds")},
         describes_data=True,
     )
     # What the next five say is part of the fingerprint of the examples, and with it
@@ -64,7 +64,7 @@ class DataConfig(fields.Section):
         minimum=0.0,
         maximum=1.0,
         identity=True,
-        only_with={"dataset": ("folder",)},
+        only_with={"dataset": ("folder", "coco")},
         describes_data=True,
     )
     train_split: str = fields.setting(
@@ -77,7 +77,7 @@ class DataConfig(fields.Section):
     train_half: int | None = fields.setting(
         None,
         "Train on only one half of the training split, 0 or 1, as --crossfit does. A "
-        "hash of each photo's name decides, or without --dataset=folder of its "
+        "hash of each photo's name decides, or with --dataset=tfds or synthetic of its "
         "number. Default: on all of it.",
         minimum=0,
         maximum=1,
@@ -238,6 +238,14 @@ class DataConfig(fields.Section):
             self._check_class_names(self.class_names)
 
     def _check_folder(self) -> None:
+        if self.dataset == "coco" and not self.data_dir:
+            fields.reject("dataset", self.dataset, "name the folder with --data_dir")
+        if self.train_fraction in (0.0, 1.0):
+            fields.reject(
+                "train_fraction",
+                self.train_fraction,
+                "must leave something for both sides, e.g. 0.8",
+            )
         if self.dataset != "folder":
             return
         if bool(self.images) != bool(self.masks):
@@ -252,12 +260,6 @@ class DataConfig(fields.Section):
             os.path.isabs(self.images) and os.path.isabs(self.masks)
         ):
             fields.reject("dataset", self.dataset, "name the folder with --data_dir")
-        if self.train_fraction in (0.0, 1.0):
-            fields.reject(
-                "train_fraction",
-                self.train_fraction,
-                "must leave something for both sides, e.g. 0.8",
-            )
 
     def _check_class_names(self, names: tuple[str, ...]) -> None:
         if len(names) == 1 and (os.path.isfile(names[0]) or "://" in names[0]):

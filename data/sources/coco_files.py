@@ -1,0 +1,166 @@
+"""JSON files of COCO: which there are in a folder, and the objects that they hold."""
+
+import contextlib
+import functools
+import json
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from data import schema
+from data.sources import outlines
+
+BACKGROUND = "background"
+"""The first class: where no object is."""
+
+_PARTS = ("annotations", "categories", "images")
+_MOST_FILES = 100
+"""COCO has one file for a split; who has more JSON files has others."""
+
+
+class Shape(NamedTuple):
+    """An object: its class, its area, and what it covers; see `outlines.draw`."""
+
+    name: str
+    area: float
+    shape: tuple[np.ndarray, ...] | np.ndarray
+
+
+class Photo(NamedTuple):
+    """An image that a JSON file names: height, width, objects, the largest first."""
+
+    size: tuple[int, int]
+    shapes: tuple[Shape, ...]
+
+
+def find(data_dir: str) -> list[str]:
+    """Finds the JSON files of a folder that are as COCO has them.
+
+    Returns:
+      Their paths, relative to the folder; where some are called instances, these alone,
+      as beside them lie captions and key points of the same images.
+    """
+    paths = []
+    for top, folders, names in os.walk(data_dir):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        paths += [
+            os.path.relpath(os.path.join(top, name), data_dir)
+            for name in names
+            if name.lower().endswith(".json") and not name.startswith(".")
+        ]
+        if len(paths) > _MOST_FILES:
+            return []
+    instances = [p for p in paths if os.path.basename(p).startswith("instances")]
+    found = []
+    for path in sorted(instances or paths):
+        whole = os.path.join(data_dir, path)
+        try:
+            content = _read(whole, os.stat(whole).st_mtime_ns)
+        except (OSError, ValueError):
+            continue
+        if isinstance(content, dict) and content.keys() >= set(_PARTS):
+            found.append(path)
+    return found
+
+
+@functools.lru_cache(maxsize=8)
+def _read(path: str, _: int) -> Any:
+    """Reads a JSON file; the number is that of its last change."""
+    with open(path, encoding="utf-8-sig") as file:
+        return json.load(file)
+
+
+def read_files(data_dir: str) -> dict[str, dict]:
+    """Returns the contents of the JSON files of a folder.
+
+    Raises:
+      schema.DataError: if there is none.
+    """
+    if not os.path.isdir(data_dir):
+        raise schema.DataError(f"--data_dir={data_dir} is no folder.")
+    paths = find(data_dir)
+    if not paths:
+        raise schema.DataError(
+            f"--data_dir={data_dir} holds no JSON file of COCO, an object with "
+            f"{', '.join(_PARTS)}; name the folder that holds the images and "
+            "such a file, or a file for each split, like annotations/train.json."
+        )
+    wholes = [os.path.join(data_dir, path) for path in paths]
+    contents = [_read(whole, os.stat(whole).st_mtime_ns) for whole in wholes]
+    return dict(zip(paths, contents, strict=True))
+
+
+def list_classes(files: dict[str, dict]) -> tuple[str, ...]:
+    """Returns the names of the classes of all files, by their ids."""
+    classes = {}
+    for path, content in files.items():
+        with explaining(path):
+            for category in content["categories"]:
+                classes.setdefault((int(category["id"]), str(category["name"])))
+    names = dict.fromkeys(name for _, name in sorted(classes))
+    return (BACKGROUND, *(name for name in names if not _is_background(name)))
+
+
+def _is_background(name: str) -> bool:
+    return name.strip("_").lower() == BACKGROUND
+
+
+def read_photos(path: str, content: dict) -> Iterator[tuple[str, Photo, list[str]]]:
+    """Yields of each image its name, its objects, and those without an outline."""
+    names = {c["id"]: str(c["name"]) for c in content["categories"]}
+    objects: dict[Any, list[dict]] = {}
+    for annotation in content["annotations"]:
+        objects.setdefault(annotation["image_id"], []).append(annotation)
+    for image in content["images"]:
+        size = (int(image["height"]), int(image["width"]))
+        shapes, bare = [], []
+        for annotation in objects.get(image["id"], ()):
+            name = names[annotation["category_id"]]
+            if _is_background(name):
+                continue
+            if not annotation.get("segmentation"):
+                bare.append(f"{image['file_name']} (annotation {annotation.get('id')})")
+                continue
+            shape = _read_shape(annotation["segmentation"], size)
+            shapes.append(Shape(name, float(annotation.get("area") or 0), shape))
+        # What is small lies upon what is large; sorting keeps the order of equals.
+        shapes.sort(key=lambda shape: -shape.area)
+        yield str(image["file_name"]), Photo(size, tuple(shapes)), bare
+
+
+def _read_shape(
+    segmentation: dict | Sequence, size: tuple[int, int]
+) -> tuple[np.ndarray, ...] | np.ndarray:
+    """Returns outlines, or the lengths of runs."""
+    if not isinstance(segmentation, dict):
+        shapes = tuple(np.array(outline, np.float64) for outline in segmentation)
+        if any(shape.ndim != 1 or len(shape) % 2 for shape in shapes):
+            raise ValueError("an outline is no list of x and y in turn")
+        return shapes
+    counts = segmentation["counts"]
+    if isinstance(counts, str):
+        counts = outlines.unpack_runs(counts)
+    counts = np.array(counts, np.int64)
+    if (counts < 0).any() or counts.sum() != size[0] * size[1]:
+        raise ValueError(
+            f"runs of {counts.sum()} pixels in an image of {size[0]}x{size[1]}"
+        )
+    return counts
+
+
+@contextlib.contextmanager
+def explaining(path: str) -> Iterator[None]:
+    """Makes a message about a JSON file of what its contents cannot be used for."""
+    try:
+        yield
+    except schema.DataError:
+        raise
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        what = f"no {error}" if isinstance(error, KeyError) else str(error)
+        raise schema.DataError(
+            f"{path} is not as COCO has it ({what}); write it anew with the tool that "
+            "made it.",
+            kind="bad_annotations",
+        ) from error
