@@ -106,10 +106,14 @@ def test_the_shift_is_what_errors_of_weights_add(
     np.testing.assert_allclose(shift, outputs.mean(axis=(0, 1, 2)))
 
 
-def _make_model(shape):
+def _make_model(shape, are_equal):
     """Returns a model to be exported, whose weights add up where rounding drops them.
 
     Of the 127 steps to the largest weight of a channel, all others have 0.4.
+
+    Args:
+      shape: of the images.
+      are_equal: whether two layers have the same biases, of zeros.
     """
     images = keras.Input(shape)
     features = keras.layers.Rescaling(1 / 255)(images)
@@ -124,12 +128,16 @@ def _make_model(shape):
         channels[:] = 0.4 / 127  # [height, width, outputs, channels]
         channels[:, :, 1:] *= -1
         channels[0, 0, :, 0] = 1.0
-        bias[:] = np.arange(len(bias)) / 100  # Equal ones would be one buffer.
+        if not (are_equal and len(bias) == 16):
+            bias[:] = np.arange(len(bias)) / 100
         layer.set_weights([kernel, bias])
     return keras.Model(images, features)
 
 
-def test_a_file_in_8_bits_is_right_on_the_mean(tmp_path, monkeypatch):
+@pytest.mark.parametrize("are_equal", [False, True])
+def test_a_file_in_8_bits_is_right_on_the_mean(
+    tmp_path, monkeypatch, caplog, are_equal
+):
     if importlib.util.find_spec("ai_edge_litert") is None:
         pytest.skip("ai_edge_litert is not installed; pip install '.[export]' has it")
     correct, seen = bias_correction.correct, []
@@ -140,15 +148,20 @@ def test_a_file_in_8_bits_is_right_on_the_mean(tmp_path, monkeypatch):
 
     monkeypatch.setattr(bias_correction, "correct", record)
     photos = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3)).astype(np.uint8)
-    subject = helpers.network_to_export(_make_model(photos.shape[1:]), photos)
+    model = _make_model(photos.shape[1:], are_equal)
+    subject = helpers.network_to_export(model, photos)
     litert_int8.write(subject, str(tmp_path))
     before, original, given = seen
     after = (tmp_path / "model.tflite").read_bytes()
     np.testing.assert_array_equal(given, photos)
-    assert correct(before, original, photos) == after
+    with caplog.at_level("INFO", logger="absl"):
+        assert correct(before, original, photos) == after
+    assert "Corrected the biases of 3 of 3 layers in 8 bits" in caplog.text
     # Nothing else has changed than 35 biases, of four bytes each.
-    assert len(before) == len(after)
-    assert sum(a != b for a, b in zip(before, after, strict=True)) <= 4 * 35
+    separated = lite_layers.separate_biases(before)
+    assert (separated == before) == (not are_equal)
+    assert len(separated) == len(after)
+    assert sum(a != b for a, b in zip(separated, after, strict=True)) <= 4 * 35
     expected = tf.nn.softmax(subject.model(photos)).numpy().mean(axis=(0, 1, 2))
     errors = []
     for content in (before, after):
@@ -158,11 +171,13 @@ def test_a_file_in_8_bits_is_right_on_the_mean(tmp_path, monkeypatch):
     assert errors[1] < errors[0] / 2
 
 
-def test_a_file_of_other_layers_stays_as_it_is(monkeypatch):
+def test_a_file_of_other_layers_stays_as_it_is(monkeypatch, caplog):
     layer = lite_layers.Layer(
         "CONV_2D", 0, _draw(2, 1, 1, 3), (1, 1), (1, 1), (4, 4), 1, 1
     )
     layers = {b"rounded": [layer], b"original": [layer, layer]}
     monkeypatch.setattr(lite_layers, "read", layers.get)
+    monkeypatch.setattr(lite_layers, "separate_biases", lambda content: content)
     corrected = bias_correction.correct(b"rounded", b"original", np.zeros([1, 4, 4, 3]))
     assert corrected == b"rounded"
+    assert "not corrected: the converter has merged layers" in caplog.text

@@ -339,6 +339,7 @@ def test_the_smallest_layers_stay_in_float_where_others_have_8_bits(
     features = keras.layers.DepthwiseConv2D(3, padding="same")(features)  # 36
     features = keras.layers.Conv2D(32, 3, activation="relu")(features)  # 1,152
     features = keras.layers.Conv2D(32, 3, padding="same")(features)  # 9,216
+    features = keras.layers.Activation("hard_silu", name="bent")(features)
     model = keras.Model(images, keras.layers.Conv2D(3, 1)(features))  # 96
     # Of 10,608 weights the hundredth part is 106: the 36, and not the 96 as well.
     litert_int8.write(helpers.network_to_export(model, _draw_photos(8)), str(tmp_path))
@@ -348,10 +349,13 @@ def test_the_smallest_layers_stay_in_float_where_others_have_8_bits(
     assert dtypes[1, 3, 3, 4] == np.float32
     shapes = [(4, 3, 3, 3), (32, 3, 3, 4), (32, 3, 3, 32), (3, 1, 1, 32)]
     assert [dtypes[shape] for shape in shapes] == [np.int8] * 4
+    # A hard swish is a product of features.
+    assert [d["dtype"] for d in details if "bent" in d["name"]] == [np.float32]
     # All values of two photos were counted, but for the ends, and the range was taken.
     assert pytest.approx(2 * 6 * 6 * 32, abs=2) in counted
-    steps = [d["quantization"][0] for d in details if (*d["shape"],) == (1, 6, 6, 32)]
-    assert steps == [pytest.approx(2 / 255)] * 2
+    ranges = [d["quantization"][0] for d in details if (*d["shape"],) == (1, 6, 6, 32)]
+    steps = [step for step in ranges if step]  # None in float32.
+    assert steps == [pytest.approx(2 / 255)] * len(steps) and steps
     names = {d["name"]: d["dtype"] for d in details}
     (scaled,) = (dtype for name, dtype in names.items() if name.endswith("/add"))
     assert scaled == np.float32

@@ -11,6 +11,7 @@ means are those of photos here, not of batch norms.
 """
 
 import numpy as np
+from absl import logging
 
 from trainer.exporting import lite_layers
 
@@ -18,8 +19,8 @@ from trainer.exporting import lite_layers
 def correct(content: bytes, original: bytes, photos: np.ndarray) -> bytes:
     """Corrects the biases of a `.tflite` file in 8 bits.
 
-    A layer without a bias of its own stays as it is, and so does a file that the
-    converter has given other layers than those of the original.
+    A layer without a bias stays as it is, and so does a file that the converter has
+    given other layers than those of the original; the log says so.
 
     Args:
       content: of the file.
@@ -28,14 +29,24 @@ def correct(content: bytes, original: bytes, photos: np.ndarray) -> bytes:
     """
     from ai_edge_litert import schema_py_generated as schema
 
+    content = lite_layers.separate_biases(content)
     layers, originals = lite_layers.read(content), lite_layers.read(original)
     if [x.weights.shape for x in layers] != [x.weights.shape for x in originals]:
+        logging.warning(
+            "The biases in 8 bits are not corrected: the converter has merged layers."
+        )
         return content
-    pairs = [
+    in_8_bits = [
         (rounded, exact)
         for rounded, exact in zip(layers, originals, strict=True)
-        if rounded.bias is not None
+        if not np.array_equal(rounded.weights, exact.weights)
     ]
+    pairs = [pair for pair in in_8_bits if pair[0].bias is not None]
+    logging.info(
+        "Corrected the biases of %d of %d layers in 8 bits; the others have none.",
+        len(pairs),
+        len(in_8_bits),
+    )
     means = measure_means(original, photos, {exact.features for _, exact in pairs})
     corrected = bytearray(content)
     file = schema.Model.GetRootAs(corrected)

@@ -11,7 +11,6 @@ import numpy as np
 from trainer.exporting import lite_layers
 
 _NUM_BINS = 2048
-_NUM_PHOTOS = 16
 _NUM_STEPS = 255
 _SHARES = np.linspace(0.3, 1.0, 36)
 """Of the range of all values, those that are tried."""
@@ -20,9 +19,12 @@ _SHARES = np.linspace(0.3, 1.0, 36)
 def narrow(content: bytes, photos: np.ndarray) -> bytes:
     """Narrows the ranges that a converter has measured.
 
+    What values there are is measured anew: an operator that writes its outputs over its
+    inputs makes the converter take the former for the latter, too.
+
     Args:
       content: of a calibrated `.tflite` file in float32.
-      photos: [photos, height, width, channels], as they go into it; 16 of them count.
+      photos: [photos, height, width, channels], as they go into it.
 
     Returns:
       The same file with other ranges.
@@ -39,12 +41,13 @@ def narrow(content: bytes, photos: np.ndarray) -> bytes:
         steps = tensor.Quantization()
         if not is_constant and steps is not None and steps.MinLength() == 1:
             found[index] = steps
-    limits = {
-        index: (min(steps.Min(0), 0.0), max(steps.Max(0), 0.0))
-        for index, steps in found.items()
-    }
+    limits = dict.fromkeys(found, (0.0, 0.0))
+    for get in lite_layers.run(content, photos):
+        for index, (low, high) in limits.items():
+            values = get(index)
+            limits[index] = min(low, values.min()), max(high, values.max())
     counts = {index: np.zeros(_NUM_BINS) for index in found}
-    for get in lite_layers.run(content, photos[:: -(-len(photos) // _NUM_PHOTOS)]):
+    for get in lite_layers.run(content, photos):
         for index, limit in limits.items():
             counts[index] += np.histogram(get(index), _NUM_BINS, limit)[0]
     for index, steps in found.items():

@@ -1,6 +1,7 @@
 """The layers of a `.tflite` file: its operators that have weights."""
 
 import collections
+import copy
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -58,21 +59,47 @@ def read(content: bytes) -> list[Layer]:
 
     model = schema.ModelT.InitFromPackedBuf(content)
     tensors = model.subgraphs[0].tensors
-    operators = model.subgraphs[0].operators
-    uses = collections.Counter(
-        tensors[index].buffer for o in operators for index in o.inputs if index >= 0
-    )
-    kinds, layers = list_kinds(), []
-    for operator in operators:
-        kind = kinds.get(model.operatorCodes[operator.opcodeIndex].builtinCode)
-        if not kind:
-            continue
+    uses, layers = _count_uses(model), []
+    for kind, operator, bias in _find_layers(model):
         weights = tensors[operator.inputs[1]]
         data = model.buffers[weights.buffer].data
         if data is not None:  # Of attention, both factors are features.
             numbers = _lay_out(kind, _dequantize(weights, data))
-            layers.append(_describe(kind, operator, tensors, uses, numbers))
+            layers.append(_describe(kind, operator, tensors, bias, uses, numbers))
     return layers
+
+
+def separate_biases(content: bytes) -> bytes:
+    """Gives each bias in 8 bits a buffer of its own.
+
+    A converter writes equal buffers once, and so all biases of zeros that are as long.
+
+    Args:
+      content: of a file.
+
+    Returns:
+      The same file with more buffers; the very bytes where none was shared.
+    """
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.ModelT.InitFromPackedBuf(content)
+    tensors = model.subgraphs[0].tensors
+    uses = _count_uses(model)
+    num_buffers = len(model.buffers)
+    for _, _, bias in _find_layers(model):
+        if bias < 0 or tensors[bias].type != schema.TensorType.INT32:
+            continue
+        shared = tensors[bias].buffer
+        if uses[shared] > 1:
+            uses[shared] -= 1
+            tensors[bias].buffer = len(model.buffers)
+            model.buffers.append(copy.copy(model.buffers[shared]))
+    if len(model.buffers) == num_buffers:
+        return content
+    builder = flatbuffers.Builder(len(content))
+    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+    return bytes(builder.Output())
 
 
 def run(content: bytes, photos: np.ndarray) -> Iterator[Callable[[int], np.ndarray]]:
@@ -98,10 +125,33 @@ def run(content: bytes, photos: np.ndarray) -> Iterator[Callable[[int], np.ndarr
         yield model.get_tensor
 
 
+def _find_layers(model: Any) -> Iterator[tuple[str, Any, int]]:
+    """Gives kind and operator of each layer, and the tensor of its bias, or -1."""
+    kinds = list_kinds()
+    for operator in model.subgraphs[0].operators:
+        kind = kinds.get(model.operatorCodes[operator.opcodeIndex].builtinCode)
+        if kind:
+            _, position = _INPUTS[kind]
+            inputs = [*map(int, operator.inputs), -1]
+            yield kind, operator, inputs[min(position, len(inputs) - 1)]
+
+
+def _count_uses(model: Any) -> collections.Counter[int]:
+    """Counts the inputs of operators that each buffer serves."""
+    graph = model.subgraphs[0]
+    return collections.Counter(
+        graph.tensors[index].buffer
+        for operator in graph.operators
+        for index in operator.inputs
+        if index >= 0
+    )
+
+
 def _describe(
     kind: str,
     operator: Any,
     tensors: Sequence[Any],
+    bias: int,
     uses: Mapping[int, int],
     weights: np.ndarray,
 ) -> Layer:
@@ -111,18 +161,19 @@ def _describe(
       kind: of the operator.
       operator: as the schema has it.
       tensors: all there are, as the schema has them.
+      bias: index of that of its bias, or -1.
       uses: how many inputs of operators a buffer serves.
       weights: as the layer has them.
     """
-    features, position = _INPUTS[kind]
+    features, _ = _INPUTS[kind]
     options = operator.builtinOptions
     number, scale = None, None
-    if len(operator.inputs) > position and operator.inputs[position] >= 0:
-        bias = tensors[operator.inputs[position]]
-        # Layers of equal biases have one buffer together.
-        if bias.type == _types().INT32 and uses[bias.buffer] == 1:
-            number = bias.buffer
-            scale = np.asarray(bias.quantization.scale, np.float64)
+    if bias >= 0:
+        tensor = tensors[bias]
+        # Layers of equal biases may have one buffer together.
+        if tensor.type == _types().INT32 and uses[tensor.buffer] == 1:
+            number = tensor.buffer
+            scale = np.asarray(tensor.quantization.scale, np.float64)
     return Layer(
         kind=kind,
         features=int(operator.inputs[features]),

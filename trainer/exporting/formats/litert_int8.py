@@ -1,4 +1,4 @@
-"""A `.tflite` file for LiteRT that computes in 8 bits, its smallest layers apart."""
+"""A `.tflite` file for LiteRT in 8 bits, but for what they would spoil."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -23,13 +23,20 @@ convolution, with 288 of 5.4 million weights, made most of the errors."""
 def write(network: "network_lib.Network", folder: str) -> dict[str, str]:
     """Writes a model whose numbers of 8 bits are laid out by what photos need.
 
+    In float32 stay the scaling of the images, the smallest layers, sums and products of
+    features, and what is around products.
+
     Arguments as for all formats.
     """
 
     def make(converter: "tf.lite.TFLiteConverter") -> bytes:
         import tensorflow as tf
 
-        from trainer.exporting import bias_correction, feature_ranges
+        from trainer.exporting import (
+            bias_correction,
+            feature_arithmetic,
+            feature_ranges,
+        )
 
         photos = network.read_photos()
 
@@ -45,7 +52,10 @@ def write(network: "network_lib.Network", folder: str) -> dict[str, str]:
             converter=converter, debug_options=options
         )
         original = debugger.calibrated_model
-        options.denylisted_nodes = find_small(original, _FLOAT_SHARE)
+        options.denylisted_nodes = [
+            *find_small(original, _FLOAT_SHARE),
+            *feature_arithmetic.find(original),
+        ]
         debugger.calibrated_model = feature_ranges.narrow(original, photos)
         rounded = debugger.get_nondebug_quantized_model()
         return bias_correction.correct(rounded, original, photos)
