@@ -43,7 +43,7 @@ _FLAGS = (
     "--train_epochs=0",
 )
 _NARROWER = {"plain": "--encoder_alpha=0.25"}
-"""Its 19 million weights work at full size, too: a CPU takes half an hour in float16."""
+"""Its 19 million weights work at full size: half an hour in float16 on a CPU."""
 _REFUSAL = re.compile(
     r"exit code 6: --export_format=(litert_int8): ([\d.]+)% of the labels [^:]*"
 )
