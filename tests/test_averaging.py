@@ -91,6 +91,21 @@ def test_images_are_resized_as_tensorflow_does(size):
     np.testing.assert_allclose(averaging._resize(images, size), expected, atol=1e-2)
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_variants_are_of_the_type_of_the_images(dtype):
+    images = np.arange(24).reshape(1, 2, 4, 3).astype(dtype)
+    seen = []
+
+    def model(images, training):
+        seen.append(images)
+        return tf.cast(images, tf.float32)
+
+    averaged = averaging.Averaged(model, variants_lib.parse(("flip", "0.5")))
+    averaged(tf.constant(images))
+    assert [shown.dtype for shown in seen] == 4 * [images.dtype]
+    np.testing.assert_array_equal(seen[1], images[:, :, ::-1])
+
+
 def test_sizes_are_rounded_to_whole_pixels():
     assert averaging.scaled_size((45, 70), 0.75) == (34, 53)  # Of 33.75 and 52.5.
     assert averaging.scaled_size((1, 2), 0.25) == (1, 1)

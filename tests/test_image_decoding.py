@@ -10,7 +10,7 @@ import tifffile
 from PIL import Image
 
 from data import schema
-from data.files import decoding, graph_decoding, image_decoding, images
+from data.files import decoding, graph_decoding, image_decoding, images, tiff
 from tests import test_masks
 
 _RANDOM = np.random.default_rng(8)
@@ -203,6 +203,23 @@ def test_of_several_pages_of_tiff_the_first_is_taken(num_bands):
     decoded = _decode(file.getvalue(), num_bands, (0, 65535))
 
     np.testing.assert_array_equal(decoded, _WIDE[..., :num_bands])
+
+
+@pytest.mark.parametrize("tag", [256, 257])  # Width and height.
+@pytest.mark.parametrize(
+    ("kind", "number"),
+    [(4, 0), (10, 5)],
+    ids=["no pixels", "a fraction, which is two numbers"],
+)
+def test_a_tiff_whose_size_is_none_is_damaged(tag, kind, number):
+    encoded = make_tiff(np.zeros((4, 5), np.uint8))
+    entries = (struct.pack("<HHI", tag, usual, 1) for usual in (3, 4))
+    place = max(map(encoded.find, entries))
+    entry = struct.pack("<HHII", tag, kind, 1, number)
+    damaged = encoded[:place] + entry + encoded[place + len(entry) :]
+    assert tiff.read_layout(encoded).size == (4, 5)
+    with pytest.raises(schema.DataError, match="its header is damaged"):
+        images.read_header(damaged)
 
 
 def test_16_bits_of_colored_and_gray_tiff_are_kept():

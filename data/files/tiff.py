@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import operator
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -52,15 +53,20 @@ def read_layout(encoded: bytes) -> Layout | None:
     try:
         with _first_page(encoded) as page:
             orientation = page.tags.valueof(274, 1)
-            return Layout(
-                size=(page.imagelength, page.imagewidth),
-                num_bands=page.samplesperpixel,
-                bits=page.bitspersample,
+            # Of a damaged file, a number can be a row of numbers: an error here.
+            layout = Layout(
+                size=(
+                    operator.index(page.imagelength),
+                    operator.index(page.imagewidth),
+                ),
+                num_bands=operator.index(page.samplesperpixel),
+                bits=operator.index(page.bitspersample),
                 kind=_KINDS.get(int(page.sampleformat), "unusual "),
                 orientation=orientation if orientation in range(1, 9) else 1,
             )
     except Exception:  # A damaged file shows as many kinds of error.
         return None
+    return layout if min(layout.size) > 0 else None
 
 
 def load_bands(encoded: bytes) -> np.ndarray:

@@ -73,9 +73,9 @@ def scaled_size(size: tuple[int, int], scale: float) -> tuple[int, int]:
 
 
 def _mirror(images: tf.Tensor) -> tf.Tensor:
-    # GPUs have no kernel for that of uint16; the model takes floats of it anyway.
-    is_wide = images.dtype == tf.uint16
-    return tf.reverse(tf.cast(images, tf.float32) if is_wide else images, axis=[2])
+    if images.dtype == tf.uint16:  # GPUs cannot reverse it.
+        return tf.cast(_mirror(tf.cast(images, tf.float32)), images.dtype)
+    return tf.reverse(images, axis=[2])
 
 
 def _add_logs(first: tf.Tensor, second: tf.Tensor) -> tf.Tensor:
