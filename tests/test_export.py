@@ -92,6 +92,8 @@ def trained_dir(tmp_path_factory, small_data, weights):
         "--epochs_between_evals=20",
         "--learning_rate=0.02",
         "--ema_decay=0.9",
+        # Of what a frozen encoder of random weights gives, little is learned.
+        "--nofreeze_encoder",
     )
     return path
 
@@ -145,13 +147,8 @@ def _run_lines_of_document(name, run_dir, image):
 
 
 @pytest.mark.parametrize("name", registry.FORMATS)
-def test_a_file_computes_what_was_trained(run_dir, name, capsys, monkeypatch):
+def test_a_file_computes_what_was_trained(run_dir, name, capsys):
     _need(name)
-    kind = registry.FORMATS[name]
-    if kind.is_calibrated:
-        # After so few steps, the two best logits of 6 % of the pixels are within 0.1 of
-        # each other, and 8 bits tell them apart in steps of 0.06.
-        monkeypatch.setitem(registry.FORMATS, name, kind._replace(least_agreement=0.98))
     _export(run_dir, f"--export_format={name}", "--export_probabilities")
     folder = run_dir / "export" / name
     described = description.read(folder)

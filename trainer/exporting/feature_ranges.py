@@ -19,8 +19,8 @@ _SHARES = np.linspace(0.3, 1.0, 36)
 def narrow(content: bytes, photos: np.ndarray) -> bytes:
     """Narrows the ranges that a converter has measured.
 
-    What values there are is measured anew: an operator that writes its outputs over its
-    inputs makes the converter take the former for the latter, too.
+    Nothing of what it has measured counts: where an operator writes its outputs over
+    its inputs, it has taken the former for the latter, too.
 
     Args:
       content: of a calibrated `.tflite` file in float32.
