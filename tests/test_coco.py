@@ -241,6 +241,14 @@ def test_folders_without_such_files_are_refused_and_those_with_them_known(
         layouts.find_split(str(tmp_path))
 
 
+def test_a_damaged_file_is_named(tmp_path):
+    write(tmp_path, "train.json", ["a.png"], [])
+    (tmp_path / "val.json").write_bytes((tmp_path / "train.json").read_bytes()[:50])
+
+    with pytest.raises(schema.DataError, match="^val.json in --data_dir=.* cannot be"):
+        coco.CocoSource(str(tmp_path))
+
+
 def test_registry_opens_it(tmp_path):
     write(tmp_path, "x.json", ["a.png", "b.png"], [annotate(0, 3, [SQUARE])])
     request = registry.SplitRequest(

@@ -344,19 +344,19 @@ def test_number_that_is_not_finite_is_rejected(name, value):
         ({"model_dir": ""}, r"^--model_dir is empty; .* e\.g\. --model_dir=runs/first"),
         (
             {"dataset": "pets"},
-            r"^--dataset=pets: use synthetic, folder, coco or tfds:NAME\.$",
+            r"^--dataset=pets: use synthetic, folder, coco, labelme or tfds",
         ),
         (
             {"dataset": "tfds"},
-            r"^--dataset=tfds: use synthetic, folder, coco or tfds:NAME\.$",
+            r"^--dataset=tfds: use synthetic, folder, coco, labelme or tfds",
         ),
         (
             {"dataset": "tfds:"},
-            r"^--dataset=tfds:: use synthetic, folder, coco or tfds:NAME\.$",
+            r"^--dataset=tfds:: use synthetic, folder, coco, labelme or tfds",
         ),
         (
             {"dataset": "synthetic:3"},
-            r"^--dataset=synthetic:3: use synthetic, folder, coco or tfds:NAME\.$",
+            r"^--dataset=synthetic:3: use synthetic, folder, coco, labelme or tfds",
         ),
         ({"dataset": "folder"}, "^--dataset=folder: name the folder with --data_dir"),
         (
@@ -588,8 +588,8 @@ def test_number_that_is_not_finite_is_rejected(name, value):
             r"^--time_budget=30m and --train_epochs=3 both .*; leave one of them out",
         ),
         (
-            {"dataset": "coco"},
-            "^--dataset=coco: name the folder with --data_dir",
+            {"dataset": "labelme"},
+            "^--dataset=labelme: name the folder with --data_dir",
         ),
         (
             {"dataset": "coco", "data_dir": "d", "train_fraction": 1.0},

@@ -827,8 +827,8 @@ ZOO = [
         remove_eval,
         THREE,
         "no_eval_split",
-        "has no split validation or val or test; it has train",
-        "has no split validation or val or test; it has train",
+        "has no split validation or val or valid or test; it",
+        "has no split validation or val or valid or test; it",
     ),
     (
         "masks of other names",

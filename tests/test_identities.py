@@ -2,7 +2,9 @@
 
 import pytest
 
-from trainer.run_folder import identities
+from trainer import errors
+from trainer.run_folder import checkpoint_folders, identities
+from trainer.settings import config as config_lib
 
 SAVED = {
     "image_size": [96, 96],
@@ -47,3 +49,50 @@ def test_other_files_alone_are_told_from_other_settings():
     assert "the examples of its training split have changed" in message
     assert "--flagfile" not in message
     assert message.endswith("begin with its weights: --init_checkpoint='runs/a b'.")
+
+
+def _make_config(tmp_path, **settings):
+    return config_lib.from_dict({"model_dir": str(tmp_path), **settings})
+
+
+def _save(tmp_path, config, **decided):
+    path = checkpoint_folders.path_of(tmp_path / "checkpoints", 7)
+    path.mkdir(parents=True)
+    metadata = checkpoint_folders.Metadata(7, {**config.identity(), **decided})
+    checkpoint_folders.write_metadata(path, metadata)
+
+
+def test_settings_are_compared_before_there_are_data(tmp_path):
+    config = _make_config(tmp_path, batch_size=8)
+    identities.check_settings(config)  # There is no run yet.
+    _save(
+        tmp_path,
+        config,
+        class_names=["sky", "bird"],
+        image_range=[0, 4095],
+        train_examples="8d55f08442b774c0",
+    )
+
+    identities.check_settings(config)
+    # A file of names is compared once it is read.
+    identities.check_settings(
+        _make_config(tmp_path, batch_size=8, class_names=("sky", "cow"))
+    )
+    for other in ({"batch_size": 4}, {"batch_size": 8, "image_range": (0, 255)}):
+        with pytest.raises(errors.CheckpointError, match="with other settings: --"):
+            identities.check_settings(_make_config(tmp_path, **other))
+
+
+def test_what_an_older_run_does_not_know_is_as_it_was(tmp_path):
+    config = _make_config(tmp_path)
+    _save(tmp_path, config)
+    path = checkpoint_folders.path_of(tmp_path / "checkpoints", 7)
+    metadata = checkpoint_folders.read_metadata(path)
+    identity = dict(metadata.identity)
+    del identity["resize"]
+    metadata.identity = identity
+    checkpoint_folders.write_metadata(path, metadata)
+
+    identities.check_settings(config)
+    with pytest.raises(errors.CheckpointError, match="--resize was stretch and is pad"):
+        identities.check_settings(_make_config(tmp_path, resize="pad"))

@@ -349,3 +349,18 @@ def test_other_names_or_numbers_of_classes_are_refused(names):
     message = f"a/val has the classes {', '.join(names)}, and the model was trained"
     with pytest.raises(schema.DataError, match=message):
         labels.match_classes(schema.DatasetInfo(names), _TRAINED, subject="a/val")
+
+
+def test_the_same_names_in_another_order_number_the_classes_anew():
+    """Masks keep their meaning: what was 1, a cat, is 2 then, a cat."""
+    info = schema.DatasetInfo(
+        ("sky", "cat", "dog"), palette=((1,) * 3, (2,) * 3, (3,) * 3)
+    )
+
+    ordered = labels.resolve_info(info, class_names=("sky", "dog", "cat"))
+    renamed = labels.resolve_info(info, class_names=("sky", "dog", "cow"))
+
+    assert ordered.class_names == ("sky", "dog", "cat")
+    assert dict(ordered.label_map) == {0: 0, 1: 2, 2: 1}
+    assert ordered.palette == ((1,) * 3, (3,) * 3, (2,) * 3)
+    assert (renamed.class_names, renamed.label_map) == (("sky", "dog", "cow"), ())

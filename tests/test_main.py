@@ -23,6 +23,7 @@ from data.stores import store
 from tests import helpers, shallow
 from tests.faults import processes
 from trainer import errors, flags, main, scoring, verdicts
+from trainer.assembly import training
 from trainer.run_folder import checkpoint_folders, checkpointing, run_lock
 from trainer.settings import modes
 from trainer.steps import gradients
@@ -462,8 +463,10 @@ def test_an_unwritable_model_dir_is_named(run, tmp_path):
         run("--train_steps=1", model_dir=tmp_path / "file" / "run")
 
 
-def test_a_model_dir_of_another_configuration_is_named(run):
+def test_a_model_dir_of_another_configuration_is_named(run, monkeypatch):
+    """Before the data are decoded, which may take hours."""
     run("--mode=train", "--train_steps=1")
+    monkeypatch.delattr(training, "prepare_training")
     with pytest.raises(errors.CheckpointError, match="batch_size was 8 and is 4"):
         run("--mode=train", "--train_steps=2", "--batch_size=4")
 

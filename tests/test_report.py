@@ -101,6 +101,20 @@ def test_runs_are_told_apart_and_their_settings_compared(tmp_path):
     ]
 
 
+def test_what_follows_from_other_settings_is_no_setting_of_ones_own(tmp_path):
+    folder = _write_run(
+        tmp_path / "a", augment="light", random_hue=20.0, learning_rate=0.5
+    )
+    text = _report(folder)
+    unusual = text[text.index("Not the default") : text.index("at their default")]
+    # Light changes have a scale and a brightness, and no hue.
+    assert re.findall(r"--(\w+)</code></td><td>(.*?)<", unusual) == [
+        ("augment", "light"),
+        ("random_hue", "20.0"),
+        ("learning_rate", "0.5"),
+    ]
+
+
 @pytest.mark.parametrize("names", ["a,", "a,,b", "a,a", "a,./a"])
 def test_a_run_is_named_once(names):
     with pytest.raises(errors.ConfigError, match="name each run once"):

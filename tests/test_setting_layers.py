@@ -74,7 +74,7 @@ def test_two_lengths_in_one_place_contradict_each_other():
         ({"cache_dir": "/c"}, "--cache_dir=/c: .*only with --cache=disk"),
         (
             {"data_dir": "d"},
-            "--data_dir=d: .*only with --dataset=folder or coco or tfds",
+            "--data_dir=d: .*only with --dataset=folder or coco or labelme or tfds",
         ),
         ({"checkpoint": "best"}, "--checkpoint=best: .*only with --mode=evaluate"),
         ({"against": "fit"}, "--against=fit: .*only with --mode=benchmark"),

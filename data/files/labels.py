@@ -52,6 +52,10 @@ def resolve_info(
         _check_count(info.class_names, source, num_classes, names)
     elif names:
         _check_count(names, f"--class_names={','.join(class_names)}", num_classes)
+    is_reordered = names and info and set(names) == set(info.class_names)
+    if is_reordered and label_offset is None:
+        # To take the names one after the other would call dogs cats.
+        info = match_classes(info, names, subject="")
     info = schema.resolve_info(
         info, class_names=names, num_classes=num_classes, label_offset=label_offset
     )

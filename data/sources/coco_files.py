@@ -1,46 +1,34 @@
 """JSON files of COCO: which there are in a folder, and the objects that they hold."""
 
-import contextlib
 import functools
 import json
 import os
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from data import schema
 from data.sources import outlines
 
-BACKGROUND = "background"
-"""The first class: where no object is."""
-
 _PARTS = ("annotations", "categories", "images")
 _MOST_FILES = 100
 """COCO has one file for a split; who has more JSON files has others."""
 
 
-class Shape(NamedTuple):
-    """An object: its class, its area, and what it covers; see `outlines.draw`."""
-
-    name: str
-    area: float
-    shape: tuple[np.ndarray, ...] | np.ndarray
-
-
-class Photo(NamedTuple):
-    """An image that a JSON file names: height, width, objects, the largest first."""
-
-    size: tuple[int, int]
-    shapes: tuple[Shape, ...]
-
-
-def find(data_dir: str) -> list[str]:
+def find(data_dir: str, *, is_strict: bool = False) -> list[str]:
     """Finds the JSON files of a folder that are as COCO has them.
+
+    Args:
+      data_dir: the folder.
+      is_strict: whether a JSON file that cannot be read is an error.
 
     Returns:
       Their paths, relative to the folder; where some are called instances, these alone,
       as beside them lie captions and key points of the same images.
+
+    Raises:
+      schema.DataError: if a file cannot be read, and that is an error.
     """
     paths = []
     for top, folders, names in os.walk(data_dir):
@@ -58,8 +46,14 @@ def find(data_dir: str) -> list[str]:
         whole = os.path.join(data_dir, path)
         try:
             content = _read(whole, os.stat(whole).st_mtime_ns)
-        except (OSError, ValueError):
-            continue
+        except (OSError, ValueError) as error:
+            if not is_strict:
+                continue
+            raise schema.DataError(
+                f"{path} in --data_dir={data_dir} cannot be read ({error}); get it "
+                "again, or take it away.",
+                kind="unreadable_file",
+            ) from error
         if isinstance(content, dict) and content.keys() >= set(_PARTS):
             found.append(path)
     return found
@@ -76,11 +70,11 @@ def read_files(data_dir: str) -> dict[str, dict]:
     """Returns the contents of the JSON files of a folder.
 
     Raises:
-      schema.DataError: if there is none.
+      schema.DataError: if there is none, or one cannot be read.
     """
     if not os.path.isdir(data_dir):
         raise schema.DataError(f"--data_dir={data_dir} is no folder.")
-    paths = find(data_dir)
+    paths = find(data_dir, is_strict=True)
     if not paths:
         raise schema.DataError(
             f"--data_dir={data_dir} holds no JSON file of COCO, an object with "
@@ -93,21 +87,17 @@ def read_files(data_dir: str) -> dict[str, dict]:
 
 
 def list_classes(files: dict[str, dict]) -> tuple[str, ...]:
-    """Returns the names of the classes of all files, by their ids."""
+    """Returns the names of the classes of all files but background, by their ids."""
     classes = {}
     for path, content in files.items():
-        with explaining(path):
+        with outlines.explaining(path, "COCO"):
             for category in content["categories"]:
                 classes.setdefault((int(category["id"]), str(category["name"])))
     names = dict.fromkeys(name for _, name in sorted(classes))
-    return (BACKGROUND, *(name for name in names if not _is_background(name)))
+    return tuple(name for name in names if not outlines.is_background(name))
 
 
-def _is_background(name: str) -> bool:
-    return name.strip("_").lower() == BACKGROUND
-
-
-def read_photos(path: str, content: dict) -> Iterator[tuple[str, Photo, list[str]]]:
+def read_photos(content: dict) -> Iterator[tuple[str, outlines.Photo, list[str]]]:
     """Yields of each image its name, its objects, and those without an outline."""
     names = {c["id"]: str(c["name"]) for c in content["categories"]}
     objects: dict[Any, list[dict]] = {}
@@ -116,18 +106,18 @@ def read_photos(path: str, content: dict) -> Iterator[tuple[str, Photo, list[str
     for image in content["images"]:
         size = (int(image["height"]), int(image["width"]))
         shapes, bare = [], []
-        for annotation in objects.get(image["id"], ()):
-            name = names[annotation["category_id"]]
-            if _is_background(name):
-                continue
-            if not annotation.get("segmentation"):
-                bare.append(f"{image['file_name']} (annotation {annotation.get('id')})")
-                continue
-            shape = _read_shape(annotation["segmentation"], size)
-            shapes.append(Shape(name, float(annotation.get("area") or 0), shape))
         # What is small lies upon what is large; sorting keeps the order of equals.
-        shapes.sort(key=lambda shape: -shape.area)
-        yield str(image["file_name"]), Photo(size, tuple(shapes)), bare
+        for annotation in sorted(
+            objects.get(image["id"], ()), key=lambda a: -float(a.get("area") or 0)
+        ):
+            name = names[annotation["category_id"]]
+            if outlines.is_background(name):
+                continue
+            if segmentation := annotation.get("segmentation"):
+                shapes.append(outlines.Shape(name, _read_shape(segmentation, size)))
+            else:
+                bare.append(f"{image['file_name']} (annotation {annotation.get('id')})")
+        yield str(image["file_name"]), outlines.Photo(size, tuple(shapes)), bare
 
 
 def _read_shape(
@@ -148,19 +138,3 @@ def _read_shape(
             f"runs of {counts.sum()} pixels in an image of {size[0]}x{size[1]}"
         )
     return counts
-
-
-@contextlib.contextmanager
-def explaining(path: str) -> Iterator[None]:
-    """Makes a message about a JSON file of what its contents cannot be used for."""
-    try:
-        yield
-    except schema.DataError:
-        raise
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        what = f"no {error}" if isinstance(error, KeyError) else str(error)
-        raise schema.DataError(
-            f"{path} is not as COCO has it ({what}); write it anew with the tool that "
-            "made it.",
-            kind="bad_annotations",
-        ) from error

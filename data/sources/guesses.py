@@ -1,12 +1,13 @@
 """Patterns for images and masks in a folder of no known layout."""
 
+import contextlib
 import itertools
 import os
 from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
 from data import schema
-from data.sources import globs, listing, naming
+from data.sources import coco_files, globs, labelme_files, listing, naming
 
 _LOSSY = frozenset({".jpg", ".jpeg"})
 """Endings of what can be photos, but not masks."""
@@ -53,9 +54,21 @@ def propose(data_dir: str, splits: Collection[str]) -> str:
       splits: names that a folder of a split may have.
 
     Returns:
-      A remedy with `--images` and `--masks` that pair all images there are; empty if
-      none is found.
+      A remedy with `--images` and `--masks` that pair all images there are, or with the
+      `--dataset` that reads the annotation files; empty if none is found.
     """
+    return _propose_patterns(data_dir, splits) or _propose_dataset(data_dir)
+
+
+def _propose_dataset(data_dir: str) -> str:
+    path, name = next(iter(coco_files.find(data_dir)), ""), "coco"
+    if not path:
+        with contextlib.suppress(schema.DataError):
+            path, name = next(labelme_files.find(data_dir), ("", ""))[0], "labelme"
+    return f"say --dataset={name}, which draws the outlines in {path}" if path else ""
+
+
+def _propose_patterns(data_dir: str, splits: Collection[str]) -> str:
     found = listing.Folder(data_dir).find_images(".")
     some = itertools.islice(filter(listing.is_image, found), _MOST_FILES + 1)
     paths = sorted(map(os.path.normpath, some))

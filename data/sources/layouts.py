@@ -10,7 +10,6 @@ from data import schema
 from data.files import images, palettes
 from data.sources import (
     advice,
-    coco_files,
     globs,
     guesses,
     list_files,
@@ -203,10 +202,7 @@ def _choose_layout(
 def _describe_unknown(data_dir: str) -> str:
     """Says what a folder of no known layout holds, and what to say of it."""
     names = sorted(os.listdir(data_dir or "."))
-    remedy = guesses.propose(data_dir, SPLITS)
-    if not remedy and (files := coco_files.find(data_dir)):
-        remedy = f"say --dataset=coco, which draws the outlines in {files[0]}"
-    remedy = remedy or (
+    remedy = guesses.propose(data_dir, SPLITS) or (
         "or say where the files are with --images='photos/*.jpg' --masks='labels/*.png'"
     )
     return (

@@ -1,11 +1,44 @@
 """Objects of annotation files, drawn as masks: outlines and runs of pixels."""
 
-from collections.abc import Iterable, Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
+from data import schema
+
+BACKGROUND = "background"
+"""The first class: where no object is."""
+
+IGNORED = "__ignore__"
+"""The name of objects whose pixels are those of no class."""
+
+
+_UNFIT = (AttributeError, IndexError, KeyError, OSError, TypeError, ValueError)
+"""What happens to who reads a file that is not as it should be."""
+
 _LEAST_NUMBERS = 6
 """Of three points; an outline of fewer has no inside."""
+
+
+class Shape(NamedTuple):
+    """An object: its class, and what it covers; see `outlines.draw`."""
+
+    name: str
+    shape: Sequence[np.ndarray] | np.ndarray
+
+
+class Photo(NamedTuple):
+    """An image: its height and width, and its objects, each over those before."""
+
+    size: tuple[int, int]
+    shapes: Sequence[Shape]
+
+
+def is_background(name: str) -> bool:
+    """Tells whether objects of a name are background."""
+    return name.strip("_").lower() == BACKGROUND
 
 
 def draw(
@@ -83,6 +116,12 @@ def fill_runs(counts: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.repeat(is_inside, counts).reshape(size[::-1]).T
 
 
+def count_runs(mask: np.ndarray) -> np.ndarray:
+    """Returns the runs of which `fill_runs` makes a mask, bool [height, width]."""
+    flat = np.concatenate([[False], mask.T.ravel(), [not mask.T.ravel()[-1]]])
+    return np.diff(np.flatnonzero(flat[1:] != flat[:-1]), prepend=0)
+
+
 def unpack_runs(text: str) -> np.ndarray:
     """Unpacks runs that COCO has packed into a text.
 
@@ -113,3 +152,19 @@ def unpack_runs(text: str) -> np.ndarray:
     if place:
         raise ValueError("packed runs end within a number")
     return np.array(numbers, np.int64)
+
+
+@contextlib.contextmanager
+def explaining(path: str, tool: str) -> Iterator[None]:
+    """Names the file, and the tool it is of, in errors about its contents."""
+    try:
+        yield
+    except schema.DataError:
+        raise
+    except _UNFIT as error:
+        what = f"no {error}" if isinstance(error, KeyError) else str(error)
+        raise schema.DataError(
+            f"{path} is not as {tool} has it ({what}); write it anew with the tool "
+            "that made it.",
+            kind="bad_annotations",
+        ) from error

@@ -33,6 +33,10 @@ SOURCES = {
         "data.sources.coco",
         "the images in --data_dir, with outlines in JSON files of COCO",
     ),
+    "labelme": Kind(
+        "data.sources.labelme",
+        "the images in --data_dir, with outlines in a JSON file of LabelMe for each",
+    ),
     "tfds": Kind(
         "data.sources.tfds",
         "a set of TensorFlow Datasets, NAME[/CONFIG][:VERSION], e.g. "

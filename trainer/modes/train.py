@@ -80,6 +80,7 @@ def _run_with(
     lock: run_lock.RunLock,
 ) -> None:
     is_chief = cluster.worker_index(strategy) == 0
+    identities.check_settings(config)
     saved_step = checkpoint_folders.newest_step(config.run.model_dir)
     setup = training.prepare_training(
         config, strategy, stop.variable, saved_step=saved_step

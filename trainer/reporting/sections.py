@@ -2,8 +2,10 @@
 
 import html
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+from trainer import errors
 from trainer.remote import mirrors
 from trainer.reporting import charts, elements, reading
 from trainer.settings import config as config_lib
@@ -173,14 +175,14 @@ def environments(runs: Sequence[reading.Run]) -> str:
 
 def settings(runs: Sequence[reading.Run]) -> str:
     """Tabulates settings: those that differ, those that are no default, the rest."""
-    known = config_lib.fields_by_name()
+    expected = [_without_typing(run.settings) for run in runs]
     differing, unusual, rest = [], [], []
     for name in runs[0].settings:
         values = [run.settings[name] for run in runs]
         row = [f"<code>--{name}</code>", *map(elements.setting, values)]
         if any(value != values[0] for value in values):
             differing.append(row)
-        elif values[0] != known[name].default:
+        elif any(values[0] != others[name] for others in expected):
             unusual.append(row)
         else:
             rest.append(row)
@@ -197,6 +199,24 @@ def settings(runs: Sequence[reading.Run]) -> str:
         f"{elements.table(heads, rest)}</details>"
     )
     return "".join(parts)
+
+
+def _without_typing(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what settings would be by defaults and by what follows from others.
+
+    What is derived, as the random changes are from `--augment`, has no default.
+    """
+    base = config_lib.from_dict({"model_dir": "."}).as_dict()
+    given = {
+        name: settings[name]
+        for name, field in config_lib.fields_by_name().items()
+        if field.default is not None and settings.get(name, base[name]) != base[name]
+    }
+    try:
+        derived = config_lib.from_dict({"model_dir": ".", **given}).as_dict()
+    except errors.ConfigError:  # A check that needs what was derived.
+        return base
+    return {**derived, **{name: base[name] for name in given}}
 
 
 def commands(runs: Sequence[reading.Run]) -> str:

@@ -1,13 +1,39 @@
 """What two runs differ in that have to be one."""
 
+import pathlib
 import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from trainer import errors
+from trainer.run_folder import checkpoint_folders
+from trainer.settings import config as config_lib
 from trainer.settings import fields
 
 TRAIN_EXAMPLES = "train_examples"
 """The name, in an identity, of the fingerprint of the training split as it is read."""
+
+
+def check_settings(config: config_lib.Config) -> None:
+    """Compares the settings with those of the checkpoints, before data are decoded.
+
+    Raises:
+      errors.CheckpointError: if the run cannot go on with them.
+    """
+    model_dir = config.run.model_dir
+    folder = pathlib.Path(model_dir) / "checkpoints"
+    paths = checkpoint_folders.list_checkpoints(folder)[::-1]
+    try:
+        saved = checkpoint_folders.read_identity(paths) if paths else {}
+    except errors.CheckpointError:
+        return  # To restore one says more.
+    present = config.identity()
+    del present["class_names"]  # A file may hold them, or the data set.
+    if present["image_range"] is None:
+        del present["image_range"]  # Then the data set decides.
+    legacy = config_lib.legacy_values()
+    if paths and (message := refuse(model_dir, {**legacy, **saved}, present)):
+        raise errors.CheckpointError(message)
 
 
 def refuse(model_dir: str, saved: Mapping[str, Any], present: Mapping[str, Any]) -> str:

@@ -23,7 +23,7 @@ class DataConfig(fields.Section):
         "Folder of your images and masks, or of the TFDS data sets; empty: TFDS's own "
         "default. A URL (s3://, gs://, ...) is downloaded once; TFDS reads gs:// by "
         "itself.",
-        only_with={"dataset": ("folder", "coco", "tfds")},
+        only_with={"dataset": ("folder", "coco", "labelme", "tfds")},
         describes_data=True,
     )
     # What the next five say is part of the fingerprint of the examples, and with it
@@ -64,7 +64,7 @@ class DataConfig(fields.Section):
         minimum=0.0,
         maximum=1.0,
         identity=True,
-        only_with={"dataset": ("folder", "coco")},
+        only_with={"dataset": ("folder", "coco", "labelme")},
         describes_data=True,
     )
     train_split: str = fields.setting(
@@ -238,7 +238,7 @@ class DataConfig(fields.Section):
             self._check_class_names(self.class_names)
 
     def _check_folder(self) -> None:
-        if self.dataset == "coco" and not self.data_dir:
+        if self.dataset in ("coco", "labelme") and not self.data_dir:
             fields.reject("dataset", self.dataset, "name the folder with --data_dir")
         if self.train_fraction in (0.0, 1.0):
             fields.reject(
