@@ -23,8 +23,9 @@ from data.sources import synthetic
 from data.stores import file_locks
 from tests import helpers, shallow
 from tests.faults import processes
-from trainer import children, errors, export_scores, flags
+from trainer import children, errors, flags
 from trainer.assembly import exporting, restoring
+from trainer.evaluating import export_scores
 from trainer.exporting import (
     description,
     feature_ranges,

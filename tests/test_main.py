@@ -22,8 +22,10 @@ from data.sources import registry, synthetic
 from data.stores import store
 from tests import helpers, shallow
 from tests.faults import processes
-from trainer import errors, flags, main, scoring, verdicts
+from trainer import errors, flags, main
 from trainer.assembly import training
+from trainer.evaluating import scoring
+from trainer.loop import verdicts
 from trainer.run_folder import checkpoint_folders, checkpointing, run_lock
 from trainer.settings import modes
 from trainer.steps import gradients

@@ -11,7 +11,8 @@ from tensorboard.plugins.hparams import metadata
 
 from data.sources import synthetic
 from tests import helpers
-from trainer import errors, flags, timetable
+from trainer import errors, flags
+from trainer.loop import timetable
 from trainer.modes import train
 from trainer.run_folder import boards, run_lock, scalars, summaries
 from trainer.running import memory, profiling, stall
@@ -116,7 +117,7 @@ def test_histograms_are_of_the_finite_numbers(tmp_path):
     assert (buckets[0, 0], buckets[-1, 1], buckets[:, 2].sum()) == (1.0, 4.0, 3.0)
 
 
-def _calendar(**plan) -> timetable.Calendar:
+def _calendar(**changes) -> timetable.Calendar:
     settings = {
         "steps_per_loop": 10,
         "log_steps": 1000,
@@ -130,7 +131,7 @@ def _calendar(**plan) -> timetable.Calendar:
         "profile_steps": (),
     }
     return timetable.Calendar(
-        timetable.Plan(**{**settings, **plan}),
+        timetable.Settings(**{**settings, **changes}),
         num_steps=25,
         epochs_done=lambda step: 0,
         has_evaluation=False,

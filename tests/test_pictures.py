@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from trainer import pictures, strips
+from trainer.drawing import pictures, strips
 
 _PALETTE = ((0, 0, 0), (128, 0, 0), (0, 128, 0))
 _GRAY = (128, 128, 128)

@@ -1,11 +1,11 @@
-"""Tests of the table of `trainer.scoring`."""
+"""Tests of the table of `trainer.evaluating.scoring`."""
 
 import io
 
 import numpy as np
 import pytest
 
-from trainer import score_tables, scoring
+from trainer.evaluating import score_tables, scoring
 from trainer.metrics import boundary_iou, image_iou
 from trainer.metrics import confusion as confusion_lib
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from trainer import verdicts
+from trainer.loop import verdicts
 
 _NAMES = ("sky", "road", "car")
 

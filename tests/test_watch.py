@@ -17,7 +17,8 @@ import tensorflow as tf
 
 from tests import shallow
 from tests.faults import processes
-from trainer import errors, flags, watching
+from trainer import errors, flags
+from trainer.evaluating import watching
 from trainer.modes import evaluate, train
 from trainer.run_folder import (
     checkpoint_folders,

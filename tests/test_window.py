@@ -6,7 +6,7 @@ import types
 import numpy as np
 import pytest
 
-from trainer import window
+from trainer.loop import window
 from trainer.losses import registry
 from trainer.metrics import confusion as confusion_lib
 

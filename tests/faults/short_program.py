@@ -72,7 +72,7 @@ def _wait_until(condition: Callable[[], bool]) -> None:
 
 
 def _hold_at(patch: pytest.MonkeyPatch, steps: set[int], folder: pathlib.Path) -> None:
-    from trainer import loop
+    from trainer.loop import loop
 
     advance = loop.Loop._advance
 

@@ -9,9 +9,10 @@ import keras
 import tensorflow as tf
 
 import trainer
-from trainer import errors, files, scoring
+from trainer import errors, files
 from trainer.assembly import devices, training
 from trainer.benchmarking import comparison, measuring, report
+from trainer.evaluating import scoring
 from trainer.run_folder import model_dir
 from trainer.running import preemption
 from trainer.settings import config as config_lib

@@ -15,8 +15,9 @@ from data import schema
 from data.doctor import class_findings, findings, image_findings, inspection
 from data.doctor import facts as facts_lib
 from data.files import file_traits
-from trainer import errors, files, pictures
+from trainer import errors, files
 from trainer.assembly import devices, inputs
+from trainer.drawing import pictures
 from trainer.modes import train as train_mode
 from trainer.run_folder import model_dir
 from trainer.settings import config as config_lib

@@ -8,9 +8,9 @@ import pathlib
 
 from absl import logging
 
-from trainer import score_tables, scoring, watching
 from trainer.assembly import devices, evaluation, exported, restoring
 from trainer.distributing import cluster
+from trainer.evaluating import score_tables, scoring, watching
 from trainer.exporting import description, registry
 from trainer.remote import mirrors
 from trainer.run_folder import evaluations

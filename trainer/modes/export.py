@@ -10,9 +10,10 @@ import tensorflow as tf
 from absl import logging
 
 from data import schema
-from trainer import errors, export_scores
+from trainer import errors
 from trainer.assembly import exported, exporting, photos, restoring, trained_model
 from trainer.distributing import distribution
+from trainer.evaluating import export_scores
 from trainer.exporting import description, proof, publishing, registry
 from trainer.exporting import network as network_lib
 from trainer.run_folder import checkpoint_folders, golden

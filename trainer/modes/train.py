@@ -8,9 +8,12 @@ from collections.abc import Iterator
 import tensorflow as tf
 from absl import logging
 
-from trainer import errors, loop, pictures, score_tables, scoring, timetable, window
+from trainer import errors
 from trainer.assembly import devices, inputs, trackers, training
 from trainer.distributing import cluster, stragglers
+from trainer.drawing import pictures
+from trainer.evaluating import score_tables, scoring
+from trainer.loop import loop, timetable, window
 from trainer.planning import budget
 from trainer.remote import mirrors
 from trainer.run_folder import (
@@ -99,8 +102,8 @@ def _run_with(
         strategy, checkpointer.saved.step, setup.state.model.weights
     )
     stop.protect(lambda: checkpointer.has_unsaved_work)
-    plan = _make_plan(config)
-    if timetable.make_calendar(plan, setup).is_done(checkpointer.saved):
+    settings = timetable.read_settings(config)
+    if timetable.make_calendar(settings, setup).is_done(checkpointer.saved):
         _say_done(config, checkpointer.saved.step, setup.num_steps)
     else:
         _check_profile(config, setup.num_steps)
@@ -121,7 +124,7 @@ def _run_with(
             lock.check()  # A tracker may have kept this process waiting.
             _note_start(config, setup, checkpointer, writer, is_resumed, is_chief)
             mirrors.publish(config.run.model_dir)  # For others to see that it runs.
-            _train(config, setup, plan, checkpointer, writer, stop)
+            _train(config, setup, settings, checkpointer, writer, stop)
     if is_chief:
         lock.check()
         checkpointer.prune()
@@ -238,22 +241,6 @@ def _choose_best(
     return scoring.find_criterion(name, setup.evaluation.eval_loop)
 
 
-def _make_plan(config: config_lib.Config) -> timetable.Plan:
-    train = config.train
-    return timetable.Plan(
-        steps_per_loop=train.steps_per_loop,
-        log_steps=train.log_steps,
-        checkpoint_interval=train.checkpoint_interval,
-        epochs_between_evals=train.epochs_between_evals,
-        summary_images=train.summary_images,
-        best_metric=config.evaluation.best_metric,
-        early_stopping_patience=config.evaluation.early_stopping_patience,
-        has_average_warmup=train.moving_average_warmup,
-        histogram_steps=config.monitoring.summary_histograms,
-        profile_steps=config.monitoring.profile_steps,
-    )
-
-
 def _note_start(
     config: config_lib.Config,
     setup: training.TrainSetup,
@@ -310,7 +297,7 @@ def _note_start(
 def _train(
     config: config_lib.Config,
     setup: training.TrainSetup,
-    plan: timetable.Plan,
+    settings: timetable.Settings,
     checkpointer: checkpointing.Checkpointer,
     writer: summaries.SummaryWriter,
     stop: preemption.StopRequest,
@@ -331,7 +318,7 @@ def _train(
         devices=setup.strategy.extended.worker_devices,
     ):
         comparison = stragglers.make_comparison(setup.strategy)
-        loop.Loop(setup, plan, checkpointer, writer, profiler, comparison).run()
+        loop.Loop(setup, settings, checkpointer, writer, profiler, comparison).run()
 
 
 def _print_report(config: config_lib.Config, setup: training.TrainSetup) -> None:

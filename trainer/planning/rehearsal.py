@@ -14,10 +14,11 @@ from collections.abc import Callable, Iterator
 import tensorflow as tf
 
 import trainer
-from trainer import pictures, scoring
-from trainer import window as window_lib
 from trainer.assembly import training
 from trainer.distributing import cluster
+from trainer.drawing import pictures
+from trainer.evaluating import scoring
+from trainer.loop import window as window_lib
 from trainer.planning import costs
 from trainer.remote import mirrors
 from trainer.run_folder import checkpointing, model_dir, summaries

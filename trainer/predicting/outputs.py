@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from data.files import images
-from trainer import files, pictures
+from trainer import files
+from trainer.drawing import pictures
 from trainer.predicting import photos, summary
 from trainer.settings import predict as predict_settings
 

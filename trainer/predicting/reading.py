@@ -8,7 +8,7 @@ import numpy as np
 
 from data import schema
 from data.files import file_traits, image_decoding, images
-from trainer import pictures
+from trainer.drawing import pictures
 from trainer.predicting import photos
 
 

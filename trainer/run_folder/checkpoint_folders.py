@@ -32,7 +32,7 @@ class Metadata:
       best_score: that score.
       best_metric: the name of what it is a score of.
       evaluations_since_best: how many there have been without a better score.
-      window: sums since the last report, as `trainer.window` makes them; None: none.
+      window: sums since the last report, see `trainer.loop.window`; None: none.
     """
 
     step: int

@@ -18,7 +18,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from trainer import files, pictures
+from trainer import files
+from trainer.drawing import pictures
 from trainer.run_folder import checkpoint_folders
 
 _NAME = "evaluations.jsonl"

@@ -10,8 +10,9 @@ import numpy as np
 import tqdm
 
 from data import schema
-from trainer import files, pictures
+from trainer import files
 from trainer.assembly import trained_model
+from trainer.drawing import pictures
 from trainer.suspecting import (
     confident,
     near_duplicates,

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from trainer import pictures
+from trainer.drawing import pictures
 from trainer.reporting import elements, page
 from trainer.suspecting import ranking
 

@@ -9,8 +9,9 @@ import tensorflow as tf
 from absl import logging
 
 from data import schema
-from trainer import errors, scoring
+from trainer import errors
 from trainer.assembly import evaluation, trained_model
+from trainer.evaluating import scoring
 from trainer.settings import config as config_lib
 
 MOST_LOST = 0.01

@@ -5,10 +5,11 @@ from collections.abc import Callable
 
 from trainer.assembly import training
 from trainer.run_folder import checkpoint_folders
+from trainer.settings import config as config_lib
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Plan:
+class Settings:
     """What is due how often in a run.
 
     Attributes:
@@ -38,12 +39,29 @@ class Plan:
     profile_steps: tuple[int, ...]
 
 
+def read_settings(config: config_lib.Config) -> Settings:
+    """Returns what the flags say of how often things are due."""
+    train = config.train
+    return Settings(
+        steps_per_loop=train.steps_per_loop,
+        log_steps=train.log_steps,
+        checkpoint_interval=train.checkpoint_interval,
+        epochs_between_evals=train.epochs_between_evals,
+        summary_images=train.summary_images,
+        best_metric=config.evaluation.best_metric,
+        early_stopping_patience=config.evaluation.early_stopping_patience,
+        has_average_warmup=train.moving_average_warmup,
+        histogram_steps=config.monitoring.summary_histograms,
+        profile_steps=config.monitoring.profile_steps,
+    )
+
+
 class Calendar:
     """At which steps things are due; a function of the step alone."""
 
     def __init__(
         self,
-        plan: Plan,
+        settings: Settings,
         *,
         num_steps: int,
         epochs_done: Callable[[int], int],
@@ -52,12 +70,12 @@ class Calendar:
         """Makes the calendar of a run.
 
         Args:
-          plan: what is due how often.
+          settings: what is due how often.
           num_steps: length of the run.
           epochs_done: how many epochs have been seen whole after a number of steps.
           has_evaluation: whether the run has one.
         """
-        self._plan = plan
+        self._settings = settings
         self._num_steps = num_steps
         self._epochs_done = epochs_done
         self._has_evaluation = has_evaluation
@@ -67,7 +85,7 @@ class Calendar:
         if step >= self._num_steps:
             return step == self._num_steps
         before, after = (
-            self._epochs_done(end) // self._plan.epochs_between_evals
+            self._epochs_done(end) // self._settings.epochs_between_evals
             for end in (step - 1, step)
         )
         return after > before
@@ -85,31 +103,31 @@ class Calendar:
 
     def is_early_end(self, evaluations_since_best: int) -> bool:
         """Whether the scores have not grown better for so long that the run ends."""
-        patience = self._plan.early_stopping_patience
+        patience = self._settings.early_stopping_patience
         return 0 < patience <= evaluations_since_best
 
     def is_save(self, step: int) -> bool:
         """Whether to save: at each evaluation, and at the interval asked for."""
-        interval = self._plan.checkpoint_interval
+        interval = self._settings.checkpoint_interval
         return self.is_evaluation(step) or (interval > 0 and step % interval == 0)
 
     def is_report(self, step: int) -> bool:
         """Whether to write the means since the last report."""
-        return step % self._plan.log_steps == 0 or step == self._num_steps
+        return step % self._settings.log_steps == 0 or step == self._num_steps
 
     def is_histogram(self, step: int) -> bool:
         """Whether to write the distributions of weights and gradients."""
-        interval = self._plan.histogram_steps
+        interval = self._settings.histogram_steps
         return interval > 0 and step % interval == 0
 
     def is_traced(self, step: int) -> bool:
         """Whether the step that follows after so many steps is one to trace."""
-        first, last = self._plan.profile_steps or (0, 0)
+        first, last = self._settings.profile_steps or (0, 0)
         return first <= step + 1 <= last
 
     def next_stop(self, step: int) -> int:
         """Returns where the device loop that starts at `step` must end, or earlier."""
-        last = min(step + self._plan.steps_per_loop, self._num_steps)
+        last = min(step + self._settings.steps_per_loop, self._num_steps)
         for stop in range(step + 1, last):
             if self.is_report(stop) or self.is_save(stop) or self.is_histogram(stop):
                 return stop
@@ -118,10 +136,10 @@ class Calendar:
         return last
 
 
-def make_calendar(plan: Plan, setup: training.TrainSetup) -> Calendar:
+def make_calendar(settings: Settings, setup: training.TrainSetup) -> Calendar:
     """Makes the calendar of a run of these objects."""
     return Calendar(
-        plan,
+        settings,
         num_steps=setup.num_steps,
         epochs_done=setup.epochs_done,
         has_evaluation=setup.evaluation is not None,

@@ -9,8 +9,9 @@ import numpy as np
 import tensorflow as tf
 
 from data.stores import reading
-from trainer import errors, pictures, strips
+from trainer import errors
 from trainer.assembly import evaluation
+from trainer.drawing import pictures, strips
 from trainer.run_folder import criterion, evaluations
 from trainer.settings import config as config_lib
 from trainer.steps import evaluation as evaluation_steps

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from trainer import pictures
+from trainer.drawing import pictures
 
 _MOST_SIDE = 192
 """Of what is kept of an example in the folder of a run."""

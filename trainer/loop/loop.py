@@ -16,10 +16,13 @@ from collections.abc import Iterator
 import tensorflow as tf
 
 from data.stores import reading
-from trainer import errors, pictures, scoring, timetable, verdicts
-from trainer import window as window_lib
+from trainer import errors
 from trainer.assembly import training
 from trainer.distributing import step_clock, stragglers
+from trainer.drawing import pictures
+from trainer.evaluating import scoring
+from trainer.loop import timetable, verdicts
+from trainer.loop import window as window_lib
 from trainer.run_folder import checkpointing, summaries
 from trainer.running import memory, profiling, progress
 from trainer.steps import training as training_steps
@@ -31,7 +34,7 @@ class Loop:
     def __init__(
         self,
         setup: training.TrainSetup,
-        plan: timetable.Plan,
+        settings: timetable.Settings,
         checkpointer: checkpointing.Checkpointer,
         writer: summaries.SummaryWriter,
         profiler: profiling.Profiler,
@@ -41,18 +44,18 @@ class Loop:
 
         Args:
           setup: the objects of the run.
-          plan: what is due how often.
+          settings: what is due how often.
           checkpointer: has restored what there was.
           writer: of curves and pictures.
-          profiler: traces the steps that the plan asks for.
+          profiler: traces the steps that the settings ask for.
           comparison: of the workers, if there are several.
         """
         self._setup = setup
-        self._plan = plan
+        self._settings = settings
         self._checkpointer = checkpointer
         self._writer = writer
         self._profiler = profiler
-        self._calendar = timetable.make_calendar(plan, setup)
+        self._calendar = timetable.make_calendar(settings, setup)
         self._window = window_lib.Window(
             setup.loss, setup.confusion, checkpointer.saved.window
         )
@@ -63,7 +66,7 @@ class Loop:
         self._watch = verdicts.Watch(
             setup.info.class_names,
             num_steps=setup.num_steps,
-            has_average_warmup=plan.has_average_warmup,
+            has_average_warmup=settings.has_average_warmup,
         )
 
     def run(self) -> None:
@@ -172,13 +175,13 @@ class Loop:
         scores = scoring.evaluate(evaluation)
         counts = evaluation.confusion.counts()
         self._writer.write_scalars("eval", step, scores)
-        if self._plan.summary_images:
-            picture = scoring.draw_examples(evaluation, self._plan.summary_images)
+        if self._settings.summary_images:
+            picture = scoring.draw_examples(evaluation, self._settings.summary_images)
             self._writer.write_image("eval", step, "photo_truth_prediction", picture)
             picture = pictures.draw_confusion(counts, evaluation.confusion.class_names)
             self._writer.write_image("eval", step, "confusion", picture)
         self._writer.flush()
-        score = scores[self._plan.best_metric]
+        score = scores[self._settings.best_metric]
         is_best = self._checkpointer.mark_evaluated(step, score)
         self._bar.say(
             "Step %d: eval loss %.4f, pixel accuracy %.4f, mean IoU %.4f%s, %.0f "
@@ -196,7 +199,7 @@ class Loop:
                 "Stopping early at step %d: for %d evaluations no %s has been %s.",
                 step,
                 self._checkpointer.evaluations_since_best,
-                self._plan.best_metric,
+                self._settings.best_metric,
                 "a number" if best_score is None else f"better than {best_score:.4f}",
             )
         recent = self._window.recent_counts()

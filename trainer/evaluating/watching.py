@@ -20,8 +20,10 @@ from typing import NoReturn
 
 from absl import logging
 
-from trainer import errors, pictures, scoring
+from trainer import errors
 from trainer.assembly import devices, evaluation, restoring
+from trainer.drawing import pictures
+from trainer.evaluating import scoring
 from trainer.run_folder import (
     checkpoint_folders,
     evaluations,

@@ -1,0 +1,1 @@
+"""Pictures of photos, masks, predictions and errors, with names and colours."""

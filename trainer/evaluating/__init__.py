@@ -1,0 +1,1 @@
+"""Evaluations: of a run, of its exports, and beside a training that goes on."""
