@@ -113,6 +113,10 @@ def test_folders_are_splits_and_have_the_classes_of_all(tmp_path):
     assert (train.names, evaluation.names) == (("train/a.png",), ("val/b.png",))
     assert train.info == evaluation.info
     assert train.info.class_names == ("background", "ant", "cat")
+    (tmp_path / "val/b.json").unlink()
+    alone = labelme.LabelMeSource(str(tmp_path))
+    assert alone.draw_label(0).max() == 1 and train.draw_label(0).max() == 2
+    assert alone.fingerprint != train.fingerprint  # What is cached holds numbers.
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,7 @@ class DrawnSource:
         self.name = f"{root.path.resolve().name}/{split}"
         self.info = schema.DatasetInfo((outlines.BACKGROUND, *class_names))
         self.problems = tuple(problems)
-        self.fingerprint = folder_lib.make_fingerprint(root, tuple(pairs))
+        self.fingerprint = _make_fingerprint(root, pairs, class_names)
         self._root, self._pairs = str(root.path), pairs
         self._photos = [photos[pair.image][1] for pair in pairs]
         logging.info("Found %d images of %s in %s.", len(self), self.name, data_dir)
@@ -139,6 +139,14 @@ class DrawnSource:
         ids = tf.data.Dataset.range(start, max(start, stop))
         load = tf.autograph.experimental.do_not_convert(self.load)
         return ids.map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+
+
+def _make_fingerprint(
+    root: listing.Folder, pairs: Sequence[listing.Pair], class_names: Sequence[str]
+) -> str:
+    files = folder_lib.make_fingerprint(root, tuple(pairs))
+    # Files of other splits may have classes that number those of this one anew.
+    return ":".join([files, *class_names])
 
 
 def choose_files(

@@ -11,9 +11,13 @@ from data.sources import coco_files, globs, labelme_files, listing, naming
 
 _LOSSY = frozenset({".jpg", ".jpeg"})
 """Endings of what can be photos, but not masks."""
-_MOST_FILES = 200_000
-"""A folder of more is not looked through: there is only a message to be written."""
-_MOST_FAMILIES = 24
+_MOST_FILES = 100_000
+"""Files times families, that is: to pair them takes seconds, and there is only a
+message to be written."""
+_NUM_TRIED = 50
+"""Images that a way of naming is sought for; it is then tried on all."""
+_MOST_PROPOSALS = 4
+"""That are tried on all files, the likeliest first."""
 _HOLE = "{split}"
 
 
@@ -73,20 +77,21 @@ def _propose_patterns(data_dir: str, splits: Collection[str]) -> str:
     some = itertools.islice(filter(listing.is_image, found), _MOST_FILES + 1)
     paths = sorted(map(os.path.normpath, some))
     families = _group(paths, splits)
-    if len(paths) > _MOST_FILES or len(families) > _MOST_FAMILIES:
+    if len(paths) * len(families) > _MOST_FILES:
         return ""
     proposals = []
     for images, masks in _list_partners(families):
-        patterns = _find_patterns(images, masks)
-        if patterns and _pairs_all(data_dir, patterns, images):
+        if patterns := _find_patterns(images, masks):
             proposals.append((_unlikeliness(images, masks, patterns), images))
-    if not proposals:
-        return ""
-    (*_, image_pattern, mask_pattern), images = min(proposals)
-    return (
-        f"say --images='{image_pattern}' --masks='{mask_pattern}', which pairs all "
-        f"{len(images.files)} images"
-    )
+    for (*_, image_pattern, mask_pattern), images in sorted(proposals)[
+        :_MOST_PROPOSALS
+    ]:
+        if _pairs_all(data_dir, (image_pattern, mask_pattern), images):
+            return (
+                f"say --images='{image_pattern}' --masks='{mask_pattern}', which pairs "
+                f"all {len(images.files)} images"
+            )
+    return ""
 
 
 def _group(paths: Sequence[str], splits: Collection[str]) -> list[_Family]:
@@ -126,10 +131,13 @@ def _find_patterns(images: _Family, masks: _Family) -> tuple[str, str] | None:
     """Returns patterns that may pair two families; None if none can."""
     if any(file.ending in _LOSSY for file in masks.files):
         return None
+    if images.folder != masks.folder and naming.names_masks(images.folder):
+        return None
     around = (("", ""), ("", ""))
     if not masks.stems >= images.stems:
-        affixes = naming.find_affixes(images.stems, masks.stems)
-        if affixes is None:
+        tried = sorted(images.stems)[:_NUM_TRIED]
+        affixes = naming.find_affixes(tried, masks.stems)
+        if affixes is None or len(masks.files) < len(images.files):
             return None
         around = (
             (affixes.image_prefix, affixes.image_suffix),
@@ -165,9 +173,8 @@ def _pairs_all(data_dir: str, patterns: tuple[str, str], images: _Family) -> boo
 
 def _unlikeliness(
     images: _Family, masks: _Family, patterns: tuple[str, str]
-) -> tuple[bool, int, bool, int, int, str, str]:
+) -> tuple[int, bool, int, int, str, str]:
     return (
-        naming.names_masks(images.folder),
         -len(images.files),
         not naming.names_masks(patterns[1]),
         len(masks.files),
