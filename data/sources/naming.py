@@ -11,6 +11,11 @@ _TOKEN = re.compile(r"\d+|[^\W\d_]+|[\W_]+")
 _NO_LABELS = ("color", "colour", "instance", "overlay", "depth", "disparity")
 """Words in the names of files that lie beside masks without holding classes."""
 
+_MASK_WORDS = (
+    *("mask", "label", "annot", "gt", "truth", "seg", "lbl", "target", "manual"),
+    *("_l", "trimap"),
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class Affixes:
@@ -86,6 +91,11 @@ def make_pattern(folder: str, prefix: str, suffix: str, paths: Iterable[str]) ->
 def escape(text: str) -> str:
     """Makes a pattern that matches a text and nothing else."""
     return re.sub(r"([*?[])", r"[\1]", text)
+
+
+def names_masks(text: str) -> bool:
+    """Tells whether a folder or an affix has a name that masks have."""
+    return any(word in text.lower() for word in _MASK_WORDS)
 
 
 def _propose(image_stem: str, mask_stems: Collection[str]) -> set[Affixes]:
