@@ -3,76 +3,16 @@
 import os
 import re
 from collections.abc import Mapping
+from typing import Any
 
-from data.sources import coco_files, drawn, layouts, listing, outlines, registry
-
-
-class CocoSource(drawn.DrawnSource):
-    """A split of a folder with images and the JSON files of COCO.
-
-    A pixel has the class of the smallest object that is there, or is background.
-    """
-
-    def __init__(
-        self,
-        data_dir: str,
-        split: str = "",
-        *,
-        is_training: bool = True,
-        train_fraction: float | None = None,
-        seed: int = 0,
-        allow_problems: bool = False,
-    ) -> None:
-        """Reads the JSON files; arguments as `layouts.find_split`.
-
-        Raises:
-          schema.DataError: if the split is not there, a JSON file is not as COCO has
-            it, or, unless problems are allowed, with these.
-        """
-        files = coco_files.read_files(data_dir)
-        splits: dict[str, list[str]] = {}
-        for path in files:
-            name = next((w for w in _find_words(path) if w in layouts.SPLITS), "")
-            splits.setdefault(name, []).append(path)
-        name, chosen, is_divided = drawn.choose_files(
-            data_dir, splits, split, is_training
-        )
-        photos, problems = _find_photos(
-            data_dir, {path: files[path] for path in chosen}
-        )
-        super().__init__(
-            data_dir,
-            name,
-            photos,
-            problems,
-            class_names=coco_files.list_classes(files),
-            is_divided=is_divided,
-            is_training=is_training,
-            train_fraction=train_fraction,
-            seed=seed,
-            allow_problems=allow_problems,
-        )
-
-
-def open_split(request: registry.SplitRequest) -> CocoSource:
-    """Opens a split; see `registry`."""
-    return CocoSource(
-        request.data_dir,
-        request.split,
-        is_training=request.is_training,
-        train_fraction=request.train_fraction,
-        seed=request.seed,
-        allow_problems=request.allow_problems,
-    )
+from data.sources import coco_files, drawn, layouts, listing, outlines
 
 
 def _find_words(path: str) -> list[str]:
     return re.findall("[a-z]+", path.lower())
 
 
-def _find_photos(
-    data_dir: str, files: Mapping[str, dict]
-) -> tuple[dict[str, tuple[str, outlines.Photo]], list[listing.Problem]]:
+def _find_photos(data_dir: str, files: Mapping[str, dict[str, Any]]) -> drawn.Found:
     """Returns JSON file and objects of each image, and what is wrong with the files."""
     places: dict[str, list[str]] = {}
     for path in map(os.path.normpath, listing.Folder(data_dir).find_images(".")):
@@ -119,3 +59,18 @@ def _find_image(places: Mapping[str, list[str]], path: str, name: str) -> str | 
     splits = set(_find_words(path)) & set(layouts.SPLITS)
     alike = [place for place in found if splits & set(_find_words(place))]
     return alike[0] if len(alike) == 1 else None
+
+
+class CocoSource(drawn.DrawnSource):
+    """A split of a folder with images and the JSON files of COCO.
+
+    A pixel has the class of the smallest object that is there, or is background.
+    """
+
+    _read_files = staticmethod(coco_files.read_files)
+    _words_of = staticmethod(_find_words)
+    _find_photos = staticmethod(_find_photos)
+    _list_classes = staticmethod(coco_files.list_classes)
+
+
+open_split = CocoSource.open

@@ -1,15 +1,15 @@
 """JSON files of COCO: which there are in a folder, and the objects that they hold."""
 
 import functools
-import json
+import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from data import schema
-from data.sources import outlines
+from data.sources import json_files, outlines
 
 _PARTS = ("annotations", "categories", "images")
 _MOST_FILES = 100
@@ -30,30 +30,20 @@ def find(data_dir: str, *, is_strict: bool = False) -> list[str]:
     Raises:
       schema.DataError: if a file cannot be read, and that is an error.
     """
-    paths = []
-    for top, folders, names in os.walk(data_dir):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        paths += [
-            os.path.relpath(os.path.join(top, name), data_dir)
-            for name in names
-            if name.lower().endswith(".json") and not name.startswith(".")
-        ]
-        if len(paths) > _MOST_FILES:
-            return []
+    paths = list(itertools.islice(json_files.find(data_dir), _MOST_FILES + 1))
+    if len(paths) > _MOST_FILES:
+        return []
     instances = [p for p in paths if os.path.basename(p).startswith("instances")]
     found = []
     for path in sorted(instances or paths):
         whole = os.path.join(data_dir, path)
         try:
-            content = _read(whole, os.stat(whole).st_mtime_ns)
-        except (OSError, ValueError) as error:
-            if not is_strict:
-                continue
-            raise schema.DataError(
-                f"{path} in --data_dir={data_dir} cannot be read ({error}); get it "
-                "again, or take it away.",
-                kind="unreadable_file",
-            ) from error
+            with json_files.reading(path, data_dir):
+                content = _read(whole, os.stat(whole).st_mtime_ns)
+        except schema.DataError:
+            if is_strict:
+                raise
+            continue
         if isinstance(content, dict) and content.keys() >= set(_PARTS):
             found.append(path)
     return found
@@ -62,8 +52,7 @@ def find(data_dir: str, *, is_strict: bool = False) -> list[str]:
 @functools.lru_cache(maxsize=8)
 def _read(path: str, _: int) -> Any:
     """Reads a JSON file; the number is that of its last change."""
-    with open(path, encoding="utf-8-sig") as file:
-        return json.load(file)
+    return json_files.read(path)
 
 
 def read_files(data_dir: str) -> dict[str, dict]:
@@ -86,7 +75,7 @@ def read_files(data_dir: str) -> dict[str, dict]:
     return dict(zip(paths, contents, strict=True))
 
 
-def list_classes(files: dict[str, dict]) -> tuple[str, ...]:
+def list_classes(files: Mapping[str, dict]) -> tuple[str, ...]:
     """Returns the names of the classes of all files but background, by their ids."""
     classes = {}
     for path, content in files.items():

@@ -1,25 +1,30 @@
 """Sources whose masks are drawn: of objects with outlines in annotation files."""
 
-import os
+import abc
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from absl import logging
 
 from data import schema
 from data.sources import folder as folder_lib
-from data.sources import layouts, listing, outlines
+from data.sources import layouts, listing, outlines, paired, registry
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
 
-class DrawnSource:
+Found = tuple[dict[str, tuple[str, outlines.Photo]], list[listing.Problem]]
+"""Annotation file and objects by the path of each image, and what is wrong."""
+
+
+class DrawnSource(paired.PairedSource):
     """A split of images with objects; attributes as `schema.Source`.
 
     Examples come in the order of the paths of the images. A pixel that is in no object
-    is of the class `outlines.BACKGROUND`.
+    is of the class `outlines.BACKGROUND`. What the files of a tool are and hold, tell
+    the methods that are not here.
 
     Attributes:
       problems: what is wrong with the files; empty unless it is allowed.
@@ -28,35 +33,30 @@ class DrawnSource:
     def __init__(
         self,
         data_dir: str,
-        split: str,
-        photos: Mapping[str, tuple[str, outlines.Photo]],
-        problems: Sequence[listing.Problem],
+        split: str = "",
         *,
-        class_names: Sequence[str],
-        is_divided: bool,
-        is_training: bool,
-        train_fraction: float | None,
-        seed: int,
-        allow_problems: bool,
+        is_training: bool = True,
+        train_fraction: float | None = None,
+        seed: int = 0,
+        allow_problems: bool = False,
     ) -> None:
-        """Takes the photos of a split, or divides those of all splits.
-
-        Args:
-          data_dir: the folder.
-          split: the name of the split that was found, or that was asked for.
-          photos: by the path of each image, that of its annotation file, and the photo.
-          problems: what is wrong with the files.
-          class_names: but for the background.
-          is_divided: whether the photos are those of a split.
-          is_training: as in `layouts.find_split`, and so are all others.
-          train_fraction: share of photos to train on, where they are of no split.
-          seed: of that division.
-          allow_problems: as in `folder.FolderSource`.
+        """Reads the JSON files; arguments as `layouts.find_split`.
 
         Raises:
-          schema.DataError: if the split is empty, or cannot be made, or, unless
-            problems are allowed, with these.
+          schema.DataError: if the split is not there, is empty or cannot be made, a
+            file is not as the tool has it, or, unless problems are allowed, with these.
         """
+        files = self._read_files(data_dir)
+        splits: dict[str, list[str]] = {}
+        for path in files:
+            words = self._words_of(path)
+            name = next((word for word in words if word in layouts.SPLITS), "")
+            splits.setdefault(name, []).append(path)
+        split, chosen, is_divided = choose_files(data_dir, splits, split, is_training)
+        photos, problems = self._find_photos(
+            data_dir, {path: files[path] for path in chosen}
+        )
+        class_names = self._list_classes(files)
         root = listing.Folder(data_dir)
         problems = [*problems, *root.find_problems(photos)]
         wrong = {path for problem in problems for path in problem.files}
@@ -82,18 +82,41 @@ class DrawnSource:
         self.info = schema.DatasetInfo((outlines.BACKGROUND, *class_names))
         self.problems = tuple(problems)
         self.fingerprint = _make_fingerprint(root, pairs, class_names)
-        self._root, self._pairs = str(root.path), pairs
+        super().__init__(str(root.path), pairs)
         self._photos = [photos[pair.image][1] for pair in pairs]
         logging.info("Found %d images of %s in %s.", len(self), self.name, data_dir)
 
-    def __len__(self) -> int:
-        """Returns the number of examples."""
-        return len(self._pairs)
+    @classmethod
+    def open(cls, request: registry.SplitRequest) -> Self:
+        """Opens a split; see `registry`."""
+        return cls(
+            request.data_dir,
+            request.split,
+            is_training=request.is_training,
+            train_fraction=request.train_fraction,
+            seed=request.seed,
+            allow_problems=request.allow_problems,
+        )
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The path of each image, relative to the folder."""
-        return tuple(pair.image for pair in self._pairs)
+    @staticmethod
+    @abc.abstractmethod
+    def _read_files(data_dir: str) -> Mapping[str, dict[str, Any]]:
+        """Returns the contents of all files of the tool by their paths."""
+
+    @staticmethod
+    @abc.abstractmethod
+    def _words_of(path: str) -> Sequence[str]:
+        """Returns what of a path may be the name of a split."""
+
+    @staticmethod
+    @abc.abstractmethod
+    def _find_photos(data_dir: str, files: Mapping[str, dict[str, Any]]) -> Found:
+        """Returns the photos of some files, and what is wrong with these."""
+
+    @staticmethod
+    @abc.abstractmethod
+    def _list_classes(files: Mapping[str, dict[str, Any]]) -> tuple[str, ...]:
+        """Returns the names of the classes of all files but the background."""
 
     def draw_label(self, index: int) -> np.ndarray:
         """Draws the mask of an example, uint16 [height, width]."""
@@ -114,31 +137,16 @@ class DrawnSource:
         """
         import tensorflow as tf
 
-        with tf.init_scope():
-            images, files = (
-                tf.constant([os.fsencode(path) for path in paths], tf.string)
-                for paths in (self.names, [pair.mask for pair in self._pairs])
-            )
-        image = tf.gather(images, index)
+        image, file, root = self._find(index)
         label = tf.numpy_function(
             lambda i: self.draw_label(int(i)), [index], tf.uint16, stateful=False
         )
-        root = os.fsencode(os.path.join(self._root, ""))
         return {
             "image": tf.io.read_file(root + image),
             "label": tf.ensure_shape(label, [None, None]),
             "name": image,
-            "label_name": tf.gather(files, index),
+            "label_name": file,
         }
-
-    def examples(self, start: int = 0, stop: int | None = None) -> "tf.data.Dataset":
-        """Reads examples in the order of their paths; see `schema.Source`."""
-        import tensorflow as tf
-
-        start, stop, _ = slice(start, stop).indices(len(self))
-        ids = tf.data.Dataset.range(start, max(start, stop))
-        load = tf.autograph.experimental.do_not_convert(self.load)
-        return ids.map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
 
 def _make_fingerprint(

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 from absl import logging
 
 from data import schema
-from data.sources import layouts, listing, registry
+from data.sources import layouts, listing, paired, registry
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
 
-class FolderSource:
+class FolderSource(paired.PairedSource):
     """A split of a folder, its files left encoded; attributes as `schema.Source`.
 
     Examples come in the order of their keys: the stems of the files, or what the
@@ -73,18 +73,8 @@ class FolderSource:
             )
         else:
             self.fingerprint = make_fingerprint(found.folder, pairs)
-        self._root, self._pairs = str(root), pairs
-        self._tensors = None
+        super().__init__(str(root), pairs)
         logging.info("Found %d pairs of %s in %s.", len(self), self.name, root)
-
-    def __len__(self) -> int:
-        """Returns the number of examples."""
-        return len(self._pairs)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The path of each image, relative to the folder."""
-        return tuple(pair.image for pair in self._pairs)
 
     def load(self, index: "tf.Tensor") -> dict[str, "tf.Tensor"]:
         """Reads one example, in a graph or not; see `schema.Source.examples`.
@@ -98,30 +88,13 @@ class FolderSource:
         """
         import tensorflow as tf
 
-        if self._tensors is None:
-            with tf.init_scope():  # Kept from one graph to the next.
-                # As bytes: names of files need not be text, and there may be none.
-                self._tensors = (
-                    tf.constant([os.fsencode(p.image) for p in self._pairs], tf.string),
-                    tf.constant([os.fsencode(p.mask) for p in self._pairs], tf.string),
-                )
-        image, mask = (tf.gather(names, index) for names in self._tensors)
-        root = os.fsencode(os.path.join(self._root, ""))
+        image, mask, root = self._find(index)
         return {
             "image": tf.io.read_file(root + image),
             "label": tf.io.read_file(root + mask),
             "name": image,
             "label_name": mask,
         }
-
-    def examples(self, start: int = 0, stop: int | None = None) -> "tf.data.Dataset":
-        """Reads examples in the order of their keys; see `schema.Source`."""
-        import tensorflow as tf
-
-        start, stop, _ = slice(start, stop).indices(len(self))
-        ids = tf.data.Dataset.range(start, max(start, stop))
-        load = tf.autograph.experimental.do_not_convert(self.load)
-        return ids.map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
 
 def open_split(request: registry.SplitRequest) -> FolderSource:

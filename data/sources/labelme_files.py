@@ -2,7 +2,6 @@
 
 import base64
 import io
-import json
 import math
 import os
 from collections.abc import Iterator, Mapping
@@ -10,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from data import schema
-from data.sources import outlines
+from data.sources import json_files, outlines
 
 _PARTS = ("imagePath", "shapes")
 _CIRCLE_CORNERS = 64
@@ -23,24 +21,12 @@ def find(data_dir: str) -> Iterator[tuple[str, dict]]:
     Raises:
       schema.DataError: if a JSON file cannot be read.
     """
-    for top, folders, names in os.walk(data_dir):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            if name.startswith(".") or not name.lower().endswith(".json"):
-                continue
-            path = os.path.relpath(os.path.join(top, name), data_dir)
-            try:
-                with open(os.path.join(top, name), encoding="utf-8-sig") as file:
-                    content = json.load(file)
-            except (OSError, ValueError) as error:
-                raise schema.DataError(
-                    f"{path} in --data_dir={data_dir} cannot be read ({error}); get it "
-                    "again, or take it away.",
-                    kind="unreadable_file",
-                ) from error
-            if isinstance(content, dict) and content.keys() >= set(_PARTS):
-                content.pop("imageData", None)  # The whole image, as text.
-                yield path, content
+    for path in json_files.find(data_dir):
+        with json_files.reading(path, data_dir):
+            content = json_files.read(os.path.join(data_dir, path))
+        if isinstance(content, dict) and content.keys() >= set(_PARTS):
+            content.pop("imageData", None)  # The whole image, as text.
+            yield path, content
 
 
 def read_size(content: Mapping[str, Any], image: str) -> tuple[int, int]:
