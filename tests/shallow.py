@@ -40,12 +40,12 @@ def shorten_convnext(patch: pytest.MonkeyPatch) -> None:
     patch.setitem(sizes, "projection_dims", [8, 8, 16, 16])
 
 
-def write_weights(path: pathlib.Path) -> None:
+def write_weights(path: pathlib.Path, seed: int = 3) -> None:
     """Writes random weights of the short encoder of `alpha` 0.35.
 
     A frozen encoder, which only one with weights can be, is traced much faster.
     """
-    keras.utils.set_random_seed(3)
+    keras.utils.set_random_seed(seed)
     with pytest.MonkeyPatch.context() as patch:
         shorten(patch)
         images = keras.Input((32, 32, 3))

@@ -297,17 +297,22 @@ def test_a_port_that_nobody_may_have_is_a_mistake(monkeypatch):
 @pytest.mark.parametrize(
     ("own", "message"),
     [
-        ("--seed=1", "--seed is 0 on worker 0, 1 on worker 1; start all workers with"),
-        ("--label_map={folder}/map.csv", "the classes is .*; give all workers the sam"),
+        ("--seed=1", r"--seed \(0 on worker 0, 1 on worker 1\); start all workers"),
+        ("--label_map={folder}/map.csv", r"the classes \(.*\); give all workers the s"),
+        (
+            "--encoder_weights={folder}/other.weights.h5",
+            r"the weights \(.* on worker 1\); give .*, by --encoder_weights and --in",
+        ),
     ],
 )
 def test_workers_that_do_not_agree_all_end_and_name_the_setting(folder, own, message):
     (folder / "map.csv").write_text("body,pet\nbackground,rest\nborder,rest\n")
+    shallow.write_weights(folder / "other.weights.h5", seed=4)
     model_dir = folder / f"agree-{own[2:7]}"
     workers = _start_two(folder, model_dir, of_second=[own.format(folder=folder)])
     assert [processes.finish(w) for w in workers] == [errors.ConfigError.exit_code] * 2
     log = processes.read_log(model_dir)
-    assert len(re.findall(f"Error: The workers do not agree: {message}", log)) == 2
+    assert len(re.findall(f"Error: The workers do not agree in {message}", log)) == 2
 
 
 _SHORT = r"""#!/usr/bin/env bash

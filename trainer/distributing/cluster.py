@@ -1,6 +1,7 @@
 """The workers of a multi-worker run: who they are, and waiting for all to come."""
 
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -25,6 +26,7 @@ _HOST_SETTINGS = frozenset(
         "data_dir",
         "cache_dir",
         "encoder_weights",
+        "init_checkpoint",
         "class_names",
         "label_colors",
         "label_map",
@@ -251,6 +253,34 @@ def check_data(strategy: tf.distribute.Strategy, found: Mapping[str, Any]) -> No
     _check_same(strategy, found, "give all workers the same files, by --data_dir")
 
 
+def check_start(
+    strategy: tf.distribute.Strategy, step: int, weights: Sequence[tf.Variable]
+) -> None:
+    """Checks that all workers start at the same step with the same weights.
+
+    TensorFlow does not notice workers that have read other files.
+
+    Args:
+      strategy: spans the workers; all of them must call this.
+      step: how many steps are done.
+      weights: of the model.
+
+    Raises:
+      errors.ConfigError: on all workers, if they differ.
+    """
+    if num_workers(strategy) == 1:
+        return
+    digest = hashlib.blake2b(digest_size=6)
+    for weight in weights:
+        digest.update(np.ascontiguousarray(weight.numpy()))
+    _check_same(
+        strategy,
+        {"the step": step, "the weights": digest.hexdigest()},
+        "give all workers the same files, by --encoder_weights and --init_checkpoint, "
+        "and the same --model_dir, on a shared file system",
+    )
+
+
 def _check_same(
     strategy: tf.distribute.Strategy, values: Mapping[str, Any], remedy: str
 ) -> None:
@@ -263,10 +293,10 @@ def _check_same(
         found = [json.dumps(json.loads(text).get(name)) for text in everyone]
         if len(set(found)) > 1:
             each = ", ".join(f"{v} on worker {i}" for i, v in enumerate(found))
-            differences.append(f"{name} is {each}")
+            differences.append(f"{name} ({each})")
     if differences:
         raise errors.ConfigError(
-            f"The workers do not agree: {'; '.join(differences)}; {remedy}."
+            f"The workers do not agree in {', '.join(differences)}; {remedy}."
         )
 
 
@@ -280,30 +310,6 @@ def gather(strategy: tf.distribute.Strategy, text: str) -> list[str]:
     table[index, : len(own)] = np.frombuffer(own, np.uint8)
     rows = sum_over_workers(strategy, table)
     return [bytes(row[:n]).decode() for row, n in zip(rows, lengths, strict=True)]
-
-
-def check_agreement(
-    strategy: tf.distribute.Strategy, step: int, weights: Sequence[tf.Variable]
-) -> None:
-    """Checks that all workers hold the same step and weights.
-
-    TensorFlow does not notice workers that restored different checkpoints.
-
-    Raises:
-      errors.CheckpointError: if they do not.
-    """
-    count = num_workers(strategy)
-    if count == 1:
-        return
-    sums = [np.sum(weight.numpy(), dtype=np.float64) for weight in weights]
-    own = np.array([step, *sums], np.float64)
-    mean = sum_over_workers(strategy, own) / count
-    if not np.allclose(mean, own, rtol=1e-9, atol=1e-9):
-        raise errors.CheckpointError(
-            f"Worker {worker_index(strategy)} is at step {step} with other weights "
-            "than the others; give all workers the same --model_dir, on a shared file "
-            "system."
-        )
 
 
 def _answers(address: str) -> bool:

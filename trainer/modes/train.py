@@ -98,9 +98,7 @@ def _run_with(
     config = inputs.with_image_range(config, setup.info)  # As it turned out to be.
     checkpointer = _make_checkpointer(config, setup, lock, is_chief=is_chief)
     is_resumed = checkpointer.restore()
-    cluster.check_agreement(
-        strategy, checkpointer.saved.step, setup.state.model.weights
-    )
+    cluster.check_start(strategy, checkpointer.saved.step, setup.state.model.weights)
     stop.protect(lambda: checkpointer.has_unsaved_work)
     settings = timetable.read_settings(config)
     if timetable.make_calendar(settings, setup).is_done(checkpointer.saved):
