@@ -153,8 +153,12 @@ def test_too_short_a_time_names_the_shortest(run_plan, monkeypatch):
 def test_too_little_memory_is_said(run_plan, monkeypatch):
     monkeypatch.setattr(synthetic, "NUM_EXAMPLES", {"train": 24, "test": 10})
     monkeypatch.setattr(probe, "measure", lambda config: None)
-    with pytest.raises(errors.OutOfMemoryError, match="Not even the smallest images"):
+    with pytest.raises(
+        errors.OutOfMemoryError, match="Not even the smallest images.* however the b"
+    ):
         run_plan("--time_budget=9m")
+    with pytest.raises(errors.OutOfMemoryError, match="memory, with --grad.*=2; give"):
+        run_plan("--time_budget=9m", "--gradient_accumulation_steps=2")
 
 
 @pytest.mark.parametrize(

@@ -160,6 +160,29 @@ def test_a_batch_is_split_for_the_memory(needed, fixed, most, parts):
     assert choice.value == parts
 
 
+@pytest.mark.parametrize(
+    ("needed", "most", "measured", "parts", "reason"),
+    [
+        (8, 16, 1, 1, "a whole batch fits: 8.0 GiB of 10.0 GiB that are free"),
+        (8, 16, 4, 4, "a batch in 4 parts fits: 8.0 GiB of 10.0 GiB that are free"),
+        (9, 16, 1, 2, "a whole batch takes 9.0 GiB, and 10.0 GiB are free"),
+        # 9 / 2 = 4.5 once more.
+        (9, 16, 4, 8, "a batch in 4 parts takes 9.0 GiB, and 10.0 GiB are free"),
+        (
+            12,
+            1,
+            1,
+            1,
+            "a whole batch takes 12.0 GiB, and 10.0 GiB are free; it may be too "
+            "little, and the batch cannot be split further",
+        ),
+    ],
+)
+def test_a_batch_is_said_to_fit_where_it_does(needed, most, measured, parts, reason):
+    choice = rules.choose_parts(needed * _GIB, 0, 10 * _GIB, most, parts=measured)
+    assert choice == (parts, reason)
+
+
 def test_examples_are_kept_in_memory_where_they_fit():
     # 500 examples of 1024 x 1024 pixels of 4 bytes: 1.95 GiB, a fourth of 7.81 GiB.
     shape = notes.Shape((1024, 1024), (256, 256))

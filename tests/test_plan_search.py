@@ -34,6 +34,7 @@ class _Machine:
         if settings["mixed_precision"] == "bfloat16":
             step /= self._bfloat16
         parts = settings["gradient_accumulation_steps"]
+        assert settings.get("batch_size", 16) % parts == 0
         memory = _GIB * (0.5 + pixels / 128**2 / parts)
         if memory > self._memory_limit:
             return None
@@ -194,6 +195,56 @@ def test_a_batch_is_split_where_the_memory_ends():
     assert values["gradient_accumulation_steps"] == 2
     with pytest.raises(MemoryError):
         _search(_Machine(memory_limit=0.5 * _GIB), 7200)
+
+
+@pytest.mark.parametrize("has_gpu", [False, True])
+def test_a_batch_is_planned_in_the_parts_that_it_was_measured_in(has_gpu):
+    # Whole, 96x96 takes 1.06 GiB, and in 4 parts 0.64; 256x256 in 16 parts 0.75.
+    machine = _Machine(memory_limit=0.8 * _GIB)
+    plan, values = _search(machine, 7200, has_gpu=has_gpu, memory_bytes=64 * _GIB)
+    assert values["image_size"] == (256, 256)
+    assert values["gradient_accumulation_steps"] == 16
+    assert machine.measured[-1]["gradient_accumulation_steps"] == 16
+    assert plan.memory_bytes == 0.75 * _GIB
+    reason = plan.choices["gradient_accumulation_steps"].reason
+    assert reason.startswith("there is not the memory for a batch in 8 parts of 256x2")
+    assert "whole batch fits" not in reason
+
+
+def test_a_batch_that_a_gpu_takes_whole_is_not_split():
+    _, values = _search(_Machine(), 7200, has_gpu=True, memory_bytes=_GIB)
+    assert "gradient_accumulation_steps" not in values
+
+
+def test_more_parts_are_counted_from_those_that_were_measured():
+    # 96x96 in 2 parts; 256x256 in 8: 1 GiB, and of 1.2 GiB only 0.96 may be used.
+    machine = _Machine(memory_limit=_GIB)
+    _, values = _search(machine, 7200, memory_bytes=int(1.2 * _GIB))
+    assert values["gradient_accumulation_steps"] == 16
+
+
+def test_what_is_too_large_however_a_batch_is_split_is_not_planned():
+    # Whole, 1.06 GiB at 96 pixels, 2.06 at 160, 2.75 at 192, 3.56 at 224.
+    given = {"gradient_accumulation_steps": 1}
+    machine = _Machine(memory_limit=3 * _GIB)
+    plan, values = _search(machine, 7200, given=given)
+    assert values["image_size"] == (192, 192)
+    assert machine.sizes == [96, 160, 256, 224, 192]
+    assert plan.choices["image_size"].reason == (
+        "the largest that fits: there is not the memory for a whole batch of 224x224"
+    )
+    # A batch of 9 on 3 devices: 3 rows each, which are not to be had in 2 parts.
+    machine = _Machine(memory_limit=2 * _GIB)
+    plan, values = _search(machine, 7200, num_replicas=3, num_train=150)
+    assert machine.sizes == [96, 160, 128]
+    assert values["image_size"] == (128, 128)
+
+
+def test_parts_that_are_given_are_tried_once():
+    machine = _Machine(memory_limit=0.5 * _GIB)
+    with pytest.raises(MemoryError):
+        _search(machine, 7200, given={"gradient_accumulation_steps": 2})
+    assert machine.sizes == [96]
 
 
 def test_large_files_are_planned_in_windows():

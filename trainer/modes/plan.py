@@ -197,10 +197,16 @@ def _search(
     try:
         return search.search(facts, given, measure, secs=durations.parse(budget))
     except MemoryError as error:
+        parts = given.get("gradient_accumulation_steps")
+        how, what = (
+            "however the batch is split",
+            "is smaller or can be halved more often",
+        )
+        if parts:
+            how, what = f"with --gradient_accumulation_steps={parts}", "is smaller"
         raise errors.OutOfMemoryError(
-            "Not even the smallest images fit into the memory, however the batch is "
-            "split; give a smaller --encoder, a --batch_size that is smaller or can be "
-            "halved more often, or make room."
+            f"Not even the smallest images fit into the memory, {how}; give a smaller "
+            f"--encoder, a --batch_size that {what}, or make room."
         ) from error
 
 

@@ -67,6 +67,10 @@ class Shape(NamedTuple):
         """Of what a training step sees of an example."""
         return math.prod(self.crop_size or self.image_size)
 
+    def describe(self) -> str:
+        """Returns height and width of that, for people."""
+        return "x".join(map(str, self.crop_size or self.image_size))
+
     def settings(self) -> dict[str, tuple[int, ...]]:
         """Returns the settings that ask for it."""
         return {"image_size": self.image_size, "crop_size": self.crop_size}
@@ -79,14 +83,18 @@ class Measured:
     Attributes:
       costs: in time.
       memory_bytes: at most, of the host or of a device.
+      num_parts: into which each device splits its share of a batch for it.
     """
 
     costs: costs.Costs
     memory_bytes: float
+    num_parts: int = 1
 
 
 def interpolate(low: Measured, high: Measured, place: float) -> Measured:
     """Returns what a shape takes that lies between two, or beyond them.
+
+    Its `num_parts` tells nothing: the two may have been measured in different parts.
 
     Args:
       low: of the shape at place 0.

@@ -114,26 +114,40 @@ def choose_batch_size(facts: notes.Facts) -> notes.Choice:
 
 
 def choose_parts(
-    memory_bytes: float, fixed_bytes: float, free_bytes: float, most: int
+    memory_bytes: float,
+    fixed_bytes: float,
+    free_bytes: float,
+    most: int,
+    *,
+    parts: int = 1,
 ) -> notes.Choice:
     """Returns into how many parts a batch is split.
 
     Args:
-      memory_bytes: that a run with whole batches takes.
+      memory_bytes: that a run was measured to take.
       fixed_bytes: that it would take with a batch of next to nothing.
       free_bytes: that there are.
       most: parts into which a batch can be split.
+      parts: into which a batch was split in that measurement.
     """
-    parts, limit = 1, _MEMORY_SHARE * free_bytes
-    while fixed_bytes + (memory_bytes - fixed_bytes) / parts > limit:
-        if 2 * parts > most or most % (2 * parts):
-            break
-        parts *= 2
-    needed, free = memory_bytes / 2**30, free_bytes / 2**30
-    reason = f"a whole batch fits: {needed:.1f} GiB of {free:.1f} GiB that are free"
-    if parts > 1:
-        reason = f"a whole batch takes {needed:.1f} GiB, and {free:.1f} GiB are free"
-    return notes.Choice(parts, reason)
+    needed, count = memory_bytes, parts
+    limit = _MEMORY_SHARE * free_bytes
+    while needed > limit and 2 * count <= most and most % (2 * count) == 0:
+        count *= 2
+        needed = fixed_bytes + (memory_bytes - fixed_bytes) * parts / count
+    measured, free = (f"{n / 2**30:.1f} GiB" for n in (memory_bytes, free_bytes))
+    if count == parts and needed <= limit:
+        reason = f"{describe_part(parts)} fits: {measured} of {free} that are free"
+    else:
+        reason = f"{describe_part(parts)} takes {measured}, and {free} are free"
+    if needed > limit:
+        reason += "; it may be too little, and the batch cannot be split further"
+    return notes.Choice(count, reason)
+
+
+def describe_part(parts: int) -> str:
+    """Names a batch that is split into so many parts."""
+    return "a whole batch" if parts == 1 else f"a batch in {parts} parts"
 
 
 def choose_cache(facts: notes.Facts, shape: notes.Shape) -> notes.Choice:

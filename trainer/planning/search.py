@@ -48,7 +48,8 @@ def search(
       secs: the time.
 
     Raises:
-      MemoryError: if not even the smallest shape fits, however the batch is split.
+      MemoryError: if not even the smallest shape fits, however the batch is split, or
+        as it is split where that is given.
     """
     return _Search(facts, given, probe, secs).run()
 
@@ -78,18 +79,23 @@ class _Search:
         }
         self._batch_size = given.get("batch_size", self._choices["batch_size"].value)
         self._num_parts = 1
+        self._why_split = self._why_cut = ""  # What there was not the memory for.
         self._measured: dict[int, notes.Measured] = {}  # By place.
         self._has_shape = bool(given.keys() & {"image_size", "crop_size"})
         self._shapes = sizes.find_shapes(facts)
         if self._has_shape:
             whole = given.get("image_size", self._shapes[-1].image_size)
             self._shapes = (notes.Shape(whole, given.get("crop_size", ())),)
+        self._num_shapes = len(self._shapes)
         self._needed = rules.needed_epochs(facts.num_train)
 
     def run(self) -> Plan:
         self._measured[0] = self._measure_first()
-        place, reason = self._choose_shape()
-        shape, measured = self._shapes[place], self._at(place)
+        measured = None
+        while measured is None:  # Each time there are fewer shapes to choose from.
+            place, reason = self._choose_shape()
+            measured = self._at(place)
+        shape = self._shapes[place]
         measured = self._split_batch(shape, measured)
         self._choices["image_size"] = notes.Choice(shape.image_size, reason)
         if shape.crop_size:
@@ -99,10 +105,18 @@ class _Search:
         self._choices["cache"] = rules.choose_cache(self._facts, shape)
         return self._finish(measured)
 
-    def _at(self, place: int) -> notes.Measured:
-        """Returns what the shape at a place takes; measures it if it was not."""
+    def _at(self, place: int) -> notes.Measured | None:
+        """Returns what the shape at a place takes; measures it if it was not.
+
+        If there is not the memory, returns None, and this shape and those that are
+        larger are no longer among those to choose from.
+        """
         if place not in self._measured:
-            self._measured[place] = self._measure(self._shapes[place])
+            try:
+                self._measured[place] = self._measure(self._shapes[place])
+            except MemoryError:
+                self._shapes = self._shapes[:place]
+                return None
         return self._measured[place]
 
     def _measure_first(self) -> notes.Measured:
@@ -135,18 +149,29 @@ class _Search:
             return 0, "as it was given"
         first, shapes = self._measured[0], self._shapes
         if len(shapes) == 1 or self._epochs(first) < self._needed:
-            return sizes.choose_shape(shapes[:1], [self._epochs(first)], self._needed)
+            return self._choose_of([self._epochs(first)])
         wide = (
             n for n, s in enumerate(shapes) if s.pixels >= _WIDER * shapes[0].pixels
         )
         second = self._at(next(wide, len(shapes) - 1))
+        if second is None:
+            return self._choose_shape()
         epochs = [
             self._epochs(
                 notes.interpolate(first, second, self._place_between(s.pixels))
             )
             for s in shapes
         ]
-        return sizes.choose_shape(shapes, epochs, self._needed)
+        return self._choose_of(epochs)
+
+    def _choose_of(self, epochs: list[float]) -> tuple[int, str]:
+        """Returns the place of the shape by how many epochs of each fit, and why."""
+        shapes = self._shapes[: len(epochs)]
+        place, reason = sizes.choose_shape(shapes, epochs, self._needed)
+        is_largest = place + 1 == len(self._shapes) and epochs[place] >= self._needed
+        if is_largest and len(self._shapes) < self._num_shapes:
+            reason = f"the largest that fits: {self._why_cut}"
+        return place, reason
 
     def _place_between(self, pixels: int) -> float:
         """Returns where pixels lie, from 0 for the first shape to 1 for the second."""
@@ -156,48 +181,85 @@ class _Search:
         return (pixels - first) / (second - first)
 
     def _measure(self, shape: notes.Shape, **others: Any) -> notes.Measured:
-        """Measures a shape; splits the batch where there is not the memory."""
+        """Measures a shape; splits the batch where there is not the memory.
+
+        Raises:
+          MemoryError: if it cannot be split so often.
+        """
+        settings = {name: choice.value for name, choice in self._choices.items()}
+        settings |= shape.settings()
+        settings["cache"] = rules.choose_cache(self._facts, shape).value
+        changes = rules.choose_changes(self._facts, 1)
+        settings |= {name: choice.value for name, choice in changes.items()}
+        settings |= {"ema_decay": 0.9, **others}
+        num_parts, refused = self._num_parts, self._why_split
         while True:
-            settings = {name: choice.value for name, choice in self._choices.items()}
-            settings |= shape.settings()
-            settings["cache"] = rules.choose_cache(self._facts, shape).value
-            changes = rules.choose_changes(self._facts, 1)
-            settings |= {name: choice.value for name, choice in changes.items()}
-            settings["ema_decay"] = 0.9
-            settings["gradient_accumulation_steps"] = self._num_parts
-            settings |= others
-            measured = self._probe({**settings, **self._given})
+            split = {"gradient_accumulation_steps": num_parts}
+            measured = self._probe({**settings, **split, **self._given})
             if measured is not None:
-                return measured
-            rows = self._batch_size // self._facts.num_replicas
-            if rows % (2 * self._num_parts):
+                self._num_parts, self._why_split = num_parts, refused
+                return dataclasses.replace(measured, num_parts=num_parts)
+            refused = (
+                f"there is not the memory for {rules.describe_part(num_parts)} of "
+                f"{shape.describe()}"
+            )
+            is_given = "gradient_accumulation_steps" in self._given
+            if is_given or self._most_parts % (2 * num_parts):
+                self._why_cut = refused
                 raise MemoryError
-            self._num_parts *= 2
+            num_parts *= 2
+
+    @property
+    def _most_parts(self) -> int:
+        """Into how many parts a device can split its share of a batch."""
+        return self._batch_size // self._facts.num_replicas
 
     def _split_batch(
         self, shape: notes.Shape, measured: notes.Measured
     ) -> notes.Measured:
-        """Splits the batch if a whole one takes too much of the host's memory."""
-        if self._facts.has_gpu or "gradient_accumulation_steps" in self._given:
+        """Chooses the parts of a batch; measures once more if they are others.
+
+        A GPU that has not the memory refuses, so that the parts in which the batch was
+        measured will do. A host has more memory than is free, but it gets slow.
+        """
+        if "gradient_accumulation_steps" in self._given:
             return measured
-        fixed = 0.0
-        if len(self._measured) > 1:
-            first, second = (self._measured[n] for n in sorted(self._measured)[:2])
-            nothing = notes.interpolate(first, second, self._place_between(0))
-            fixed = nothing.memory_bytes
+        refused = self._why_split if measured.num_parts > 1 else ""
+        if self._facts.has_gpu:
+            if refused:
+                self._choose_parts(measured, refused)
+            return measured
         choice = rules.choose_parts(
             measured.memory_bytes,
-            fixed,
+            self._fixed_memory(),
             self._facts.memory_bytes,
-            self._batch_size // self._facts.num_replicas,
+            self._most_parts,
+            parts=measured.num_parts,
         )
-        if choice.value > self._num_parts:
+        if choice.value > measured.num_parts:
             self._num_parts = choice.value
             measured = self._measure(shape)
-        self._choices["gradient_accumulation_steps"] = notes.Choice(
-            self._num_parts, choice.reason
-        )
+        self._choose_parts(measured, "; ".join(filter(None, [refused, choice.reason])))
         return measured
+
+    def _choose_parts(self, measured: notes.Measured, reason: str) -> None:
+        """Plans the parts that were measured."""
+        choice = notes.Choice(measured.num_parts, reason)
+        self._choices["gradient_accumulation_steps"] = choice
+
+    def _fixed_memory(self) -> float:
+        """Returns what a run would take with batches of next to nothing."""
+        if len(self._measured) < 2:
+            return 0.0
+        places = sorted(self._measured)[:2]
+        first, second = (self._measured[place] for place in places)
+        low, high = (
+            self._shapes[place].pixels / self._measured[place].num_parts
+            for place in places
+        )
+        if low == high:
+            return 0.0
+        return notes.interpolate(first, second, low / (low - high)).memory_bytes
 
     def _rhythm(self) -> costs.Rhythm:
         return costs.Rhythm(

@@ -91,9 +91,7 @@ def choose_shape(
     place = fitting[-1]
     if place + 1 == len(shapes):
         return place, "the largest that makes sense for these files"
-    larger = "x".join(
-        map(str, shapes[place + 1].crop_size or shapes[place + 1].image_size)
-    )
+    larger = shapes[place + 1].describe()
     return place, (
         f"the largest that leaves time for the {needed} epochs which so many examples "
         f"need; of {larger}, {epochs[place + 1]:.0f} would fit"
