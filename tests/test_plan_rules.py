@@ -234,6 +234,18 @@ def test_learning_rate_follows_batch_and_initial_weights():
 
 
 @pytest.mark.parametrize(
+    ("optimizer", "rate"),
+    # 1e-4 sqrt(16 / 64), 1e-2 16 / 16; adamw has twice its own.
+    [("lion", 5e-5), ("sgd", 1e-2), ("adamw", 1e-3)],
+)
+def test_another_optimizer_has_its_own_learning_rate(optimizer, rate):
+    choice = rules.choose_learning_rate(16, True, optimizer)
+    assert choice.value == rate
+    reason = f"the default of {optimizer} for batches of 16"
+    assert (choice.reason == reason) == (optimizer != "adamw")
+
+
+@pytest.mark.parametrize(
     ("num_steps", "warmup", "decay"),
     [
         (1, 0, 0.0),

@@ -171,6 +171,12 @@ def test_what_is_given_is_not_chosen():
     assert plan.epochs == plan.num_steps * 4 / 400
 
 
+def test_the_learning_rate_is_that_of_the_optimizer_that_is_given():
+    _, values = _search(_Machine(), 600, given={"optimizer": "sgd"})
+    assert values["learning_rate"] == 1e-2 and "optimizer" not in values
+    assert _search(_Machine(), 600)[1]["learning_rate"] == 1e-3
+
+
 def test_an_encoder_that_is_to_be_trained_is_and_learns_slowly():
     machine = _Machine()
     _, values = _search(machine, 60, given={"freeze_encoder": False})

@@ -46,7 +46,7 @@ RECIPE = {
 """Of every plan, and of launch/flagfiles/recommended.flags."""
 ENCODER_LR_MULTIPLIER = 0.3
 _RATES = {"pretrained": 2.0, "random": 6.0}
-"""Times the default learning rate of the optimizer."""
+"""Times the default learning rate of adamw, with which they were measured."""
 _SMALL_MODELS = {
     "CPU": {"encoder_alpha": 0.125, "decoder_filters": (64, 32, 16, 8)},
     "GPU": {"encoder_alpha": 0.5, "decoder_filters": (256, 128, 64, 32)},
@@ -216,9 +216,20 @@ def choose_loss(facts: notes.Facts) -> notes.Choice:
     return notes.Choice("ce+dice", "")
 
 
-def choose_learning_rate(batch_size: int, has_weights: bool) -> notes.Choice:
-    """Returns the peak learning rate."""
-    default = optimizer_settings.default_learning_rate(RECIPE["optimizer"], batch_size)
+def choose_learning_rate(
+    batch_size: int, has_weights: bool, optimizer: str = RECIPE["optimizer"]
+) -> notes.Choice:
+    """Returns the peak learning rate.
+
+    Args:
+      batch_size: rows of a step, over all replicas.
+      has_weights: whether the encoder begins with pretrained weights.
+      optimizer: that of the run; another one than the recipe's gets its own default.
+    """
+    default = optimizer_settings.default_learning_rate(optimizer, batch_size)
+    if optimizer != RECIPE["optimizer"]:
+        reason = f"the default of {optimizer} for batches of {batch_size}"
+        return notes.Choice(default, reason)
     kind = "pretrained" if has_weights else "random"
     rate = float(f"{_RATES[kind] * default:.3g}")
     return notes.Choice(rate, f"for batches of {batch_size} and {kind} initial weights")

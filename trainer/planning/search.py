@@ -282,12 +282,15 @@ class _Search:
         rhythm = dataclasses.replace(self._rhythm(), epochs_between_evals=between)
         facts, steps = self._facts, max(num_steps, 1)
         is_all = num_steps == rules.most_steps(facts, self._batch_size)
-        has_weights = facts.has_weights
         length = f"{epochs:.1f} epochs" + (", and more are of no use" if is_all else "")
         self._choices |= {
             **rules.choose_changes(facts, epochs),
             "class_weights": rules.choose_class_weights(facts),
-            "learning_rate": rules.choose_learning_rate(self._batch_size, has_weights),
+            "learning_rate": rules.choose_learning_rate(
+                self._batch_size,
+                facts.has_weights,
+                self._given.get("optimizer", rules.RECIPE["optimizer"]),
+            ),
             "warmup_steps": rules.choose_warmup(steps),
             "ema_decay": rules.choose_ema(steps),
             "train_steps": notes.Choice(num_steps, length),
