@@ -171,6 +171,19 @@ def test_what_is_given_is_not_chosen():
     assert plan.epochs == plan.num_steps * 4 / 400
 
 
+@pytest.mark.parametrize("policy", ["none", "strong"])
+def test_a_policy_that_is_given_says_all_changes(policy):
+    machine = _Machine()
+    _, values = _search(machine, 600, given={"augment": policy})
+    assert not {"augment", "random_scale"} & values.keys()
+    assert all(s["augment"] == policy for s in machine.measured)
+    assert not any("random_scale" in settings for settings in machine.measured)
+    # One change that is given counts beside the others.
+    given = {"random_scale": (0.5, 1.0)}
+    _, values = _search(machine, 600, given=given)
+    assert values["augment"] == "light" and "random_scale" not in values
+
+
 def test_the_learning_rate_is_that_of_the_optimizer_that_is_given():
     _, values = _search(_Machine(), 600, given={"optimizer": "sgd"})
     assert values["learning_rate"] == 1e-2 and "optimizer" not in values

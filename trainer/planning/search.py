@@ -189,7 +189,7 @@ class _Search:
         settings = {name: choice.value for name, choice in self._choices.items()}
         settings |= shape.settings()
         settings["cache"] = rules.choose_cache(self._facts, shape).value
-        changes = rules.choose_changes(self._facts, 1)
+        changes = self._choose_changes(1)
         settings |= {name: choice.value for name, choice in changes.items()}
         settings |= {"ema_decay": 0.9, **others}
         num_parts, refused = self._num_parts, self._why_split
@@ -275,6 +275,12 @@ class _Search:
         num_steps, _ = self._length(measured)
         return num_steps * self._batch_size / self._facts.num_train
 
+    def _choose_changes(self, epochs: float) -> dict[str, notes.Choice]:
+        """Returns how examples are changed; a given --augment says all of it."""
+        if "augment" in self._given:
+            return {}
+        return rules.choose_changes(self._facts, epochs)
+
     def _finish(self, measured: notes.Measured) -> Plan:
         """Chooses what depends on the length of the run."""
         num_steps, between = self._length(measured)
@@ -284,7 +290,7 @@ class _Search:
         is_all = num_steps == rules.most_steps(facts, self._batch_size)
         length = f"{epochs:.1f} epochs" + (", and more are of no use" if is_all else "")
         self._choices |= {
-            **rules.choose_changes(facts, epochs),
+            **self._choose_changes(epochs),
             "class_weights": rules.choose_class_weights(facts),
             "learning_rate": rules.choose_learning_rate(
                 self._batch_size,
