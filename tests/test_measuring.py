@@ -1,6 +1,7 @@
 """Counts of work by hand, times of a clock that stands until somebody works."""
 
 import re
+import types
 
 import numpy as np
 import pytest
@@ -63,6 +64,18 @@ def test_a_product_of_matrices_counts_as_one():
     assert measuring.count_work(multiply, _spec(4, 6)).flops == 2 * 6 * 4 * 7
 
 
+@pytest.mark.parametrize("adjoint", [False, True])
+def test_products_of_many_matrices_count_as_so_many(adjoint):
+    shape = (2, 3, 6, 4) if adjoint else (2, 3, 4, 6)
+
+    def attend(x):
+        return tf.matmul(x, tf.ones([2, 3, 6, 7]), adjoint_a=adjoint)
+
+    # Six times [4, 6] times [6, 7].
+    work = measuring.count_work(attend, _spec(*shape))
+    assert work.flops == 2 * 6 * 4 * 6 * 7
+
+
 def test_what_leads_to_nothing_is_not_counted():
     def compute(x):
         tf.nn.conv2d(x, tf.ones([3, 3, 4, 5]), 1, "SAME")
@@ -116,7 +129,7 @@ def test_contenders_have_their_turns_one_after_the_other(monkeypatch):
         return run
 
     timings = measuring.time_in_turn(
-        {"a": make("a", 1.0), "b": make("b", 2.0)}, rounds=2, secs=4
+        {"a": make("a", 1.0), "b": make("b", 2.0)}, rounds=2, secs=4, agree=float
     )
     assert calls[4:] == [("a", 4), ("b", 2), ("a", 4), ("b", 2)]
     assert timings["a"] == (2.0, 2.5)
@@ -131,8 +144,32 @@ def test_short_steps_are_timed_in_many(monkeypatch):
         calls.append(steps)
         clock.now += steps * 0.001
 
-    measuring.time_in_turn({"a": run}, rounds=1, secs=2)
+    measuring.time_in_turn({"a": run}, rounds=1, secs=2, agree=float)
     assert calls == [1, 1, 4, 16, 64, 2000]
+
+
+def test_workers_take_as_many_steps_as_the_chief(monkeypatch):
+    clock, calls, said = _Clock(), {1.0: [], 3.0: []}, []
+    monkeypatch.setattr(measuring, "time", clock)
+
+    def make(slowness):
+        def run(steps):
+            calls[slowness].append(steps)
+            clock.now += steps * 0.01 * slowness
+
+        return run
+
+    def say(secs):
+        said.append(secs)
+        return secs
+
+    measuring.time_in_turn({"a": make(1.0)}, rounds=2, secs=1, agree=say)
+    # A slower worker, which hears what the chief has said.
+    heard = iter(said)
+    measuring.time_in_turn(
+        {"a": make(3.0)}, rounds=2, secs=1, agree=lambda secs: next(heard)
+    )
+    assert calls[3.0] == calls[1.0] == [1, 1, 4, 16, 100, 100]
 
 
 @pytest.mark.parametrize("dtype", [tf.float32, tf.bfloat16])
@@ -210,3 +247,30 @@ def test_what_makes_no_random_change_has_no_share_of_it():
     shares = benchmark.measure_augmentation({"step only": measuring.Timing(4.0, 5.0)})
 
     assert shares == {"best_share": None, "median_share": None}
+
+
+@pytest.mark.parametrize(
+    ("names", "num_there", "count"),
+    [
+        (["CPU:0"], 1, 1),
+        (["CPU:0", "CPU:1", "CPU:2"], 1, 1),
+        (["GPU:0", "GPU:1"], 4, 2),
+        (["GPU:0", "GPU:1"], 1, 1),  # Two parts of it.
+    ],
+)
+def test_replicas_on_one_device_count_once(monkeypatch, names, num_there, count):
+    monkeypatch.setattr(
+        tf.config, "get_visible_devices", lambda kind: [kind] * num_there
+    )
+    extended = types.SimpleNamespace(
+        worker_devices=[f"/job:localhost/replica:0/task:0/device:{n}" for n in names]
+    )
+    strategy = types.SimpleNamespace(extended=extended)
+    assert measuring.count_devices(strategy) == count
+
+
+def test_the_peak_is_that_of_all_devices():
+    timings = {name: measuring.Timing(0.5, 1.0) for name in ("a", "b")}
+    calibrations = {"a": (None, 100), "b": (None, 300)}
+    assert benchmark.find_peak(timings, calibrations, 1) == 600
+    assert benchmark.find_peak(timings, calibrations, 4) == 2400

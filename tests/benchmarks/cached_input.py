@@ -70,6 +70,7 @@ def _measure(arguments: argparse.Namespace) -> dict:
         {_SEGLOOP: _make_taker(batches), _TUTORIAL: _make_taker(tutorial)},
         rounds=arguments.rounds,
         secs=arguments.secs,
+        agree=float,  # This process is alone.
     )
     return {
         "settings": vars(arguments),

@@ -8,11 +8,20 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from trainer.distributing import cluster
+
 _MIN_CALL_SECS = 0.05
 _NUM_LAUNCHES = 256
 _FORWARD_OPS = ("Conv2D", "DepthwiseConv2dNative")
 _TO_INPUT_OPS = ("Conv2DBackpropInput", "DepthwiseConv2dNativeBackpropInput")
 _TO_KERNEL_OPS = ("Conv2DBackpropFilter", "DepthwiseConv2dNativeBackpropFilter")
+_PRODUCT_OPS = {
+    "MatMul": "transpose_a",
+    "BatchMatMul": "adj_x",
+    "BatchMatMulV2": "adj_x",
+    "BatchMatMulV3": "adj_x",
+}
+"""Products of matrices, and the attribute that says whether the first is transposed."""
 
 
 class Timing(NamedTuple):
@@ -30,7 +39,11 @@ class Work(NamedTuple):
 
 
 def time_in_turn(
-    contenders: Mapping[str, Callable[[int], None]], *, rounds: int, secs: float
+    contenders: Mapping[str, Callable[[int], None]],
+    *,
+    rounds: int,
+    secs: float,
+    agree: Callable[[float], float],
 ) -> dict[str, Timing]:
     """Times computations in turn, so that a slow phase of the machine hits all alike.
 
@@ -38,11 +51,14 @@ def time_in_turn(
       contenders: by name, a function that runs so many steps and waits for their end.
       rounds: how often each has its turn; a first turn, for tracing, does not count.
       secs: how long a turn is, about; at least one step.
+      agree: makes one time of those that several workers have measured, so that all
+        take the same number of steps: a worker that takes more would wait for the
+        others in its next sum for ever.
 
     Returns:
       The time of a step of each.
     """
-    steps = {name: _steps_in(run, secs) for name, run in contenders.items()}
+    steps = {name: _steps_in(run, secs, agree) for name, run in contenders.items()}
     turns = {name: [] for name in contenders}
     for _ in range(rounds):
         for name, run in contenders.items():
@@ -53,12 +69,14 @@ def time_in_turn(
     }
 
 
-def _steps_in(run: Callable[[int], None], secs: float) -> int:
+def _steps_in(
+    run: Callable[[int], None], secs: float, agree: Callable[[float], float]
+) -> int:
     run(1)  # Traces and compiles.
-    steps, spent = 1, _time(run, 1)
+    steps, spent = 1, agree(_time(run, 1))
     while spent < min(_MIN_CALL_SECS, secs):
         steps *= 4
-        spent = _time(run, steps)
+        spent = agree(_time(run, steps))
     return max(1, round(steps * secs / spent))
 
 
@@ -118,6 +136,17 @@ def _repeat(compute: Callable[[], tf.Tensor]) -> Callable[[int], None]:
     return run
 
 
+def count_devices(strategy: tf.distribute.Strategy) -> int:
+    """Returns how many physical devices the replicas of a strategy are on.
+
+    The replicas on the CPU of a worker share it, and so do those on parts of one GPU.
+    """
+    devices = strategy.extended.worker_devices
+    kind = tf.DeviceSpec.from_string(devices[0]).device_type
+    there = tf.config.get_visible_devices(kind)
+    return min(len(devices), len(there)) * cluster.num_workers(strategy)
+
+
 def count_work(function: Callable, *specs: tf.TensorSpec) -> Work:
     """Counts what a function computes, without that of which nothing comes.
 
@@ -152,9 +181,15 @@ def executed_ops(function: Callable, *specs: tf.TensorSpec) -> list[tf.Operation
 
 
 def _flops(op: tf.Operation) -> int:
-    """Each element of a kernel meets each pixel on the smaller side once."""
-    if op.type == "MatMul":
-        return 2 * op.inputs[0].shape.num_elements() * op.outputs[0].shape[-1]
+    """Returns the FLOPs of an op.
+
+    Each element of a kernel meets each pixel on the smaller side once. Each element of
+    a product of matrices is a sum over the dimension that the two share.
+    """
+    if op.type in _PRODUCT_OPS:
+        is_transposed = op.get_attr(_PRODUCT_OPS[op.type])
+        summed = op.inputs[0].shape[-2 if is_transposed else -1]
+        return 2 * op.outputs[0].shape.num_elements() * summed
     if op.type in _FORWARD_OPS:
         pixels, kernel = op.outputs[0], op.inputs[1]
     elif op.type in _TO_INPUT_OPS:

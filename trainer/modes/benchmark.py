@@ -12,6 +12,7 @@ import trainer
 from trainer import errors, files
 from trainer.assembly import devices, training
 from trainer.benchmarking import comparison, measuring, report
+from trainer.distributing import cluster
 from trainer.evaluating import scoring
 from trainer.run_folder import model_dir
 from trainer.running import preemption
@@ -54,6 +55,8 @@ def run(config: config_lib.Config) -> None:
     unchanged = training.make_loop_without_augmentation(config, setup, stop_requested)
     contenders = _make_contenders(config, setup, iterator, unchanged)
     figures = _measure(config, setup, contenders, start_secs)
+    if cluster.worker_index(strategy) > 0:
+        return
     print(report.format_report(figures))
     path = folder / "benchmark.json"
     files.write_text(path, json.dumps(figures, indent=2) + "\n")
@@ -79,8 +82,9 @@ def _measure(
         },
         rounds=config.benchmark.benchmark_rounds,
         secs=config.benchmark.benchmark_secs,
+        agree=lambda secs: cluster.from_chief(setup.strategy, secs),
     )
-    peak = max(flops / timings[name].best for name, (_, flops) in calibrations.items())
+    peak = find_peak(timings, calibrations, measuring.count_devices(setup.strategy))
     step = _count_work(setup, config.training_size)
     launch_secs = timings[_LAUNCHES].best / num_launches
     images = dict.fromkeys(contenders, setup.batch_size)
@@ -119,6 +123,23 @@ def _measure(
             augmentation_share=augmentation["best_share"],
         ),
     }
+
+
+def find_peak(
+    timings: Mapping[str, measuring.Timing],
+    calibrations: Mapping[str, tuple[Callable[[int], None], int]],
+    num_devices: int,
+) -> float:
+    """Returns the FLOPs a second of all devices at their best.
+
+    Args:
+      timings: of the calibrations, which one device computes.
+      calibrations: of `measuring.make_calibrations`.
+      num_devices: on which the replicas are, whose FLOPs are counted together.
+    """
+    return num_devices * max(
+        flops / timings[name].best for name, (_, flops) in calibrations.items()
+    )
 
 
 def measure_augmentation(
