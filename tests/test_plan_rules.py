@@ -275,6 +275,22 @@ def test_evaluations_take_a_tenth_of_the_time():
     assert rules.choose_rhythm(cheap, rhythm, 100, most=50) == (50, 1)
 
 
+def test_saves_and_evaluations_that_are_asked_for_take_their_time():
+    measured = costs.Costs(start=10, step=0.1, evaluation=4, save=1)
+    rhythm = costs.Rhythm(num_examples=100, batch_size=10, checkpoint_interval=10)
+    # A step with its tenth of a save takes 0.2 s: of 97 s 10 go into the start, and 10
+    # into two evaluations. 385 steps are 38.5 epochs. The last of them needs no save
+    # besides, and the first evaluation comes after 20 epochs.
+    steps, between = rules.choose_rhythm(measured, rhythm, 100, most=10**6)
+    assert between == 20
+    # 390 steps, 38 saves and 2 evaluations with theirs: 10 + 39 + 38 + 10 = 97.
+    assert steps == 390
+    # 12 epochs of 10 steps, 11 saves, 12 evaluations with theirs: 10 + 12 + 11 + 60 =
+    # 93. Another step would ask for 6 s more.
+    found = rules.choose_rhythm(measured, rhythm, 100, most=10**6, between=1)
+    assert found == (120, 1)
+
+
 def test_more_than_six_times_the_epochs_is_of_no_use():
     # 6 x 30 epochs of 25 steps.
     assert rules.most_steps(_facts(), 16) == 4500

@@ -118,6 +118,43 @@ def test_no_time_at_all_is_no_plan():
     assert _search(_Machine(), plan.shortest_secs)[0].num_steps > 0
 
 
+@pytest.mark.parametrize(
+    "given",
+    [{}, {"checkpoint_interval": 1}, {"epochs_between_evals": 1}],
+)
+def test_what_a_run_is_told_to_do_often_is_in_its_time(given):
+    plan, values = _search(_Machine(), 1800, given=given)
+    # A step of the size that is planned, then a run as training measures it.
+    side = values["image_size"][0]
+    measured = costs.Costs(
+        start=20, step=4 * (0.01 + side**2 / 128**2 / 10), evaluation=2, save=0.5, end=1
+    )
+    train = config.from_dict({"model_dir": "x", **values, **given}).train
+    rhythm = costs.Rhythm(
+        num_examples=400,
+        batch_size=16,
+        epochs_between_evals=train.epochs_between_evals,
+        checkpoint_interval=train.checkpoint_interval,
+    )
+    expected = costs.duration(measured, rhythm, train.train_steps)
+    assert plan.secs == pytest.approx(expected)
+    assert plan.secs <= 1800 and plan.epochs >= 30
+
+
+def test_a_run_is_longer_than_the_warm_up_that_is_given():
+    given = {"warmup_steps": 200}
+    # 201 steps of a frozen encoder at 96 pixels take 13 s; with the start and two
+    # evaluations 39 s, of 0.97 times 41 s.
+    plan, _ = _search(_Machine(), 40, given=given)
+    assert plan.num_steps == 0
+    assert 41 <= plan.shortest_secs <= 46
+    plan, values = _search(_Machine(), plan.shortest_secs, given=given)
+    assert plan.num_steps > 200 and "warmup_steps" not in values
+    # More steps than would be of use.
+    plan, _ = _search(_Machine(), 10**6, given={"warmup_steps": 5000})
+    assert plan.num_steps == 5001
+
+
 def test_time_without_end_is_not_all_used():
     plan, _ = _search(_Machine(), 10**6)
     assert plan.num_steps == 4500 and plan.secs < 10**4

@@ -62,7 +62,8 @@ def run(config: config_lib.Config) -> None:
     if not plan.num_steps:
         raise errors.ConfigError(
             f"--time_budget={budget} is too short: on this machine the shortest run "
-            f"needs {durations.describe(plan.shortest_secs)}; give at least that."
+            f"{_describe_warmup(given)}needs "
+            f"{durations.describe(plan.shortest_secs)}; give at least that."
         )
     path = folder / "plan.flags"
     text = plan_file.describe(
@@ -208,6 +209,11 @@ def _search(
             f"Not even the smallest images fit into the memory, {how}; give a smaller "
             f"--encoder, a --batch_size that {what}, or make room."
         ) from error
+
+
+def _describe_warmup(given: Mapping[str, Any]) -> str:
+    steps = given.get("warmup_steps")
+    return f"with --warmup_steps={steps} " if steps else ""
 
 
 def _with_absolute_paths(given: Mapping[str, Any]) -> dict[str, Any]:

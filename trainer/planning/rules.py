@@ -236,7 +236,12 @@ def choose_learning_rate(
 
 
 def choose_rhythm(
-    measured: costs.Costs, rhythm: costs.Rhythm, secs: float, *, most: int
+    measured: costs.Costs,
+    rhythm: costs.Rhythm,
+    secs: float,
+    *,
+    most: int,
+    between: int | None = None,
 ) -> tuple[int, int]:
     """Returns the steps that fit into a time, and the epochs between evaluations.
 
@@ -245,18 +250,30 @@ def choose_rhythm(
       rhythm: how often they come, but for the evaluations.
       secs: the time.
       most: the greatest number of steps.
+      between: the epochs between evaluations, if they are given.
     """
+    if between is None:
+        between = _choose_between(measured, rhythm, secs, most)
+    rhythm = dataclasses.replace(rhythm, epochs_between_evals=between)
+    steps = costs.most_steps(measured, rhythm, (1 - costs.RESERVE) * secs, limit=most)
+    return steps, between
+
+
+def _choose_between(
+    measured: costs.Costs, rhythm: costs.Rhythm, secs: float, most: int
+) -> int:
+    """Returns the epochs between evaluations that take their share of the time."""
     each = measured.evaluation + measured.save
     share = _EVALUATION_SHARE * secs / max(each, 1e-6)
     wanted = min(max(int(share), _LEAST_EVALUATIONS), _MOST_EVALUATIONS)
     per_epoch = rhythm.num_examples / rhythm.batch_size
-    without = dataclasses.replace(measured, evaluation=0.0, save=0.0)
+    step = measured.step
+    if rhythm.checkpoint_interval:
+        step += measured.save / rhythm.checkpoint_interval
+    without = dataclasses.replace(measured, step=step, evaluation=0.0, save=0.0)
     left = (1 - costs.RESERVE) * secs - wanted * each
     num_steps = costs.most_steps(without, rhythm, left, limit=most)
-    between = max(1, math.ceil(num_steps / per_epoch / wanted))
-    rhythm = dataclasses.replace(rhythm, epochs_between_evals=between)
-    steps = costs.most_steps(measured, rhythm, (1 - costs.RESERVE) * secs, limit=most)
-    return steps, between
+    return max(1, math.ceil(num_steps / per_epoch / wanted))
 
 
 def most_steps(facts: notes.Facts, batch_size: int) -> int:

@@ -1,6 +1,7 @@
 """The search for a plan: which settings to measure, and what follows from it."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -14,6 +15,8 @@ _WIDER = 2.5
 first."""
 _FASTEST = 2.5
 """Another number format is taken to be at most so many times as fast as float32."""
+_LONGER = 1.1
+"""Times a budget that is too small, the next that is tried."""
 
 
 class Plan(NamedTuple):
@@ -262,14 +265,37 @@ class _Search:
         return notes.interpolate(first, second, low / (low - high)).memory_bytes
 
     def _rhythm(self) -> costs.Rhythm:
+        """Returns how often the parts of the run come, as far as it is given."""
         return costs.Rhythm(
-            num_examples=self._facts.num_train, batch_size=self._batch_size
+            num_examples=self._facts.num_train,
+            batch_size=self._batch_size,
+            epochs_between_evals=self._given.get("epochs_between_evals", 1),
+            checkpoint_interval=self._given.get("checkpoint_interval", 0),
         )
 
-    def _length(self, measured: notes.Measured) -> tuple[int, int]:
+    @property
+    def _least_steps(self) -> int:
+        """The length of the shortest run: training refuses a warm-up of all steps."""
+        return self._given.get("warmup_steps", 0) + 1
+
+    @property
+    def _most_steps(self) -> int:
+        """The length beyond which more time is of no use."""
         most = rules.most_steps(self._facts, self._batch_size)
-        rhythm = self._rhythm()
-        return rules.choose_rhythm(measured.costs, rhythm, self._secs, most=most)
+        return max(most, self._least_steps)
+
+    def _length(
+        self, measured: notes.Measured, secs: float | None = None
+    ) -> tuple[int, int]:
+        """Returns the steps, 0 for too little time, and epochs between evaluations."""
+        num_steps, between = rules.choose_rhythm(
+            measured.costs,
+            self._rhythm(),
+            self._secs if secs is None else secs,
+            most=self._most_steps,
+            between=self._given.get("epochs_between_evals"),
+        )
+        return (num_steps if num_steps >= self._least_steps else 0), between
 
     def _epochs(self, measured: notes.Measured) -> float:
         num_steps, _ = self._length(measured)
@@ -287,7 +313,7 @@ class _Search:
         epochs = num_steps * self._batch_size / self._facts.num_train
         rhythm = dataclasses.replace(self._rhythm(), epochs_between_evals=between)
         facts, steps = self._facts, max(num_steps, 1)
-        is_all = num_steps == rules.most_steps(facts, self._batch_size)
+        is_all = num_steps == self._most_steps
         length = f"{epochs:.1f} epochs" + (", and more are of no use" if is_all else "")
         self._choices |= {
             **self._choose_changes(epochs),
@@ -312,5 +338,13 @@ class _Search:
             memory_bytes=measured.memory_bytes,
             num_steps=num_steps,
             epochs=epochs,
-            shortest_secs=costs.smallest_budget(measured.costs, self._rhythm(), 1),
+            shortest_secs=self._shortest_secs(measured),
         )
+
+    def _shortest_secs(self, measured: notes.Measured) -> float:
+        """Returns the smallest budget, about, in which there is a run."""
+        # Of a run of one step, which has one evaluation and one save.
+        secs = costs.smallest_budget(measured.costs, self._rhythm(), 1)
+        while not self._length(measured, secs)[0]:
+            secs = float(math.ceil(_LONGER * secs))
+        return secs
