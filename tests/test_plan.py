@@ -8,10 +8,12 @@ from data.doctor import facts as facts_lib
 from data.sources import synthetic
 from tests import shallow, test_doctor
 from trainer import children, errors, flags
+from trainer.assembly import imagenet
 from trainer.modes import plan
 from trainer.planning import costs, notes, probe
 from trainer.running import memory
 from trainer.settings import config as config_lib
+from trainer.settings import model as model_settings
 
 
 @pytest.fixture(name="run_plan")
@@ -191,26 +193,84 @@ def test_the_memory_that_is_free_is_some_and_not_more_than_there_is():
     assert 2**26 < memory.free_bytes() < 2**50
 
 
+@pytest.fixture(name="cache")
+def _cache(tmp_path, monkeypatch):
+    """Returns a function that puts empty files where Keras keeps weights."""
+    (tmp_path / "models").mkdir()
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+
+    def put(*names):
+        for name in names:
+            (tmp_path / "models" / name).touch()
+
+    return put
+
+
+def _find(image_sizes=((64, 96),), **settings):
+    return imagenet.find(model_settings.ModelConfig(**settings), image_sizes)
+
+
 @pytest.mark.parametrize(
-    ("encoder", "weights", "expected"),
+    ("settings", "expected"),
     [
-        ("mobilenet_v2", "imagenet", True),
-        ("efficientnetv2_b0", "imagenet", True),
-        ("resnet50", "imagenet", False),
-        ("densenet121", "imagenet", False),  # With its top.
-        ("resnet50", "some.h5", True),
-        ("mobilenet_v2", "none", False),
+        ({}, True),
+        ({"encoder": "efficientnetv2_b0"}, True),
+        ({"encoder": "efficientnetv2_b1"}, False),
+        ({"encoder": "mobilenet_v3_small"}, True),
+        ({"encoder": "mobilenet_v3_small", "encoder_alpha": 0.75}, False),
+        ({"encoder": "resnet50_v2"}, True),
+        ({"encoder": "resnet50"}, False),  # Only its second version.
+        ({"encoder": "densenet121"}, False),  # With its top.
+        ({"encoder_alpha": 0.5}, False),
+        ({"encoder": "resnet50", "encoder_weights": "some.h5"}, True),
+        ({"encoder_weights": "none", "freeze_encoder": False}, False),
+        # What brings its own weights.
+        ({"encoder": "keras_hub:resnet_50_imagenet"}, True),
+        (
+            {
+                "encoder": "keras_hub:resnet_50_imagenet",
+                "encoder_weights": "none",
+                "freeze_encoder": False,
+            },
+            False,
+        ),
+        ({"encoder": "resnet50", "init_checkpoint": "runs/a"}, True),
     ],
 )
-def test_weights_are_looked_for_where_keras_keeps_them(
-    monkeypatch, tmp_path, encoder, weights, expected
-):
-    (tmp_path / "models").mkdir()
-    for name in (
+def test_weights_are_looked_for_where_keras_keeps_them(cache, settings, expected):
+    cache(
         "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5",
+        "weights_mobilenet_v3_small_224_1.0_float_no_top_v2.h5",
         "efficientnetv2-b0_notop.h5",
+        "resnet50v2_weights_tf_dim_ordering_tf_kernels_notop.h5",
         "densenet121_weights_tf_dim_ordering_tf_kernels.h5",
-    ):
-        (tmp_path / "models" / name).touch()
-    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
-    assert plan._has_weights(encoder, weights) == expected
+    )
+    assert _find(**settings) == (expected, "")
+
+
+def test_weights_are_needed_of_all_sizes_or_one_file_serves_them(cache, tmp_path):
+    name = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_{}_no_top.h5"
+    file = str(tmp_path / "models" / name)
+    cache(name.format(224))
+    assert _find([(224, 224), (256, 256), (96, 128), (None, None)]) == (True, "")
+    assert _find([(96, 96), (256, 256)]) == (True, file.format(224))
+    cache(name.format(96))
+    assert _find([(96, 96), (256, 256)]) == (True, "")
+    assert _find([(96, 96), (128, 128)]) == (True, file.format(224))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "is_named"),
+    [((), True), (("--image_size=32",), False), (("--image_size=160",), True)],
+)
+def test_a_plan_names_the_file_that_serves_its_sizes(
+    run_plan, cache, monkeypatch, tmp_path, arguments, is_named
+):
+    name = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5"
+    cache(name)
+    monkeypatch.setattr(synthetic, "NUM_EXAMPLES", {"train": 24, "test": 10})
+    monkeypatch.setattr(probe, "measure", _measure)
+    lines = run_plan("--time_budget=9m", *arguments).read_text().splitlines()
+    assert "--encoder=mobilenet_v2" in lines
+    flag = f"--encoder_weights={tmp_path / 'models' / name}"
+    assert (flag in lines) == is_named

@@ -1,9 +1,9 @@
 """`--mode=plan`: what to train in a given time, on this data and this machine."""
 
 import contextlib
+import dataclasses
 import os
 import pathlib
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,8 +13,9 @@ from absl import logging
 
 from data.doctor import facts as facts_lib
 from trainer import errors, files
+from trainer.assembly import imagenet
 from trainer.modes import doctor
-from trainer.planning import notes, plan_file, probe, search
+from trainer.planning import notes, plan_file, probe, search, sizes
 from trainer.run_folder import model_dir
 from trainer.running import memory
 from trainer.settings import config as config_lib
@@ -122,9 +123,9 @@ def find_facts(config: config_lib.Config, examined: doctor.Examination) -> notes
       examined: what a look through the data has found.
     """
     train, info = examined.splits[0], examined.setup.info
-    sizes = np.array([fact.size for fact in train.examples if fact.size])
-    height, width = np.median(sizes, axis=0)
-    aspects = np.percentile(sizes[:, 0] / sizes[:, 1], (25, 50, 75))
+    file_sizes = np.array([fact.size for fact in train.examples if fact.size])
+    height, width = np.median(file_sizes, axis=0)
+    aspects = np.percentile(file_sizes[:, 0] / file_sizes[:, 1], (25, 50, 75))
     image_format = examined.setup.image_format
     num_gpus = len(tf.config.list_physical_devices("GPU"))
     if config.runtime.num_gpus >= 0:
@@ -132,7 +133,7 @@ def find_facts(config: config_lib.Config, examined: doctor.Examination) -> notes
     num_replicas = max(num_gpus, config.runtime.virtual_devices, 1)
     if config.runtime.distribution_strategy == "one_device":
         num_replicas = 1
-    return notes.Facts(
+    facts = notes.Facts(
         num_train=len(train.examples),
         num_eval=len(examined.splits[-1].examples),
         height=int(height),
@@ -146,19 +147,23 @@ def find_facts(config: config_lib.Config, examined: doctor.Examination) -> notes
         num_replicas=num_replicas,
         has_gpu=num_gpus > 0,
         memory_bytes=memory.free_bytes(),
-        has_weights=_has_weights(config.model.encoder, config.model.encoder_weights),
+        has_weights=False,
     )
+    return _note_weights(config, facts)
 
 
-def _has_weights(encoder: str, weights: str) -> bool:
-    """Tells whether there are weights of an encoder that need not be downloaded."""
-    if weights != "imagenet":
-        return weights != "none"
-    home = os.environ.get("KERAS_HOME", os.path.expanduser("~/.keras"))
-    name = encoder.replace("_", "")
-    return any(
-        name in (plain := re.sub(r"[^a-z0-9]", "", path.name)) and "notop" in plain
-        for path in pathlib.Path(home, "models").glob("*.h5")
+def _note_weights(config: config_lib.Config, facts: notes.Facts) -> notes.Facts:
+    """Adds to the facts which weights need not be downloaded."""
+    takes_any_size = bool(config.evaluation.variants.scales)
+    cached = imagenet.find(
+        config.model,
+        [
+            (None, None) if shape.crop_size or takes_any_size else shape.image_size
+            for shape in sizes.shapes_to_try(facts, config.given())
+        ],
+    )
+    return dataclasses.replace(
+        facts, has_weights=cached.is_there, weights_file=cached.file
     )
 
 

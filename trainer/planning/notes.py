@@ -33,6 +33,8 @@ class Facts:
       has_gpu: whether these are GPUs.
       memory_bytes: of the host that are free.
       has_weights: whether there are pretrained weights of the encoder.
+      weights_file: the one that has them, if Keras has no files of some sizes; empty:
+        it has all that are needed.
     """
 
     num_train: int
@@ -49,6 +51,7 @@ class Facts:
     has_gpu: bool = False
     memory_bytes: int
     has_weights: bool
+    weights_file: str = ""
 
     @property
     def side(self) -> float:

@@ -70,7 +70,11 @@ def choose_model(facts: notes.Facts) -> dict[str, notes.Choice]:
     """
     if facts.has_weights:
         reason = "small and fast, and its ImageNet weights are there"
-        return {"encoder": notes.Choice("mobilenet_v2", reason)}
+        choices = {"encoder": notes.Choice("mobilenet_v2", reason)}
+        if facts.weights_file:
+            reason = "one file for all sizes: the weights of some are not there"
+            choices["encoder_weights"] = notes.Choice(facts.weights_file, reason)
+        return choices
     reason = (
         "no ImageNet weights are there (--encoder_weights=FILE, or Keras' cache): the "
         "original U-Net, narrow, which learns from scratch"

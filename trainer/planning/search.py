@@ -85,10 +85,7 @@ class _Search:
         self._why_split = self._why_cut = ""  # What there was not the memory for.
         self._measured: dict[int, notes.Measured] = {}  # By place.
         self._has_shape = bool(given.keys() & {"image_size", "crop_size"})
-        self._shapes = sizes.find_shapes(facts)
-        if self._has_shape:
-            whole = given.get("image_size", self._shapes[-1].image_size)
-            self._shapes = (notes.Shape(whole, given.get("crop_size", ())),)
+        self._shapes = sizes.shapes_to_try(facts, given)
         self._num_shapes = len(self._shapes)
         self._needed = rules.needed_epochs(facts.num_train)
 

@@ -1,7 +1,8 @@
 """The sizes of images to choose from, and which of them leaves enough epochs."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from trainer.planning import notes
 
@@ -39,6 +40,22 @@ def find_shapes(facts: notes.Facts) -> tuple[notes.Shape, ...]:
         sides = [max((s for s in SIDES if s <= facts.side), default=SIDES[0])]
     shapes = (notes.Shape(_with_aspect(side, facts.aspects)) for side in sides)
     return tuple(dict.fromkeys(shapes))
+
+
+def shapes_to_try(
+    facts: notes.Facts, given: Mapping[str, Any]
+) -> tuple[notes.Shape, ...]:
+    """Returns the shapes to choose from: one, if images or windows have a given size.
+
+    Args:
+      facts: of the data.
+      given: settings that are not to be chosen, by name.
+    """
+    shapes = find_shapes(facts)
+    if not given.keys() & {"image_size", "crop_size"}:
+        return shapes
+    whole = given.get("image_size", shapes[-1].image_size)
+    return (notes.Shape(whole, given.get("crop_size", ())),)
 
 
 def _with_aspect(side: int, aspects: tuple[float, float, float]) -> tuple[int, int]:
