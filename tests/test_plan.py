@@ -8,7 +8,7 @@ from data.doctor import facts as facts_lib
 from data.sources import synthetic
 from tests import shallow, test_doctor
 from trainer import children, errors, flags
-from trainer.assembly import imagenet
+from trainer.assembly import imagenet, initializing, restoring
 from trainer.modes import plan
 from trainer.planning import costs, notes, probe
 from trainer.running import memory
@@ -274,3 +274,56 @@ def test_a_plan_names_the_file_that_serves_its_sizes(
     assert "--encoder=mobilenet_v2" in lines
     flag = f"--encoder_weights={tmp_path / 'models' / name}"
     assert (flag in lines) == is_named
+
+
+@pytest.fixture(name="old_run")
+def _old_run(monkeypatch, cache):
+    """Makes of every --init_checkpoint a run of a ResNet; no weights are there."""
+    monkeypatch.setattr(synthetic, "NUM_EXAMPLES", {"train": 24, "test": 10})
+    monkeypatch.setattr(probe, "measure", _measure)
+    config = config_lib.from_dict(
+        {
+            "model_dir": "x",
+            "encoder": "resnet50",
+            "decoder_filters": (9, 8, 7, 6),
+            "image_channels": 1,
+            "freeze_encoder": True,
+        }
+    )
+    identity = {**config.identity(), "class_names": ["a", "b"]}
+    run = restoring.SavedRun([], json.loads(json.dumps(identity)))
+    monkeypatch.setattr(restoring, "find_run", lambda *arguments: run)
+    monkeypatch.setattr(
+        initializing, "_find", lambda name: initializing._Source(name, "last")
+    )
+
+
+def test_a_plan_that_begins_with_a_run_has_its_model(run_plan, old_run):
+    path = run_plan("--time_budget=9m", "--init_checkpoint=/a", "--augment=none")
+    lines = path.read_text().splitlines()
+    parts = ["--encoder=resnet50", "--decoder=pix2pix", "--decoder_filters=9,8,7,6"]
+    assert {*parts, "--image_channels=1", "--freeze_encoder=false"} <= {*lines}
+    assert lines.index("--init_checkpoint=/a") < lines.index("--encoder=resnet50")
+    assert (
+        "# as the run of --init_checkpoint has it, whose weights fit no other" in lines
+    )
+    assert not any(line.startswith("--encoder_weights") for line in lines)
+    # Pretrained weights: twice the default of batches of 8.
+    assert "--learning_rate=0.000708" in lines
+    made, _ = flags.read_config(["--model_dir=x", f"--flagfile={path}"])
+    assert made.model.encoder == "resnet50" and made.model.init_checkpoint == "/a"
+
+
+def test_of_a_run_whose_encoder_alone_is_taken_over_the_decoder_is_free(
+    run_plan, old_run
+):
+    lines = run_plan(
+        "--time_budget=9m", "--init_checkpoint=/a", "--init_scope=encoder"
+    ).read_text()
+    assert "--encoder=resnet50\n" in lines and "--decoder=unet\n" in lines
+    assert "--decoder_filters" not in lines
+
+
+def test_a_plan_contradicts_no_run_that_it_begins_with(run_plan, old_run):
+    with pytest.raises(errors.ConfigError, match="--decoder=fpn: the run of.*=pix2pix"):
+        run_plan("--time_budget=9m", "--init_checkpoint=/a", "--decoder=fpn")

@@ -2,7 +2,7 @@
 
 import pathlib
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import keras
 import numpy as np
@@ -123,28 +123,75 @@ def _find(name: str) -> _Source:
     return _Source(str(model_dir), checkpoint)
 
 
-def _check_parts(config: config_lib.Config, trained: dict[str, Any]) -> None:
-    """Checks that the parts to take over are the same in both runs."""
-    present, whole = config.identity(), config.model.init_scope == "all"
+def shared_settings(config: config_lib.Config) -> dict[str, Any]:
+    """Returns the settings that a new run must have as the one that it takes over.
+
+    Args:
+      config: all settings of the new run.
+
+    Returns:
+      Their values by name; nothing, if the run takes over none.
+
+    Raises:
+      errors.RunError: if there is no such run, or if a setting is given otherwise.
+    """
+    if not config.model.init_checkpoint:
+        return {}
+    source = _find(config.model.init_checkpoint)
+    run = restoring.find_run(source.model_dir, source.checkpoint)
+    settings, given = config_lib.fields_by_name(), config.given()
+    trained = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in {**config_lib.legacy_values(), **run.identity}.items()
+        if name in settings
+    }
+    shared = {}
+    for name in _names_of_parts(config):
+        value = trained[name]
+        if value is None or fields.unmet_condition(name, settings, trained):
+            continue
+        if given.get(name, value) != value:
+            _reject_part(config, name, given[name], value)
+        shared[name] = value
+    return shared
+
+
+def _names_of_parts(config: config_lib.Config) -> Iterator[str]:
+    """Yields the settings that shape the parts which are taken over."""
     for name, field in config_lib.fields_by_name().items():
         is_of_decoder = name.startswith("decoder")
-        if not field.metadata["shapes_model"] or (is_of_decoder and not whole):
-            continue
+        if field.metadata["shapes_model"] and (
+            config.model.init_scope == "all" or not is_of_decoder
+        ):
+            yield name
+
+
+def _check_parts(config: config_lib.Config, trained: dict[str, Any]) -> None:
+    """Checks that the parts to take over are the same in both runs."""
+    present = config.identity()
+    for name in _names_of_parts(config):
         if present[name] == trained[name]:
             continue
         if None in (present[name], trained[name]):
             continue  # Derived of the encoder; `_copy` compares what came of it.
-        was, value = (
-            fields.format_value(tuple(v) if isinstance(v, list) else v)
-            for v in (trained[name], present[name])
-        )
-        remedy = ", or --init_scope=encoder for its encoder alone"
-        raise errors.ConfigError(
-            f"--{name}={value}: the run of "
-            f"--init_checkpoint={config.model.init_checkpoint} has --{name}={was}, and "
-            f"its weights fit no other; say --{name}={was}"
-            f"{remedy if is_of_decoder else ''}."
-        )
+        _reject_part(config, name, present[name], trained[name])
+
+
+def _reject_part(
+    config: config_lib.Config, name: str, value: Any, trained: Any
+) -> NoReturn:
+    """Raises the error of a setting that the weights of the other run do not fit."""
+    was, value = (
+        fields.format_value(tuple(v) if isinstance(v, list) else v)
+        for v in (trained, value)
+    )
+    remedy = ", or --init_scope=encoder for its encoder alone"
+    raise errors.ConfigError(
+        f"--{name}={value}: the run of "
+        f"--init_checkpoint={config.model.init_checkpoint} has --{name}={was}, and "
+        f"its weights fit no other; say --{name}={was}"
+        f"{remedy if name.startswith('decoder') else ''}."
+    )
 
 
 def _copy(

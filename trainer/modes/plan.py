@@ -13,7 +13,7 @@ from absl import logging
 
 from data.doctor import facts as facts_lib
 from trainer import errors, files
-from trainer.assembly import imagenet
+from trainer.assembly import imagenet, initializing
 from trainer.modes import doctor
 from trainer.planning import notes, plan_file, probe, search, sizes
 from trainer.run_folder import model_dir
@@ -55,17 +55,20 @@ def run(config: config_lib.Config) -> None:
             "--mode=plan measures one host; plan on one, with mirrored",
         )
     folder = model_dir.make(config.run.model_dir)
-    config, examined = _examine(config)
+    shared = _take_over_parts(config)
+    config, examined = _examine(config_lib.from_dict({**config.given(), **shared}))
     facts = find_facts(config, examined)
     given = {n: v for n, v in config.given().items() if n not in _OF_THIS_COMMAND}
+    given = {n: v for n, v in given.items() if n not in shared}
     with model_dir.rehearsing(config.run.model_dir, is_chief=True) as scratch:
-        plan = _search(facts, given, budget, scratch)
+        plan = _search(facts, {**given, **shared}, budget, scratch)
     if not plan.num_steps:
         raise errors.ConfigError(
             f"--time_budget={budget} is too short: on this machine the shortest run "
             f"{_describe_warmup(given)}needs "
             f"{durations.describe(plan.shortest_secs)}; give at least that."
         )
+    plan = plan._replace(choices={**_explain(shared), **plan.choices})
     path = folder / "plan.flags"
     text = plan_file.describe(
         plan,
@@ -78,6 +81,25 @@ def run(config: config_lib.Config) -> None:
     files.write_text(path, text)
     print(text)
     print(f"The plan: {path}")
+
+
+def _take_over_parts(config: config_lib.Config) -> dict[str, Any]:
+    """Returns what `--init_checkpoint` says of the model, but for what is given, too.
+
+    Raises:
+      errors.RunError: if there is no such run, or the two contradict each other.
+    """
+    shared, given = initializing.shared_settings(config), config.given()
+    return {name: value for name, value in shared.items() if name not in given}
+
+
+def _explain(shared: Mapping[str, Any]) -> dict[str, notes.Choice]:
+    """Returns choices of settings that shape the model of another run."""
+    choices = {name: notes.Choice(value, "") for name, value in shared.items()}
+    for name in list(choices)[:1]:
+        reason = "as the run of --init_checkpoint has it, whose weights fit no other"
+        choices[name] = choices[name]._replace(reason=reason)
+    return choices
 
 
 def _examine(
