@@ -150,6 +150,11 @@ def test_too_short_a_time_names_the_shortest(run_plan, monkeypatch):
     # 1.1 x (20 + 0.1 + 2 + 0.5 + 1) / 0.97 = 26.8
     with pytest.raises(errors.ConfigError, match="=9s is too short.* needs 27s; give"):
         run_plan("--time_budget=9s")
+    # Half a minute for the other parts, and 0.1 s for each of 5001 steps.
+    with pytest.raises(
+        errors.ConfigError, match="run with --warmup_steps=5000 needs [89]m"
+    ):
+        run_plan("--time_budget=9s", "--warmup_steps=5000")
 
 
 def test_too_little_memory_is_said(run_plan, monkeypatch):
@@ -327,3 +332,40 @@ def test_of_a_run_whose_encoder_alone_is_taken_over_the_decoder_is_free(
 def test_a_plan_contradicts_no_run_that_it_begins_with(run_plan, old_run):
     with pytest.raises(errors.ConfigError, match="--decoder=fpn: the run of.*=pix2pix"):
         run_plan("--time_budget=9m", "--init_checkpoint=/a", "--decoder=fpn")
+
+
+def test_paths_are_planned_from_anywhere_and_names_stay_names(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("voc", "imagenet", "photos", "names", "preset"):
+        (tmp_path / name).mkdir()
+    for name in ("camvid", "none", "a.csv", "b.txt"):
+        (tmp_path / name).touch()
+
+    def resolve(**given):
+        return plan._with_absolute_paths(given)
+
+    kept = {
+        "encoder": "plain",
+        "encoder_weights": "imagenet",
+        "data_dir": "s3://bucket/photos",
+        "cache_dir": "~/cache",
+        "images": "photos/*.jpg",  # Below --data_dir.
+        "class_names": ("names",),
+        "batch_size": 4,
+        "image_size": (32, 32),
+        "loss": "voc",
+    }
+    assert resolve(**kept) == kept
+    for palette in ("voc", "camvid"):
+        assert resolve(label_colors=palette) == {"label_colors": palette}
+    assert resolve(encoder_weights="none") == {"encoder_weights": "none"}
+    # A cache is made where there is none.
+    assert resolve(data_dir="photos", cache_dir="new", class_names=("b.txt",)) == {
+        "data_dir": str(tmp_path / "photos"),
+        "cache_dir": str(tmp_path / "new"),
+        "class_names": (str(tmp_path / "b.txt"),),
+    }
+    assert resolve(label_colors="a.csv", encoder="keras_hub:./preset") == {
+        "label_colors": str(tmp_path / "a.csv"),
+        "encoder": f"keras_hub:{tmp_path / 'preset'}",
+    }

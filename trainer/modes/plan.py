@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import tensorflow as tf
 from absl import logging
 
 from data.doctor import facts as facts_lib
+from data.files import palettes
 from trainer import errors, files
 from trainer.assembly import imagenet, initializing
 from trainer.modes import doctor
@@ -21,15 +22,15 @@ from trainer.running import memory
 from trainer.settings import config as config_lib
 from trainer.settings import durations, fields
 
-_PATHS = (
-    "data_dir",
-    "cache_dir",
-    "class_names",
-    "encoder_weights",
-    "init_checkpoint",
-    "label_colors",
-    "label_map",
-)
+_FOLDERS = ("data_dir", "cache_dir", "init_checkpoint")
+_FILES: dict[str, Collection[str]] = {
+    "class_names": (),
+    "encoder_weights": ("imagenet", "none"),
+    "label_colors": palettes.PALETTES,
+    "label_map": (),
+}
+"""Settings that name files, and which of their values are no paths, even if there is a
+file of that name."""
 _OF_THIS_COMMAND = ("mode", "model_dir", "time_budget")
 _PLANNED = ("imbalance", "odd_aspect", "small_image")
 """Kinds of findings that the plan itself makes up for."""
@@ -55,7 +56,7 @@ def run(config: config_lib.Config) -> None:
             "--mode=plan measures one host; plan on one, with mirrored",
         )
     folder = model_dir.make(config.run.model_dir)
-    shared = _take_over_parts(config)
+    shared = initializing.shared_settings(config)
     config, examined = _examine(config_lib.from_dict({**config.given(), **shared}))
     facts = find_facts(config, examined)
     given = {n: v for n, v in config.given().items() if n not in _OF_THIS_COMMAND}
@@ -81,16 +82,6 @@ def run(config: config_lib.Config) -> None:
     files.write_text(path, text)
     print(text)
     print(f"The plan: {path}")
-
-
-def _take_over_parts(config: config_lib.Config) -> dict[str, Any]:
-    """Returns what `--init_checkpoint` says of the model, but for what is given, too.
-
-    Raises:
-      errors.RunError: if there is no such run, or the two contradict each other.
-    """
-    shared, given = initializing.shared_settings(config), config.given()
-    return {name: value for name, value in shared.items() if name not in given}
 
 
 def _explain(shared: Mapping[str, Any]) -> dict[str, notes.Choice]:
@@ -245,13 +236,24 @@ def _describe_warmup(given: Mapping[str, Any]) -> str:
 
 def _with_absolute_paths(given: Mapping[str, Any]) -> dict[str, Any]:
     """Returns settings that mean the same from any folder."""
+    return {name: _resolve(name, value) for name, value in given.items()}
 
-    def resolve(value: Any) -> Any:
-        if isinstance(value, tuple):
-            return tuple(map(resolve, value)) if len(value) == 1 else value
-        return os.path.abspath(value) if os.path.exists(value) else value
 
-    return {n: resolve(v) if v and n in _PATHS else v for n, v in given.items()}
+def _resolve(name: str, value: Any) -> Any:
+    """Makes an absolute path of the value of a setting, if that is a path here."""
+    if isinstance(value, tuple) and len(value) == 1:
+        return (_resolve(name, value[0]),)
+    if not isinstance(value, str):
+        return value
+    if name == "encoder":  # A preset of a library may be a folder.
+        library, _, preset = value.partition(":")
+        is_there = os.path.isdir(preset)
+        return f"{library}:{os.path.abspath(preset)}" if is_there else value
+    is_folder = name in _FOLDERS and bool(value) and value[0] != "~"
+    is_file = value not in _FILES.get(name, [value]) and os.path.isfile(value)
+    if "://" in value or not (is_folder or is_file):
+        return value
+    return os.path.abspath(value)
 
 
 def _describe_machine(facts: notes.Facts) -> str:
