@@ -19,7 +19,15 @@ def _keep_globals():
 class _Machine:
     """What settings take on a machine of known speed; remembers what was measured."""
 
-    def __init__(self, *, bfloat16=2.0, trained=4.0, memory_limit=100 * _GIB):
+    def __init__(
+        self,
+        *,
+        bfloat16=2.0,
+        trained=4.0,
+        trained_memory=1,
+        memory_limit=100 * _GIB,
+    ):
+        self._trained_memory = trained_memory
         self._bfloat16 = bfloat16
         self._trained = trained
         self._memory_limit = memory_limit
@@ -35,7 +43,8 @@ class _Machine:
             step /= self._bfloat16
         parts = settings["gradient_accumulation_steps"]
         assert settings.get("batch_size", 16) % parts == 0
-        memory = _GIB * (0.5 + pixels / 128**2 / parts)
+        size = 1 if settings["freeze_encoder"] else self._trained_memory
+        memory = _GIB * (0.5 + size * pixels / 128**2 / parts)
         if memory > self._memory_limit:
             return None
         return notes.Measured(
@@ -294,6 +303,14 @@ def test_what_is_too_large_however_a_batch_is_split_is_not_planned():
     plan, values = _search(machine, 7200, num_replicas=3, num_train=150)
     assert machine.sizes == [96, 160, 128]
     assert values["image_size"] == (128, 128)
+
+
+def test_a_frozen_encoder_is_not_split_as_a_trained_one_had_to_be():
+    # At 96 pixels 2.75 GiB in one part and 1.6 in two; frozen 1.06.
+    machine = _Machine(trained_memory=4, memory_limit=2 * _GIB)
+    _, values = _search(machine, 60, has_gpu=True)
+    assert values["freeze_encoder"] and machine.sizes == [96, 96, 96]
+    assert "gradient_accumulation_steps" not in values
 
 
 def test_parts_that_are_given_are_tried_once():

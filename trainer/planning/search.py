@@ -141,6 +141,7 @@ class _Search:
         """Keeps the encoder as it is, and measures the smallest shape so."""
         self._choices.pop("encoder_lr_multiplier")
         self._choices |= rules.choose_freezing(is_frozen=True)
+        self._num_parts, self._why_split = 1, ""  # It takes less memory, too.
         return self._measure(self._shapes[0])
 
     def _choose_shape(self) -> tuple[int, str]:
@@ -243,9 +244,9 @@ class _Search:
         return measured
 
     def _choose_parts(self, measured: notes.Measured, reason: str) -> None:
-        """Plans the parts that were measured."""
-        choice = notes.Choice(measured.num_parts, reason)
-        self._choices["gradient_accumulation_steps"] = choice
+        self._choices["gradient_accumulation_steps"] = notes.Choice(
+            measured.num_parts, reason
+        )
 
     def _fixed_memory(self) -> float:
         """Returns what a run would take with batches of next to nothing."""
