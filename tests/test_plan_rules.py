@@ -166,7 +166,8 @@ def test_a_batch_is_split_for_the_memory(needed, fixed, most, parts):
         (8, 16, 1, 1, "a whole batch fits: 8.0 GiB of 10.0 GiB that are free"),
         (8, 16, 4, 4, "a batch in 4 parts fits: 8.0 GiB of 10.0 GiB that are free"),
         (9, 16, 1, 2, "a whole batch takes 9.0 GiB, and 10.0 GiB are free"),
-        # 9 / 2 = 4.5 once more.
+        # In 4 parts 15, and in 8 parts 7.5.
+        (30, 16, 2, 8, "a batch in 2 parts takes 30.0 GiB, and 10.0 GiB are free"),
         (9, 16, 4, 8, "a batch in 4 parts takes 9.0 GiB, and 10.0 GiB are free"),
         (
             12,
