@@ -39,6 +39,7 @@ from trainer.run_folder import golden
 from trainer.settings import config as config_lib
 
 _DOCUMENT = pathlib.Path(__file__).resolve().parents[1] / "docs" / "export.md"
+_KERAS = "--export_format=keras"
 
 
 def _read(*arguments):
@@ -244,7 +245,7 @@ def test_a_file_that_computes_something_else_is_not_published(run_dir, monkeypat
     label = exporting.label
     monkeypatch.setattr(exporting, "label", lambda *args: label(*args) ^ 1)
     with pytest.raises(errors.ExportError, match=r"keras: 0\.000% of the labels") as e:
-        _export(run_dir, "--export_format=keras")
+        _export(run_dir, _KERAS)
     assert e.value.exit_code == 6
     assert list((run_dir / "export").iterdir()) == []
 
@@ -256,7 +257,7 @@ def test_what_cannot_be_converted_is_said_in_a_sentence(run_dir, monkeypatch):
     monkeypatch.setattr(exporting.stock, "make_stock_model", fail)
     message = r"^--export_format=keras: .*\(Odd is no layer of Keras' own\); use"
     with pytest.raises(errors.ExportError, match=message):
-        _export(run_dir, "--export_format=keras")
+        _export(run_dir, _KERAS)
 
 
 def test_a_file_that_does_not_run_is_an_error(tmp_path):
@@ -396,6 +397,7 @@ def test_a_folder_is_published_whole_or_not_at_all(tmp_path):
     for text in ("first", "second"):
         with publishing.staging(folder) as stage:
             (stage / "file").write_text(text)
+            description.write(stage, {})
             publishing.publish(stage, folder)
     with pytest.raises(RuntimeError), publishing.staging(folder) as stage:
         (stage / "file").write_text("third")
@@ -404,22 +406,51 @@ def test_a_folder_is_published_whole_or_not_at_all(tmp_path):
     assert list(folder.parent.iterdir()) == [folder]
 
 
-@pytest.mark.parametrize("kind", ["a file", "a link"])
-def test_what_stands_in_the_place_of_a_folder_makes_way(tmp_path, kind):
+def test_a_link_in_the_place_of_a_folder_makes_way(tmp_path):
     folder, other = tmp_path / "export" / "onnx", tmp_path / "elsewhere"
     folder.parent.mkdir()
     other.mkdir()
     (other / "kept").touch()
-    if kind == "a link":
-        folder.symlink_to(other)
-    else:
-        folder.touch()
+    folder.symlink_to(other)
     with publishing.staging(folder) as stage:
         (stage / "file").touch()
         publishing.publish(stage, folder)
     assert [path.name for path in folder.parent.iterdir()] == ["onnx"]
     assert [path.name for path in folder.iterdir()] == ["file"]
     assert list(other.iterdir()) == [other / "kept"]
+
+
+@pytest.mark.parametrize(
+    ("name", "is_export"),
+    [
+        ("keras", False),  # A file where the folder shall be.
+        ("keras/thesis.py", False),
+        ("keras/model.json", False),  # Others have files of this name, too.
+        ("keras/variables/notes", True),
+        ("keras/link", True),
+    ],
+)
+def test_what_no_export_wrote_is_not_deleted(tmp_path, name, is_export):
+    folder, path = tmp_path / "keras", tmp_path / name
+    path.parent.mkdir(exist_ok=True, parents=True)
+    if is_export:
+        (folder / "weights").touch()
+        description.write(folder, {})
+        publishing.check_place(folder)
+    if name.endswith("link"):
+        path.symlink_to(tmp_path)
+    else:
+        path.write_text("{}")
+    message = re.escape(f"--export_dir={tmp_path}: an export would delete {path}, wh")
+    # Before any work: there is no run.
+    with pytest.raises(errors.ConfigError, match=message + ".*; move it away, or nam"):
+        export.run(_read("--mode=export", f"--export_dir={tmp_path}", _KERAS))
+    with (
+        publishing.staging(folder) as stage,
+        pytest.raises(errors.ConfigError, match=message),
+    ):
+        publishing.publish(stage, folder)
+    assert os.path.lexists(path)
 
 
 def test_what_a_killed_export_left_is_removed_after_an_hour(tmp_path, monkeypatch):
@@ -446,10 +477,11 @@ def test_an_export_leaves_what_another_one_is_filling(tmp_path):
 
 def test_a_killed_export_publishes_nothing_and_the_next_one_clears_up(run_dir):
     command = [sys.executable, "-m", "tests.faults.short_program", "--mode=export"]
-    command += [f"--model_dir={run_dir}", "--export_format=keras", "--noexport_scores"]
+    command += [f"--model_dir={run_dir}", _KERAS, "--noexport_scores"]
     export_dir = run_dir / "export"
     (export_dir / "keras").mkdir(parents=True)
     (export_dir / "keras" / "older").touch()
+    description.write(export_dir / "keras", {})
     process = subprocess.Popen(
         command,
         cwd=processes.ROOT,
@@ -462,8 +494,8 @@ def test_a_killed_export_publishes_nothing_and_the_next_one_clears_up(run_dir):
     processes.finish(process)
     assert process.returncode == -signal.SIGKILL
     assert list(export_dir.glob(".partial-*/*"))
-    assert [path.name for path in (export_dir / "keras").iterdir()] == ["older"]
-    _export(run_dir, "--export_format=keras", "--noexport_scores")
+    assert "older" in description.read(export_dir / "keras")["sha256"]
+    _export(run_dir, _KERAS, "--noexport_scores")
     assert description.read(export_dir / "keras")["proof"]["agreement"] >= 0.999
     assert [path.name for path in export_dir.iterdir()] == ["keras"]
 

@@ -66,6 +66,23 @@ def read(folder: pathlib.Path) -> dict[str, Any]:
     return values
 
 
+def find_other(folder: pathlib.Path) -> pathlib.Path | None:
+    """Returns a file in a folder that is none of an export; None: there is none.
+
+    An export's own files are `model.json` and those that it lists.
+    """
+    try:
+        hashes = json.loads((folder / NAME).read_text("utf-8"))["sha256"]
+        own = {NAME, *hashes}
+    except (OSError, ValueError, KeyError, TypeError):
+        own = set()
+    for path in sorted(folder.rglob("*")):
+        is_file = path.is_symlink() or not path.is_dir()
+        if is_file and str(path.relative_to(folder)) not in own:
+            return path
+    return None
+
+
 class Model(NamedTuple):
     """What a program needs to use an exported file.
 

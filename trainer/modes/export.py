@@ -48,11 +48,14 @@ def run(config: config_lib.Config) -> None:
     """Writes a checkpoint in all formats asked for, and proves each file.
 
     Raises:
-      errors.ConfigError: if a format's packages are not installed.
+      errors.ConfigError: if a format's packages are not installed, or files are in the
+        way that no export wrote.
       errors.RunError: if there is no checkpoint, or a file does not compute what was
         trained; the other files are published.
     """
     _check_packages(config)
+    for name in config.export.export_format:
+        publishing.check_place(_folder_of(config, name))
     policy = distribution.resolve_precision(config.runtime.mixed_precision)
     if tf.config.list_physical_devices("GPU"):
         # The file is the same wherever it is made, and runs where there is no GPU.
@@ -144,11 +147,15 @@ def _compare_precision(
     return {"trained_precision": policy, "agreement_with_trained_precision": share}
 
 
+def _folder_of(config: config_lib.Config, name: str) -> pathlib.Path:
+    """Returns the folder that a format is published as."""
+    parent = config.export.export_dir or f"{config.run.model_dir}/export"
+    return pathlib.Path(parent) / name
+
+
 def _export(name: str, subject: _Subject) -> None:
     """Writes one format, proves it and publishes it."""
-    config = subject.config
-    parent = config.export.export_dir or f"{config.run.model_dir}/export"
-    folder = pathlib.Path(parent) / name
+    folder = _folder_of(subject.config, name)
     started = time.monotonic()
     with publishing.staging(folder) as stage:
         inputs = _write(name, subject.network, stage)
