@@ -24,7 +24,7 @@ from data.stores import file_locks
 from tests import helpers, shallow
 from tests.faults import processes
 from trainer import children, errors, flags
-from trainer.assembly import exporting, restoring
+from trainer.assembly import exporting, photos, remote_data, restoring
 from trainer.evaluating import export_scores
 from trainer.exporting import (
     description,
@@ -225,7 +225,11 @@ def test_a_file_that_loses_too_much_is_an_error(run_dir, monkeypatch):
 
 @pytest.mark.parametrize(
     ("arguments", "num_said"),
-    [(["--dataset=folder", "--data_dir=/nowhere"], 1), (["--noexport_scores"], 0)],
+    [
+        (["--dataset=folder", "--data_dir=/nowhere"], 1),
+        (["--dataset=folder", "--data_dir=unknown://bucket/data"], 1),
+        (["--noexport_scores"], 0),
+    ],
 )
 def test_a_split_that_is_not_scored_is_no_error(
     run_dir, caplog, monkeypatch, arguments, num_said
@@ -239,6 +243,30 @@ def test_a_split_that_is_not_scored_is_no_error(
         assert comparison.score(name, lambda: pytest.fail("loaded")) is None
     assert caplog.text.count("the evaluation split is not at hand") == num_said
     assert export_scores.describe(None) == ""
+
+
+@pytest.mark.parametrize(
+    "error", [errors.ConfigError, errors.RemoteError, errors.WriteError]
+)
+def test_data_behind_a_url_that_cannot_be_had_costs_no_export(
+    tmp_path, monkeypatch, caplog, error
+):
+    def fail(settings):
+        raise error("There is no such bucket.")
+
+    monkeypatch.setattr(remote_data, "find_folder", fail)
+    config = _read("--mode=export", f"--model_dir={tmp_path}")
+    trained = types.SimpleNamespace(class_names=("body", "background", "border"))
+    assert export_scores.Comparison(config, trained).score("onnx", None) is None
+    photo = np.zeros([1, 4, 4, 3], np.uint8)
+    instead = golden.Golden(photo, photo[..., 0], ("a",))
+    assert photos.find_calibration(config, trained, instead) is photo
+    assert caplog.text.count("split is not at hand (There is no such bucket).") == 2
+    # Nothing else is there to prove an export by.
+    is_final = error is errors.ConfigError
+    expected = errors.ExportError if is_final else error
+    with pytest.raises(expected, match="no such bucket"):
+        photos.find_golden(config, trained)
 
 
 def test_a_file_that_computes_something_else_is_not_published(run_dir, monkeypatch):

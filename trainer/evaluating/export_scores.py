@@ -8,9 +8,8 @@ from typing import Any
 import tensorflow as tf
 from absl import logging
 
-from data import schema
 from trainer import errors
-from trainer.assembly import evaluation, trained_model
+from trainer.assembly import evaluation, photos, trained_model
 from trainer.evaluating import scoring
 from trainer.settings import config as config_lib
 
@@ -44,7 +43,7 @@ class Comparison:
             return evaluation.prepare_evaluation_of(
                 self._config, self._strategy, self._trained
             )
-        except schema.DataError as error:
+        except photos.NOT_AT_HAND as error:
             logging.warning(
                 "Scores are not compared: the evaluation split is not at hand (%s).",
                 str(error).rstrip("."),
