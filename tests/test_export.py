@@ -1,5 +1,6 @@
 """`--mode=export`: files that compute what was trained, and nothing half done."""
 
+import errno
 import importlib
 import importlib.util
 import json
@@ -33,7 +34,7 @@ from trainer.exporting import (
     publishing,
     registry,
 )
-from trainer.exporting.formats import litert_int8, onnx_file
+from trainer.exporting.formats import litert_int8, onnx_file, saved_model
 from trainer.modes import evaluate, export, train
 from trainer.run_folder import golden
 from trainer.settings import config as config_lib
@@ -286,6 +287,43 @@ def test_what_cannot_be_converted_is_said_in_a_sentence(run_dir, monkeypatch):
     message = r"^--export_format=keras: .*\(Odd is no layer of Keras' own\); use"
     with pytest.raises(errors.ExportError, match=message):
         _export(run_dir, _KERAS)
+
+
+@pytest.mark.parametrize(
+    ("raised", "expected"),
+    [
+        # A full disk and a limit of a file's size, as TensorFlow tells of them.
+        (tf.errors.ResourceExhaustedError(None, None, "a; No space left on device"), 3),
+        (tf.errors.UnknownError(None, None, "x/variables; File too large"), 3),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), 3),
+        (ValueError("Odd is no layer of Keras' own"), 6),
+        # What others find words for.
+        (tf.errors.ResourceExhaustedError(None, None, "OOM when allocating"), None),
+        (PermissionError(errno.EACCES, "Permission denied"), None),
+    ],
+)
+def test_a_disk_that_is_full_is_no_model_that_cannot_be_converted(
+    tmp_path, monkeypatch, raised, expected
+):
+    def write(network, folder):
+        raise raised
+
+    monkeypatch.setattr(saved_model, "write", write)
+    with pytest.raises(Exception) as e:
+        export._write("saved_model", None, tmp_path)
+    if expected is None:
+        assert e.value is raised
+    else:
+        assert e.value.exit_code == expected
+        assert str(e.value).startswith("--export_format=saved_model: th")
+        assert str(raised) in str(e.value)
+
+
+def test_a_disk_that_is_full_is_no_file_that_does_not_run(tmp_path, monkeypatch):
+    ended = children.Ended(1, "a\nOSError: [Errno 28] No space left on device\n")
+    monkeypatch.setattr(children, "run", lambda *_: ended)
+    with pytest.raises(errors.WriteError, match=r"^--export_format=keras: there is no"):
+        proof.run_alone("keras", str(tmp_path), {"a": np.zeros([1, 2, 2, 3], np.uint8)})
 
 
 def test_a_file_that_does_not_run_is_an_error(tmp_path):
