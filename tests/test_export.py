@@ -206,7 +206,7 @@ def test_a_file_that_loses_too_much_is_an_error(run_dir, monkeypatch):
     config, _ = flags.read_config(["--mode=export", f"--model_dir={run_dir}"])
     trained = restoring.load_run(run_dir)
     comparison = export_scores.Comparison(config, trained)
-    of_checkpoint = {"mean_iou": 0.5}
+    of_checkpoint = {"mean_iou": 0.5, "recall/border": math.nan}
     found = iter([{"mean_iou": 0.489}, of_checkpoint, {"mean_iou": 0.491}])
     monkeypatch.setattr(export_scores, "_scores", lambda setup: next(found))
     message = (
@@ -216,12 +216,23 @@ def test_a_file_that_loses_too_much_is_an_error(run_dir, monkeypatch):
     with pytest.raises(errors.ExportError, match=message) as e:
         comparison.score("onnx", lambda: trained)
     assert e.value.exit_code == 6
-    assert comparison.score("onnx", lambda: trained) == {
+    scores = comparison.score("onnx", lambda: trained)
+    assert scores == {
         "split": "synthetic/test",
         "num_examples": 10,
         "export": {"mean_iou": 0.491},
-        "checkpoint": of_checkpoint,
+        "checkpoint": {"mean_iou": 0.5, "recall/border": None},
     }
+    said = ", mean IoU 0.4910 (checkpoint 0.5000)"
+    assert export_scores.describe(scores) == said
+    scores["export"] = {"mean_iou": None}  # All pixels of all masks are ignored.
+    assert export_scores.describe(scores) == said.replace("0.4910", "unknown")
+
+
+def test_a_description_is_json_for_all_programs(tmp_path):
+    with pytest.raises(ValueError, match="JSON"):
+        description.write(tmp_path, {"scores": {"iou/body": math.nan}})
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

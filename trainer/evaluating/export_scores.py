@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -64,8 +65,9 @@ class Comparison:
           load: loads it.
 
         Returns:
-          What `model.json` says of its scores and of those of the checkpoint; None if
-          the split is not at hand, or shall not be scored.
+          What `model.json` says of its scores and of those of the checkpoint, None in
+          place of NaN, for which JSON has no word; None at all if the split is not at
+          hand, or shall not be scored.
 
         Raises:
           errors.ExportError: if the file loses too much.
@@ -92,8 +94,8 @@ class Comparison:
         return {
             "split": setup.examples.name,
             "num_examples": len(setup.examples),
-            "export": found,
-            "checkpoint": expected,
+            "export": _for_json(found),
+            "checkpoint": _for_json(expected),
         }
 
 
@@ -104,9 +106,16 @@ def _scores(setup: evaluation.EvalSetup) -> dict[str, float]:
     return {name: scores[name] for name in names}
 
 
+def _for_json(scores: dict[str, float]) -> dict[str, float | None]:
+    return {n: value if math.isfinite(value) else None for n, value in scores.items()}
+
+
 def describe(scores: dict[str, Any] | None) -> str:
     """Says the mean IoU of a file beside that of the checkpoint; "" without scores."""
     if not scores:
         return ""
-    found, expected = scores["export"]["mean_iou"], scores["checkpoint"]["mean_iou"]
-    return f", mean IoU {found:.4f} (checkpoint {expected:.4f})"
+    found, expected = (
+        "unknown" if mean_iou is None else f"{mean_iou:.4f}"
+        for mean_iou in (scores[of]["mean_iou"] for of in ("export", "checkpoint"))
+    )
+    return f", mean IoU {found} (checkpoint {expected})"

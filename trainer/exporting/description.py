@@ -19,9 +19,10 @@ def write(folder: pathlib.Path, values: Mapping[str, Any]) -> None:
 
     Args:
       folder: of the files.
-      values: what there is to say, for JSON.
+      values: what there is to say, for JSON; no number is NaN or infinite.
 
     Raises:
+      ValueError: if one is, as JSON has no word for it.
       errors.WriteError: if that fails.
     """
     described = {
@@ -33,7 +34,8 @@ def write(folder: pathlib.Path, values: Mapping[str, Any]) -> None:
             if path.is_file() and path != folder / NAME
         },
     }
-    files.write_text(folder / NAME, json.dumps(described, indent=2) + "\n")
+    text = json.dumps(described, indent=2, allow_nan=False)
+    files.write_text(folder / NAME, text + "\n")
 
 
 def read(folder: pathlib.Path) -> dict[str, Any]:
