@@ -3,6 +3,7 @@
 import errno
 import importlib
 import importlib.util
+import io
 import json
 import math
 import os
@@ -19,6 +20,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 from data.sources import synthetic
 from data.stores import file_locks
@@ -388,6 +390,68 @@ def test_no_photos_are_kept_where_they_shall_not_be(
     _train(tmp_path / "run", weights, "--train_steps=1", *arguments)
     assert not (tmp_path / "run" / "golden").exists()
     assert not (tmp_path / "run" / "predictions.png").exists()
+
+
+@pytest.fixture
+def decode(monkeypatch):
+    """Returns what makes a function that decodes as a SavedModel does, and its text."""
+
+    def make(dtype, channels):
+        def model(images, training):
+            return images
+
+        model.variables = []
+        network = types.SimpleNamespace(
+            model=model,
+            image_size=(4, 6),
+            image_shape=(4, 6, channels),
+            num_channels=channels,
+            dtype=dtype,
+            any_size=False,
+            outputs=lambda images: {"image": images},
+        )
+        about = saved_model.write(network, "")
+        if "encoded" not in about:
+            return None, ""
+        function = saved.pop().label_encoded
+        return lambda data: function(data)["image"].numpy(), about["encoded"]
+
+    saved = []
+    monkeypatch.setattr(tf.saved_model, "save", lambda one, *_, **__: saved.append(one))
+    return make
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_what_is_said_of_files_of_8_bits_that_are_decoded_is_true(decode, channels):
+    run, about = decode("uint8", channels)
+    image = np.random.default_rng(0).integers(0, 256, (4, 6, channels)).astype(np.uint8)
+    for kind in ("JPEG", "PNG", "BMP", "GIF"):
+        file = io.BytesIO()
+        try:
+            Image.fromarray(image.squeeze()).save(file, kind)
+        except OSError:  # There are no such files.
+            assert kind not in about
+            continue
+        if kind not in about:
+            with pytest.raises(tf.errors.InvalidArgumentError):
+                run(file.getvalue())
+        elif kind == "JPEG":
+            assert run(file.getvalue()).shape == image.shape
+        else:
+            np.testing.assert_array_equal(run(file.getvalue()), image, kind)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_what_is_said_of_files_of_16_bits_that_are_decoded_is_true(decode, channels):
+    run, about = decode("uint16", channels)
+    assert about == "string [], the bytes of a PNG file of 16 bits"
+    image = np.random.default_rng(0).integers(0, 65536, (4, 6, channels))
+    image = image.astype(np.uint16)
+    np.testing.assert_array_equal(run(tf.io.encode_png(image)), image)
+
+
+def test_of_other_numbers_of_channels_no_files_are_decoded(decode):
+    assert decode("uint8", 2) == (None, "")
 
 
 def _draw_photos(size):
