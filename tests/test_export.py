@@ -22,6 +22,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from data import schema
 from data.sources import synthetic
 from data.stores import file_locks
 from tests import helpers, shallow
@@ -257,6 +258,25 @@ def test_a_split_that_is_not_scored_is_no_error(
         assert comparison.score(name, lambda: pytest.fail("loaded")) is None
     assert caplog.text.count("the evaluation split is not at hand") == num_said
     assert export_scores.describe(None) == ""
+
+
+def test_a_split_that_cannot_be_read_to_its_end_costs_no_export(
+    tmp_path, monkeypatch, caplog
+):
+    def fail(setup):
+        raise schema.DataError("val/3.png is damaged.")
+
+    config = _read("--mode=export", f"--model_dir={tmp_path}")
+    file = types.SimpleNamespace(model=None)
+    comparison = export_scores.Comparison(config, file)
+    comparison._setup = types.SimpleNamespace(info=None, examples=[])
+    monkeypatch.setattr(export_scores.evaluation, "make_eval_setup", lambda *_: None)
+    monkeypatch.setattr(export_scores, "_scores", fail)
+    assert [comparison.score(name, lambda: file) for name in ("keras", "onnx")] == [
+        None,
+        None,
+    ]
+    assert caplog.text.count("split cannot be read (val/3.png is damaged).") == 1
 
 
 @pytest.mark.parametrize(

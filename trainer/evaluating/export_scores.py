@@ -9,6 +9,7 @@ from typing import Any
 import tensorflow as tf
 from absl import logging
 
+from data import schema
 from trainer import errors
 from trainer.assembly import evaluation, photos, trained_model
 from trainer.evaluating import scoring
@@ -45,10 +46,7 @@ class Comparison:
                 self._config, self._strategy, self._trained
             )
         except photos.NOT_AT_HAND as error:
-            logging.warning(
-                "Scores are not compared: the evaluation split is not at hand (%s).",
-                str(error).rstrip("."),
-            )
+            _warn("is not at hand", error)
             return None
 
     @functools.cached_property
@@ -67,7 +65,7 @@ class Comparison:
         Returns:
           What `model.json` says of its scores and of those of the checkpoint, None in
           place of NaN, for which JSON has no word; None at all if the split is not at
-          hand, or shall not be scored.
+          hand, cannot be read to its end, or shall not be scored.
 
         Raises:
           errors.ExportError: if the file loses too much.
@@ -82,7 +80,13 @@ class Comparison:
             load().model,
             None,
         )
-        found, expected = _scores(setup), self._of_checkpoint
+        try:
+            found, expected = _scores(setup), self._of_checkpoint
+        except schema.DataError as error:
+            # Without --cache, examples are read as they are scored.
+            _warn("cannot be read", error)
+            self._setup = None  # Nor for the next file.
+            return None
         lost = expected["mean_iou"] - found["mean_iou"]
         if lost > MOST_LOST:
             raise errors.ExportError(
@@ -97,6 +101,14 @@ class Comparison:
             "export": _for_json(found),
             "checkpoint": _for_json(expected),
         }
+
+
+def _warn(problem: str, error: Exception) -> None:
+    logging.warning(
+        "Scores are not compared: the evaluation split %s (%s).",
+        problem,
+        str(error).rstrip("."),
+    )
 
 
 def _scores(setup: evaluation.EvalSetup) -> dict[str, float]:
