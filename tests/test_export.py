@@ -1,7 +1,9 @@
 """`--mode=export`: files that compute what was trained, and nothing half done."""
 
+import errno
 import importlib
 import importlib.util
+import io
 import json
 import math
 import os
@@ -18,13 +20,15 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
+from data import schema
 from data.sources import synthetic
 from data.stores import file_locks
 from tests import helpers, shallow
 from tests.faults import processes
 from trainer import children, errors, flags
-from trainer.assembly import exporting, restoring
+from trainer.assembly import exporting, photos, remote_data, restoring
 from trainer.evaluating import export_scores
 from trainer.exporting import (
     description,
@@ -33,12 +37,13 @@ from trainer.exporting import (
     publishing,
     registry,
 )
-from trainer.exporting.formats import litert_int8, onnx_file
+from trainer.exporting.formats import litert_int8, onnx_file, saved_model
 from trainer.modes import evaluate, export, train
 from trainer.run_folder import golden
 from trainer.settings import config as config_lib
 
 _DOCUMENT = pathlib.Path(__file__).resolve().parents[1] / "docs" / "export.md"
+_KERAS = "--export_format=keras"
 
 
 def _read(*arguments):
@@ -204,7 +209,7 @@ def test_a_file_that_loses_too_much_is_an_error(run_dir, monkeypatch):
     config, _ = flags.read_config(["--mode=export", f"--model_dir={run_dir}"])
     trained = restoring.load_run(run_dir)
     comparison = export_scores.Comparison(config, trained)
-    of_checkpoint = {"mean_iou": 0.5}
+    of_checkpoint = {"mean_iou": 0.5, "recall/border": math.nan}
     found = iter([{"mean_iou": 0.489}, of_checkpoint, {"mean_iou": 0.491}])
     monkeypatch.setattr(export_scores, "_scores", lambda setup: next(found))
     message = (
@@ -214,17 +219,32 @@ def test_a_file_that_loses_too_much_is_an_error(run_dir, monkeypatch):
     with pytest.raises(errors.ExportError, match=message) as e:
         comparison.score("onnx", lambda: trained)
     assert e.value.exit_code == 6
-    assert comparison.score("onnx", lambda: trained) == {
+    scores = comparison.score("onnx", lambda: trained)
+    assert scores == {
         "split": "synthetic/test",
         "num_examples": 10,
         "export": {"mean_iou": 0.491},
-        "checkpoint": of_checkpoint,
+        "checkpoint": {"mean_iou": 0.5, "recall/border": None},
     }
+    said = ", mean IoU 0.4910 (checkpoint 0.5000)"
+    assert export_scores.describe(scores) == said
+    scores["export"] = {"mean_iou": None}  # All pixels of all masks are ignored.
+    assert export_scores.describe(scores) == said.replace("0.4910", "unknown")
+
+
+def test_a_description_is_json_for_all_programs(tmp_path):
+    with pytest.raises(ValueError, match="JSON"):
+        description.write(tmp_path, {"scores": {"iou/body": math.nan}})
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
     ("arguments", "num_said"),
-    [(["--dataset=folder", "--data_dir=/nowhere"], 1), (["--noexport_scores"], 0)],
+    [
+        (["--dataset=folder", "--data_dir=/nowhere"], 1),
+        (["--dataset=folder", "--data_dir=unknown://bucket/data"], 1),
+        (["--noexport_scores"], 0),
+    ],
 )
 def test_a_split_that_is_not_scored_is_no_error(
     run_dir, caplog, monkeypatch, arguments, num_said
@@ -240,11 +260,54 @@ def test_a_split_that_is_not_scored_is_no_error(
     assert export_scores.describe(None) == ""
 
 
+def test_a_split_that_cannot_be_read_to_its_end_costs_no_export(
+    tmp_path, monkeypatch, caplog
+):
+    def fail(setup):
+        raise schema.DataError("val/3.png is damaged.")
+
+    config = _read("--mode=export", f"--model_dir={tmp_path}")
+    file = types.SimpleNamespace(model=None)
+    comparison = export_scores.Comparison(config, file)
+    comparison._setup = types.SimpleNamespace(info=None, examples=[])
+    monkeypatch.setattr(export_scores.evaluation, "make_eval_setup", lambda *_: None)
+    monkeypatch.setattr(export_scores, "_scores", fail)
+    assert [comparison.score(name, lambda: file) for name in ("keras", "onnx")] == [
+        None,
+        None,
+    ]
+    assert caplog.text.count("split cannot be read (val/3.png is damaged).") == 1
+
+
+@pytest.mark.parametrize(
+    "error", [errors.ConfigError, errors.RemoteError, errors.WriteError]
+)
+def test_data_behind_a_url_that_cannot_be_had_costs_no_export(
+    tmp_path, monkeypatch, caplog, error
+):
+    def fail(settings):
+        raise error("There is no such bucket.")
+
+    monkeypatch.setattr(remote_data, "find_folder", fail)
+    config = _read("--mode=export", f"--model_dir={tmp_path}")
+    trained = types.SimpleNamespace(class_names=("body", "background", "border"))
+    assert export_scores.Comparison(config, trained).score("onnx", None) is None
+    photo = np.zeros([1, 4, 4, 3], np.uint8)
+    instead = golden.Golden(photo, photo[..., 0], ("a",))
+    assert photos.find_calibration(config, trained, instead) is photo
+    assert caplog.text.count("split is not at hand (There is no such bucket).") == 2
+    # Nothing else is there to prove an export by.
+    is_final = error is errors.ConfigError
+    expected = errors.ExportError if is_final else error
+    with pytest.raises(expected, match="no such bucket"):
+        photos.find_golden(config, trained)
+
+
 def test_a_file_that_computes_something_else_is_not_published(run_dir, monkeypatch):
     label = exporting.label
     monkeypatch.setattr(exporting, "label", lambda *args: label(*args) ^ 1)
     with pytest.raises(errors.ExportError, match=r"keras: 0\.000% of the labels") as e:
-        _export(run_dir, "--export_format=keras")
+        _export(run_dir, _KERAS)
     assert e.value.exit_code == 6
     assert list((run_dir / "export").iterdir()) == []
 
@@ -256,7 +319,44 @@ def test_what_cannot_be_converted_is_said_in_a_sentence(run_dir, monkeypatch):
     monkeypatch.setattr(exporting.stock, "make_stock_model", fail)
     message = r"^--export_format=keras: .*\(Odd is no layer of Keras' own\); use"
     with pytest.raises(errors.ExportError, match=message):
-        _export(run_dir, "--export_format=keras")
+        _export(run_dir, _KERAS)
+
+
+@pytest.mark.parametrize(
+    ("raised", "expected"),
+    [
+        # A full disk and a limit of a file's size, as TensorFlow tells of them.
+        (tf.errors.ResourceExhaustedError(None, None, "a; No space left on device"), 3),
+        (tf.errors.UnknownError(None, None, "x/variables; File too large"), 3),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), 3),
+        (ValueError("Odd is no layer of Keras' own"), 6),
+        # What others find words for.
+        (tf.errors.ResourceExhaustedError(None, None, "OOM when allocating"), None),
+        (PermissionError(errno.EACCES, "Permission denied"), None),
+    ],
+)
+def test_a_disk_that_is_full_is_no_model_that_cannot_be_converted(
+    tmp_path, monkeypatch, raised, expected
+):
+    def write(network, folder):
+        raise raised
+
+    monkeypatch.setattr(saved_model, "write", write)
+    with pytest.raises(Exception) as e:
+        export._write("saved_model", None, tmp_path)
+    if expected is None:
+        assert e.value is raised
+    else:
+        assert e.value.exit_code == expected
+        assert str(e.value).startswith("--export_format=saved_model: th")
+        assert str(raised) in str(e.value)
+
+
+def test_a_disk_that_is_full_is_no_file_that_does_not_run(tmp_path, monkeypatch):
+    ended = children.Ended(1, "a\nOSError: [Errno 28] No space left on device\n")
+    monkeypatch.setattr(children, "run", lambda *_: ended)
+    with pytest.raises(errors.WriteError, match=r"^--export_format=keras: there is no"):
+        proof.run_alone("keras", str(tmp_path), {"a": np.zeros([1, 2, 2, 3], np.uint8)})
 
 
 def test_a_file_that_does_not_run_is_an_error(tmp_path):
@@ -310,6 +410,68 @@ def test_no_photos_are_kept_where_they_shall_not_be(
     _train(tmp_path / "run", weights, "--train_steps=1", *arguments)
     assert not (tmp_path / "run" / "golden").exists()
     assert not (tmp_path / "run" / "predictions.png").exists()
+
+
+@pytest.fixture
+def decode(monkeypatch):
+    """Returns what makes a function that decodes as a SavedModel does, and its text."""
+
+    def make(dtype, channels):
+        def model(images, training):
+            return images
+
+        model.variables = []
+        network = types.SimpleNamespace(
+            model=model,
+            image_size=(4, 6),
+            image_shape=(4, 6, channels),
+            num_channels=channels,
+            dtype=dtype,
+            any_size=False,
+            outputs=lambda images: {"image": images},
+        )
+        about = saved_model.write(network, "")
+        if "encoded" not in about:
+            return None, ""
+        function = saved.pop().label_encoded
+        return lambda data: function(data)["image"].numpy(), about["encoded"]
+
+    saved = []
+    monkeypatch.setattr(tf.saved_model, "save", lambda one, *_, **__: saved.append(one))
+    return make
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_what_is_said_of_files_of_8_bits_that_are_decoded_is_true(decode, channels):
+    run, about = decode("uint8", channels)
+    image = np.random.default_rng(0).integers(0, 256, (4, 6, channels)).astype(np.uint8)
+    for kind in ("JPEG", "PNG", "BMP", "GIF"):
+        file = io.BytesIO()
+        try:
+            Image.fromarray(image.squeeze()).save(file, kind)
+        except OSError:  # There are no such files.
+            assert kind not in about
+            continue
+        if kind not in about:
+            with pytest.raises(tf.errors.InvalidArgumentError):
+                run(file.getvalue())
+        elif kind == "JPEG":
+            assert run(file.getvalue()).shape == image.shape
+        else:
+            np.testing.assert_array_equal(run(file.getvalue()), image, kind)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_what_is_said_of_files_of_16_bits_that_are_decoded_is_true(decode, channels):
+    run, about = decode("uint16", channels)
+    assert about == "string [], the bytes of a PNG file of 16 bits"
+    image = np.random.default_rng(0).integers(0, 65536, (4, 6, channels))
+    image = image.astype(np.uint16)
+    np.testing.assert_array_equal(run(tf.io.encode_png(image)), image)
+
+
+def test_of_other_numbers_of_channels_no_files_are_decoded(decode):
+    assert decode("uint8", 2) == (None, "")
 
 
 def _draw_photos(size):
@@ -396,6 +558,7 @@ def test_a_folder_is_published_whole_or_not_at_all(tmp_path):
     for text in ("first", "second"):
         with publishing.staging(folder) as stage:
             (stage / "file").write_text(text)
+            description.write(stage, {})
             publishing.publish(stage, folder)
     with pytest.raises(RuntimeError), publishing.staging(folder) as stage:
         (stage / "file").write_text("third")
@@ -404,22 +567,51 @@ def test_a_folder_is_published_whole_or_not_at_all(tmp_path):
     assert list(folder.parent.iterdir()) == [folder]
 
 
-@pytest.mark.parametrize("kind", ["a file", "a link"])
-def test_what_stands_in_the_place_of_a_folder_makes_way(tmp_path, kind):
+def test_a_link_in_the_place_of_a_folder_makes_way(tmp_path):
     folder, other = tmp_path / "export" / "onnx", tmp_path / "elsewhere"
     folder.parent.mkdir()
     other.mkdir()
     (other / "kept").touch()
-    if kind == "a link":
-        folder.symlink_to(other)
-    else:
-        folder.touch()
+    folder.symlink_to(other)
     with publishing.staging(folder) as stage:
         (stage / "file").touch()
         publishing.publish(stage, folder)
     assert [path.name for path in folder.parent.iterdir()] == ["onnx"]
     assert [path.name for path in folder.iterdir()] == ["file"]
     assert list(other.iterdir()) == [other / "kept"]
+
+
+@pytest.mark.parametrize(
+    ("name", "is_export"),
+    [
+        ("keras", False),  # A file where the folder shall be.
+        ("keras/thesis.py", False),
+        ("keras/model.json", False),  # Others have files of this name, too.
+        ("keras/variables/notes", True),
+        ("keras/link", True),
+    ],
+)
+def test_what_no_export_wrote_is_not_deleted(tmp_path, name, is_export):
+    folder, path = tmp_path / "keras", tmp_path / name
+    path.parent.mkdir(exist_ok=True, parents=True)
+    if is_export:
+        (folder / "weights").touch()
+        description.write(folder, {})
+        publishing.check_place(folder)
+    if name.endswith("link"):
+        path.symlink_to(tmp_path)
+    else:
+        path.write_text("{}")
+    message = re.escape(f"--export_dir={tmp_path}: an export would delete {path}, wh")
+    # Before any work: there is no run.
+    with pytest.raises(errors.ConfigError, match=message + ".*; move it away, or nam"):
+        export.run(_read("--mode=export", f"--export_dir={tmp_path}", _KERAS))
+    with (
+        publishing.staging(folder) as stage,
+        pytest.raises(errors.ConfigError, match=message),
+    ):
+        publishing.publish(stage, folder)
+    assert os.path.lexists(path)
 
 
 def test_what_a_killed_export_left_is_removed_after_an_hour(tmp_path, monkeypatch):
@@ -446,10 +638,11 @@ def test_an_export_leaves_what_another_one_is_filling(tmp_path):
 
 def test_a_killed_export_publishes_nothing_and_the_next_one_clears_up(run_dir):
     command = [sys.executable, "-m", "tests.faults.short_program", "--mode=export"]
-    command += [f"--model_dir={run_dir}", "--export_format=keras", "--noexport_scores"]
+    command += [f"--model_dir={run_dir}", _KERAS, "--noexport_scores"]
     export_dir = run_dir / "export"
     (export_dir / "keras").mkdir(parents=True)
     (export_dir / "keras" / "older").touch()
+    description.write(export_dir / "keras", {})
     process = subprocess.Popen(
         command,
         cwd=processes.ROOT,
@@ -462,8 +655,8 @@ def test_a_killed_export_publishes_nothing_and_the_next_one_clears_up(run_dir):
     processes.finish(process)
     assert process.returncode == -signal.SIGKILL
     assert list(export_dir.glob(".partial-*/*"))
-    assert [path.name for path in (export_dir / "keras").iterdir()] == ["older"]
-    _export(run_dir, "--export_format=keras", "--noexport_scores")
+    assert "older" in description.read(export_dir / "keras")["sha256"]
+    _export(run_dir, _KERAS, "--noexport_scores")
     assert description.read(export_dir / "keras")["proof"]["agreement"] >= 0.999
     assert [path.name for path in export_dir.iterdir()] == ["keras"]
 

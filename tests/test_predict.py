@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import types
 
 import numpy as np
 import pytest
@@ -19,7 +20,9 @@ from tests import shallow, test_evaluate
 from tests.benchmarks import predicting
 from tests.faults import processes
 from trainer import errors, flags, load_run
+from trainer.modes import predict
 from trainer.predicting import outputs, photos, reading, summary, tiles
+from trainer.settings import config as config_lib
 from trainer.settings import modes
 
 _CLASSES = ("bg", "road", "car")
@@ -182,6 +185,41 @@ def test_masks_of_two_kinds_do_not_lie_in_one_folder(root, tmp_path, capsys):
     # The other four are still those without it.
     _predict(root, out, "--tta=flip")
     assert capsys.readouterr().out.startswith("4 photos by step-")
+
+
+@pytest.mark.parametrize("name", ["labels/a.png", "summary.csv"])
+def test_what_no_prediction_wrote_is_not_overwritten(tmp_path, name):
+    """Next to the photos of a data set, `labels` may hold masks that people drew."""
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    trained = types.SimpleNamespace(
+        checkpoint=tmp_path,
+        weights="f00",
+        image_size=(32, 32),
+        class_names=["one"],
+        palette=[(0, 0, 0)],
+    )
+
+    def prepare(*arguments):
+        typed = {"mode": "predict", "model_dir": "a", "output": str(tmp_path)}
+        config = config_lib.from_dict({**typed, **flags.parse(arguments).typed})
+        output = outputs.Output(str(tmp_path), ["labels"], ["one"], [(0, 0, 0)])
+        return predict._prepare(config, trained, output, [photos.Photo("a.jpg", "a")])
+
+    path.write_text("drawn")
+    message = f"--output={tmp_path}: {path} would be overwritten, and no prediction "
+    with pytest.raises(errors.ConfigError, match=re.escape(message)):
+        prepare()
+    assert path.read_text() == "drawn"
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        path.relative_to(tmp_path).parts[0]
+    ]
+    assert len(prepare("--overwrite")) == 1
+    # From then on, what is there was predicted; also where a table alone was begun.
+    assert len(prepare()) == 1
+    (tmp_path / "prediction.json").unlink()
+    (tmp_path / "labels" / "a.png").unlink(missing_ok=True)
+    assert len(prepare()) == 1
 
 
 def _save_bad(folder, name):

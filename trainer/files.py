@@ -189,8 +189,9 @@ def is_full(error: Exception) -> bool:
     """Whether an error says that there is no room, on the disk or for this user."""
     if isinstance(error, OSError) and error.errno in _FULL:
         return True
-    # TensorFlow has kinds of errors of its own, without a number.
-    return os.strerror(errno.ENOSPC) in str(error)
+    # TensorFlow has kinds of errors of its own, without a number; other processes, and
+    # HDF5, have their words alone.
+    return any(os.strerror(number) in str(error) for number in _FULL)
 
 
 def make_folder(path: str | os.PathLike) -> None:

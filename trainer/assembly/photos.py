@@ -13,6 +13,14 @@ from trainer.assembly import inputs, trained_model
 from trainer.run_folder import golden
 from trainer.settings import config as config_lib
 
+NOT_AT_HAND = (
+    schema.DataError,
+    errors.ConfigError,
+    errors.RemoteError,
+    errors.WriteError,
+)
+"""What opening a split may raise. Of these, only the first is of data on this machine:
+a URL may name nothing, not answer, or there is no room to download it."""
 _NUM_FOR_CALIBRATION = 32
 """With 16 or 100 of them, as many labels of files in 8 bits were right."""
 
@@ -30,15 +38,18 @@ def find_golden(
 
     Raises:
       errors.ExportError: if there are neither.
+      errors.RunError: if the folder has none and the data set, behind a URL, does not
+        answer or cannot be downloaded; a later try may help.
     """
     if found := golden.read(config.run.model_dir):
         return found
     try:
         return read_some(config, trained, golden.NUM_PHOTOS, is_training=False)
-    except schema.DataError as error:
+    except (schema.DataError, errors.ConfigError) as error:
+        reason = str(error).rstrip(".")
         raise errors.ExportError(
             f"{config.run.model_dir} kept no photos to prove an export by, and its "
-            f"data set cannot take their place ({error}); say where that is, "
+            f"data set cannot take their place ({reason}); say where that is, "
             "with --data_dir."
         ) from error
 
@@ -61,12 +72,12 @@ def find_calibration(
     try:
         some = read_some(config, trained, _NUM_FOR_CALIBRATION, is_training=True)
         return some.images
-    except schema.DataError as error:
+    except NOT_AT_HAND as error:
         logging.warning(
             "Calibrated by the %d photos of the proof: the training split is not at "
             "hand (%s).",
             len(instead.images),
-            error,
+            str(error).rstrip("."),
         )
         return instead.images
 
@@ -87,6 +98,7 @@ def read_some(
       is_training: whether it is the split to train on.
 
     Raises:
+      errors.RunError: if the split, behind a URL, cannot be had.
       schema.DataError: if the split cannot be opened, or none can be used.
     """
     source = inputs.open_source(config, is_training=is_training)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,7 @@ from absl import logging
 
 from data import schema
 from trainer import errors
-from trainer.assembly import evaluation, trained_model
+from trainer.assembly import evaluation, photos, trained_model
 from trainer.evaluating import scoring
 from trainer.settings import config as config_lib
 
@@ -44,11 +45,8 @@ class Comparison:
             return evaluation.prepare_evaluation_of(
                 self._config, self._strategy, self._trained
             )
-        except schema.DataError as error:
-            logging.warning(
-                "Scores are not compared: the evaluation split is not at hand (%s).",
-                str(error).rstrip("."),
-            )
+        except photos.NOT_AT_HAND as error:
+            _warn("is not at hand", error)
             return None
 
     @functools.cached_property
@@ -65,8 +63,9 @@ class Comparison:
           load: loads it.
 
         Returns:
-          What `model.json` says of its scores and of those of the checkpoint; None if
-          the split is not at hand, or shall not be scored.
+          What `model.json` says of its scores and of those of the checkpoint, None in
+          place of NaN, for which JSON has no word; None at all if the split is not at
+          hand, cannot be read to its end, or shall not be scored.
 
         Raises:
           errors.ExportError: if the file loses too much.
@@ -81,7 +80,13 @@ class Comparison:
             load().model,
             None,
         )
-        found, expected = _scores(setup), self._of_checkpoint
+        try:
+            found, expected = _scores(setup), self._of_checkpoint
+        except schema.DataError as error:
+            # Without --cache, examples are read as they are scored.
+            _warn("cannot be read", error)
+            self._setup = None  # Nor for the next file.
+            return None
         lost = expected["mean_iou"] - found["mean_iou"]
         if lost > MOST_LOST:
             raise errors.ExportError(
@@ -93,9 +98,17 @@ class Comparison:
         return {
             "split": setup.examples.name,
             "num_examples": len(setup.examples),
-            "export": found,
-            "checkpoint": expected,
+            "export": _for_json(found),
+            "checkpoint": _for_json(expected),
         }
+
+
+def _warn(problem: str, error: Exception) -> None:
+    logging.warning(
+        "Scores are not compared: the evaluation split %s (%s).",
+        problem,
+        str(error).rstrip("."),
+    )
 
 
 def _scores(setup: evaluation.EvalSetup) -> dict[str, float]:
@@ -105,9 +118,16 @@ def _scores(setup: evaluation.EvalSetup) -> dict[str, float]:
     return {name: scores[name] for name in names}
 
 
+def _for_json(scores: dict[str, float]) -> dict[str, float | None]:
+    return {n: value if math.isfinite(value) else None for n, value in scores.items()}
+
+
 def describe(scores: dict[str, Any] | None) -> str:
     """Says the mean IoU of a file beside that of the checkpoint; "" without scores."""
     if not scores:
         return ""
-    found, expected = scores["export"]["mean_iou"], scores["checkpoint"]["mean_iou"]
-    return f", mean IoU {found:.4f} (checkpoint {expected:.4f})"
+    found, expected = (
+        "unknown" if mean_iou is None else f"{mean_iou:.4f}"
+        for mean_iou in (scores[of]["mean_iou"] for of in ("export", "checkpoint"))
+    )
+    return f", mean IoU {found} (checkpoint {expected})"

@@ -19,9 +19,10 @@ def write(folder: pathlib.Path, values: Mapping[str, Any]) -> None:
 
     Args:
       folder: of the files.
-      values: what there is to say, for JSON.
+      values: what there is to say, for JSON; no number is NaN or infinite.
 
     Raises:
+      ValueError: if one is, as JSON has no word for it.
       errors.WriteError: if that fails.
     """
     described = {
@@ -33,7 +34,8 @@ def write(folder: pathlib.Path, values: Mapping[str, Any]) -> None:
             if path.is_file() and path != folder / NAME
         },
     }
-    files.write_text(folder / NAME, json.dumps(described, indent=2) + "\n")
+    text = json.dumps(described, indent=2, allow_nan=False)
+    files.write_text(folder / NAME, text + "\n")
 
 
 def read(folder: pathlib.Path) -> dict[str, Any]:
@@ -64,6 +66,23 @@ def read(folder: pathlib.Path) -> dict[str, Any]:
             "model again."
         )
     return values
+
+
+def find_other(folder: pathlib.Path) -> pathlib.Path | None:
+    """Returns a file in a folder that is none of an export; None: there is none.
+
+    An export's own files are `model.json` and those that it lists.
+    """
+    try:
+        hashes = json.loads((folder / NAME).read_text("utf-8"))["sha256"]
+        own = {NAME, *hashes}
+    except (OSError, ValueError, KeyError, TypeError):
+        own = set()
+    for path in sorted(folder.rglob("*")):
+        is_file = path.is_symlink() or not path.is_dir()
+        if is_file and str(path.relative_to(folder)) not in own:
+            return path
+    return None
 
 
 class Model(NamedTuple):

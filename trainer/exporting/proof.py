@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from trainer import children, errors
+from trainer import children, errors, files
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,6 +26,7 @@ def run_alone(
 
     Raises:
       errors.ExportError: if that process fails.
+      errors.WriteError: if that is for want of room on the disk.
     """
     import numpy as np
 
@@ -44,6 +45,11 @@ def run_alone(
         )
         if done.code:
             last = (done.output.strip().splitlines() or ["without a word"])[-1]
+            if files.is_full(RuntimeError(last)):
+                raise errors.WriteError(
+                    f"--export_format={name}: there is no room to try the file that "
+                    f"was written ({last}); make room and start again."
+                )
             raise errors.ExportError(
                 f"--export_format={name}: the file that was written does not run in a "
                 f"fresh process ({last}), and was not published; use another format."

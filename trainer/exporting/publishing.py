@@ -14,7 +14,8 @@ import uuid
 from collections.abc import Iterator
 
 from data.stores import file_locks
-from trainer import files
+from trainer import errors, files
+from trainer.exporting import description
 
 _PREFIX = ".partial-"
 _LEFT_OVER_SECS = 3600
@@ -44,12 +45,35 @@ def staging(folder: pathlib.Path) -> Iterator[pathlib.Path]:
         os.close(descriptor)
 
 
-def publish(stage: pathlib.Path, folder: pathlib.Path) -> None:
-    """Puts a finished folder into the place of what may be there already.
+def check_place(folder: pathlib.Path) -> None:
+    """Checks that nothing but an older export would be deleted to publish a folder.
+
+    A link makes way, as what it leads to stays.
+
+    Args:
+      folder: that shall be; of `--export_dir`, or of its default.
 
     Raises:
+      errors.ConfigError: if a file is there that no export wrote.
+    """
+    if folder.is_symlink() or not folder.exists():
+        return
+    other = description.find_other(folder) if folder.is_dir() else folder
+    if other:
+        raise errors.ConfigError(
+            f"--export_dir={folder.parent}: an export would delete {other}, which no "
+            "export wrote; move it away, or name another folder."
+        )
+
+
+def publish(stage: pathlib.Path, folder: pathlib.Path) -> None:
+    """Puts a finished folder into the place of an older one, if there is one.
+
+    Raises:
+      errors.ConfigError: of `check_place`.
       errors.WriteError: if that fails.
     """
+    check_place(folder)  # Again: to make the files took minutes.
     with files.explaining(folder):
         for path in [*stage.rglob("*"), stage]:
             files.sync(path)

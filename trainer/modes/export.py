@@ -10,13 +10,14 @@ import tensorflow as tf
 from absl import logging
 
 from data import schema
-from trainer import errors
+from trainer import errors, files
 from trainer.assembly import exported, exporting, photos, restoring, trained_model
 from trainer.distributing import distribution
 from trainer.evaluating import export_scores
 from trainer.exporting import description, proof, publishing, registry
 from trainer.exporting import network as network_lib
 from trainer.run_folder import checkpoint_folders, golden
+from trainer.running import memory
 from trainer.settings import config as config_lib
 from trainer.settings import fields
 
@@ -48,11 +49,14 @@ def run(config: config_lib.Config) -> None:
     """Writes a checkpoint in all formats asked for, and proves each file.
 
     Raises:
-      errors.ConfigError: if a format's packages are not installed.
+      errors.ConfigError: if a format's packages are not installed, or files are in the
+        way that no export wrote.
       errors.RunError: if there is no checkpoint, or a file does not compute what was
         trained; the other files are published.
     """
     _check_packages(config)
+    for name in config.export.export_format:
+        publishing.check_place(_folder_of(config, name))
     policy = distribution.resolve_precision(config.runtime.mixed_precision)
     if tf.config.list_physical_devices("GPU"):
         # The file is the same wherever it is made, and runs where there is no GPU.
@@ -144,11 +148,15 @@ def _compare_precision(
     return {"trained_precision": policy, "agreement_with_trained_precision": share}
 
 
+def _folder_of(config: config_lib.Config, name: str) -> pathlib.Path:
+    """Returns the folder that a format is published as."""
+    parent = config.export.export_dir or f"{config.run.model_dir}/export"
+    return pathlib.Path(parent) / name
+
+
 def _export(name: str, subject: _Subject) -> None:
     """Writes one format, proves it and publishes it."""
-    config = subject.config
-    parent = config.export.export_dir or f"{config.run.model_dir}/export"
-    folder = pathlib.Path(parent) / name
+    folder = _folder_of(subject.config, name)
     started = time.monotonic()
     with publishing.staging(folder) as stage:
         inputs = _write(name, subject.network, stage)
@@ -173,14 +181,26 @@ def _export(name: str, subject: _Subject) -> None:
 def _write(
     name: str, network: network_lib.Network, stage: pathlib.Path
 ) -> dict[str, str]:
-    """Writes the files of a format; returns what goes into them."""
+    """Writes the files of a format; returns what goes into them.
+
+    Raises:
+      errors.ExportError: if the format cannot say what the model computes.
+      errors.WriteError: if there is no room.
+    """
     module = importlib.import_module(registry.FORMATS[name].module)
     try:
         return module.write(network, str(stage))
-    except (OSError, schema.DataError, errors.RunError):
+    except (schema.DataError, errors.RunError):
         raise
     except Exception as error:  # Of converters, which raise what they like.
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        if files.is_full(error):
+            raise errors.WriteError(
+                f"--export_format={name}: there is no room to write it ({reason}); "
+                "make room and start again."
+            ) from error
+        if isinstance(error, OSError) or memory.is_out_of_memory(error):
+            raise
         raise errors.ExportError(
             f"--export_format={name}: this model could not be converted ({reason}); "
             "use another format."

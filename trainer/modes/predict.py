@@ -104,7 +104,8 @@ def _prepare(
     """Returns the photos that are to be predicted, and makes the output ready.
 
     Raises:
-      errors.ConfigError: if there are masks that were made otherwise.
+      errors.ConfigError: if there are masks that were made otherwise, or files in
+        their place that were not predicted.
     """
     described = record.describe(config, trained)
     differences = record.find_differences(output.folder, described)
@@ -112,6 +113,7 @@ def _prepare(
         todo = list(found)
     else:
         record.refuse(config.predict.output, differences)
+        record.refuse_others(config.predict.output, output.all_paths(found))
         todo = [photo for photo in found if not output.is_done(photo)]
     if len(todo) < len(found):
         logging.info("%d of %d photos are done.", len(found) - len(todo), len(found))

@@ -2,7 +2,7 @@
 
 import io
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -58,13 +58,26 @@ class Output:
         self.save = tuple(save)
         self.class_names, self.palette = class_names, palette
         files.make_folder(self.folder)
-        self.summary = summary.Summary(self.folder / "summary.csv", len(class_names))
+        self._table = self.folder / "summary.csv"
+        self.summary = summary.Summary(self._table, len(class_names))
 
     def paths(self, photo: photos.Photo, kind: str) -> list[pathlib.Path]:
         """Returns the files of a photo of one kind."""
         start, ending = str(self.folder / kind / photo.name), _ENDINGS[kind]
         indices = range(len(self.class_names)) if kind == "probabilities" else (0,)
         return [pathlib.Path(start + ending.format(index)) for index in indices]
+
+    def all_paths(self, found: Iterable[photos.Photo]) -> Iterator[pathlib.Path]:
+        """Yields the files of all photos, and that of the table, if it is another one.
+
+        A process may be killed when it has begun a table and written nothing else.
+        """
+        start = ",".join(summary.COLUMNS).encode()
+        if self._table.exists() and not self._table.read_bytes().startswith(start):
+            yield self._table
+        for photo in found:
+            for kind in self.save:
+                yield from self.paths(photo, kind)
 
     def is_done(self, photo: photos.Photo) -> bool:
         """Tells whether all that was asked for of a photo is there."""

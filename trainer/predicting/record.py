@@ -1,8 +1,9 @@
 """`prediction.json`: what the masks in a folder were made with, and what they mean."""
 
 import json
+import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from trainer import errors, files
@@ -66,6 +67,27 @@ def refuse(output: str, differences: list[str]) -> None:
             f"--output={output}: the masks there were made with "
             f"{', '.join(differences)}; give another folder, or --overwrite."
         )
+
+
+def refuse_others(output: str, paths: Iterable[pathlib.Path]) -> None:
+    """Raises if files would be overwritten that no prediction wrote.
+
+    Args:
+      output: of `--output`. What is in a folder that has the file was predicted.
+      paths: of all that shall be written there.
+
+    Raises:
+      errors.ConfigError: if any of them is there.
+    """
+    if (pathlib.Path(output) / _NAME).exists():
+        return
+    for path in paths:
+        if os.path.lexists(path):
+            raise errors.ConfigError(
+                f"--output={output}: {path} would be overwritten, and no prediction "
+                f"wrote it, as there is no {_NAME}; give another folder, or "
+                "--overwrite."
+            )
 
 
 def write(folder: pathlib.Path, described: Mapping[str, Any]) -> None:

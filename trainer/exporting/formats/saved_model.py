@@ -9,8 +9,16 @@ if TYPE_CHECKING:
 
     from trainer.exporting import network as network_lib
 
-_DECODED_CHANNELS = (1, 3, 4)
-"""What TensorFlow decodes photos to."""
+_DECODED = {
+    ("uint8", 1): "JPEG or PNG",
+    ("uint8", 3): "JPEG, PNG, BMP or GIF",
+    ("uint8", 4): "PNG or BMP",
+    # It decodes others, too, but these have 8 bits.
+    ("uint16", 1): "PNG",
+    ("uint16", 3): "PNG",
+    ("uint16", 4): "PNG",
+}
+"""The files that TensorFlow decodes to a dtype and a number of channels."""
 
 
 def write(network: "network_lib.Network", folder: str) -> dict[str, str]:
@@ -43,9 +51,10 @@ def write(network: "network_lib.Network", folder: str) -> dict[str, str]:
     inputs = {
         "images": f"{network.dtype} [batch, {height}, {width}, {network.num_channels}]"
     }
-    if network.num_channels in _DECODED_CHANNELS:
+    if kinds := _DECODED.get((network.dtype, network.num_channels)):
         serving.label_encoded = signatures["encoded"] = _make_encoded(network)
-        inputs["encoded"] = "string [], the bytes of a JPEG, PNG, BMP or GIF file"
+        bits = " of 16 bits" if network.dtype == "uint16" else ""
+        inputs["encoded"] = f"string [], the bytes of a {kinds} file{bits}"
     tf.saved_model.save(serving, folder, signatures=signatures)
     return inputs
 
