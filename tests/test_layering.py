@@ -83,6 +83,8 @@ _HEAVY = {"tensorflow", "keras", "numpy", "tensorflow_datasets"}
 _LIGHT_MODULES = (
     "trainer/__init__.py",
     "trainer/children.py",
+    "trainer/distributing/__init__.py",
+    "trainer/distributing/peers.py",
     "trainer/settings/config.py",
     "trainer/errors.py",
     "trainer/files.py",

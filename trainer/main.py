@@ -21,6 +21,7 @@ from absl import app, logging
 
 from data import schema
 from trainer import errors, files, flags
+from trainer.distributing import peers
 from trainer.remote import mirrors
 from trainer.running import colors, memory, signals, stall, startup_noise
 from trainer.settings import modes
@@ -72,7 +73,10 @@ def main(arguments: Sequence[str], *, owns_process: bool = False) -> int:
                 stall.watching_start(config.runtime.stall_timeout),
             ):
                 mode = _import_at_once(modes.MODES[config.run.mode].module)
-                with memory.explaining_shortage(config):
+                with (
+                    peers.explaining_loss(config.runtime.distribution_strategy),
+                    memory.explaining_shortage(config),
+                ):
                     mode.run(config)
                 sys.stdout.flush()  # It may be a file on a full disk.
             noise.drop()

@@ -131,8 +131,13 @@ def num_workers(strategy: tf.distribute.Strategy) -> int:
     """Returns the number of processes that a strategy spans."""
     if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
         return 1
-    spec = strategy.cluster_resolver.cluster_spec()
-    return max(1, sum(spec.num_tasks(job) for job in spec.jobs))
+    return max(1, count(strategy.cluster_resolver))
+
+
+def count(resolver: tf.distribute.cluster_resolver.ClusterResolver) -> int:
+    """Returns the number of workers of a cluster."""
+    spec = resolver.cluster_spec()
+    return sum(spec.num_tasks(job) for job in spec.jobs)
 
 
 def worker_index(strategy: tf.distribute.Strategy) -> int:
@@ -284,8 +289,7 @@ def check_start(
 def _check_same(
     strategy: tf.distribute.Strategy, values: Mapping[str, Any], remedy: str
 ) -> None:
-    count = num_workers(strategy)
-    if count == 1:
+    if num_workers(strategy) == 1:
         return
     everyone = gather(strategy, json.dumps(values))
     differences = []
@@ -302,11 +306,11 @@ def _check_same(
 
 def gather(strategy: tf.distribute.Strategy, text: str) -> list[str]:
     """Returns the texts of all workers, in their order; all must call it."""
-    count, index, own = num_workers(strategy), worker_index(strategy), text.encode()
-    lengths = np.zeros([count], np.int32)
+    index, own = worker_index(strategy), text.encode()
+    lengths = np.zeros([num_workers(strategy)], np.int32)
     lengths[index] = len(own)
     lengths = sum_over_workers(strategy, lengths)
-    table = np.zeros([count, lengths.max()], np.uint8)
+    table = np.zeros([len(lengths), lengths.max()], np.uint8)
     table[index, : len(own)] = np.frombuffer(own, np.uint8)
     rows = sum_over_workers(strategy, table)
     return [bytes(row[:n]).decode() for row, n in zip(rows, lengths, strict=True)]
