@@ -38,8 +38,8 @@ def _may_be_lost(error: Exception) -> bool:
     # Here alone: what rejects a flag is to answer at once.
     import tensorflow as tf
 
-    from trainer.distributing import cluster
+    from trainer.distributing import cluster, membership
 
     if not isinstance(error, tf.errors.OpError):
         return False
-    return cluster.count(cluster.resolve()) > 1
+    return cluster.count(membership.resolve()) > 1
