@@ -167,8 +167,36 @@ def test_the_best_by_another_score_is_looked_for_anew(tmp_path, caplog):
     with caplog.at_level("INFO"):
         restored.restore()
     assert "so far was that by mean_iou; by loss" in caplog.text
-    assert (restored.saved.best_step, restored.best_score) == (None, None)
+    assert restored.best_score is None
     assert restored.mark_evaluated(1, 0.7)
+    assert (restored.saved.best_metric, restored.saved.best_score) == ("loss", 0.7)
+
+
+@pytest.mark.parametrize(
+    "best", [criterion.Criterion("loss", lower_is_better=True), None], ids=repr
+)
+def test_the_best_is_kept_until_there_is_another_one(tmp_path, best):
+    """Not by a run alone that is done, or that makes no evaluations."""
+    rig, checkpointer = _train_and_save(tmp_path, 1)
+    checkpointer.mark_evaluated(1, 0.9)
+    rig.train(1)
+    checkpointer.save()
+    checkpointer.mark_evaluated(2, 0.5)
+    restored = _make(rig, tmp_path, best=best, max_to_keep=1)
+    restored.restore()
+    restored.prune()
+    assert _names(tmp_path) == ["step-00000001", "step-00000002"]
+    rig.train(1)
+    restored.save()
+    assert _names(tmp_path) == ["step-00000001", "step-00000003"]
+    assert checkpoint_folders.find(str(tmp_path), "best")[0].name == "step-00000001"
+    if best:
+        assert restored.mark_evaluated(3, 0.7)
+        restored.prune()
+        assert _names(tmp_path) == ["step-00000003"]
+    else:
+        saved = restored.saved
+        assert (saved.best_metric, saved.best_score) == ("mean_iou", 0.9)
 
 
 def test_evaluations_are_counted_where_the_save_failed(tmp_path):

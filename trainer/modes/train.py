@@ -218,16 +218,17 @@ def _final_scores(folder: str) -> dict[str, float]:
 
 def _choose_best(
     config: config_lib.Config, setup: training.TrainSetup
-) -> criterion.Criterion:
-    """Returns how the best checkpoint is chosen.
+) -> criterion.Criterion | None:
+    """Returns how the best checkpoint is chosen; None: without evaluations, none is.
 
     Raises:
       errors.ConfigError: if that is no score of the evaluation.
     """
-    name = config.evaluation.best_metric
     if not setup.evaluation:
-        return criterion.Criterion(name)
-    return scoring.find_criterion(name, setup.evaluation.eval_loop)
+        return None
+    return scoring.find_criterion(
+        config.evaluation.best_metric, setup.evaluation.eval_loop
+    )
 
 
 def _note_start(

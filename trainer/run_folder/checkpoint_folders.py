@@ -29,7 +29,7 @@ class Metadata:
       is_evaluated: whether the evaluation that is due at this step, if one is, has been
         made and written. The save comes before it.
       best_step: the step with the best score so far, None before the first score.
-      best_score: that score.
+      best_score: that score; None also where that step was the best by another one.
       best_metric: the name of what it is a score of.
       evaluations_since_best: how many there have been without a better score.
       window: sums since the last report, see `trainer.loop.window`; None: none.

@@ -43,7 +43,7 @@ class Checkpointer:
         state: Mapping[str, Any],
         identity: Mapping[str, Any],
         max_to_keep: int,
-        best: criterion.Criterion = criterion.MEAN_IOU,
+        best: criterion.Criterion | None = criterion.MEAN_IOU,
         legacy: Mapping[str, Any] | None = None,
         is_chief: bool = True,
         is_window: Callable[[Any], bool] = lambda window: True,
@@ -62,7 +62,8 @@ class Checkpointer:
           legacy: what a checkpoint counts as that knows nothing of a value.
           max_to_keep: newest checkpoints to keep, besides the best one, and the one
             that another process reads; see `watched`.
-          best: by which score that is chosen.
+          best: by which score that is chosen; None: this process makes no evaluations,
+            and leaves what earlier ones found as it is.
           is_chief: whether this process writes.
           is_window: whether metadata hold a window that the run can go on with.
           check_lock: called before anything is written; raises an error if the folder
@@ -88,11 +89,12 @@ class Checkpointer:
         self._check_lock = check_lock
         self._publish = publish
         self._failed_saves = 0
-        self._criterion = best
+        self._is_scored = best is not None
+        self._criterion = best or criterion.MEAN_IOU
         self.best_score: float | None = None
         self.evaluations_since_best = 0
         self.saved = checkpoint_folders.Metadata(
-            step=0, identity=dict(identity), best_metric=best.metric
+            step=0, identity=dict(identity), best_metric=self._criterion.metric
         )
         self.is_saving = False
         self.is_noted = True  # Whether the newest checkpoint knows its evaluation.
@@ -240,7 +242,7 @@ class Checkpointer:
     def _take(self, metadata: checkpoint_folders.Metadata) -> None:
         """Goes on from what a checkpoint says of itself."""
         name = self._criterion.metric
-        if metadata.best_metric != name:
+        if self._is_scored and metadata.best_metric != name:
             if metadata.best_step is not None:
                 logging.info(
                     "The best checkpoint so far was that by %s; by %s, it is looked "
@@ -248,8 +250,10 @@ class Checkpointer:
                     metadata.best_metric,
                     name,
                 )
-            metadata.best_metric, metadata.best_step = name, None
-            metadata.best_score, metadata.evaluations_since_best = None, 0
+            # The best one so far stays that, and is kept, until there is another one: a
+            # run that is done makes no evaluation any more.
+            metadata.best_metric, metadata.best_score = name, None
+            metadata.evaluations_since_best = 0
         self.saved = metadata
         self.best_score = metadata.best_score
         self.evaluations_since_best = metadata.evaluations_since_best
