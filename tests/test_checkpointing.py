@@ -211,6 +211,32 @@ def test_evaluations_are_counted_where_the_save_failed(tmp_path):
     assert checkpointer.saved.best_score == 0.5
 
 
+@pytest.mark.parametrize("is_killed", [False, True])
+@pytest.mark.parametrize(
+    ("unsaved", "score", "expected"), [(0.9, 0.7, (1, 0.9)), (0.4, 0.3, (2, 0.5))]
+)
+def test_a_killed_run_counts_them_as_one_that_is_not(
+    tmp_path, is_killed, unsaved, score, expected
+):
+    rig, checkpointer = _train_and_save(tmp_path, 1)
+    checkpointer.mark_evaluated(1, 0.5)
+    rig.train(1)  # And no save.
+    checkpointer.mark_evaluated(2, unsaved)
+    rig.train(1)
+    checkpointer.save()
+    if is_killed:
+        checkpointer = _make(rig, tmp_path)
+        checkpointer.restore()
+    # 0.7 is the best of the steps that are saved, and not the best of all.
+    assert checkpointer.mark_evaluated(3, score) == (score == 0.7)
+    found = checkpointer.evaluations_since_best, checkpointer.best_score
+    assert found == expected
+    restored = _make(rig, tmp_path)
+    restored.restore()
+    assert (restored.evaluations_since_best, restored.best_score) == expected
+    assert restored.saved.best_step == (3 if score == 0.7 else 1)
+
+
 def test_another_setting_is_an_error_that_names_it(tmp_path):
     rig, _ = _train_and_save(tmp_path, 1)
     other = _make(rig, tmp_path, identity={"seed": 1, "batch_size": 8})
@@ -496,6 +522,7 @@ def test_metadata_is_json_with_step_score_and_identity(tmp_path):
         "best_step": None,
         "best_score": None,
         "best_metric": "mean_iou",
+        "best_seen": None,
         "evaluations_since_best": 0,
         "window": {"total": 0.5},
     }

@@ -127,6 +127,7 @@ class Checkpointer:
             step=int(self._global_step.numpy()),
             is_evaluated=False,
             window=window,
+            **self._tally(),
         )
         with self._saving():
             try:
@@ -160,20 +161,18 @@ class Checkpointer:
         """
         self._check_lock()
         is_better = self._criterion.is_better(score, self.best_score)
-        if is_better:
-            self.best_score = score
         # Counted also where the save failed, which only the chief knows of: all workers
         # must come to the same number.
         self.evaluations_since_best += 1
         if is_better:
-            self.evaluations_since_best = 0
+            self.best_score, self.evaluations_since_best = score, 0
         if self.saved.step != step:
             return False
         is_best = self._criterion.is_better(score, self.saved.best_score)
-        self.saved.is_evaluated = True
-        self.saved.evaluations_since_best = self.evaluations_since_best
         if is_best:
             self.saved.best_step, self.saved.best_score = self.saved.step, score
+        tally = self._tally()
+        self.saved = dataclasses.replace(self.saved, is_evaluated=True, **tally)
         folder = checkpoint_folders.path_of(self._folder, self.saved.step)
         if self._is_chief and folder.is_dir():
             try:
@@ -185,6 +184,17 @@ class Checkpointer:
             with self._saving():
                 self._publish()
         return is_best
+
+    def _tally(self) -> dict[str, Any]:
+        """Returns what metadata say of all evaluations, where a save failed, too.
+
+        So a killed run stops early where one does that is not killed.
+        """
+        is_of_saved = self.best_score == self.saved.best_score
+        return {
+            "best_seen": None if is_of_saved else self.best_score,
+            "evaluations_since_best": self.evaluations_since_best,
+        }
 
     @contextlib.contextmanager
     def _saving(self) -> Iterator[None]:
@@ -253,9 +263,10 @@ class Checkpointer:
             # The best one so far stays that, and is kept, until there is another one: a
             # run that is done makes no evaluation any more.
             metadata.best_metric, metadata.best_score = name, None
-            metadata.evaluations_since_best = 0
-        self.saved = metadata
-        self.best_score = metadata.best_score
+            metadata.best_seen, metadata.evaluations_since_best = None, 0
+        self.saved, self.best_score = metadata, metadata.best_seen
+        if self.best_score is None:
+            self.best_score = metadata.best_score
         self.evaluations_since_best = metadata.evaluations_since_best
 
     def _read(self, path: pathlib.Path, metadata: checkpoint_folders.Metadata) -> None:
