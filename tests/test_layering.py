@@ -126,6 +126,7 @@ _LIGHT_MODULES = (
     "trainer/running/signals.py",
     "trainer/running/stall.py",
     "trainer/running/startup_noise.py",
+    "trainer/running/streams.py",
     "data/__init__.py",
     "data/augmentation/__init__.py",
     "data/augmentation/registry.py",

@@ -23,7 +23,7 @@ from data import schema
 from trainer import errors, files, flags
 from trainer.distributing import peers
 from trainer.remote import mirrors
-from trainer.running import colors, memory, signals, stall, startup_noise
+from trainer.running import colors, memory, signals, stall, startup_noise, streams
 from trainer.settings import modes
 
 _DATA_ERROR_EXIT_CODE = 5
@@ -185,6 +185,7 @@ class _Formatter(logging.PythonFormatter):
 
 def run() -> None:
     """Starts the program; the console command `segloop`."""
+    streams.open_closed()
     logging.set_verbosity(logging.INFO)  # Until the flags are read.
     logging.get_absl_handler().addFilter(_is_of_interest)
     logging.get_absl_handler().setFormatter(_Formatter())
