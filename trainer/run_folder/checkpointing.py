@@ -62,8 +62,7 @@ class Checkpointer:
           legacy: what a checkpoint counts as that knows nothing of a value.
           max_to_keep: newest checkpoints to keep, besides the best one, and the one
             that another process reads; see `watched`.
-          best: by which score that is chosen; None: this process makes no evaluations,
-            and leaves what earlier ones found as it is.
+          best: by which score that is chosen; None: what was chosen before stays.
           is_chief: whether this process writes.
           is_window: whether metadata hold a window that the run can go on with.
           check_lock: called before anything is written; raises an error if the folder
@@ -89,8 +88,7 @@ class Checkpointer:
         self._check_lock = check_lock
         self._publish = publish
         self._failed_saves = 0
-        self._is_scored = best is not None
-        self._criterion = best or criterion.MEAN_IOU
+        self._is_scored, self._criterion = best is not None, best or criterion.MEAN_IOU
         self.best_score: float | None = None
         self.evaluations_since_best = 0
         self.saved = checkpoint_folders.Metadata(
