@@ -85,9 +85,18 @@ print(",".join(f'"127.0.0.1:{s.getsockname()[1]}"' for s in sockets))
 PYTHON
 }
 
+# Ends this script, with nothing left to look at.
+finish() {
+  stop_timer
+  [ -n "${LOG_DIR:-}" ] || rm -rf "$log_dir"
+  exit "$1"
+}
+
 start_all() {
   local addresses index log
   if ((count > 1)); then addresses="$(free_addresses)"; fi
+  # What was asked to stop meanwhile had no workers to pass it on to.
+  if [ -n "$is_stopping" ]; then finish 143; fi
   pids=() worker_of=() relays=()
   for ((index = 0; index < count; index++)); do
     log="$log_dir/worker-$index.log"
@@ -109,6 +118,8 @@ start_all() {
       sed --unbuffered "s/^/[$index] /" &
     relays+=($!)
   done
+  # Those that were started after the trap are told here.
+  if [ -n "$is_stopping" ]; then kill_all TERM; fi
 }
 
 # Notes that worker $1 has ended with exit code $2, and what that means for the others.
@@ -172,13 +183,13 @@ for ((attempt = 0; attempt <= max_restarts; attempt++)); do
   # Between any two commands, bash may tell on stderr which of its jobs were killed.
   wait_all 3>&2 2>/dev/null
   case "$first" in
-    0 | 143)
-      [ -n "${LOG_DIR:-}" ] || rm -rf "$log_dir"
-      exit "$first"
-      ;;
+    0 | 143) finish "$first" ;;
     [1-6]) fail ;;
   esac
-  [ -n "$is_stopping" ] && exit 143
+  if [ -n "$is_stopping" ]; then
+    stop_timer
+    exit 143
+  fi
   if ((attempt < max_restarts)); then
     echo "Worker $first_worker ended with code $first; starting all again." >&2
   fi

@@ -38,6 +38,7 @@ def _write(folder, **changes):
         {"is_evaluated": 1},
         {"best_step": "x"},
         {"best_score": [0.5]},
+        {"best_seen": "0.5"},
         {"window": 3},
         {"foreign": 1},
     ],

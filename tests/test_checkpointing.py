@@ -167,8 +167,36 @@ def test_the_best_by_another_score_is_looked_for_anew(tmp_path, caplog):
     with caplog.at_level("INFO"):
         restored.restore()
     assert "so far was that by mean_iou; by loss" in caplog.text
-    assert (restored.saved.best_step, restored.best_score) == (None, None)
+    assert restored.best_score is None
     assert restored.mark_evaluated(1, 0.7)
+    assert (restored.saved.best_metric, restored.saved.best_score) == ("loss", 0.7)
+
+
+@pytest.mark.parametrize(
+    "best", [criterion.Criterion("loss", lower_is_better=True), None], ids=repr
+)
+def test_the_best_is_kept_until_there_is_another_one(tmp_path, best):
+    """Not by a run alone that is done, or that makes no evaluations."""
+    rig, checkpointer = _train_and_save(tmp_path, 1)
+    checkpointer.mark_evaluated(1, 0.9)
+    rig.train(1)
+    checkpointer.save()
+    checkpointer.mark_evaluated(2, 0.5)
+    restored = _make(rig, tmp_path, best=best, max_to_keep=1)
+    restored.restore()
+    restored.prune()
+    assert _names(tmp_path) == ["step-00000001", "step-00000002"]
+    rig.train(1)
+    restored.save()
+    assert _names(tmp_path) == ["step-00000001", "step-00000003"]
+    assert checkpoint_folders.find(str(tmp_path), "best")[0].name == "step-00000001"
+    if best:
+        assert restored.mark_evaluated(3, 0.7)
+        restored.prune()
+        assert _names(tmp_path) == ["step-00000003"]
+    else:
+        saved = restored.saved
+        assert (saved.best_metric, saved.best_score) == ("mean_iou", 0.9)
 
 
 def test_evaluations_are_counted_where_the_save_failed(tmp_path):
@@ -181,6 +209,32 @@ def test_evaluations_are_counted_where_the_save_failed(tmp_path):
     assert not checkpointer.mark_evaluated(2, 0.9)
     assert checkpointer.evaluations_since_best == 0
     assert checkpointer.saved.best_score == 0.5
+
+
+@pytest.mark.parametrize("is_killed", [False, True])
+@pytest.mark.parametrize(
+    ("unsaved", "score", "expected"), [(0.9, 0.7, (1, 0.9)), (0.4, 0.3, (2, 0.5))]
+)
+def test_a_killed_run_counts_them_as_one_that_is_not(
+    tmp_path, is_killed, unsaved, score, expected
+):
+    rig, checkpointer = _train_and_save(tmp_path, 1)
+    checkpointer.mark_evaluated(1, 0.5)
+    rig.train(1)  # And no save.
+    checkpointer.mark_evaluated(2, unsaved)
+    rig.train(1)
+    checkpointer.save()
+    if is_killed:
+        checkpointer = _make(rig, tmp_path)
+        checkpointer.restore()
+    # 0.7 is the best of the steps that are saved, and not the best of all.
+    assert checkpointer.mark_evaluated(3, score) == (score == 0.7)
+    found = checkpointer.evaluations_since_best, checkpointer.best_score
+    assert found == expected
+    restored = _make(rig, tmp_path)
+    restored.restore()
+    assert (restored.evaluations_since_best, restored.best_score) == expected
+    assert restored.saved.best_step == (3 if score == 0.7 else 1)
 
 
 def test_another_setting_is_an_error_that_names_it(tmp_path):
@@ -468,6 +522,7 @@ def test_metadata_is_json_with_step_score_and_identity(tmp_path):
         "best_step": None,
         "best_score": None,
         "best_metric": "mean_iou",
+        "best_seen": None,
         "evaluations_since_best": 0,
         "window": {"total": 0.5},
     }

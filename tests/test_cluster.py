@@ -437,39 +437,6 @@ def test_a_job_of_slurm_comes_back_after_a_death_and_after_its_time(folder, laun
     assert processes.fingerprint(model_dir) == expected
 
 
-@pytest.mark.parametrize(
-    ("value", "message"),
-    [
-        (None, "needs TF_CONFIG, or a Slurm job step.*launch/local.sh 2"),
-        ("{", "TF_CONFIG={: not a JSON object"),
-        (
-            '{"cluster": {"ps": ["a:1"], "worker": ["b:1"]}}',
-            "the jobs ps, worker; Keras",
-        ),
-    ],
-)
-def test_a_cluster_that_cannot_work_is_named(monkeypatch, value, message):
-    monkeypatch.delenv("TF_CONFIG", raising=False)
-    if value:
-        monkeypatch.setenv("TF_CONFIG", value)
-    with pytest.raises(errors.ConfigError, match=message):
-        cluster.resolve()
-
-
-def test_slurm_names_the_workers_on_hosts_without_gpus(monkeypatch):
-    monkeypatch.setattr("shutil.which", lambda program: None)
-    monkeypatch.delenv("TF_CONFIG", raising=False)
-    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "2")
-    monkeypatch.setenv("SLURM_STEP_NODELIST", "localhost")
-    monkeypatch.setenv("SLURM_STEP_TASKS_PER_NODE", "2")
-    for index in range(2):
-        monkeypatch.setenv("SLURM_PROCID", str(index))
-        resolver = cluster.resolve()
-        addresses = resolver.cluster_spec().job_tasks("worker")
-        assert addresses == ["localhost:8888", "localhost:8889"]
-        assert (resolver.task_type, resolver.task_id) == ("worker", index)
-
-
 def test_one_process_is_a_cluster_of_its_own():
     strategy = tf.distribute.get_strategy()
     assert (cluster.num_workers(strategy), cluster.worker_index(strategy)) == (1, 0)

@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import logging
+import pathlib
 import shutil
 
 import keras
@@ -15,9 +16,10 @@ from data.sources import synthetic
 from models import factory
 from tests import helpers, shallow
 from trainer import errors, flags, load_run
-from trainer.assembly import initializing, training
+from trainer.assembly import initializing, restoring, training
 from trainer.assembly import model as model_lib
 from trainer.assembly import state as state_lib
+from trainer.remote import mirrors, stores
 from trainer.run_folder import checkpointing, run_settings
 from trainer.settings import modes
 
@@ -236,6 +238,38 @@ def test_folder_without_a_trained_model_is_refused(tmp_path, make, message):
     expected = f"^--init_checkpoint={path}: {message}"
     with pytest.raises(errors.ConfigError, match=expected):
         initializing.check(config, _NAMES)
+
+
+@pytest.mark.parametrize(
+    ("end", "checkpoint"),
+    [
+        ("", "last"),
+        ("/checkpoints/step-00000000", "step-00000000"),
+        ("//checkpoints/step-00000000//", "step-00000000"),
+        ("/checkpoints/step-00000007", None),
+        ("/checkpoints", None),
+    ],
+)
+def test_a_run_and_a_checkpoint_may_be_at_a_url(
+    old, tmp_path, monkeypatch, end, checkpoint
+):
+    monkeypatch.setenv("SEGLOOP_CACHE", str(tmp_path))
+    url = "memory://init/old"
+    there = stores.open_store(url, "init_checkpoint")
+    for path in old.rglob("*"):
+        if path.is_file():
+            there.put(path, str(path.relative_to(old)))
+    config = _read(f"--init_checkpoint={url}{end}")
+    with mirrors.session():
+        if not checkpoint:
+            with pytest.raises(errors.ConfigError, match=f"^--init_checkpoint={url}"):
+                initializing.check(config, _NAMES)
+            return
+        initializing.check(config, _NAMES)
+        source = initializing._find(config.model.init_checkpoint)
+        run = restoring.find_run(source.model_dir, source.checkpoint)
+    assert pathlib.Path(source.checkpoint).name == checkpoint
+    assert [path.name for path in run.paths] == ["step-00000000"]
 
 
 def test_only_the_beginning_of_a_run_takes_weights_over(old, tmp_path, monkeypatch):

@@ -127,7 +127,10 @@ def test_a_cross_section_is_run_with_the_lowest_versions():
 _STAND_IN = """#!/usr/bin/env bash
 # Stands for Python: gives addresses, or is a worker that does what its number says.
 PATH="${{PATH#*:}}"
-if [ "$1" = - ]; then exec {python} "$@"; fi
+if [ "$1" = - ]; then
+  {addressing}
+  exec {python} "$@"
+fi
 index="${{TF_CONFIG##*index\\\": }}"
 index="${{index%%\\}}*}}"
 echo $$ >"{folder}/worker-$index"
@@ -145,15 +148,19 @@ until rm "{folder}/time-is-over" 2>/dev/null; do sleep 0.02; done
 """
 
 
-def _start_local(folder, body, *, count=("3",), **environment):
+def _start_local(folder, body, *, count=("3",), addressing=":", **environment):
     """Starts `launch/local.sh` with workers, and a clock, that stand in for real ones.
 
+    What is in `addressing` is done before the workers' addresses are looked for.
     No time of the script is over before `_let_time_pass`.
     """
     for name, text in (("python", _STAND_IN), ("sleep", _TIMER)):
         program = folder / "bin" / name
         program.parent.mkdir(exist_ok=True)
-        program.write_text(text.format(python=sys.executable, folder=folder, body=body))
+        text = text.format(
+            python=sys.executable, folder=folder, body=body, addressing=addressing
+        )
+        program.write_text(text)
         program.chmod(0o755)
     path = f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
     return subprocess.Popen(
@@ -330,6 +337,33 @@ def test_signals_are_passed_on_and_who_does_not_listen_is_killed(tmp_path, numbe
     code, errors = _finish(process)
     assert code == 143
     assert "Killing 1 workers" in errors
+
+
+def test_a_stop_before_there_are_workers_starts_none(tmp_path):
+    asked, answer = tmp_path / "asked", tmp_path / "answer"
+    process = _start_local(
+        tmp_path,
+        "exit 0",
+        addressing=f"touch {asked}; until [ -e {answer} ]; do sleep 0.02; done",
+    )
+    processes.wait_for(asked.exists, process)
+    process.send_signal(signal.SIGTERM)
+    answer.touch()
+    assert _finish(process)[0] == 143
+    assert not (tmp_path / "starts").exists()
+
+
+def test_a_stop_while_workers_are_started_reaches_all_of_them(tmp_path):
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    os.mkfifo(logs / "worker-1.log")  # Which the script opens before it goes on.
+    body = f"echo; sleep 30 & wait $! && touch {tmp_path}/missed-$index"
+    process = _start_local(tmp_path, body, LOG_DIR=str(logs))
+    processes.wait_for(lambda: _pid(tmp_path, 0), process)
+    process.send_signal(signal.SIGTERM)
+    with open(logs / "worker-1.log", "rb"):
+        assert _finish(process)[0] == 143
+    assert list(tmp_path.glob("missed-*")) == []
 
 
 def test_a_script_that_is_killed_has_its_workers_save_and_end(tmp_path):

@@ -83,6 +83,8 @@ _HEAVY = {"tensorflow", "keras", "numpy", "tensorflow_datasets"}
 _LIGHT_MODULES = (
     "trainer/__init__.py",
     "trainer/children.py",
+    "trainer/distributing/__init__.py",
+    "trainer/distributing/peers.py",
     "trainer/settings/config.py",
     "trainer/errors.py",
     "trainer/files.py",
@@ -124,6 +126,7 @@ _LIGHT_MODULES = (
     "trainer/running/signals.py",
     "trainer/running/stall.py",
     "trainer/running/startup_noise.py",
+    "trainer/running/streams.py",
     "data/__init__.py",
     "data/augmentation/__init__.py",
     "data/augmentation/registry.py",

@@ -604,6 +604,21 @@ def test_what_a_killed_save_did_not_come_to_remove_goes_with_the_end(run):
     assert list(folder.iterdir()) == [newest]
 
 
+def test_a_finished_run_keeps_its_best_when_it_is_started_otherwise(run, monkeypatch):
+    flags = ("--train_epochs=2", "--max_to_keep=1", "--summary_images=0")
+    score = {"loss": 1.0, "pixel_accuracy": 0.5, "images_per_sec": 1.0}
+    ious = iter((0.9, 0.1))
+    monkeypatch.setattr(
+        scoring, "evaluate", lambda setup: {**score, "mean_iou": next(ious)}
+    )
+    folder = run(*flags) / "checkpoints"
+    kept = sorted(path.name for path in folder.iterdir())
+    assert kept == ["step-00000003", "step-00000006"]
+    for more in ("--best_metric=loss", "--mode=train"):
+        run(*flags, more)
+        assert sorted(path.name for path in folder.iterdir()) == kept
+
+
 def test_a_second_training_is_refused_and_an_evaluation_is_not(run, capsys):
     model_dir = run("--mode=train", "--train_steps=1")
     with run_lock.holding(model_dir, is_chief=True):

@@ -88,3 +88,36 @@ def test_other_errors_are_left_alone(error):
     with pytest.raises(type(error)) as info:
         _raise_inside(error)
     assert info.value is error
+
+
+_VERSIONS = {
+    "second": ("", "memory.max", "memory.current", ""),
+    "first": ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_"),
+}
+"""Of control groups: a folder, two files, and the beginning of names."""
+
+
+@pytest.mark.parametrize("version", _VERSIONS)
+@pytest.mark.parametrize(
+    ("limit", "expected"),
+    # Of 900 bytes in use, 500 are copies of files that can be read again.
+    [("1000", 600), ("950", 550), ("400", 0), ("max", None), (str(2**63), None)],
+)
+def test_caches_of_a_container_are_free(
+    monkeypatch, tmp_path, version, limit, expected
+):
+    folder, limit_name, used_name, prefix = _VERSIONS[version]
+    (tmp_path / folder).mkdir(exist_ok=True)
+    sizes = {"anon": 1, "inactive_anon": 10, "active_anon": 20, "shmem": 30}
+    sizes |= {"file": 530, "inactive_file": 300, "active_file": 200, "unevictable": 7}
+    lines = [f"{prefix}{name} {size}\n" for name, size in sizes.items()]
+    if prefix:  # Without the groups inside this one.
+        lines += ["inactive_file 1\n", "active_file 2\n"]
+    (tmp_path / folder / "memory.stat").write_text("".join(lines))
+    (tmp_path / folder / limit_name).write_text(f"{limit}\n")
+    (tmp_path / folder / used_name).write_text("900\n")
+    monkeypatch.setattr(memory, "_CGROUP", tmp_path)
+    if expected is None:
+        assert memory.free_bytes() > 2**26  # What the host has.
+    else:
+        assert memory.free_bytes() == expected

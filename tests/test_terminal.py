@@ -190,3 +190,42 @@ def test_log_level_says_what_is_logged(verbosity, level, shown):
         assert passed == shown
     finally:
         handler.filters[:] = filters
+
+
+_ALL_OF_IT = """
+import logging, os, sys, types
+from trainer import main
+
+def run(config):
+    logging.getLogger("absl").warning("This is read by nobody.")
+    print("Nor is this.")
+    print("Nor this.", file=sys.__stderr__)
+    assert not {0, 1, 2} & {os.open(os.devnull, os.O_RDONLY)}
+    if config.run.seed:
+        raise main.errors.CheckpointError("Nor this.")
+
+main._import_at_once = lambda name: types.SimpleNamespace(run=run)
+sys.argv = ["segloop", *sys.argv[1:]]
+main.run()
+"""
+"""The program, with a mode that touches all streams, and needs no TensorFlow."""
+
+
+@pytest.mark.parametrize("closed", ["2>&-", ">&-", ">&- 2>&- <&-"])
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [("--model_dir=x", 0), ("--model_dir=x --seed=1", 3), ("--no_such_flag", 2)],
+)
+def test_a_stream_that_is_closed_ends_nothing(tmp_path, closed, arguments, code):
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    done = subprocess.run(
+        ["sh", "-c", f'exec "$0" -c "$1" {arguments} {closed}']
+        + [sys.executable, _ALL_OF_IT],
+        env={**os.environ, "PYTHONPATH": root},
+        cwd=tmp_path,
+        capture_output=True,
+        check=False,
+        timeout=300,
+        start_new_session=True,
+    )
+    assert done.returncode == code

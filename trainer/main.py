@@ -21,8 +21,9 @@ from absl import app, logging
 
 from data import schema
 from trainer import errors, files, flags
+from trainer.distributing import peers
 from trainer.remote import mirrors
-from trainer.running import colors, memory, signals, stall, startup_noise
+from trainer.running import colors, memory, signals, stall, startup_noise, streams
 from trainer.settings import modes
 
 _DATA_ERROR_EXIT_CODE = 5
@@ -72,7 +73,10 @@ def main(arguments: Sequence[str], *, owns_process: bool = False) -> int:
                 stall.watching_start(config.runtime.stall_timeout),
             ):
                 mode = _import_at_once(modes.MODES[config.run.mode].module)
-                with memory.explaining_shortage(config):
+                with (
+                    peers.explaining_loss(config.runtime.distribution_strategy),
+                    memory.explaining_shortage(config),
+                ):
                     mode.run(config)
                 sys.stdout.flush()  # It may be a file on a full disk.
             noise.drop()
@@ -181,6 +185,7 @@ class _Formatter(logging.PythonFormatter):
 
 def run() -> None:
     """Starts the program; the console command `segloop`."""
+    streams.open_closed()
     logging.set_verbosity(logging.INFO)  # Until the flags are read.
     logging.get_absl_handler().addFilter(_is_of_interest)
     logging.get_absl_handler().setFormatter(_Formatter())

@@ -1,6 +1,7 @@
 """The weights that a new run takes over from another run."""
 
 import pathlib
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, NoReturn
 
@@ -14,13 +15,14 @@ from models import factory
 from trainer import errors
 from trainer.assembly import restoring
 from trainer.assembly import state as state_lib
-from trainer.remote import mirrors
+from trainer.remote import mirrors, stores
 from trainer.run_folder import checkpoint_folders, run_settings
 from trainer.settings import config as config_lib
 from trainer.settings import fields
 
 _LOGITS = "logits"
 """The name of the layer of every decoder that has a channel for each class."""
+_CHECKPOINT = re.compile(r"(.*[^/])/+checkpoints/+(step-\d+)/*")
 
 
 class _Source(NamedTuple):
@@ -103,13 +105,19 @@ def take_over(
 
 def _find(name: str) -> _Source:
     """Returns what is meant by a value of `--init_checkpoint`."""
-    path = pathlib.Path(mirrors.fetch(name, "init_checkpoint"))
-    if checkpoint_folders.is_checkpoint(path):
-        # RUN/checkpoints/step-00000375
-        path = path.absolute()
-        model_dir, checkpoint = path.parents[1], str(path)
+    found = _CHECKPOINT.fullmatch(name)
+    if found and stores.scheme_of(name):
+        # The checkpoint alone would come without the settings of its run.
+        model_dir = pathlib.Path(mirrors.fetch(found[1], "init_checkpoint"))
+        path = model_dir / "checkpoints" / found[2]
+        checkpoint = str(path)
     else:
+        path = pathlib.Path(mirrors.fetch(name, "init_checkpoint"))
         model_dir, checkpoint = path, "last"
+        if checkpoint_folders.is_checkpoint(path) and not stores.scheme_of(name):
+            # RUN/checkpoints/step-00000375
+            path = path.absolute()
+            model_dir, checkpoint = path.parents[1], str(path)
     rule = ""
     if not path.is_dir():
         rule = "there is no such folder"

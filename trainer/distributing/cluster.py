@@ -1,10 +1,8 @@
-"""The workers of a multi-worker run: who they are, and waiting for all to come."""
+"""The workers of a multi-worker run: waiting for all, and what they say each other."""
 
 import errno
 import hashlib
 import json
-import os
-import shutil
 import socket
 import time
 from collections.abc import Mapping, Sequence
@@ -15,6 +13,7 @@ import tensorflow as tf
 from absl import logging
 
 from trainer import errors
+from trainer.distributing import membership
 
 _POLL_SECS = 0.2
 _EXCHANGE_BYTES = 64 * 2**20
@@ -35,41 +34,6 @@ _HOST_SETTINGS = frozenset(
     }
 )
 """May differ from worker to worker: patience, and paths, whose contents count."""
-
-
-def resolve() -> tf.distribute.cluster_resolver.ClusterResolver:
-    """Reads the cluster from TF_CONFIG, or from Slurm's environment.
-
-    Raises:
-      errors.ConfigError: if there is none, or if it has parameter servers.
-    """
-    if os.environ.get("TF_CONFIG"):
-        try:
-            jobs = set(json.loads(os.environ["TF_CONFIG"])["cluster"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise errors.ConfigError(
-                f"TF_CONFIG={os.environ['TF_CONFIG']}: not a JSON object with a "
-                f"cluster ({error})."
-            ) from error
-        if jobs - {"worker", "chief"}:
-            raise errors.ConfigError(
-                f"TF_CONFIG names the jobs {', '.join(sorted(jobs))}; Keras 3 does not "
-                "support parameter servers or evaluators: use workers only."
-            )
-        return tf.distribute.cluster_resolver.TFConfigClusterResolver()
-    if "SLURM_PROCID" in os.environ:
-        if shutil.which("nvidia-smi"):
-            return tf.distribute.cluster_resolver.SlurmClusterResolver()
-        # It lists no task without a GPU; as many as there can be tasks let all pass.
-        return tf.distribute.cluster_resolver.SlurmClusterResolver(
-            gpus_per_node=int(os.environ["SLURM_STEP_NUM_TASKS"]),
-            gpus_per_task=1,
-            auto_set_gpu=False,
-        )
-    raise errors.ConfigError(
-        "--distribution_strategy=multi_worker_mirrored needs TF_CONFIG, or a Slurm job "
-        "step; to try it on this host: bash launch/local.sh 2 FLAGS."
-    )
 
 
 def wait_for_all(
@@ -131,8 +95,13 @@ def num_workers(strategy: tf.distribute.Strategy) -> int:
     """Returns the number of processes that a strategy spans."""
     if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
         return 1
-    spec = strategy.cluster_resolver.cluster_spec()
-    return max(1, sum(spec.num_tasks(job) for job in spec.jobs))
+    return max(1, count(strategy.cluster_resolver))
+
+
+def count(resolver: tf.distribute.cluster_resolver.ClusterResolver) -> int:
+    """Returns the number of workers of a cluster."""
+    spec = resolver.cluster_spec()
+    return sum(spec.num_tasks(job) for job in spec.jobs)
 
 
 def worker_index(strategy: tf.distribute.Strategy) -> int:
@@ -151,12 +120,14 @@ def is_chief(distribution_strategy: str) -> bool:
     Raises:
       errors.ConfigError: if there is no cluster where one is asked for.
     """
-    return distribution_strategy != "multi_worker_mirrored" or _index(resolve()) == 0
+    return (
+        distribution_strategy != "multi_worker_mirrored"
+        or _index(membership.resolve()) == 0
+    )
 
 
 def _index(resolver: tf.distribute.cluster_resolver.ClusterResolver) -> int:
-    spec = resolver.cluster_spec()  # Slurm's resolver learns its task by this.
-    has_chief = "chief" in spec.jobs
+    has_chief = "chief" in resolver.cluster_spec().jobs
     return resolver.task_id + (has_chief and resolver.task_type == "worker")
 
 
@@ -284,8 +255,7 @@ def check_start(
 def _check_same(
     strategy: tf.distribute.Strategy, values: Mapping[str, Any], remedy: str
 ) -> None:
-    count = num_workers(strategy)
-    if count == 1:
+    if num_workers(strategy) == 1:
         return
     everyone = gather(strategy, json.dumps(values))
     differences = []
@@ -302,11 +272,11 @@ def _check_same(
 
 def gather(strategy: tf.distribute.Strategy, text: str) -> list[str]:
     """Returns the texts of all workers, in their order; all must call it."""
-    count, index, own = num_workers(strategy), worker_index(strategy), text.encode()
-    lengths = np.zeros([count], np.int32)
+    index, own = worker_index(strategy), text.encode()
+    lengths = np.zeros([num_workers(strategy)], np.int32)
     lengths[index] = len(own)
     lengths = sum_over_workers(strategy, lengths)
-    table = np.zeros([count, lengths.max()], np.uint8)
+    table = np.zeros([len(lengths), lengths.max()], np.uint8)
     table[index, : len(own)] = np.frombuffer(own, np.uint8)
     rows = sum_over_workers(strategy, table)
     return [bytes(row[:n]).decode() for row, n in zip(rows, lengths, strict=True)]

@@ -8,7 +8,7 @@ import tensorflow as tf
 from absl import logging
 
 from trainer import errors
-from trainer.distributing import cluster
+from trainer.distributing import cluster, membership
 from trainer.settings import config as config_lib
 
 _BFLOAT16_CAPABILITY = (8, 0)
@@ -60,7 +60,7 @@ def create_strategy(config: config_lib.RuntimeConfig) -> tf.distribute.Strategy:
     Returns:
       mirrored: over the GPUs asked for, or over the CPU's logical devices if there
       are none; one_device: on the first of them; multi_worker_mirrored: over all
-      workers of TF_CONFIG.
+      workers of TF_CONFIG, or of a step of Slurm.
 
     Raises:
       errors.ConfigError: if there are fewer devices than asked for.
@@ -73,7 +73,8 @@ def create_strategy(config: config_lib.RuntimeConfig) -> tf.distribute.Strategy:
     elif not tf.config.list_physical_devices("GPU"):
         _say_why_not_on_gpus(config)
     if config.distribution_strategy == "multi_worker_mirrored":
-        resolver = cluster.resolve()
+        resolver = membership.resolve()
+        membership.share_gpus()
         cluster.wait_for_all(resolver, config.startup_timeout)
         return tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
     devices = _devices(config)

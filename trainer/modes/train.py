@@ -32,7 +32,7 @@ from trainer.run_folder import (
     scalars,
     summaries,
 )
-from trainer.running import memory, preemption, profiling, stall
+from trainer.running import preemption, profiling, stall
 from trainer.settings import config as config_lib
 from trainer.settings import fields
 from trainer.tracking import fan
@@ -63,17 +63,8 @@ def run(config: config_lib.Config) -> None:
 def _run_on_devices(config: config_lib.Config, lock: run_lock.RunLock) -> None:
     strategy = devices.prepare_devices(config)
     stop = preemption.StopRequest(before_exit=lock.release)
-    try:
-        with stop.listening():
-            _run_with(config, strategy, stop, lock)
-    except tf.errors.OpError as error:
-        if cluster.num_workers(strategy) == 1 or memory.is_out_of_memory(error):
-            raise
-        # Whatever the collective that failed says: its peer is gone.
-        raise errors.PeerError(
-            "Another worker went away, or does not answer; start all workers again to "
-            f"go on from the last checkpoint ({error.message.splitlines()[0]})"
-        ) from error
+    with stop.listening():
+        _run_with(config, strategy, stop, lock)
 
 
 def _run_with(
@@ -227,16 +218,17 @@ def _final_scores(folder: str) -> dict[str, float]:
 
 def _choose_best(
     config: config_lib.Config, setup: training.TrainSetup
-) -> criterion.Criterion:
-    """Returns how the best checkpoint is chosen.
+) -> criterion.Criterion | None:
+    """Returns how the best checkpoint is chosen; None: without evaluations, none is.
 
     Raises:
       errors.ConfigError: if that is no score of the evaluation.
     """
-    name = config.evaluation.best_metric
     if not setup.evaluation:
-        return criterion.Criterion(name)
-    return scoring.find_criterion(name, setup.evaluation.eval_loop)
+        return None
+    return scoring.find_criterion(
+        config.evaluation.best_metric, setup.evaluation.eval_loop
+    )
 
 
 def _note_start(

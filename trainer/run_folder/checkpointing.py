@@ -43,7 +43,7 @@ class Checkpointer:
         state: Mapping[str, Any],
         identity: Mapping[str, Any],
         max_to_keep: int,
-        best: criterion.Criterion = criterion.MEAN_IOU,
+        best: criterion.Criterion | None = criterion.MEAN_IOU,
         legacy: Mapping[str, Any] | None = None,
         is_chief: bool = True,
         is_window: Callable[[Any], bool] = lambda window: True,
@@ -62,7 +62,7 @@ class Checkpointer:
           legacy: what a checkpoint counts as that knows nothing of a value.
           max_to_keep: newest checkpoints to keep, besides the best one, and the one
             that another process reads; see `watched`.
-          best: by which score that is chosen.
+          best: by which score that is chosen; None: what was chosen before stays.
           is_chief: whether this process writes.
           is_window: whether metadata hold a window that the run can go on with.
           check_lock: called before anything is written; raises an error if the folder
@@ -88,11 +88,11 @@ class Checkpointer:
         self._check_lock = check_lock
         self._publish = publish
         self._failed_saves = 0
-        self._criterion = best
+        self._is_scored, self._criterion = best is not None, best or criterion.MEAN_IOU
         self.best_score: float | None = None
         self.evaluations_since_best = 0
         self.saved = checkpoint_folders.Metadata(
-            step=0, identity=dict(identity), best_metric=best.metric
+            step=0, identity=dict(identity), best_metric=self._criterion.metric
         )
         self.is_saving = False
         self.is_noted = True  # Whether the newest checkpoint knows its evaluation.
@@ -125,6 +125,7 @@ class Checkpointer:
             step=int(self._global_step.numpy()),
             is_evaluated=False,
             window=window,
+            **self._tally(),
         )
         with self._saving():
             try:
@@ -158,20 +159,18 @@ class Checkpointer:
         """
         self._check_lock()
         is_better = self._criterion.is_better(score, self.best_score)
-        if is_better:
-            self.best_score = score
         # Counted also where the save failed, which only the chief knows of: all workers
         # must come to the same number.
         self.evaluations_since_best += 1
         if is_better:
-            self.evaluations_since_best = 0
+            self.best_score, self.evaluations_since_best = score, 0
         if self.saved.step != step:
             return False
         is_best = self._criterion.is_better(score, self.saved.best_score)
-        self.saved.is_evaluated = True
-        self.saved.evaluations_since_best = self.evaluations_since_best
         if is_best:
             self.saved.best_step, self.saved.best_score = self.saved.step, score
+        tally = self._tally()
+        self.saved = dataclasses.replace(self.saved, is_evaluated=True, **tally)
         folder = checkpoint_folders.path_of(self._folder, self.saved.step)
         if self._is_chief and folder.is_dir():
             try:
@@ -183,6 +182,17 @@ class Checkpointer:
             with self._saving():
                 self._publish()
         return is_best
+
+    def _tally(self) -> dict[str, Any]:
+        """Returns what metadata say of all evaluations, where a save failed, too.
+
+        So a killed run stops early where one does that is not killed.
+        """
+        is_of_saved = self.best_score == self.saved.best_score
+        return {
+            "best_seen": None if is_of_saved else self.best_score,
+            "evaluations_since_best": self.evaluations_since_best,
+        }
 
     @contextlib.contextmanager
     def _saving(self) -> Iterator[None]:
@@ -240,7 +250,7 @@ class Checkpointer:
     def _take(self, metadata: checkpoint_folders.Metadata) -> None:
         """Goes on from what a checkpoint says of itself."""
         name = self._criterion.metric
-        if metadata.best_metric != name:
+        if self._is_scored and metadata.best_metric != name:
             if metadata.best_step is not None:
                 logging.info(
                     "The best checkpoint so far was that by %s; by %s, it is looked "
@@ -248,10 +258,13 @@ class Checkpointer:
                     metadata.best_metric,
                     name,
                 )
-            metadata.best_metric, metadata.best_step = name, None
-            metadata.best_score, metadata.evaluations_since_best = None, 0
-        self.saved = metadata
-        self.best_score = metadata.best_score
+            # The best one so far stays that, and is kept, until there is another one: a
+            # run that is done makes no evaluation any more.
+            metadata.best_metric, metadata.best_score = name, None
+            metadata.best_seen, metadata.evaluations_since_best = None, 0
+        self.saved, self.best_score = metadata, metadata.best_seen
+        if self.best_score is None:
+            self.best_score = metadata.best_score
         self.evaluations_since_best = metadata.evaluations_since_best
 
     def _read(self, path: pathlib.Path, metadata: checkpoint_folders.Metadata) -> None:

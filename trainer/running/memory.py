@@ -24,6 +24,14 @@ _SIGNS = (
 """What TensorFlow, XLA and CUDA say of an allocation that failed. A full disk is a
 `ResourceExhaustedError`, too, and says none of it."""
 
+_CGROUP = pathlib.Path("/sys/fs/cgroup")
+_CONTAINERS = (
+    ("", "memory.max", "memory.current", ""),
+    ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_"),
+)
+"""Where Linux says what a container may use, and does use: the second version of
+control groups, and the first. Names in memory.stat begin with the last entry."""
+
 
 def free_bytes() -> int:
     """Returns how much memory the host, or this container, has left for more."""
@@ -31,13 +39,25 @@ def free_bytes() -> int:
     with contextlib.suppress(OSError):  # With what can be taken from caches.
         text = pathlib.Path("/proc/meminfo").read_text("ascii")
         free = [int(n) * 1024 for n in re.findall(r"^MemAvailable: +(\d+)", text, re.M)]
-    with contextlib.suppress(OSError, ValueError):  # "max" is no bound.
-        limit, used = (
-            int(pathlib.Path("/sys/fs/cgroup", name).read_text("ascii"))
-            for name in ("memory.max", "memory.current")
-        )
-        free.append(limit - used)
+    free += _free_in_container()
     return max(min(free), 0)
+
+
+def _free_in_container() -> list[int]:
+    """Returns what each bound of this container leaves."""
+    free = []
+    for folder, limit, used, prefix in _CONTAINERS:
+        place = _CGROUP / folder
+        with contextlib.suppress(OSError, ValueError):  # "max" is no bound.
+            limit_bytes, used_bytes = (
+                int((place / name).read_text("ascii")) for name in (limit, used)
+            )
+            stat = (place / "memory.stat").read_text("ascii")
+            # Of what counts as used, the kernel takes these back before it kills. Who
+            # has just read a whole data set has filled them up to the limit.
+            found = re.findall(rf"^{prefix}(?:in)?active_file (\d+)", stat, re.M)
+            free.append(limit_bytes - used_bytes + sum(map(int, found)))
+    return free
 
 
 def resident_bytes() -> int | None:

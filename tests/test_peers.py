@@ -1,0 +1,75 @@
+"""A worker that is lost, at any moment of any mode, is no mistake of this one's."""
+
+import json
+import sys
+
+import pytest
+import tensorflow as tf
+
+from trainer import errors, flags, main
+from trainer.assembly import devices
+from trainer.distributing import peers
+from trainer.modes import evaluate
+from trainer.run_folder import run_settings
+
+_STRATEGY = "multi_worker_mirrored"
+
+
+def _set_cluster(monkeypatch, *workers):
+    config = {"cluster": {"worker": workers}, "task": {"type": "worker", "index": 0}}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(config))
+
+
+def _exit_code(monkeypatch, *arguments):
+    """Runs the program in this process; returns what it would exit with."""
+    monkeypatch.setattr(main, "_exit_at_once", sys.exit)
+    with pytest.raises(SystemExit) as info:
+        main.main([*arguments, f"--distribution_strategy={_STRATEGY}"])
+    return info.value.code
+
+
+def _lose(*arguments):
+    raise tf.errors.UnavailableError(None, None, "Connection reset by peer\nmore")
+
+
+@pytest.mark.parametrize("mode", ["train", "train_and_evaluate", "benchmark"])
+def test_one_lost_while_devices_are_made_ready_is_waited_for_again(
+    monkeypatch, tmp_path, capsys, mode
+):
+    _set_cluster(monkeypatch, "a:1", "b:1")
+    monkeypatch.setattr(devices, "prepare_devices", _lose)
+    code = _exit_code(monkeypatch, f"--mode={mode}", f"--model_dir={tmp_path}")
+    assert code == errors.PeerError.exit_code
+    said = capsys.readouterr().err
+    assert "Error: Another worker went away" in said
+    assert said.endswith("(Connection reset by peer)\n")
+
+
+def test_one_lost_during_an_evaluation_is_waited_for_again(monkeypatch, tmp_path):
+    _set_cluster(monkeypatch, "a:1", "b:1")
+    config, _ = flags.read_config(["--mode=train", f"--model_dir={tmp_path}"])
+    run_settings.write(str(tmp_path), config)
+    monkeypatch.setattr(evaluate, "_score_checkpoint", _lose)
+    code = _exit_code(monkeypatch, "--mode=evaluate", f"--model_dir={tmp_path}")
+    assert code == errors.PeerError.exit_code
+
+
+@pytest.mark.parametrize(
+    ("workers", "strategy"), [(["a:1", "b:1"], "mirrored"), (["a:1"], _STRATEGY)]
+)
+def test_where_there_is_no_other_the_error_is_left_alone(
+    monkeypatch, workers, strategy
+):
+    _set_cluster(monkeypatch, *workers)
+    with pytest.raises(tf.errors.UnavailableError), peers.explaining_loss(strategy):
+        _lose()
+
+
+def test_a_lack_of_memory_is_no_loss(monkeypatch, tmp_path):
+    def fill(config):
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating")
+
+    _set_cluster(monkeypatch, "a:1", "b:1")
+    monkeypatch.setattr(devices, "prepare_devices", fill)
+    code = _exit_code(monkeypatch, "--mode=train", f"--model_dir={tmp_path}")
+    assert code == errors.OutOfMemoryError.exit_code
