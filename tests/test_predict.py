@@ -552,6 +552,16 @@ def test_what_prediction_does_not_use_is_said(root, tmp_path):
     assert remarks == ["--mode=predict does not use --cache, --learning_rate."]
 
 
+def test_what_only_training_uses_does_not_limit_prediction(root, tmp_path):
+    shutil.copytree(root / "run", tmp_path / "run")
+    test_evaluate.change_settings(
+        tmp_path / "run", crop_size=[32, 32], gradient_accumulation_steps=3
+    )
+    photos_folder = root / "data/val/images"
+    _predict(tmp_path, tmp_path / "out", "--image_size=16", source=photos_folder)
+    assert len(list((tmp_path / "out/labels").iterdir())) == 5
+
+
 def test_what_was_stopped_leaves_whole_files_and_goes_on(root, tmp_path):
     source, out = tmp_path / "in", tmp_path / "out"
     source.mkdir()
