@@ -19,6 +19,18 @@ def make_shape(label, points, kind="polygon", **others):
 SQUARE = make_shape("cat", [[1, 1], [4, 1], [4, 4], [1, 4]])
 
 
+def _damage_png():
+    """Returns a mask that says of its pixels that they take less than they do."""
+    content = io.BytesIO()
+    Image.fromarray(np.ones((2, 2), np.uint8)).save(content, "PNG")
+    damaged = bytearray(content.getvalue())
+    damaged[damaged.index(b"IDAT") - 1] = 2
+    return base64.b64encode(damaged).decode()
+
+
+_DAMAGED = _damage_png()
+
+
 def write(root, path, shapes, *, image=None, size=(6, 8), **others):
     """Writes an image, by default beside the file, and the file."""
     image = image or path.replace(".json", ".png")
@@ -141,7 +153,11 @@ def test_folders_are_splits_and_have_the_classes_of_all(tmp_path):
         ),
         (
             {"shapes": [make_shape("x", [[1, 2], [3, 4]], "mask", mask="AAAA")]},
-            "a.json is not as LabelMe has it (cannot identify",
+            "a.json is not as LabelMe has it (a mask: it is no JPEG, PNG",
+        ),
+        (
+            {"shapes": [make_shape("x", [[1, 2], [3, 4]], "mask", mask=_DAMAGED)]},
+            "a.json is not as LabelMe has it (a mask: it cannot be decoded (broken PNG",
         ),
     ],
 )

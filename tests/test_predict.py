@@ -257,6 +257,19 @@ def test_what_cannot_be_read_is_named_and_the_rest_done(root, tmp_path, name, re
     assert len(list((tmp_path / "out/labels").iterdir())) == 5
 
 
+def test_an_animation_that_is_cut_short_is_a_damaged_file(tmp_path):
+    _save_bad(tmp_path, "moving")
+    path = tmp_path / "moving.gif"
+    content, kinds = path.read_bytes(), set()
+    for length in range(len(content)):
+        path.write_bytes(content[:length])
+        try:
+            reading.read(photos.Photo(str(path), "moving"), 10_000)
+        except schema.DataError as error:
+            kinds.add(error.kind)
+    assert kinds == {"no_image_file", "damaged_file", "animated"}
+
+
 @pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "CMYK", "I;16"])
 def test_photos_of_other_channels_become_the_models(root, tmp_path, mode):
     (tmp_path / "in").mkdir()
@@ -547,6 +560,22 @@ def test_names_that_are_not_utf_8_come_back(tmp_path):
     assert name not in summary.Summary(path, 1)
 
 
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("photo,class\ncaf\xe9,car\n".encode("cp1252"), "'utf-8' codec can't decode"),
+        (b"photo,class\n" + b"x" * 200_000, "field larger than field limit"),
+        (None, "Is a directory"),
+    ],
+)
+def test_a_summary_that_cannot_be_read_is_named(tmp_path, content, reason):
+    path = tmp_path / "summary.csv"
+    path.mkdir() if content is None else path.write_bytes(content)
+    message = rf"summary.csv cannot be read \({reason}.* or give another --output"
+    with pytest.raises(errors.RunError, match=message):
+        summary.Summary(path, 1)
+
+
 def test_braces_in_a_name_are_no_place_for_a_class(tmp_path):
     output = outputs.Output(str(tmp_path), ["labels"], ["a", "b"], [(0, 0, 0)] * 2)
     photo = photos.Photo("{x}{0}.jpg", "{x}{0}")
@@ -588,6 +617,16 @@ def test_what_prediction_does_not_use_is_said(root, tmp_path):
     arguments = ["--mode=predict", f"--model_dir={root / 'run'}", "--learning_rate=1"]
     _, remarks = flags.read_config([*arguments, "--cache=disk", "--input=a"])
     assert remarks == ["--mode=predict does not use --cache, --learning_rate."]
+
+
+def test_what_only_training_uses_does_not_limit_prediction(root, tmp_path):
+    shutil.copytree(root / "run", tmp_path / "run")
+    test_evaluate.change_settings(
+        tmp_path / "run", crop_size=[32, 32], gradient_accumulation_steps=3
+    )
+    photos_folder = root / "data/val/images"
+    _predict(tmp_path, tmp_path / "out", "--image_size=16", source=photos_folder)
+    assert len(list((tmp_path / "out/labels").iterdir())) == 5
 
 
 def test_what_was_stopped_leaves_whole_files_and_goes_on(root, tmp_path):

@@ -76,6 +76,24 @@ def test_the_page_has_the_scores_of_the_folder(tmp_path, capsys):
     assert "--mode=evaluate --model_dir=" in text
 
 
+def test_what_the_last_evaluation_could_not_score_is_not_that_of_an_older_one(tmp_path):
+    folder = _write_run(tmp_path / "a")
+    tags = ("iou/sky", "recall/sky", "precision/sky", "calibration_error")
+    points = [
+        {"step": 10, "split": "eval", **dict.fromkeys(tags, 0.3125)},
+        # No pixel was predicted to be sky: of a share of none, no number is written.
+        {"step": 20, "split": "eval", "mean_iou": 0.5, "iou/sky": 0, "recall/sky": 0},
+        {"step": 25, "split": "train", "loss": 1.0},
+    ]
+    (folder / "metrics.jsonl").write_text("\n".join(map(json.dumps, points)))
+    text = _report(folder)
+    row = re.search(r"<tr><td><i[^>]*></i>sky</td>(.*?)</tr>", text)[1]
+    # IoU, Dice, recall, precision, share of pixels.
+    cells = [re.search(r"0\.\d{4}|–", cell)[0] for cell in row.split("</td>")[:5]]
+    assert cells == ["0.0000", "–", "0.0000", "–", "–"]
+    assert "Expected calibration error" not in text
+
+
 def test_the_page_loads_nothing_and_runs_nothing(tmp_path):
     text = _report(_write_run(tmp_path / "a"))
     assert "<script" not in text

@@ -17,13 +17,14 @@ from data.sources import halves
 from models import scaling
 from models.encoders import applications
 from models.fast import normalization
-from tests import helpers
+from tests import helpers, test_evaluate
 from trainer import errors, flags
+from trainer.assembly import inputs, restoring
 from trainer.assembly import model as model_lib
 from trainer.modes import doctor
 from trainer.settings import config as config_lib
 from trainer.settings import modes
-from trainer.suspecting import predicting, second_opinion
+from trainer.suspecting import acquaintance, predicting, second_opinion
 
 _SPOILED = {"shifted": 3, "swapped": 8, "half missing": 13}
 _SHORT = (
@@ -152,13 +153,77 @@ def test_the_page_shows_the_first_masks_and_loads_nothing(root):
     assert "http" not in page
 
 
-def test_a_run_judges_its_own_data_and_says_that_it_has_seen_them(root, tmp_path):
-    run = tmp_path / "run"
-    shutil.copytree(root / "run" / "crossfit" / "0", run)
-    _run("--mode=doctor", f"--model_dir={run}")
+def test_a_run_judges_its_own_data_and_says_that_it_has_seen_them(run):
+    test_evaluate.change_settings(run, gradient_accumulation_steps=3)
+    _run("--mode=doctor", f"--model_dir={run}")  # Which is no training, either.
     rows = _read(run)
     seen = {row["split"]: row["model_has_seen_it"] for row in rows}
     assert seen == {"data/train/half-0": "true", "data/val": "false"}
+
+
+@pytest.fixture(name="run")
+def _run_of_half_a_split(root, tmp_path):
+    """Returns a run that was trained on half 0 of `train`, as if by itself."""
+    return shutil.copytree(root / "run" / "crossfit" / "0", tmp_path / "run")
+
+
+def _find_seen(run, *arguments, **identity):
+    """Returns what the doctor takes for seen, of both splits in turn."""
+    given = ("--mode=doctor", f"--model_dir={run}", *arguments)
+    config = flags.read_config(given).config
+    setup = inputs.prepare_inspection(config)
+    saved = {**restoring.find_run(str(run)).identity, **identity}
+    return acquaintance.find_seen(config, saved, [setup.train, setup.evaluation])
+
+
+def test_the_same_folder_by_another_path_is_seen(root, run, monkeypatch):
+    monkeypatch.chdir(root)
+    assert _find_seen(run, "--data_dir=data") == [True, False]
+    assert _find_seen(run, "--data_dir=data", train_examples=None) == [True, False]
+
+
+def test_a_copy_of_the_files_is_seen_and_other_files_are_not(root, run, tmp_path):
+    there = f"--data_dir={shutil.copytree(root / 'data', tmp_path / 'moved')}"
+    assert _find_seen(run, there) == [True, False]
+    assert _find_seen(run, there, train_examples=None) == [False, False]
+    # In another size they are the same files.
+    assert _find_seen(run, there, "--image_size=16") == [True, False]
+
+
+def test_files_that_were_mended_are_those_that_were_seen(root, run):
+    changed = {"train_examples": "of the files before"}
+    assert _find_seen(run, **changed) == [True, False]
+
+
+def test_the_split_that_was_trained_on_is_seen_in_any_role(run):
+    # All four of `val` are in half 1; of `train`, half 0 was trained on.
+    swapped = ("--train_split=val", "--train_half=1", "--eval_split=train")
+    assert _find_seen(run, *swapped) == [False, True]
+    assert _find_seen(run, *swapped, train_examples=None) == [False, True]
+    assert _find_seen(run, "--eval_split=all") == [True, True]
+
+
+def test_other_masks_of_the_same_photos_are_not_seen(root, run, tmp_path):
+    shutil.copytree(root / "data", tmp_path / "data")
+    for split in ("train", "val"):
+        folder = tmp_path / "data" / split
+        shutil.copytree(folder / "masks", folder / "others")
+    test_evaluate.change_settings(run, data_dir=str(tmp_path / "data"))
+    others = ("--images={split}/images/*.png", "--masks={split}/others/*.png")
+    assert _find_seen(run, *others) == [False, False]
+
+
+def test_what_described_the_classes_may_be_gone(run):
+    test_evaluate.change_settings(run, label_map="/nowhere/map.csv")
+    assert _find_seen(run, "--label_map=") == [True, False]
+
+
+def test_a_split_of_both_roles_is_judged_once(run):
+    test_evaluate.change_settings(run, train_half=None)
+    with pytest.raises(errors.FindingsError, match="1 warning"):
+        _run("--mode=doctor", f"--model_dir={run}", "--eval_split=train")
+    names = [row["name"] for row in _read(run)]
+    assert len(names) == len(set(names)) == 20
 
 
 def test_a_run_without_a_checkpoint_judges_nothing(root, tmp_path, capsys):
@@ -220,7 +285,9 @@ def test_a_model_judges_what_can_be_used(root, tmp_path):
         )
     rows = _read(tmp_path / "run")
     assert len(rows) == 23
-    assert {row["model_has_seen_it"] for row in rows} == {"false"}
+    # Half of those to train on: the same files, copied.
+    seen = {row["split"]: row["model_has_seen_it"] for row in rows}
+    assert seen == {"data/train": "true", "data/val": "false"}
 
 
 class _Stub:
@@ -245,7 +312,7 @@ def test_two_models_judge_each_what_the_other_was_trained_on(tmp_path):
         half = halves.find_halves(source)[prediction.index]
         assert (prediction.probabilities.argmax(-1) == 1 - half).all()
         assert prediction.name == f"{prediction.index}.jpg"
-    (some,) = judges.predict_some(source, [7])
+    (some,) = judges.predict_some(source, [7, 7])
     (same,) = (p for p in whole if p.index == 7)
     np.testing.assert_array_equal(some.image, same.image)
     np.testing.assert_array_equal(some.label, same.label)

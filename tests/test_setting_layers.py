@@ -204,6 +204,26 @@ def test_typed_settings_win_over_flagfiles_and_these_over_the_run():
     assert (made.train.batch_size, made.data.image_size) == (4, (96, 96))
 
 
+_WINDOWS = {"crop_size": (64, 64), "crop_rare_classes": 0.3, "random_scale": (0.5, 2)}
+
+
+@pytest.mark.parametrize("mode", ["evaluate", "predict", "export"])
+@pytest.mark.parametrize("from_flagfile", [False, True])
+def test_windows_of_training_do_not_limit_what_a_model_is_shown(mode, from_flagfile):
+    run = _RUN if from_flagfile else {**_RUN, **_WINDOWS}
+    files = {**_RUN, **_WINDOWS} if from_flagfile else {}
+    made, remarks = _resolve({"image_size": (48, 48)}, files, run, mode)
+    assert (made.data.image_size, made.augmentation.crop_size) == ((48, 48), ())
+    assert not any("crop" in remark for remark in remarks)
+
+
+def test_the_doctor_trains_on_the_windows_of_a_run():
+    typed = {"mode": "doctor", "model_dir": "a", "crossfit": True}
+    saved = {"image_size": (64, 64), "crop_size": (32, 32)}
+    made, _ = layers.resolve(typed, {}, lambda _: saved, lambda _: True)
+    assert made.augmentation.crop_size == (32, 32)
+
+
 def test_the_same_data_may_lie_elsewhere():
     made, remarks = _resolve({"data_dir": "/moved"}, run=_RUN)
     assert (made.data.data_dir, made.data.label_map) == ("/moved", "map.csv")

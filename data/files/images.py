@@ -1,10 +1,11 @@
 """Image files: what their headers say, and their pixels as they are stored."""
 
+import contextlib
 import dataclasses
 import functools
 import io
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -252,14 +253,31 @@ def load_pixels(image: "PIL.Image.Image", mode: str | None = None) -> np.ndarray
       schema.DataError: if the file is damaged.
     """
     turned_by = _read_orientation(image) if image.format == "TIFF" else 1
-    try:
+    with _naming_damage():
         pixels = np.asarray(image.convert(mode) if mode else image)
+    # Pillow turns TIFF files, and only these, as it loads them.
+    return turn_back(pixels, turned_by)
+
+
+def count_pictures(image: "PIL.Image.Image") -> int:
+    """Counts the pictures of an opened image, of which an animation has several.
+
+    Raises:
+      schema.DataError: if the file is damaged.
+    """
+    with _naming_damage():  # Of a GIF file, all pictures are read for that.
+        return getattr(image, "n_frames", 1)
+
+
+@contextlib.contextmanager
+def _naming_damage() -> Iterator[None]:
+    """Makes one error of whatever Pillow says as it reads on in a file."""
+    try:
+        yield
     except Exception as error:  # A damaged file shows as many kinds of error.
         raise schema.DataError(
             f"it cannot be decoded ({error})", kind="damaged_file"
         ) from error
-    # Pillow turns TIFF files, and only these, as it loads them.
-    return turn_back(pixels, turned_by)
 
 
 def turn(pixels: np.ndarray, orientation: int) -> np.ndarray:

@@ -39,7 +39,8 @@ class FolderSource(paired.PairedSource):
         """Finds the pairs of the split; arguments as `layouts.find_split`.
 
         With `allow_problems` the source holds the pairs that lie in the folder, for
-        somebody to look at: some may not be there, and there is no fingerprint.
+        somebody to look at: some files may not be there, and then there is no
+        fingerprint.
 
         Raises:
           schema.DataError: if the split is not there, or, unless problems are
@@ -64,15 +65,19 @@ class FolderSource(paired.PairedSource):
         self.name = f"{root.resolve().name}/{found.name}"
         self.info = found.info
         self.problems = found.problems
-        pairs, self.fingerprint = found.pairs, ""
+        pairs = found.pairs
         if allow_problems:
             pairs = tuple(
                 pair
                 for pair in pairs
                 if not found.folder.find_problems((pair.image, pair.mask))
             )
-        else:
+        try:
             self.fingerprint = make_fingerprint(found.folder, pairs)
+        except schema.DataError:
+            if not allow_problems:
+                raise
+            self.fingerprint = ""
         super().__init__(str(root), pairs)
         logging.info("Found %d pairs of %s in %s.", len(self), self.name, root)
 

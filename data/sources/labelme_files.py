@@ -1,7 +1,6 @@
 """JSON files of LabelMe, one for each image, and the objects that they hold."""
 
 import base64
-import io
 import math
 import os
 from collections.abc import Iterator, Mapping
@@ -9,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from data import schema
 from data.sources import json_files, outlines
 
 _PARTS = ("imagePath", "shapes")
@@ -89,9 +89,7 @@ def _find_corners(kind: str, points: np.ndarray) -> np.ndarray:
 
 def _place_mask(text: str, points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Lays a mask, a PNG file as text, between two corners of an image."""
-    from PIL import Image
-
-    part = np.asarray(Image.open(io.BytesIO(base64.b64decode(text))).convert("L")) > 0
+    part = _decode_image(base64.b64decode(text)) > 0
     left, top = points[0].round().astype(int)
     mask = np.zeros(size, bool)
     if (
@@ -102,6 +100,20 @@ def _place_mask(text: str, points: np.ndarray, size: tuple[int, int]) -> np.ndar
         raise ValueError("a mask leaves the image")
     mask[top : top + part.shape[0], left : left + part.shape[1]] = part
     return mask
+
+
+def _decode_image(encoded: bytes) -> np.ndarray:
+    """Returns the gray values of a mask's file, uint8 [height, width].
+
+    Raises:
+      ValueError: if it is damaged, whatever Pillow says then.
+    """
+    from data.files import images
+
+    try:
+        return images.load_pixels(images.open_image(encoded), "L")
+    except schema.DataError as error:
+        raise ValueError(f"a mask: {error}") from error
 
 
 def list_classes(files: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:

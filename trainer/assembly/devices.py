@@ -8,8 +8,15 @@ from trainer.distributing import cluster, distribution
 from trainer.settings import config as config_lib
 
 
-def prepare_devices(config: config_lib.Config) -> tf.distribute.Strategy:
+def prepare_devices(
+    config: config_lib.Config, *, trains: bool = True
+) -> tf.distribute.Strategy:
     """Sets what holds for the whole process, and makes the strategy.
+
+    Args:
+      config: all settings.
+      trains: whether there will be training steps, which alone split the batch into
+        the parts of `--gradient_accumulation_steps`.
 
     Raises:
       errors.ConfigError: if settings do not fit the devices, or those of the other
@@ -18,9 +25,8 @@ def prepare_devices(config: config_lib.Config) -> tf.distribute.Strategy:
     strategy = distribution.create_strategy(config.runtime)
     cluster.check_settings(strategy, config.as_dict())
     num_replicas = strategy.num_replicas_in_sync
-    distribution.check_batch_size(
-        config.train.batch_size, num_replicas, config.train.gradient_accumulation_steps
-    )
+    num_parts = config.train.gradient_accumulation_steps if trains else 1
+    distribution.check_batch_size(config.train.batch_size, num_replicas, num_parts)
     distribution.check_xla(config.runtime.enable_xla, num_replicas)
     if config.run.deterministic:
         tf.config.experimental.enable_op_determinism()

@@ -181,7 +181,9 @@ def _read_settings(
     settings = config_lib.fields_by_name()
     values = {
         name: value
-        for name, value in run_settings.read(model_dir).items()
+        for name, value in config_lib.without_training(
+            run_settings.read(model_dir)
+        ).items()
         # Without what describes the data: a file that it names may be gone.
         if not settings[name].metadata["describes_data"]
         and not settings[name].metadata["is_local"]

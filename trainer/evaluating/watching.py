@@ -68,7 +68,7 @@ def _watch(
         watched.hold(model_dir, checkpoint_folders.step_of(saved.paths[0]))
     for remark in layers.check_trained_with(config, saved.identity, model_dir):
         logging.warning("%s", remark)
-    strategy = devices.prepare_devices(config)
+    strategy = devices.prepare_devices(config, trains=False)
     setup, _ = evaluation.prepare_evaluation(config, strategy, saved)
     writer = summaries.SummaryWriter(
         model_dir, keeps_points=False, check_lock=lock.check

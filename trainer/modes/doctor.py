@@ -58,7 +58,7 @@ def run(config: config_lib.Config) -> None:
     folder = model_dir.make(config.run.model_dir)
     strategy = None
     if second_opinion.can_judge(config):
-        strategy = devices.prepare_devices(config)
+        strategy = devices.prepare_devices(config, trains=config.doctor.crossfit)
     else:
         with contextlib.suppress(RuntimeError):  # They may be in use in this process.
             # Another program may have the GPUs, and there is nothing to do for them.

@@ -41,7 +41,7 @@ def _score_checkpoint(config: config_lib.Config) -> None:
     for remark in layers.check_trained_with(config, saved.identity, model_dir):
         logging.warning("%s", remark)
     setup, path = evaluation.prepare_evaluation(
-        config, devices.prepare_devices(config), saved
+        config, devices.prepare_devices(config, trains=False), saved
     )
     outcome = scoring.score_all(setup)
     if cluster.worker_index(setup.strategy) > 0:
@@ -51,7 +51,7 @@ def _score_checkpoint(config: config_lib.Config) -> None:
 
 
 def _score_file(config: config_lib.Config) -> None:
-    strategy = devices.prepare_devices(config)
+    strategy = devices.prepare_devices(config, trains=False)
     about = description.read_model(config.run.model)
     trained = exported.load(about)
     exported.check(config, trained)

@@ -45,7 +45,7 @@ def run(config: config_lib.Config) -> None:
             "photos of its own",
         )
     found = photos.find(settings.input, settings.output)
-    strategy = devices.prepare_devices(config)
+    strategy = devices.prepare_devices(config, trains=False)
     trained = _load(config, strategy)
     with strategy.scope():
         predict = predictor.Predictor(

@@ -64,7 +64,7 @@ def read(photo: photos.Photo, max_pixels: int) -> Encoded:
       max_pixels: that it may have.
 
     Raises:
-      schema.DataError: if it is no image, or too large.
+      schema.DataError: if it is no image, damaged, an animation, or too large.
       OSError: if it cannot be read.
     """
     content = pathlib.Path(photo.path).read_bytes()
@@ -82,7 +82,7 @@ def _count_frames(content: bytes, header: images.Header, max_pixels: int) -> int
     """Returns how many pictures an animation shows; 1 of other files."""
     if header.format not in ("GIF", "WEBP", "PNG") or not header.mode:
         return 1
-    return getattr(images.open_image(content, max_pixels), "n_frames", 1)
+    return images.count_pictures(images.open_image(content, max_pixels))
 
 
 def decode(

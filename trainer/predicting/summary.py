@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from data.sources import listing
-from trainer import files
+from trainer import errors, files
 
 COLUMNS = ("photo", "class", "pixels", "share", "mean_confidence")
 
@@ -68,14 +68,15 @@ class Summary:
         Args:
           path: of the table.
           num_classes: lines of each photo.
+
+        Raises:
+          errors.RunError: if it cannot be read, or is no longer as it was written.
         """
         self._path = path
         self._rows: dict[str, list[list[str]]] = {}
-        if path.exists():
-            with path.open(newline="", encoding="utf-8") as file:
-                for row in list(csv.reader(file))[1:]:
-                    if len(row) == len(COLUMNS):
-                        self._rows.setdefault(row[0], []).append(row)
+        for row in _read(path)[1:]:
+            if len(row) == len(COLUMNS):
+                self._rows.setdefault(row[0], []).append(row)
         self._rows = {
             n: rows for n, rows in self._rows.items() if len(rows) == num_classes
         }
@@ -99,6 +100,22 @@ class Summary:
         """Appends the lines of a photo, all at once."""
         rows = [[listing.printable(row[0]), *row[1:]] for row in rows]
         files.append_line(self._path, _format(rows).removesuffix("\n"))
+
+
+def _read(path: pathlib.Path) -> list[list[str]]:
+    """Returns all lines of a table, none if it is not there."""
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return list(csv.reader(file))
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, csv.Error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise errors.RunError(
+            f"{path} cannot be read ({reason}), and tells which photos are done; was "
+            "it saved by another program? Remove it to have all photos predicted "
+            "again, or give another --output."
+        ) from error
 
 
 def _format(rows: Sequence[Sequence[str]]) -> str:

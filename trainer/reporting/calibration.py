@@ -12,7 +12,7 @@ def section(runs: Sequence[reading.Run]) -> str:
     """Draws a reliability diagram of each run, above the expected calibration error."""
     drawn, rows = [], []
     for number, run in enumerate(runs):
-        value = run.last("eval", _TAG)
+        value = run.score(_TAG)
         for line in run.evaluations:
             value = line["scores"].get(_TAG, value)
         if value is None:

@@ -44,6 +44,17 @@ class Run:
         points = self.curves.get((split, tag))
         return points[-1][1] if points else None
 
+    def score(self, tag: str) -> float | None:
+        """Returns a score of the last evaluation in training.
+
+        None if that had none, such as the precision of a class that it found nowhere:
+        what an older one had beside it says nothing of this model.
+        """
+        points = {t: p for (split, t), p in self.curves.items() if split == "eval"}
+        step = max((of_tag[-1][0] for of_tag in points.values()), default=None)
+        found = points.get(tag)
+        return found[-1][1] if found and found[-1][0] == step else None
+
     def share_of_pixels(self, class_name: str) -> float | None:
         """Returns the share of a class in the last confusion matrix, if there is one.
 

@@ -37,7 +37,10 @@ def overview(runs: Sequence[reading.Run]) -> str:
     ]
     rows = []
     for number, run in enumerate(runs):
-        cells = [elements.score(run.last(split, tag)) for split, tag, _ in tags]
+        values = [
+            run.score(tag) if split == "eval" else run.last(split, tag)
+            for split, tag, _ in tags
+        ]
         best = max(
             (v for _, v in run.curves.get(("eval", "mean_iou"), ())), default=None
         )
@@ -45,13 +48,11 @@ def overview(runs: Sequence[reading.Run]) -> str:
             [
                 elements.run_name(number, run),
                 f"{run.last_step:,}",
-                elements.score(best),
-                *cells,
+                *map(elements.score, [best, *values]),
             ]
         )
-    return elements.table(
-        ["Run", "Steps", "Best mean IoU", *(t for _, _, t in tags)], rows
-    )
+    heads = ["Run", "Steps", "Best mean IoU", *(title for _, _, title in tags)]
+    return elements.table(heads, rows)
 
 
 def curves(runs: Sequence[reading.Run]) -> str:
@@ -87,7 +88,7 @@ def classes(runs: Sequence[reading.Run]) -> str:
     for number, run in enumerate(runs):
         rows = []
         for index, name in enumerate(run.class_names):
-            values = [run.last("eval", f"{score}/{name}") for score in _CLASS_SCORES]
+            values = [run.score(f"{score}/{name}") for score in _CLASS_SCORES]
             if any(value is not None for value in values):
                 cells = map(elements.bar, [*values, run.share_of_pixels(name)])
                 rows.append([elements.class_name(run, index), *cells])

@@ -154,7 +154,7 @@ def record(
     folder = pathlib.Path(model_dir)
     path, written = None, []
     if pictures_to_keep:
-        path = folder / "evaluations" / f"{_name(subject.name, scored)}.png"
+        path = folder / "evaluations" / f"{_name(subject, scored)}.png"
         files.make_folder(path.parent)
         pictures.write_png(path, pictures_to_keep.overview)
         written = _write_examples(folder, path, pictures_to_keep.examples)
@@ -213,16 +213,18 @@ def find(
     return None
 
 
-def _name(checkpoint: str, scored: Scored) -> str:
-    """Returns a name that no evaluation with other pictures has."""
+def _name(subject: Subject, scored: Scored) -> str:
+    """Returns a name that no evaluation with other pictures has.
+
+    All that a line says of what was scored is in it, the greater part as a hash: by
+    weights or precision alone, too, a prediction may be another one.
+    """
     split = re.sub(r"[^\w.-]+", "-", scored.split)
     size = "-native" if scored.eval_native_size else ""
     tta = "".join(f"-{word}" for word in ("tta", *scored.tta) if scored.tta)
-    merged = ""
-    if scored.merge_classes:  # Which may be many words, of any letters.
-        words = ",".join(scored.merge_classes)
-        merged = f"-merged-{hashlib.sha256(words.encode()).hexdigest()[:8]}"
-    return f"{checkpoint}-{split}-{scored.fingerprint}{size}{tta}{merged}"
+    everything = json.dumps([subject, dataclasses.asdict(scored)])
+    digest = hashlib.sha256(everything.encode()).hexdigest()[:16]
+    return f"{subject.name}-{split}-{digest}{size}{tta}"
 
 
 def _write_examples(

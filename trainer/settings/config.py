@@ -231,5 +231,15 @@ def from_dict(values: Mapping[str, Any]) -> Config:
     return Config(**sections)
 
 
+def without_training(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns settings, by flag name, without those of training examples alone.
+
+    They say nothing of how a trained model is used, and may not fit that: windows of
+    `--crop_size` can be larger than the images that it is now to be shown.
+    """
+    dropped = {field.name for field in dataclasses.fields(AugmentationConfig)}
+    return {name: value for name, value in values.items() if name not in dropped}
+
+
 def _as_json(value: Any) -> Any:
     return json.loads(json.dumps(value))

@@ -70,6 +70,8 @@ def resolve(
     of_file = {}
     if kind and kind.uses_run and given.get("model"):
         of_file = _take_file(given["model"], typed)
+    if kind and kind.uses_run:  # It trains nothing.
+        of_run, from_files = map(config_lib.without_training, (of_run, from_files))
     layers = _Layers(defaults, remarks)
     layers.add(of_run)
     layers.add(from_files, is_from_files=True)
@@ -134,8 +136,7 @@ def _take_file(folder: str, typed: Mapping[str, Any]) -> dict[str, Any]:
                 f"the exported model in {folder} takes {fields.format_value(value)} "
                 "alone; leave the flag out",
             )
-    # Windows are for training, and may be larger than the images of another run.
-    return {**values, "crop_size": ()}
+    return values
 
 
 def _take_over(

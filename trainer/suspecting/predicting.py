@@ -70,7 +70,8 @@ class Judges:
     def predict_some(
         self, source: schema.Source, ids: Sequence[int]
     ) -> Iterator[Prediction]:
-        """Yields some examples of a split, about in their order."""
+        """Yields some examples of a split, each once, about in their order."""
+        ids = sorted(set(ids))
         preprocess = tf.function(self._preprocessor, autograph=False)
         decoded = (
             {
@@ -81,7 +82,7 @@ class Judges:
             }
             for example in inspection.read_examples(source, ids)
         )
-        yield from self._predict(source, zip(sorted(ids), decoded, strict=True))
+        yield from self._predict(source, zip(ids, decoded, strict=True))
 
     def _predict(
         self, source: schema.Source, examples: Iterator[tuple[int, dict]]

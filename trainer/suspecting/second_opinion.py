@@ -12,10 +12,10 @@ from data import schema
 from data.sources import halves
 from trainer.assembly import inputs, restoring, trained_model
 from trainer.predicting import predictor
-from trainer.run_folder import checkpoint_folders, run_settings
+from trainer.run_folder import checkpoint_folders
 from trainer.settings import config as config_lib
 from trainer.settings import fields, layers
-from trainer.suspecting import judging, predicting
+from trainer.suspecting import acquaintance, judging, predicting
 
 _FOLDER = "doctor"
 
@@ -80,23 +80,26 @@ def ask(
       errors.RunError: if a model cannot be trained or restored.
       schema.DataError: if settings, model and files do not fit each other.
     """
-    folders = [config.run.model_dir]
+    # Both roles may have one split, whose masks are to be judged once.
+    sources = list({source.name: source for source in sources}.values())
+    folders, seen = [config.run.model_dir], [False] * len(sources)
     if config.doctor.crossfit:
         folders = _train_halves(config, train)
     else:
         saved = restoring.find_run(config.run.model_dir, config.run.checkpoint)
         for remark in layers.check_trained_with(config, saved.identity, folders[0]):
             logging.warning("%s", remark)
+        seen = acquaintance.find_seen(config, saved.identity, sources)
     judges, trained = _restore(config, strategy, sources[0], folders)
-    is_seen = not config.doctor.crossfit and _is_data_of_run(config)
     judgement = judging.judge(
         judges,
         sources,
         class_names=trained.class_names,
         image_format=trained.image_format,
-        seen=[is_seen, False][: len(sources)],
+        seen=seen,
     )
-    note = _describe_judges(config, is_seen, sources[0].name)
+    names = [s.name for s, is_seen in zip(sources, seen, strict=True) if is_seen]
+    note = _describe_judges(config, names)
     folder = pathlib.Path(config.run.model_dir) / _FOLDER
     judging.write(folder, judgement, judges, sources, trained, [note])
     return (
@@ -160,21 +163,14 @@ def _restore(
     return predicting.Judges(predictors, preprocessor), trained
 
 
-def _is_data_of_run(config: config_lib.Config) -> bool:
-    saved = run_settings.read(config.run.model_dir)
-    return (config.data.dataset, config.data.data_dir) == (
-        saved["dataset"],
-        saved["data_dir"],
-    )
-
-
-def _describe_judges(config: config_lib.Config, is_seen: bool, name: str) -> str:
+def _describe_judges(config: config_lib.Config, seen: Sequence[str]) -> str:
+    """Says what the models know of the masks; `seen` names splits trained on."""
     if config.doctor.crossfit:
         return "Each is judged by a model that has not seen it."
-    if is_seen:
+    if seen:
         return (
-            f"Those of {name} are judged by a model that was trained on them, and may "
-            "have learned their mistakes; with --crossfit each is judged by a model "
-            "that has not seen it."
+            f"Those of {' and '.join(seen)} are judged by a model that was trained on "
+            "them, and may have learned their mistakes; with --crossfit each is judged "
+            "by a model that has not seen it."
         )
     return "They are judged by a model that was trained on other data."
