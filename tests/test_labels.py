@@ -364,3 +364,22 @@ def test_the_same_names_in_another_order_number_the_classes_anew():
     assert dict(ordered.label_map) == {0: 0, 1: 2, 2: 1}
     assert ordered.palette == ((1,) * 3, (3,) * 3, (2,) * 3)
     assert (renamed.class_names, renamed.label_map) == (("sky", "dog", "cow"), ())
+
+
+@pytest.mark.parametrize(
+    ("offset", "values"), [(None, (1, 2, 3)), (-1, (1, 2, 3)), (0, (0, 1, 2))]
+)
+def test_an_offset_leads_to_the_classes_before_they_are_put_in_order(offset, values):
+    """PETS are pet, background, border: an offset says which value is the first."""
+    info = resolve(
+        PETS, class_names=("background", "pet", "border"), label_offset=offset
+    )
+
+    assert _labels_of(info, values) == [1, 0, 2]
+    assert info.palette == ((2, 2, 2), (1, 1, 1), (3, 3, 3))
+
+
+def test_an_offset_counts_where_the_names_are_in_the_data_sets_order():
+    info = resolve(PETS, class_names=PETS.class_names, label_offset=0)
+
+    assert (info.label_map, info.label_offset) == ((), 0)
