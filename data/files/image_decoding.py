@@ -40,7 +40,8 @@ def decode_image(
 
     To the channels that are asked for a file comes as `fit_channels` says. RGB of JPEG
     and PNG is decoded by TensorFlow as in a graph, many bands and 16 bits of TIFF by
-    tifffile, all else by Pillow: the first picture of several.
+    tifffile, all else by Pillow: the first picture of several. Colours that a TIFF file
+    stores multiplied by alpha stay so where all its bands are asked for.
 
     Args:
       encoded: the file.
@@ -59,6 +60,8 @@ def decode_image(
         return images.decode_by_tensorflow(images.decode_rgb_in_graph, encoded)
     if wanted == schema.RGB and header.mode and header.mode[0] not in "IF":
         return images.load_pixels(images.open_image(encoded, max_pixels), "RGB")
+    if wanted.num_channels == header.num_premultiplied:
+        return fit_pixels(tiff.load_bands(encoded), wanted)
     return fit_pixels(load_stored(encoded, header, max_pixels), wanted)
 
 
