@@ -358,6 +358,34 @@ def test_undivided_folder_has_no_other_split(tmp_path):
             ["img/a1.jpg", "img/c1.jpg", "labels/a1.png"],
             [("a/1", "img/a1.jpg", "labels/a1.png")],
         ),
+        (  # What looks like an ending is a part of the stems.
+            ("img/img.*", "labels/img.*"),
+            ["img/img.0001.jpg", "img/img.2.jpg", "labels/img.0001.png"]
+            + ["labels/img.2.png"],
+            [
+                ("0001", "img/img.0001.jpg", "labels/img.0001.png"),
+                ("2", "img/img.2.jpg", "labels/img.2.png"),
+            ],
+        ),
+        (
+            ("img/[^k]*.jpg", "labels/[^k]*.png"),
+            ["img/k1.jpg", "img/^2.jpg", "img/a3.jpg", "labels/k1.png"]
+            + ["labels/^2.png"],
+            [
+                ("^/2", "img/^2.jpg", "labels/^2.png"),
+                ("k/1", "img/k1.jpg", "labels/k1.png"),
+            ],
+        ),
+        (  # A range from z to a holds nothing, and its complement any character.
+            ("img/[!z-a][z-ab].jpg", "labels/[!z-a][z-ab].png"),
+            ["img/xb.jpg", "img/xa.jpg", "labels/xb.png"],
+            [("x/b", "img/xb.jpg", "labels/xb.png")],
+        ),
+        (  # No set of characters, as nothing closes it.
+            ("img/[!]*.jpg", "labels/[!]*.png"),
+            ["img/[!]a.jpg", "labels/[!]a.png"],
+            [("a", "img/[!]a.jpg", "labels/[!]a.png")],
+        ),
     ],
 )
 def test_patterns_pair_what_their_wildcards_stand_for(tmp_path, patterns, files, pairs):
@@ -390,6 +418,17 @@ def test_split_takes_its_place_in_patterns(tmp_path):
 
     assert [p.key for p in find(tmp_path, **patterns).pairs] == ["a"]
     assert find(tmp_path, is_training=False, **patterns).name == "val"
+
+
+def test_a_pattern_that_is_not_written_like_its_files_is_refused(tmp_path):
+    write(tmp_path, "photos/a.jpg", "labels/a.png")
+
+    with pytest.raises(
+        schema.DataError,
+        match=r"^--images=\*/\.\./photos/\*\.jpg matches photos/a\.jpg, but .*"
+        r"e\.g\. photos/\*\.$",
+    ):
+        globs.find_pairs(str(tmp_path), "*/../photos/*.jpg", "*/../labels/*.png")
 
 
 @pytest.mark.parametrize("which", ["images", "masks"])
