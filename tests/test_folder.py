@@ -515,6 +515,49 @@ def test_folder_in_no_known_layout_is_refused_with_the_known_ones(tmp_path):
         find(tmp_path)
 
 
+@pytest.fixture(name="lock")
+def _lock(monkeypatch):
+    """Returns a function that lets nobody, not even root, read a folder."""
+
+    def lock(folder):
+        def scan(path, *, real=os.scandir):
+            if os.path.samefile(path, folder):
+                raise PermissionError(13, "Permission denied", str(path))
+            return real(path)
+
+        monkeypatch.setattr(os, "scandir", scan)
+
+    return lock
+
+
+@pytest.mark.parametrize("locked", ["images", "masks/deep"])
+def test_a_folder_that_cannot_be_read_is_named(tmp_path, lock, locked):
+    write_undivided(tmp_path)
+    write(tmp_path, "masks/deep/a.png")
+    lock(tmp_path / locked)
+
+    with pytest.raises(
+        schema.DataError,
+        match=rf"^The folder {tmp_path}/{locked} cannot be read \(Permission denied\); "
+        "let this user read it, or take it away",
+    ):
+        find(tmp_path, train_fraction=0.5)
+
+
+def test_of_no_known_layout_the_whole_may_be_unreadable_or_a_part(tmp_path, lock):
+    write(tmp_path, "photos/a.jpg", "labels/a.png")
+    (tmp_path / "lost+found").mkdir()
+
+    lock(tmp_path / "lost+found")
+    with pytest.raises(
+        schema.DataError, match=r"say --images='photos/\*\.jpg' --masks="
+    ):
+        find(tmp_path)
+    lock(tmp_path)
+    with pytest.raises(schema.DataError, match=f"^The folder {tmp_path} cannot be re"):
+        find(tmp_path)
+
+
 def test_empty_folder_of_all_is_refused(tmp_path):
     with pytest.raises(schema.DataError, match="holds nothing, but there should be"):
         find(tmp_path)
