@@ -102,10 +102,14 @@ def open_image(encoded: bytes, max_pixels: int = MAX_PIXELS) -> "PIL.Image.Image
         ) from error
     except Exception as error:  # A damaged header shows as many kinds of error.
         if layout:
+            remedy = "; store masks with 8 or 16 bits"
+            if layout.has_usual_values:
+                remedy = (
+                    ", which only an image can be, with --image_channels="
+                    f"{layout.num_bands}"
+                )
             raise schema.DataError(
-                f"it is {layout}, which only an image can be, with --image_channels="
-                f"{layout.num_bands}",
-                kind="unsupported_bands",
+                f"it is {layout}{remedy}", kind="unsupported_bands"
             ) from error
         raise schema.DataError(
             f"it is no {', '.join(FORMATS[:-1])} or {FORMATS[-1]} file, or its header "

@@ -48,6 +48,11 @@ class Layout(NamedTuple):
     is_planar: bool = False
     is_premultiplied: bool = False
 
+    @property
+    def has_usual_values(self) -> bool:
+        """Whether images and masks may have them: unsigned, of 8 or 16 bits."""
+        return not self.kind and self.bits in (8, 16)
+
     def __str__(self) -> str:
         height, width = self.size
         bands = f"{self.num_bands} band{'s' * (self.num_bands > 1)}"
@@ -97,7 +102,7 @@ def load_bands(encoded: bytes) -> np.ndarray:
         of values that are not 8 or 16 bits.
     """
     layout = read_layout(encoded)
-    if layout is None or layout.kind or layout.bits not in (8, 16):
+    if layout is None or not layout.has_usual_values:
         raise schema.DataError(
             f"it is {layout or 'a damaged TIFF file'}; store images with 8 or 16 bits",
             kind="image_format",
