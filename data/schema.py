@@ -80,6 +80,8 @@ class DatasetInfo:
       label_colors: pairs of a colour in the masks and its raw value, where masks hold
         colours; see `data.files.palettes`.
       image_format: what the stores hold of the images.
+      reordered_offset: the `label_offset` that `label_map` stands for, where all it
+        does is to put the classes in another order; else None.
     """
 
     class_names: tuple[str, ...]
@@ -88,6 +90,7 @@ class DatasetInfo:
     label_map: tuple[tuple[int, int], ...] = ()
     label_colors: tuple[tuple[tuple[int, int, int], int], ...] = ()
     image_format: ImageFormat = RGB
+    reordered_offset: int | None = None
 
     def __post_init__(self) -> None:
         if not self.palette:

@@ -120,6 +120,7 @@ def match_classes(
             for value, label in places_by_value
         ),
         label_offset=0,
+        reordered_offset=info.reordered_offset if info.label_map else info.label_offset,
     )
 
 
