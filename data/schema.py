@@ -13,6 +13,9 @@ preprocessing. `--ignore_label` names the value that stands for it in the raw ma
 FILL_VALUE = 128
 """Mid-grey, the colour of what lies outside an image of 8 bits."""
 
+LUMA_WEIGHTS = (0.299, 0.587, 0.114)
+"""Of red, green and blue (ITU-R BT.601). They add up to 1, so gray stays gray."""
+
 ALL_SPLITS = "all"
 """The split of all examples, of any data set."""
 
