@@ -13,6 +13,9 @@ preprocessing. `--ignore_label` names the value that stands for it in the raw ma
 FILL_VALUE = 128
 """Mid-grey, the colour of what lies outside an image of 8 bits."""
 
+LUMA_WEIGHTS = (0.299, 0.587, 0.114)
+"""Of red, green and blue (ITU-R BT.601). They add up to 1, so gray stays gray."""
+
 ALL_SPLITS = "all"
 """The split of all examples, of any data set."""
 
@@ -80,6 +83,8 @@ class DatasetInfo:
       label_colors: pairs of a colour in the masks and its raw value, where masks hold
         colours; see `data.files.palettes`.
       image_format: what the stores hold of the images.
+      reordered_offset: the `label_offset` that `label_map` stands for, where all it
+        does is to put the classes in another order; else None.
     """
 
     class_names: tuple[str, ...]
@@ -88,6 +93,7 @@ class DatasetInfo:
     label_map: tuple[tuple[int, int], ...] = ()
     label_colors: tuple[tuple[tuple[int, int, int], int], ...] = ()
     image_format: ImageFormat = RGB
+    reordered_offset: int | None = None
 
     def __post_init__(self) -> None:
         if not self.palette:

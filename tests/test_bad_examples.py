@@ -77,6 +77,38 @@ def test_one_more_than_the_maximum_stops(cache, source, tmp_path):
         open_as(cache, source, policy, tmp_path)
 
 
+@pytest.mark.parametrize("cache", ["memory", "disk"])
+def test_what_other_processes_replace_counts_for_the_maximum(cache, source, tmp_path):
+    """Of two processes, each finds one bad example in its half."""
+
+    def open_share(index, maximum, folder, add_up):
+        return store.open_store(
+            source,
+            PREPROCESSOR,
+            bad_examples=bad_examples.BadExamples(replaces=True, maximum=maximum),
+            cache=cache,
+            cache_dir=str(tmp_path / folder),
+            share=store.Share(index, 2, add_up),
+        )
+
+    def record(array):
+        arrays.append(array.copy())
+        return array
+
+    arrays = []
+    open_share(1, 1, "other", record)
+
+    others = iter(arrays)
+    found = open_share(0, 2, "enough", lambda array: array + next(others))
+    assert found.names == tuple(f"{i}.jpg" for i in range(10))
+    others = iter(arrays)
+    with pytest.raises(
+        schema.DataError,
+        match=r"example 5 \(5\.jpg\): the mask holds .*bad example number 2 ",
+    ):
+        open_share(0, 1, "too few", lambda array: array + next(others))
+
+
 def test_too_many_while_streaming_are_named_by_reading_again(source, tmp_path):
     policy = bad_examples.BadExamples(replaces=True, maximum=1)
     examples = open_as("none", source, policy, tmp_path)

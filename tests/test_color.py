@@ -147,7 +147,7 @@ def test_turns_of_hue_keep_luma_and_add_up():
 
     np.testing.assert_allclose(whole, images, atol=1e-3)
     assert np.abs(quarter - images).max() > 10
-    luma = [pixels @ np.array(color.LUMA_WEIGHTS) for pixels in (quarter, images)]
+    luma = [pixels @ np.array(schema.LUMA_WEIGHTS) for pixels in (quarter, images)]
     np.testing.assert_allclose(*luma, atol=0.01)
 
 

@@ -358,6 +358,34 @@ def test_undivided_folder_has_no_other_split(tmp_path):
             ["img/a1.jpg", "img/c1.jpg", "labels/a1.png"],
             [("a/1", "img/a1.jpg", "labels/a1.png")],
         ),
+        (  # What looks like an ending is a part of the stems.
+            ("img/img.*", "labels/img.*"),
+            ["img/img.0001.jpg", "img/img.2.jpg", "labels/img.0001.png"]
+            + ["labels/img.2.png"],
+            [
+                ("0001", "img/img.0001.jpg", "labels/img.0001.png"),
+                ("2", "img/img.2.jpg", "labels/img.2.png"),
+            ],
+        ),
+        (
+            ("img/[^k]*.jpg", "labels/[^k]*.png"),
+            ["img/k1.jpg", "img/^2.jpg", "img/a3.jpg", "labels/k1.png"]
+            + ["labels/^2.png"],
+            [
+                ("^/2", "img/^2.jpg", "labels/^2.png"),
+                ("k/1", "img/k1.jpg", "labels/k1.png"),
+            ],
+        ),
+        (  # A range from z to a holds nothing, and its complement any character.
+            ("img/[!z-a][z-ab].jpg", "labels/[!z-a][z-ab].png"),
+            ["img/xb.jpg", "img/xa.jpg", "labels/xb.png"],
+            [("x/b", "img/xb.jpg", "labels/xb.png")],
+        ),
+        (  # No set of characters, as nothing closes it.
+            ("img/[!]*.jpg", "labels/[!]*.png"),
+            ["img/[!]a.jpg", "labels/[!]a.png"],
+            [("a", "img/[!]a.jpg", "labels/[!]a.png")],
+        ),
     ],
 )
 def test_patterns_pair_what_their_wildcards_stand_for(tmp_path, patterns, files, pairs):
@@ -390,6 +418,17 @@ def test_split_takes_its_place_in_patterns(tmp_path):
 
     assert [p.key for p in find(tmp_path, **patterns).pairs] == ["a"]
     assert find(tmp_path, is_training=False, **patterns).name == "val"
+
+
+def test_a_pattern_that_is_not_written_like_its_files_is_refused(tmp_path):
+    write(tmp_path, "photos/a.jpg", "labels/a.png")
+
+    with pytest.raises(
+        schema.DataError,
+        match=r"^--images=\*/\.\./photos/\*\.jpg matches photos/a\.jpg, but .*"
+        r"e\.g\. photos/\*\.$",
+    ):
+        globs.find_pairs(str(tmp_path), "*/../photos/*.jpg", "*/../labels/*.png")
 
 
 @pytest.mark.parametrize("which", ["images", "masks"])
@@ -473,6 +512,49 @@ def test_folder_in_no_known_layout_is_refused_with_the_known_ones(tmp_path):
     write_list(tmp_path, "photos/a.jpg", "?")
 
     with pytest.raises(schema.DataError, match="holds photos, but .*--images='photos/"):
+        find(tmp_path)
+
+
+@pytest.fixture(name="lock")
+def _lock(monkeypatch):
+    """Returns a function that lets nobody, not even root, read a folder."""
+
+    def lock(folder):
+        def scan(path, *, real=os.scandir):
+            if os.path.samefile(path, folder):
+                raise PermissionError(13, "Permission denied", str(path))
+            return real(path)
+
+        monkeypatch.setattr(os, "scandir", scan)
+
+    return lock
+
+
+@pytest.mark.parametrize("locked", ["images", "masks/deep"])
+def test_a_folder_that_cannot_be_read_is_named(tmp_path, lock, locked):
+    write_undivided(tmp_path)
+    write(tmp_path, "masks/deep/a.png")
+    lock(tmp_path / locked)
+
+    with pytest.raises(
+        schema.DataError,
+        match=rf"^The folder {tmp_path}/{locked} cannot be read \(Permission denied\); "
+        "let this user read it, or take it away",
+    ):
+        find(tmp_path, train_fraction=0.5)
+
+
+def test_of_no_known_layout_the_whole_may_be_unreadable_or_a_part(tmp_path, lock):
+    write(tmp_path, "photos/a.jpg", "labels/a.png")
+    (tmp_path / "lost+found").mkdir()
+
+    lock(tmp_path / "lost+found")
+    with pytest.raises(
+        schema.DataError, match=r"say --images='photos/\*\.jpg' --masks="
+    ):
+        find(tmp_path)
+    lock(tmp_path)
+    with pytest.raises(schema.DataError, match=f"^The folder {tmp_path} cannot be re"):
         find(tmp_path)
 
 

@@ -237,6 +237,41 @@ def test_four_bands_that_are_no_alpha_are_taken_as_they_are():
     np.testing.assert_array_equal(_decode(encoded, 3), _COLORS)
 
 
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("planarconfig", ["contig", "separate"])
+@pytest.mark.parametrize("alpha", ["assocalpha", "unassalpha"])
+@pytest.mark.parametrize("num_bands", [2, 4])
+def test_alpha_and_what_it_lies_beside_are_taken_as_they_are(
+    num_bands, alpha, planarconfig, compression
+):
+    """Also where Pillow would divide by alpha, or lose it."""
+    pixels = _stack(_GRAY, _ALPHA) if num_bands == 2 else _RGBA
+    encoded = make_tiff(
+        np.moveaxis(pixels, -1, 0) if planarconfig == "separate" else pixels,
+        photometric="minisblack" if num_bands == 2 else "rgb",
+        extrasamples=[alpha],
+        planarconfig=planarconfig,
+        compression=compression,
+    )
+
+    np.testing.assert_array_equal(_decode(encoded, num_bands), pixels)
+    assert _decode(encoded).shape == (6, 9, 3)
+    if alpha == "unassalpha":
+        colors = np.broadcast_to(pixels[..., : num_bands - 1], (6, 9, 3))
+        np.testing.assert_array_equal(_decode(encoded), colors)
+
+
+def test_16_bits_of_planar_bands_without_compression_come_to_colors():
+    encoded = make_tiff(
+        np.moveaxis(_WIDE[..., :4], -1, 0),
+        photometric="rgb",
+        extrasamples=["unspecified"],
+        planarconfig="separate",
+    )
+
+    np.testing.assert_array_equal(_decode(encoded), _WIDE[..., :3] >> 8)
+
+
 @pytest.mark.parametrize(
     ("encoded", "num_channels", "value_range", "message"),
     [

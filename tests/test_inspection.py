@@ -13,6 +13,7 @@ from PIL import Image
 
 from data import schema
 from data.doctor import (
+    advice,
     class_findings,
     conventions,
     findings,
@@ -130,6 +131,24 @@ def test_what_cannot_be_used_ends_nothing(tmp_path):
     )
     assert facts[1].files == (f"example 1: {facts[1].message}",)
     assert facts[4].message.startswith("the image has ")
+
+
+@pytest.mark.parametrize("masks_only", [False, True])
+def test_a_compressed_mask_that_is_cut_off_ends_nothing(masks_only):
+    """Its header, read first, has another fault than its pixels."""
+    file = io.BytesIO()
+    Image.fromarray(make_photo()[..., 0]).save(file, "JPEG")
+    whole = file.getvalue()
+    cut = whole[: len(whole) // 2]
+    source = make_source(*((make_photo(), mask) for mask in (whole, cut)))
+
+    first, second = inspection.walk(source, PREPROCESSOR, masks_only=masks_only)
+
+    assert (first.kind, second.kind) == ("lossy_mask", "damaged_file")
+    assert second.message.startswith("the mask: it cannot be decoded")
+    assert first.cells
+    error = schema.DataError("a.png: lossy", kind="lossy_mask")
+    assert "a.png: lossy" in str(advice.complete(error, [source], PREPROCESSOR))
 
 
 def test_facts_are_those_of_the_preprocessor():

@@ -1,16 +1,23 @@
 """Class names, mask colours and label maps that users write in files."""
 
+import dataclasses
 import json
 
+import numpy as np
 import pytest
 
 from data import schema
-from data.files import label_files, labels, palettes
+from data.files import label_files, labels, mask_values, palettes
 from data.preparing import preprocessing
+from data.stores import fingerprints
+from tests import test_store
+from trainer.assembly import inputs
+from trainer.settings import config as config_lib
 
 PETS = schema.DatasetInfo(
     ("pet", "background", "border"), -1, ((1, 1, 1), (2, 2, 2), (3, 3, 3))
 )
+CONFIG = config_lib.Config(run=config_lib.RunConfig(model_dir="unused"))
 
 
 def write(folder, name, content) -> str:
@@ -364,3 +371,83 @@ def test_the_same_names_in_another_order_number_the_classes_anew():
     assert dict(ordered.label_map) == {0: 0, 1: 2, 2: 1}
     assert ordered.palette == ((1,) * 3, (3,) * 3, (2,) * 3)
     assert (renamed.class_names, renamed.label_map) == (("sky", "dog", "cow"), ())
+
+
+@pytest.mark.parametrize(
+    ("offset", "values"), [(None, (1, 2, 3)), (-1, (1, 2, 3)), (0, (0, 1, 2))]
+)
+def test_an_offset_leads_to_the_classes_before_they_are_put_in_order(offset, values):
+    """PETS are pet, background, border: an offset says which value is the first."""
+    info = resolve(
+        PETS, class_names=("background", "pet", "border"), label_offset=offset
+    )
+
+    assert _labels_of(info, values) == [1, 0, 2]
+    assert info.palette == ((2, 2, 2), (1, 1, 1), (3, 3, 3))
+
+
+@pytest.mark.parametrize("offset", [None, -1])
+def test_classes_in_another_order_leave_ignored_what_is_ignored(offset):
+    """3, the border, is no class then, in any order of the classes."""
+    info = resolve(
+        PETS, class_names=("background", "pet", "border"), label_offset=offset
+    )
+    config = dataclasses.replace(
+        CONFIG, data=dataclasses.replace(CONFIG.data, ignore_label=3)
+    )
+
+    table = inputs.make_preprocessor(config, info).class_table
+
+    assert table[[1, 2, 3]].tolist() == [1, 0, 255]
+
+
+def _diagnose_reordered(counts, **flags):
+    info = resolve(PETS, class_names=("background", "pet", "border"), **flags)
+    return inputs.make_preprocessor(CONFIG, info).diagnose(counts)
+
+
+def test_who_gave_no_label_map_is_not_told_to_mend_it(write_file):
+    """Of pets in another order, 1 to 3, a mask holds 9."""
+    diagnosis = _diagnose_reordered({1: 5, 9: 2})
+    mapped = _diagnose_reordered(
+        {1: 5, 9: 2}, label_map=write_file("1,pet\n2,background\n3,border\n")
+    )
+
+    assert diagnosis.kind == "values_out_of_range"
+    assert "1, 9; with --label_offset=-1 and --ignore_label=255 they" in str(diagnosis)
+    assert "of which --label_map does not list 9; add a row" in str(mapped)
+
+
+def test_messages_about_classes_in_another_order_know_their_values():
+    """Class 1, pet, is the value 0: a mask of 0 alone was cut from 16 bits."""
+    info = resolve(
+        schema.DatasetInfo(("pet", "sky")), class_names=("sky", "pet"), label_offset=0
+    )
+    made = inputs.make_preprocessor(CONFIG, info)
+    counts = np.bincount([1], minlength=256)
+
+    diagnosis = mask_values.diagnose_classes(
+        counts, made.convention, class_names=info.class_names
+    )
+
+    assert "one class, pet: every mask value is 0" in str(diagnosis)
+
+
+def test_how_a_label_map_is_spoken_of_decodes_nothing_again():
+    made = inputs.make_preprocessor(CONFIG, PETS)
+    source = test_store.ListSource([b""], [b""])
+
+    def fingerprint(**changes):
+        changed = dataclasses.replace(made, label_map=((0, 1), (1, 0)), **changes)
+        return fingerprints.make_fingerprint(source, changed)
+
+    assert fingerprint() == fingerprint(reordered_offset=0)
+    assert fingerprint(ignore_label=1) != fingerprint(
+        ignore_label=1, reordered_offset=0
+    )
+
+
+def test_an_offset_counts_where_the_names_are_in_the_data_sets_order():
+    info = resolve(PETS, class_names=PETS.class_names, label_offset=0)
+
+    assert (info.label_map, info.label_offset) == ((), 0)

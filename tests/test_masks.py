@@ -7,6 +7,7 @@ import zlib
 import numpy as np
 import pytest
 import tensorflow as tf
+import tifffile
 from PIL import Image
 
 from data import schema
@@ -239,6 +240,29 @@ def test_colors_of_16_bits_are_refused():
 def test_pixels_that_are_no_labels_are_refused(mode):
     with pytest.raises(schema.DataError, match=rf"its pixels \({mode}\) are no labels"):
         masks.decode_mask(encode(Image.new(mode, (2, 2)), "TIFF"))
+
+
+@pytest.mark.parametrize("dtype", ["int64", "float64"])
+def test_values_of_many_bits_are_refused_with_those_that_there_are(dtype):
+    file = io.BytesIO()
+    tifffile.imwrite(file, np.zeros((4, 5), dtype))
+
+    with pytest.raises(
+        schema.DataError,
+        match="of 64 (signed|float) bits; store masks with 8 or 16 bits$",
+    ):
+        masks.decode_mask(file.getvalue())
+
+
+def test_masks_of_many_bands_are_refused():
+    file = io.BytesIO()
+    pixels = np.zeros((4, 5, 7), np.uint8)
+    tifffile.imwrite(file, pixels, photometric="minisblack", planarconfig="contig")
+
+    with pytest.raises(
+        schema.DataError, match="which only an image can be, with --image_channels=7$"
+    ):
+        masks.decode_mask(file.getvalue())
 
 
 def test_16_bits_have_no_colors():

@@ -311,6 +311,21 @@ def test_a_map_of_nothing_changes_no_bit_of_any_path():
         np.testing.assert_array_equal(new_labels, labels)
 
 
+def test_pixels_beyond_what_floats_count_are_found():
+    """The last of 4097 x 4097 pixels: beyond 2**24, float32 holds even numbers only."""
+    side = 4097
+    pixels = np.zeros([1, side, side], np.uint8)
+    pixels[0, -2:, -4:] = np.arange(8).reshape(2, 4)
+    shift = tf.constant([[[1, 0, (side - 2) / 2], [0, 1, (side - 4) / 2]]], tf.float32)
+
+    images, labels = resampling.resample(
+        tf.constant(pixels[..., np.newaxis]), tf.constant(pixels), shift, size=(2, 4)
+    )
+
+    np.testing.assert_array_equal(labels[0], np.arange(8).reshape(2, 4))
+    np.testing.assert_array_equal(images[0, ..., 0], np.arange(8).reshape(2, 4))
+
+
 def test_composed_maps_go_through_the_inner_one_first():
     """(1, 2) -> inner: (2, 3) + (1, 0) -> outer: half of it."""
     inner = tf.constant([[[2.0, 0.0, 1.0], [1.0, 1.0, 0.0]]])

@@ -135,6 +135,47 @@ def test_a_damaged_file_fails_the_step_that_needs_it(source, attribute):
         next(batches)
 
 
+def _put_folder_in_place(path):
+    pathlib.Path(path).unlink()
+    pathlib.Path(path).mkdir()
+
+
+class FailingDiskSource(helpers.FileSource):
+    """A source on a disk that cannot read example 6."""
+
+    def load(self, index):
+        def read(index):
+            if index == 6:
+                raise OSError(5, "Input/output error")
+            return index
+
+        return super().load(tf.numpy_function(read, [index], tf.int64))
+
+
+def test_a_file_that_became_a_folder_is_named_by_reading_again(source):
+    _put_folder_in_place(source.images[6])
+    _check_that_the_sixth_is_named(source, "Is a directory|is a directory")
+
+
+def test_a_failing_disk_is_told_by_reading_again(tmp_path):
+    source = FailingDiskSource(tmp_path)
+    _check_that_the_sixth_is_named(source, "Input/output error")
+
+
+def _check_that_the_sixth_is_named(source, reason):
+    batches = iter(_train_batches(source))
+    for _ in range(_step_with(6)):
+        next(batches)
+    with pytest.raises(reading.READ_ERRORS):
+        next(batches)
+
+    examples = streaming.StreamingStore(source, PREPROCESSOR)
+    with pytest.raises(
+        schema.DataError, match=f"example 6: it cannot be read .*({reason})"
+    ):
+        examples.read(np.array([5, 6]))
+
+
 def test_a_mask_out_of_range_fails_the_step_that_needs_it(source):
     tf.io.write_file(source.masks[6], tf.io.encode_png(np.full((9, 9, 1), 3, "u1")))
     batches = iter(_train_batches(source))

@@ -141,6 +141,24 @@ def test_a_split_without_an_example_is_refused(masks_dir):
         )
 
 
+@pytest.mark.parametrize(
+    ("file", "share"),
+    [("dataset_info.json", 0), ("dataset_info.json", 0.5), ("features.json", 0.5)],
+)
+def test_a_folder_that_was_copied_by_halves_is_named(masks_dir, tmp_path, file, share):
+    folder = tmp_path / "some_masks" / "1.0.0"
+    shutil.copytree(pathlib.Path(masks_dir) / "some_masks" / "1.0.0", folder)
+    content = (folder / file).read_text()
+    (folder / file).unlink()
+    if share:
+        (folder / file).write_text(content[: int(share * len(content))])
+
+    with pytest.raises(
+        schema.DataError, match=rf"^{folder} is no whole .* \(.+\); copy all of "
+    ):
+        open_masks(str(tmp_path), "gray")
+
+
 def test_names_of_labels_are_those_of_the_feature(masks_dir):
     assert open_masks(masks_dir, "gray").info.class_names == ("x", "y", "z")
     assert open_masks(masks_dir, "deep").info is None
@@ -246,6 +264,12 @@ def test_split_language_is_understood():
 
     assert len(source) == 4
     assert read(source) == read(open_pets(), 10, 14)
+
+
+@helpers.needs_pets
+def test_a_split_of_less_than_nothing_is_refused():
+    with pytest.raises(schema.DataError, match=r"\[80%:20%\] holds no example; name"):
+        open_pets("train[80%:20%]")
 
 
 @helpers.needs_pets

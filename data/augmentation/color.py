@@ -9,9 +9,6 @@ import tensorflow as tf
 
 Map = tuple[tf.Tensor, tf.Tensor]
 
-LUMA_WEIGHTS = (0.299, 0.587, 0.114)
-"""Of red, green and blue (ITU-R BT.601). They add up to 1, so grey stays grey."""
-
 
 def scale_from(centers: tf.Tensor, factors: tf.Tensor) -> Map:
     """Returns the maps x -> f x + (1 - f) c, which scale the distance from c by f.

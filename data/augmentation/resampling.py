@@ -190,8 +190,7 @@ def resample(
     """Moves pixels by any affine maps, in more than twice the time of `resample_lines`.
 
     Args:
-      images: uint8 or float32 [rows, height, width, channels], of less than 2**24
-        pixels each.
+      images: uint8 or float32 [rows, height, width, channels].
       labels: uint8 [rows, height, width].
       maps: float32 [rows, 2, 3].
       size: height and width of the new examples; None: those of the old ones.
@@ -212,9 +211,12 @@ def resample(
     firsts = tf.range(tf.cast(num_rows, tf.int64))[:, tf.newaxis, tf.newaxis]
     firsts *= height * width
 
-    def pick(pixels: tf.Tensor, row: tf.Tensor, column: tf.Tensor) -> tf.Tensor:
-        # Floats count the pixels of one image, and int64 those of all.
-        return tf.gather(pixels, firsts + tf.cast(row * width + column, tf.int64))
+    def find_starts(row: tf.Tensor) -> tf.Tensor:
+        # Floats hold rows and columns, but not all pixels of images of 2**24 or more.
+        return firsts + tf.cast(row, tf.int64) * width
+
+    def pick(pixels: tf.Tensor, start: tf.Tensor, column: tf.Tensor) -> tf.Tensor:
+        return tf.gather(pixels, start + tf.cast(column, tf.int64))
 
     # From the centre of the first pixel, as in `_blend_lines`.
     rows = tf.clip_by_value(y - 0.5, 0, height - 1)
@@ -224,15 +226,17 @@ def resample(
     down, across = (rows - top)[..., tf.newaxis], (columns - left)[..., tf.newaxis]
     pixels = tf.reshape(tf.cast(images, tf.float32), [-1, channels])
     upper, lower = (
-        start + across * (pick(pixels, row, right) - start)
-        for row, start in ((r, pick(pixels, r, left)) for r in (top, bottom))
+        first + across * (pick(pixels, start, right) - first)
+        for start in map(find_starts, (top, bottom))
+        for first in [pick(pixels, start, left)]
     )
     new_images = upper + down * (lower - upper)
     new_images = tf.where(is_inside[..., tf.newaxis], new_images, float(fill_value))
     row = tf.clip_by_value(tf.floor(y), 0, height - 1)
     column = tf.clip_by_value(tf.floor(x), 0, width - 1)
     # GPUs have no kernel that gathers uint8.
-    new_labels = pick(tf.reshape(tf.cast(labels, tf.float32), [-1]), row, column)
+    label_pixels = tf.reshape(tf.cast(labels, tf.float32), [-1])
+    new_labels = pick(label_pixels, find_starts(row), column)
     new_labels = tf.where(is_inside, new_labels, float(schema.IGNORE_LABEL))
     return new_images, tf.cast(new_labels, tf.uint8)
 

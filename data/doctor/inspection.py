@@ -231,7 +231,10 @@ def _describe_error(
         colors = masks.find_colors(pixels)[0][:_MAX_COLORS]
         neighbours = blends.count(masks.encode_colors(pixels))
     if error.kind == "lossy_mask":
-        cells = conversions.count_cells(_load_label(example))
+        try:
+            cells = conversions.count_cells(_load_label(example))
+        except schema.DataError as damage:  # The header alone told that it is lossy.
+            error = schema.DataError(f"the mask: {damage}", kind=damage.kind)
     return facts_lib.Facts(
         index,
         reading.name_files(example),

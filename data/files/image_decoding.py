@@ -8,9 +8,6 @@ import tensorflow as tf
 from data import schema
 from data.files import images, tiff
 
-_LUMA_WEIGHTS = np.array([0.299, 0.587, 0.114], np.float32)
-"""Of red, green and blue (ITU-R BT.601). They add up to 1, so gray stays gray."""
-
 _MAX_KNOWN_BANDS = 4
 """One or two bands are gray and alpha, three or four are colours and alpha. Of more, no
 one knows which are which."""
@@ -40,7 +37,8 @@ def decode_image(
 
     To the channels that are asked for a file comes as `fit_channels` says. RGB of JPEG
     and PNG is decoded by TensorFlow as in a graph, many bands and 16 bits of TIFF by
-    tifffile, all else by Pillow: the first picture of several.
+    tifffile, all else by Pillow: the first picture of several. Colours that a TIFF file
+    stores multiplied by alpha stay so where all its bands are asked for.
 
     Args:
       encoded: the file.
@@ -59,6 +57,8 @@ def decode_image(
         return images.decode_by_tensorflow(images.decode_rgb_in_graph, encoded)
     if wanted == schema.RGB and header.mode and header.mode[0] not in "IF":
         return images.load_pixels(images.open_image(encoded, max_pixels), "RGB")
+    if wanted.num_channels == header.num_premultiplied:
+        return fit_pixels(tiff.load_bands(encoded), wanted)
     return fit_pixels(load_stored(encoded, header, max_pixels), wanted)
 
 
@@ -121,7 +121,8 @@ def fit_channels(pixels: np.ndarray, num_channels: int) -> np.ndarray:
     colors = pixels[..., : num_bands - (alpha is not None)]
     is_gray = num_channels in (1, 2)
     if is_gray and colors.shape[-1] == 3:
-        colors = np.rint(colors @ _LUMA_WEIGHTS).astype(pixels.dtype)[..., np.newaxis]
+        luma = colors @ np.array(schema.LUMA_WEIGHTS, np.float32)
+        colors = np.rint(luma).astype(pixels.dtype)[..., np.newaxis]
     elif not is_gray and colors.shape[-1] == 1:
         colors = colors.repeat(3, axis=-1)
     if num_channels not in (2, 4):

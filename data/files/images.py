@@ -54,11 +54,13 @@ class Header:
     Attributes:
       format: one of `FORMATS`.
       mode: Pillow's name of the pixel format, e.g. `RGB`, `P` or `I;16`; empty of a
-        TIFF file that Pillow does not read, or of which it reads one of many bands.
+        TIFF file that Pillow does not read, or of which it reads one band alone.
       size: height and width as stored.
       orientation: how viewers turn it, 1 (not at all) to 8; see EXIF 2.32, 4.6.4.
       bits: of each value; of fewer than 8, 8.
       num_bands: values that are stored of each pixel, if they are not those of `mode`.
+      num_premultiplied: the same where the last is alpha, by which the others are
+        multiplied, and Pillow would divide them by it again; else 0.
     """
 
     format: str
@@ -67,6 +69,7 @@ class Header:
     orientation: int = 1
     bits: int = 8
     num_bands: int | None = None
+    num_premultiplied: int = 0
 
     @property
     def shown_size(self) -> tuple[int, int]:
@@ -100,10 +103,14 @@ def open_image(encoded: bytes, max_pixels: int = MAX_PIXELS) -> "PIL.Image.Image
         ) from error
     except Exception as error:  # A damaged header shows as many kinds of error.
         if layout:
+            remedy = "; store masks with 8 or 16 bits"
+            if layout.has_usual_values:
+                remedy = (
+                    ", which only an image can be, with --image_channels="
+                    f"{layout.num_bands}"
+                )
             raise schema.DataError(
-                f"it is {layout}, which only an image can be, with --image_channels="
-                f"{layout.num_bands}",
-                kind="unsupported_bands",
+                f"it is {layout}{remedy}", kind="unsupported_bands"
             ) from error
         raise schema.DataError(
             f"it is no {', '.join(FORMATS[:-1])} or {FORMATS[-1]} file, or its header "
@@ -156,16 +163,33 @@ def read_header(encoded: bytes, max_pixels: int = MAX_PIXELS) -> Header:
     format = "JPEG" if image.format == "MPO" else image.format
     is_wide_png = format == "PNG" and encoded[24:25] == b"\x10"
     bits = 16 if is_wide_png or image.mode.startswith("I") else 8
-    mode, num_bands = image.mode, None
+    mode, num_bands, num_premultiplied = image.mode, None, 0
     if layout:
         bits = max(bits, layout.bits)
         # Of `RGBX`, Pillow would drop the fourth band.
         is_other = layout.num_bands != len(image.getbands()) or image.mode == "RGBX"
         num_bands = layout.num_bands if is_other else None
-        # Of bands that are stored one after the other, Pillow takes the first for gray.
-        if layout.num_bands > _MAX_GRAY_BANDS and len(image.getbands()) == 1:
-            mode = ""
-    return Header(format, mode, size, orientation, bits, num_bands)
+        if _is_misread(image, layout):
+            mode, num_bands = "", layout.num_bands
+        elif layout.is_premultiplied:
+            num_premultiplied = layout.num_bands
+    return Header(format, mode, size, orientation, bits, num_bands, num_premultiplied)
+
+
+def _is_misread(image: "PIL.Image.Image", layout: tiff.Layout) -> bool:
+    """Tells whether Pillow gets one band of an opened TIFF file only, or none.
+
+    Of bands that are stored one after the other, it takes the first for gray, reads
+    alpha beside gray as 0, and without compression knows colours alone. Gray that is
+    multiplied by alpha it does not convert.
+    """
+    if len(image.getbands()) == 1:
+        return layout.num_bands > _MAX_GRAY_BANDS
+    if image.mode in ("LA", "La"):
+        return layout.is_planar or layout.is_premultiplied
+    is_raw = image.info.get("compression") == "raw"
+    has_others = layout.is_premultiplied or layout.num_bands != len(image.getbands())
+    return layout.is_planar and is_raw and has_others
 
 
 def decode_gray_png(encoded: bytes) -> np.ndarray:

@@ -53,9 +53,13 @@ def resolve_info(
     elif names:
         _check_count(names, f"--class_names={','.join(class_names)}", num_classes)
     is_reordered = names and info and set(names) == set(info.class_names)
-    if is_reordered and label_offset is None:
-        # To take the names one after the other would call dogs cats.
+    if is_reordered:
+        # To take the names one after the other would call dogs cats. The offset leads
+        # from mask values to the data set's own order, so it comes first.
+        if label_offset is not None:
+            info = dataclasses.replace(info, label_offset=label_offset)
         info = match_classes(info, names, subject="")
+        label_offset = None
     info = schema.resolve_info(
         info, class_names=names, num_classes=num_classes, label_offset=label_offset
     )
@@ -116,6 +120,7 @@ def match_classes(
             for value, label in places_by_value
         ),
         label_offset=0,
+        reordered_offset=info.reordered_offset if info.label_map else info.label_offset,
     )
 
 

@@ -145,7 +145,7 @@ def diagnose_classes(
         return Diagnosis("one_class", found, "give two classes or more in --label_map")
     if has_label_colors:
         return Diagnosis("one_class", found, "list the colours of two classes or more")
-    raw = {label - convention.label_offset for label in present}
+    raw = convention.find_values(present)
     is_white_ignored = ignored and convention.ignore_label == _WHITE
     rows = prescriptions.make_rows((0, _WHITE))
     if is_white_ignored and raw <= {0} and rows.suits(all_values, convention):

@@ -17,13 +17,23 @@ class Convention:
       num_classes: classes that masks may hold; None if nothing says how many.
       label_offset: added to each value to get the class.
       ignore_label: value of pixels to leave out.
-      has_label_map: whether a label map says which value is what.
+      has_label_map: whether the user gave a label map, which says which value is what.
+      order: pairs of a value and its class, where classes are in another order than
+        their values; else empty.
     """
 
     num_classes: int | None
     label_offset: int = 0
     ignore_label: int = schema.IGNORE_LABEL
     has_label_map: bool = False
+    order: tuple[tuple[int, int], ...] = ()
+
+    def find_values(self, labels: Iterable[int]) -> set[int]:
+        """Returns the mask values of some classes."""
+        labels = set(labels)
+        if self.order:
+            return {value for value, label in self.order if label in labels}
+        return {label - self.label_offset for label in labels}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,6 +19,12 @@ _SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _KINDS = {1: "", 2: "signed ", 3: "float "}
 """What to call the values by the tag SampleFormat (TIFF 6.0, section 19)."""
 
+_ONE_BAND_AFTER_THE_OTHER = 2
+"""A value of the tag PlanarConfiguration (TIFF 6.0, section 8)."""
+
+_ASSOCIATED_ALPHA = 1
+"""A value of the tag ExtraSamples (TIFF 6.0, section 18)."""
+
 
 class Layout(NamedTuple):
     """What the tags of the first picture in a TIFF file say.
@@ -29,6 +35,9 @@ class Layout(NamedTuple):
       bits: of each value.
       kind: of the values: `signed `, `float ` or nothing for the usual ones.
       orientation: how viewers turn it; see `images.Header`.
+      is_planar: whether each band is stored as a picture of its own.
+      is_premultiplied: whether one of the bands is alpha, by which the others are
+        multiplied.
     """
 
     size: tuple[int, int]
@@ -36,6 +45,13 @@ class Layout(NamedTuple):
     bits: int
     kind: str
     orientation: int
+    is_planar: bool = False
+    is_premultiplied: bool = False
+
+    @property
+    def has_usual_values(self) -> bool:
+        """Whether images and masks may have them: unsigned, of 8 or 16 bits."""
+        return not self.kind and self.bits in (8, 16)
 
     def __str__(self) -> str:
         height, width = self.size
@@ -63,6 +79,8 @@ def read_layout(encoded: bytes) -> Layout | None:
                 bits=operator.index(page.bitspersample),
                 kind=_KINDS.get(int(page.sampleformat), "unusual "),
                 orientation=orientation if orientation in range(1, 9) else 1,
+                is_planar=page.planarconfig == _ONE_BAND_AFTER_THE_OTHER,
+                is_premultiplied=_ASSOCIATED_ALPHA in page.extrasamples,
             )
     except Exception:  # A damaged file shows as many kinds of error.
         return None
@@ -84,7 +102,7 @@ def load_bands(encoded: bytes) -> np.ndarray:
         of values that are not 8 or 16 bits.
     """
     layout = read_layout(encoded)
-    if layout is None or layout.kind or layout.bits not in (8, 16):
+    if layout is None or not layout.has_usual_values:
         raise schema.DataError(
             f"it is {layout or 'a damaged TIFF file'}; store images with 8 or 16 bits",
             kind="image_format",

@@ -27,11 +27,13 @@ class Preprocessor:
       ignore_label: mask value, before the offset, that becomes
         `schema.IGNORE_LABEL`.
       label_map: pairs of a mask value and its class or `schema.IGNORE_LABEL`; if not
-        empty, in place of `label_offset`, and before `ignore_label`.
+        empty, in place of `label_offset`, and before `ignore_label` unless there is a
+        `reordered_offset`.
       label_colors: colours of the masks and the value of each, if they hold colours.
       resize: how examples come to that size; one of `resizing.METHODS`.
       image_format: what images are decoded to; values beyond its range count as the
         nearest in it.
+      reordered_offset: see `schema.DatasetInfo`.
     """
 
     image_size: tuple[int, int] | None
@@ -42,6 +44,7 @@ class Preprocessor:
     label_colors: tuple[palettes.ColorValue, ...] = ()
     resize: str = "stretch"
     image_format: schema.ImageFormat = schema.RGB
+    reordered_offset: int | None = None
 
     def __call__(
         self, example: dict[str, tf.Tensor], *, catches_errors: bool = False
@@ -147,11 +150,13 @@ class Preprocessor:
     @property
     def convention(self) -> mask_values.Convention:
         """What the settings say of mask values."""
+        is_reordered = self.reordered_offset is not None
         return mask_values.Convention(
             num_classes=self.num_classes,
-            label_offset=self.label_offset,
+            label_offset=self.reordered_offset if is_reordered else self.label_offset,
             ignore_label=self.ignore_label,
-            has_label_map=bool(self.label_map),
+            has_label_map=bool(self.label_map) and not is_reordered,
+            order=self.label_map if is_reordered else (),
         )
 
     @functools.cached_property
@@ -167,4 +172,7 @@ class Preprocessor:
         table[self.ignore_label] = schema.IGNORE_LABEL
         for value, label in self.label_map:
             table[value] = label
+        if self.reordered_offset is not None:
+            # Who only puts classes in another order has not said that this is one.
+            table[self.ignore_label] = schema.IGNORE_LABEL
         return table

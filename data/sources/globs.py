@@ -1,5 +1,6 @@
 """Pairs of files by two patterns, `--images` and `--masks`."""
 
+import fnmatch
 import glob
 import os
 import re
@@ -7,7 +8,9 @@ import re
 from data import schema
 from data.sources import listing
 
-_WILDCARD = re.compile(r"\*\*/|\*\*|\*|\?|\[!?\]?[^\]/]*\]")
+_WILDCARD = re.compile(r"\*\*/|\*\*|\*|\?|\[!?+\]?+[^\]/]*\]")
+_WHOLE = re.compile(r"\(\?s:(.*)\)\\[zZ]", re.DOTALL)
+"""What `fnmatch` puts around what it translates, `\\Z` or, from Python 3.14, `\\z`."""
 
 
 def find_pairs(
@@ -28,7 +31,8 @@ def find_pairs(
       them.
 
     Raises:
-      schema.DataError: if a pattern has no file.
+      schema.DataError: if a pattern has no file, or it does not show what the
+        wildcards stand for.
     """
     patterns = (image_pattern, mask_pattern)
     root = data_dir
@@ -57,6 +61,7 @@ def find_pairs(
                 os.path.relpath(os.path.join(start, fixed_part(pattern)) or ".", root),
                 pattern[len(fixed_part(pattern)) :].lstrip("/"),
                 is_name_only=len(num_wildcards) > 1,
+                flag=f"--{flag}={pattern}",
             )
         )
     pairs, more_problems = listing.pair_by_key(*groups)
@@ -69,7 +74,7 @@ def fixed_part(pattern: str) -> str:
 
 
 def _group_by_wildcards(
-    paths: list[str], folder: str, pattern: str, *, is_name_only: bool
+    paths: list[str], folder: str, pattern: str, *, is_name_only: bool, flag: str
 ) -> dict[str, list[str]]:
     """Groups paths by what the wildcards of their pattern stand for.
 
@@ -78,20 +83,36 @@ def _group_by_wildcards(
       folder: the part of all paths before the first wildcard, itself without any.
       pattern: of the rest.
       is_name_only: whether the wildcards before the name of the file do not count.
+      flag: with the pattern as it was given, for messages.
+
+    Raises:
+      schema.DataError: if a path does not show what the wildcards stand for.
     """
-    pattern = _without_ending(pattern)
     if is_name_only:
         folder, pattern = "", os.path.basename(pattern)
     elif os.path.normpath(folder) != ".":
         folder = os.path.join(os.path.normpath(folder), "")
     else:
         folder = ""
-    regex = re.compile(re.escape(folder) + _translate(pattern), re.DOTALL)
+    short, whole = (
+        re.compile(re.escape(folder) + _translate(p), re.DOTALL)
+        for p in (_without_ending(pattern), pattern)
+    )
     groups = {}
     for path in paths:
-        stem = os.path.splitext(os.path.basename(path) if is_name_only else path)[0]
-        parts = regex.fullmatch(stem).groups()
-        groups.setdefault("/".join(part for part in parts if part), []).append(path)
+        name = os.path.basename(path) if is_name_only else path
+        stem = os.path.splitext(name)[0]
+        # In `img.*`, what looks like an ending may be the rest of a stem like img.001.
+        tried = (short.fullmatch(stem), whole.fullmatch(stem), whole.fullmatch(name))
+        found = next(filter(None, tried), None)
+        if found is None:
+            raise schema.DataError(
+                f"{flag} matches {path}, but it does not show what the wildcards stand "
+                "for; write the pattern as the path is written, e.g. "
+                f"{os.path.join(os.path.dirname(path), '*')}."
+            )
+        parts = [part for part in found.groups() if part]
+        groups.setdefault("/".join(parts), []).append(path)
     return groups
 
 
@@ -106,10 +127,8 @@ def _translate(pattern: str) -> str:
         elif _is_literal(wildcard):
             regex += re.escape(wildcard[1])
         elif wildcard.startswith("["):
-            characters = wildcard[1:-1].replace("\\", r"\\").replace("[", r"\[")
-            if characters.startswith("!"):
-                characters = "^" + characters[1:]
-            regex += f"([{characters}])"
+            # As `glob` reads it: ^ is a character, and a range may be empty.
+            regex += f"({_WHOLE.fullmatch(fnmatch.translate(wildcard))[1]})"
         else:
             regex += {"**": "(.*)", "*": "([^/]*)", "?": "([^/])"}[wildcard]
     return regex + re.escape(pattern[place:])

@@ -73,7 +73,7 @@ def _propose_dataset(data_dir: str) -> str:
 
 
 def _propose_patterns(data_dir: str, splits: Collection[str]) -> str:
-    found = listing.Folder(data_dir).find_images(".")
+    found = listing.Folder(data_dir).find_images(".", skips_unreadable=True)
     some = itertools.islice(filter(listing.is_image, found), _MOST_FILES + 1)
     paths = sorted(map(os.path.normpath, some))
     families = _group(paths, splits)

@@ -201,7 +201,7 @@ def _choose_layout(
 
 def _describe_unknown(data_dir: str) -> str:
     """Says what a folder of no known layout holds, and what to say of it."""
-    names = sorted(os.listdir(data_dir or "."))
+    names = sorted(entry.name for entry in listing.list_entries(data_dir or "."))
     remedy = guesses.propose(data_dir, SPLITS) or (
         "or say where the files are with --images='photos/*.jpg' --masks='labels/*.png'"
     )

@@ -8,6 +8,7 @@ import re
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from data import schema
 from data.files import images
 
 _NUM_NAMED = 5
@@ -70,11 +71,20 @@ class Folder:
         real = os.path.realpath(path)
         return real == self._real or real.startswith(self._real.rstrip("/") + os.sep)
 
-    def find_images(self, folder: str) -> Iterator[str]:
+    def find_images(
+        self, folder: str, *, skips_unreadable: bool = False
+    ) -> Iterator[str]:
         """Yields the relative paths of all image files under a folder of this one.
 
         Subfolders are searched, too; hidden files and files with other endings than
         `images.SUFFIXES` are passed over.
+
+        Args:
+          folder: to search.
+          skips_unreadable: whether folders that cannot be read are passed over.
+
+        Raises:
+          schema.DataError: if a folder cannot be read, and is not passed over.
         """
         waiting, seen = [folder], set()
         while waiting:
@@ -84,16 +94,21 @@ class Folder:
             if real in seen:
                 continue
             seen.add(real)
-            with os.scandir(self.path / folder) as entries:
-                for entry in entries:
-                    if entry.name.startswith("."):
-                        continue
-                    path = f"{folder}/{entry.name}"
-                    is_folder = _is_folder(entry)
-                    if is_folder and self.contains(path):
-                        waiting.append(path)
-                    elif is_image(entry.name) or is_folder:
-                        yield path
+            try:
+                entries = list_entries(self.path / folder)
+            except schema.DataError:
+                if skips_unreadable:
+                    continue
+                raise
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                path = f"{folder}/{entry.name}"
+                is_folder = _is_folder(entry)
+                if is_folder and self.contains(path):
+                    waiting.append(path)
+                elif is_image(entry.name) or is_folder:
+                    yield path
 
     def find_problems(self, paths: Iterable[str]) -> list[Problem]:
         """Returns what is wrong with the places and kinds of files; none is opened.
@@ -185,6 +200,23 @@ def group_by_stem(paths: Iterable[str], folder: str) -> dict[str, list[str]]:
         stem = os.path.splitext(path[len(folder) + 1 :])[0]
         groups.setdefault(stem, []).append(path)
     return groups
+
+
+def list_entries(folder: str | os.PathLike) -> list[os.DirEntry]:
+    """Returns what is in a folder.
+
+    Raises:
+      schema.DataError: if it cannot be read.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except OSError as error:
+        raise schema.DataError(
+            f"The folder {printable(os.fspath(folder))} cannot be read "
+            f"({error.strerror}); let this user read it, or take it away.",
+            kind="unreadable_file",
+        ) from error
 
 
 def _is_folder(entry: os.DirEntry) -> bool:

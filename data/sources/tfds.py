@@ -67,7 +67,7 @@ class TfdsSource:
                 f"{self._builder.info.full_name} has no split {split!r}; it has "
                 f"{', '.join(self._builder.info.splits)}."
             ) from error
-        if not len(self):
+        if self._split_info.num_examples <= 0:  # Of [80%:20%], less than none.
             raise schema.DataError(
                 f"{self.name} holds no example; name more of the split by "
                 "--train_split or --eval_split."
@@ -197,7 +197,15 @@ def _open_builder(name: str, data_dir: str) -> "tfds.core.DatasetBuilder":
     import tensorflow_datasets as tfds
 
     if folder := _find_prepared(name, data_dir):
-        return tfds.builder_from_directory(folder)
+        try:
+            return tfds.builder_from_directory(folder)
+        except Exception as error:  # A part of a folder shows as many kinds of error.
+            reason = str(error).strip().partition("\n")[0]
+            raise schema.DataError(
+                f"{folder} is no whole data set of TFDS ({type(error).__name__}: "
+                f"{reason}); copy all of the folder again, or take it away to have it "
+                "prepared anew."
+            ) from error
     try:
         builder = tfds.builder(name, data_dir=data_dir or None)
     except (tfds.core.DatasetNotFoundError, AssertionError, ValueError) as error:

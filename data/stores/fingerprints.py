@@ -16,6 +16,11 @@ def make_fingerprint(
 ) -> str:
     """Returns hexadecimal digits that differ where any decoded pixel may differ."""
     settings = dataclasses.asdict(preprocessor)
+    is_reordered = preprocessor.reordered_offset is not None
+    if not is_reordered or preprocessor.ignore_label not in dict(
+        preprocessor.label_map
+    ):
+        del settings["reordered_offset"]  # It changes no pixel then.
     if preprocessor.image_format == schema.RGB:
         # What was decoded before there were other formats is still valid.
         del settings["image_format"]

@@ -13,12 +13,20 @@ from data.preparing import preprocessing
 from data.sources import listing
 
 READ_ERRORS = (
+    tf.errors.AbortedError,
     tf.errors.DataLossError,
+    tf.errors.DeadlineExceededError,
+    tf.errors.FailedPreconditionError,
     tf.errors.InvalidArgumentError,
     tf.errors.NotFoundError,
     tf.errors.PermissionDeniedError,
+    tf.errors.UnavailableError,
+    tf.errors.UnknownError,
 )
-"""What TensorFlow raises for a file that is damaged, gone or not ours to read."""
+"""What TensorFlow raises for a file that is damaged, gone or not ours to read, is a
+folder by now, or lies on a disk (unknown error) or server (aborted, unavailable, past
+its deadline) that fails. Workers that go away show as some of these, too, so only
+reading again tells whether an example is to blame."""
 
 
 def name_as_text(name: bytes) -> str:

@@ -197,6 +197,10 @@ def _decode_in_memory(
     Returns:
       All images and labels, the names of the examples, and the ids of those that could
       not be used.
+
+    Raises:
+      schema.DataError: for an example that cannot be used, or if all processes
+        together found too many of them.
     """
     shape = (len(source), *preprocessor.image_size)
     image_format = preprocessor.image_format
@@ -212,10 +216,16 @@ def _decode_in_memory(
     if share.count > 1:
         images[...], labels[...] = share.add_up(images), share.add_up(labels)
         names, is_bad = share.add_up(names), share.add_up(is_bad)
+    bad = np.flatnonzero(is_bad).tolist()
+    own = _own_ids(source, share)
+    for index in bad:
+        if index not in own:  # Else each process would allow the maximum for itself.
+            error = reading.explain_bad(source, preprocessor, index)
+            bad_examples.handle(index, error)
     decoded_names = tuple(
         reading.name_as_text(bytes(name).rstrip(b"\0")) for name in names
     )
-    return images, labels, decoded_names, np.flatnonzero(is_bad).tolist()
+    return images, labels, decoded_names, bad
 
 
 def _fill_files(
@@ -255,9 +265,8 @@ def _decode_share(
 ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
     """Yields id and values of each example that this process decodes."""
     started = time.perf_counter()
-    start, stop = (len(source) * (share.index + i) // share.count for i in (0, 1))
-    ids = range(start, stop)
-    examples = source.examples(start, stop)
+    ids = _own_ids(source, share)
+    examples = source.examples(ids.start, ids.stop)
     decoded = reading.decode_examples(source, preprocessor, examples, ids, bad_examples)
     bar = tqdm.tqdm(
         decoded,
@@ -268,7 +277,13 @@ def _decode_share(
     )
     yield from zip(ids, bar, strict=True)
     seconds = time.perf_counter() - started
-    logging.info("Decoded %d of %s in %.1f s.", stop - start, source.name, seconds)
+    logging.info("Decoded %d of %s in %.1f s.", len(ids), source.name, seconds)
+
+
+def _own_ids(source: schema.Source, share: Share) -> range:
+    """Returns the ids of the examples that this process decodes."""
+    ends = (len(source) * (share.index + i) // share.count for i in (0, 1))
+    return range(*ends)
 
 
 def _map_files(

@@ -304,6 +304,7 @@ def make_preprocessor(
         label_offset=info.label_offset,
         ignore_label=config.data.ignore_label,
         label_map=info.label_map,
+        reordered_offset=info.reordered_offset,
         label_colors=info.label_colors,
         resize=config.data.resize,
         image_format=info.image_format,

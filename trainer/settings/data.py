@@ -88,7 +88,7 @@ class DataConfig(fields.Section):
     eval_split: str = fields.setting(
         "",
         "Split to evaluate on; all: every example; empty: the validation split of the "
-        "data set, else its test split.",
+        "data set, else its test split; of synthetic, its test split.",
         describes_data=True,
         unused_by=("train",),
     )

@@ -13,7 +13,7 @@ def make(strength: float, image_format: schema.ImageFormat) -> kinds.Color:
     three channels, of all numbers alike.
     """
     count = image_format.num_channels
-    weights = color.LUMA_WEIGHTS if count == 3 else (1 / count,) * count
+    weights = schema.LUMA_WEIGHTS if count == 3 else (1 / count,) * count
 
     def map_colors(draws: tf.Tensor, means: tf.Tensor) -> color.Map:
         factors = 1 + kinds.spread(draws[:, 0], strength)

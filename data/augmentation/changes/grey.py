@@ -18,7 +18,7 @@ def make(strength: float, image_format: schema.ImageFormat) -> kinds.Color:
 
     def map_colors(draws: tf.Tensor, means: tf.Tensor) -> color.Map:
         is_grey = (draws[:, 0] < strength)[:, tf.newaxis, tf.newaxis]
-        to_luma = tf.constant([color.LUMA_WEIGHTS] * 3)
+        to_luma = tf.constant([schema.LUMA_WEIGHTS] * 3)
         return tf.where(is_grey, to_luma, tf.eye(3)), tf.zeros_like(means)
 
     return kinds.Color(1, map_colors)

@@ -9,7 +9,7 @@ from data import schema
 from data.augmentation import color, kinds
 
 _YIQ = np.array(
-    [color.LUMA_WEIGHTS, (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112)]
+    [schema.LUMA_WEIGHTS, (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112)]
 )
 """Luma and two differences of colours, of red, green and blue (NTSC). The rows of the
 differences add up to 0, so grey has none."""
@@ -28,7 +28,7 @@ def make(strength: float, image_format: schema.ImageFormat) -> kinds.Color:
     """
     color.require_rgb(image_format.num_channels)
     to_rgb = np.linalg.inv(_YIQ)
-    grey = np.tile(color.LUMA_WEIGHTS, (3, 1))
+    grey = np.tile(schema.LUMA_WEIGHTS, (3, 1))
     aside = to_rgb @ _TURN @ _YIQ
 
     def map_colors(draws: tf.Tensor, means: tf.Tensor) -> color.Map:

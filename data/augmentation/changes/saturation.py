@@ -16,7 +16,7 @@ def make(strength: float, image_format: schema.ImageFormat) -> kinds.Color:
 
     def map_colors(draws: tf.Tensor, means: tf.Tensor) -> color.Map:
         factors = 1 + kinds.spread(draws[:, :1], strength)[..., tf.newaxis]
-        to_luma = tf.constant([color.LUMA_WEIGHTS] * 3)
+        to_luma = tf.constant([schema.LUMA_WEIGHTS] * 3)
         matrices = factors * tf.eye(3) + (1 - factors) * to_luma
         return matrices, tf.zeros_like(means)
 
