@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from data import schema
-from data.sources import coco, layouts, outlines, registry
+from data.sources import coco, coco_files, layouts, outlines, registry
 
 SQUARE = [1, 1, 4, 1, 4, 4, 1, 4]
 CATEGORIES = [{"id": 7, "name": "dog"}, {"id": 3, "name": "cat"}]
@@ -127,6 +127,39 @@ def test_objects_are_drawn_the_small_ones_last(tmp_path):
         assert example["name"] == b"images/x.png"
         assert example["label_name"] == b"result.json"
         assert Image.open(tmp_path / name / "images/x.png").size == (8, 6)
+
+
+@pytest.mark.parametrize(
+    "areas", [(9, 36), (None, None), (0, 0), (9, None), (None, 36)]
+)
+def test_areas_that_are_not_written_are_measured(tmp_path, areas):
+    """As an outline and as runs; the small one comes first in the file."""
+    large = np.zeros((6, 8), bool)
+    large[:, 1:7] = True
+    runs = {"size": [6, 8], "counts": count_runs(large)}
+    for name, segmentation in {
+        "a": [[1, 0, 7, 0, 7, 6, 1, 6]],
+        "b": runs,
+    }.items():
+        annotations = [annotate(0, 7, [SQUARE]), annotate(0, 3, segmentation)]
+        for annotation, area in zip(annotations, areas, strict=True):
+            annotation.pop("area", None)
+            if area is not None:
+                annotation["area"] = area
+        write(tmp_path / name, "result.json", ["x.png"], annotations)
+
+        (example,) = coco.CocoSource(str(tmp_path / name), "all").examples()
+
+        assert np.bincount(example["label"].numpy().flat).tolist() == [12, 27, 9]
+
+
+def test_other_json_files_do_not_hide_those_of_coco(tmp_path):
+    write(tmp_path, "train.json", ["x.png"], [])
+    for number in range(coco_files._MOST_FILES):
+        (tmp_path / f"{number}.json").write_text("{}")
+
+    assert len(coco.CocoSource(str(tmp_path), "all")) == 1
+    assert coco_files.find(str(tmp_path)) == []  # Where it would be a guess.
 
 
 def test_splits_are_those_of_the_files(tmp_path):

@@ -13,7 +13,8 @@ from data.sources import json_files, outlines
 
 _PARTS = ("annotations", "categories", "images")
 _MOST_FILES = 100
-"""COCO has one file for a split; who has more JSON files has others."""
+"""COCO has one file a split. Who has more JSON files most likely has others; not all
+are read to find that out."""
 
 
 def find(data_dir: str, *, is_strict: bool = False) -> list[str]:
@@ -21,7 +22,8 @@ def find(data_dir: str, *, is_strict: bool = False) -> list[str]:
 
     Args:
       data_dir: the folder.
-      is_strict: whether a JSON file that cannot be read is an error.
+      is_strict: whether they are known to be there: then all JSON files are looked
+        at, however many, and one that cannot be read is an error.
 
     Returns:
       Their paths, relative to the folder; where some are called instances, these alone,
@@ -30,8 +32,9 @@ def find(data_dir: str, *, is_strict: bool = False) -> list[str]:
     Raises:
       schema.DataError: if a file cannot be read, and that is an error.
     """
-    paths = list(itertools.islice(json_files.find(data_dir), _MOST_FILES + 1))
-    if len(paths) > _MOST_FILES:
+    most = None if is_strict else _MOST_FILES + 1
+    paths = list(itertools.islice(json_files.find(data_dir), most))
+    if most and len(paths) == most:
         return []
     instances = [p for p in paths if os.path.basename(p).startswith("instances")]
     found = []
@@ -95,18 +98,21 @@ def read_photos(content: dict) -> Iterator[tuple[str, outlines.Photo, list[str]]
     for image in content["images"]:
         size = (int(image["height"]), int(image["width"]))
         shapes, bare = [], []
-        # What is small lies upon what is large; sorting keeps the order of equals.
-        for annotation in sorted(
-            objects.get(image["id"], ()), key=lambda a: -float(a.get("area") or 0)
-        ):
+        for annotation in objects.get(image["id"], ()):
             name = names[annotation["category_id"]]
             if outlines.is_background(name):
                 continue
             if segmentation := annotation.get("segmentation"):
-                shapes.append(outlines.Shape(name, _read_shape(segmentation, size)))
+                shape = _read_shape(segmentation, size)
+                # Not all tools write an area.
+                area = float(annotation.get("area") or 0) or outlines.measure(shape)
+                shapes.append((area, outlines.Shape(name, shape)))
             else:
                 bare.append(f"{image['file_name']} (annotation {annotation.get('id')})")
-        yield str(image["file_name"]), outlines.Photo(size, tuple(shapes)), bare
+        # What is small lies upon what is large; sorting keeps the order of equals.
+        shapes.sort(key=lambda sized: -sized[0])
+        photo = outlines.Photo(size, tuple(shape for _, shape in shapes))
+        yield str(image["file_name"]), photo, bare
 
 
 def _read_shape(

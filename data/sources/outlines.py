@@ -116,6 +116,21 @@ def fill_runs(counts: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.repeat(is_inside, counts).reshape(size[::-1]).T
 
 
+def measure(shape: Sequence[np.ndarray] | np.ndarray) -> float:
+    """Returns the pixels of an object's area, before it is cut to its image.
+
+    Args:
+      shape: what it covers, as `draw` takes it. Where outlines overlap, each counts.
+    """
+    if isinstance(shape, np.ndarray):
+        return float(shape[1::2].sum())
+    area = 0.0
+    for outline in shape:
+        x, y = outline[0::2], outline[1::2]
+        area += abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2
+    return area
+
+
 def count_runs(mask: np.ndarray) -> np.ndarray:
     """Returns the runs of which `fill_runs` makes a mask, bool [height, width]."""
     flat = np.concatenate([[False], mask.T.ravel(), [not mask.T.ravel()[-1]]])
