@@ -23,7 +23,9 @@ def prepare_devices(
         workers.
     """
     strategy = distribution.create_strategy(config.runtime)
-    cluster.check_settings(strategy, config.as_dict())
+    policy = distribution.resolve_precision(config.runtime.mixed_precision)
+    # Workers with other GPUs may not mean the same by `auto`.
+    cluster.check_settings(strategy, {**config.as_dict(), "mixed_precision": policy})
     num_replicas = strategy.num_replicas_in_sync
     num_parts = config.train.gradient_accumulation_steps if trains else 1
     distribution.check_batch_size(config.train.batch_size, num_replicas, num_parts)
@@ -31,7 +33,6 @@ def prepare_devices(
     if config.run.deterministic:
         tf.config.experimental.enable_op_determinism()
     keras.utils.set_random_seed(config.run.seed)
-    policy = distribution.resolve_precision(config.runtime.mixed_precision)
     keras.config.set_dtype_policy(policy)
     logging.info("%d replicas, precision %s.", num_replicas, policy)
     return strategy

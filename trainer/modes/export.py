@@ -16,7 +16,7 @@ from trainer.distributing import distribution
 from trainer.evaluating import export_scores
 from trainer.exporting import description, proof, publishing, registry
 from trainer.exporting import network as network_lib
-from trainer.run_folder import checkpoint_folders, golden
+from trainer.run_folder import checkpoint_folders, environment, golden
 from trainer.running import memory
 from trainer.settings import config as config_lib
 from trainer.settings import fields
@@ -57,7 +57,7 @@ def run(config: config_lib.Config) -> None:
     _check_packages(config)
     for name in config.export.export_format:
         publishing.check_place(_folder_of(config, name))
-    policy = distribution.resolve_precision(config.runtime.mixed_precision)
+    policy = _trained_precision(config)
     if tf.config.list_physical_devices("GPU"):
         # The file is the same wherever it is made, and runs where there is no GPU.
         tf.config.set_visible_devices([], "GPU")
@@ -130,15 +130,26 @@ def _check_photos(
         )
 
 
+def _trained_precision(config: config_lib.Config) -> str | None:
+    """Names the Keras dtype policy of the training; None: it is not known.
+
+    `auto` meant what the machine of the training computes fast.
+    """
+    name = config.runtime.mixed_precision
+    if name == "auto":
+        return environment.read_precision(config.run.model_dir)
+    return distribution.resolve_precision(name)
+
+
 def _compare_precision(
     config: config_lib.Config,
-    policy: str,
+    policy: str | None,
     examples: golden.Golden,
     reference: np.ndarray,
 ) -> dict[str, object]:
     """Says how far the model in float32 agrees with that of the trained precision."""
-    share = 1.0
-    if policy != "float32":
+    share = 1.0 if policy else None
+    if policy not in (None, "float32"):
         original = restoring.load_run(
             config.run.model_dir, config.run.checkpoint, precision=policy
         )

@@ -15,11 +15,12 @@ FILE = "environment.json"
 _PACKAGES = ("segloop", "tensorflow", "keras", "numpy", "tensorflow-datasets")
 
 
-def describe(devices: Sequence[str]) -> dict[str, Any]:
+def describe(devices: Sequence[str], policy: str) -> dict[str, Any]:
     """Describes this process's machine and packages.
 
     Args:
       devices: what the run computes on, in words.
+      policy: Keras' name of the precision that it computes in.
     """
     return {
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -28,6 +29,7 @@ def describe(devices: Sequence[str]) -> dict[str, Any]:
         "processor": _processor(),
         "cores": os.cpu_count(),
         "devices": list(devices),
+        "precision": policy,
         "python": platform.python_version(),
         **{name: version for name in _PACKAGES if (version := _version(name))},
     }
@@ -48,6 +50,18 @@ def write(model_dir: str, environment: dict[str, Any]) -> None:
     """
     text = json.dumps(environment, indent=2) + "\n"
     files.write_text(pathlib.Path(model_dir) / FILE, text)
+
+
+def read_precision(model_dir: str) -> str | None:
+    """Returns Keras' name of the precision of a run's last start.
+
+    None if the folder does not tell it, as those of older versions.
+    """
+    try:
+        described = json.loads(pathlib.Path(model_dir, FILE).read_text("utf-8"))
+        return described.get("precision")
+    except (OSError, ValueError, AttributeError):
+        return None
 
 
 def _version(package: str) -> str:
