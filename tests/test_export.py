@@ -412,6 +412,43 @@ def test_no_photos_are_kept_where_they_shall_not_be(
     assert not (tmp_path / "run" / "predictions.png").exists()
 
 
+def test_photos_of_an_earlier_start_are_named(trained_dir, caplog):
+    def end(**settings):
+        with caplog.at_level("WARNING"):
+            caplog.clear()
+            train._warn_of_pictures(
+                config_lib.from_dict({"model_dir": str(trained_dir), **settings})
+            )
+        return caplog.text
+
+    assert "still holds photos, in golden/photos.npz, pred" in end(keep_golden=False)
+    assert end() == ""
+
+
+def test_the_trained_precision_is_that_of_the_last_start(run_dir):
+    file, settings = run_dir / "environment.json", {"model_dir": str(run_dir)}
+    environment = json.loads(file.read_text())
+    photos_to_label = golden.read(run_dir)
+
+    def find(**others):
+        config = config_lib.from_dict({**settings, **others})
+        return export._trained_precision(config)
+
+    assert find() == environment["precision"] == "float32"
+    file.write_text(json.dumps({**environment, "precision": "mixed_bfloat16"}))
+    assert find() == "mixed_bfloat16"  # Of another machine; here, auto is float32.
+    assert find(mixed_precision="float16") == "mixed_float16"
+    file.unlink()
+    assert find() is None
+    unknown = export._compare_precision(
+        config_lib.from_dict(settings), None, photos_to_label, photos_to_label.labels
+    )
+    assert unknown == {
+        "trained_precision": None,
+        "agreement_with_trained_precision": None,
+    }
+
+
 @pytest.fixture
 def decode(monkeypatch):
     """Returns what makes a function that decodes as a SavedModel does, and its text."""

@@ -5,6 +5,7 @@ import functools
 import pathlib
 from collections.abc import Iterator
 
+import keras
 import tensorflow as tf
 from absl import logging
 
@@ -118,6 +119,7 @@ def _run_with(
         lock.check()
         checkpointer.prune()
         _print_report(config, setup)
+        _warn_of_pictures(config)
 
 
 def _say_done(config: config_lib.Config, step: int, num_steps: int) -> None:
@@ -267,7 +269,9 @@ def _note_start(
             )
         environment.write(
             config.run.model_dir,
-            environment.describe(devices.describe(setup.strategy)),
+            environment.describe(
+                devices.describe(setup.strategy), keras.config.dtype_policy().name
+            ),
         )
         if setup.architecture:
             encoder.write(config.run.model_dir, setup.architecture)
@@ -325,3 +329,15 @@ def _print_report(config: config_lib.Config, setup: training.TrainSetup) -> None
             pictures.write_png(picture, scoring.draw_examples(setup.evaluation))
             print(f"Photos, truths, predictions: {picture}")
     print(f"Watch the curves:            tensorboard --logdir={config.run.model_dir}")
+
+
+def _warn_of_pictures(config: config_lib.Config) -> None:
+    """Names photos of earlier starts that whoever gets the run shall not get now."""
+    found = golden.list_pictures(config.run.model_dir)
+    if found and not config.train.keep_golden:
+        logging.warning(
+            "--nokeep_golden: %s still holds photos, in %s; remove them before you "
+            "hand it on.",
+            config.run.model_dir,
+            ", ".join(found),
+        )

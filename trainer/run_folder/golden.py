@@ -99,5 +99,15 @@ def read(model_dir: str) -> Golden | None:
         ) from error
 
 
+def list_pictures(model_dir: str) -> list[str]:
+    """Lists what a folder holds of the photos of a data set, relative to it.
+
+    Without TensorBoard's files, which may hold some.
+    """
+    folder = pathlib.Path(model_dir)
+    names = [f"golden/{_path(model_dir).name}", "predictions.png", "evaluations"]
+    return [name for name in names if (folder / name).exists()]
+
+
 def _path(model_dir: str) -> pathlib.Path:
     return pathlib.Path(model_dir) / "golden" / "photos.npz"

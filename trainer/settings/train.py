@@ -129,7 +129,8 @@ class TrainConfig(fields.Section):
         "Keep eight evaluation photos in MODEL_DIR/golden, with which --mode=export "
         "proves that a file computes what was trained, and pictures of what the model "
         "predicts. Give --nokeep_golden if whoever gets the run must not get photos, "
-        "and then --summary_images=0 for TensorBoard.",
+        "and then --summary_images=0 for TensorBoard. What earlier starts kept stays, "
+        "named in a warning.",
         unused_by=("train", "predict", "export", "doctor", "benchmark"),
     )
 
