@@ -123,7 +123,7 @@ _UNUSUAL = {
     "keep_golden": False,
     "distribution_strategy": "one_device",
     "num_gpus": 0,
-    "virtual_devices": 2,
+    "virtual_devices": 1,
     "mixed_precision": "bfloat16",
     "enable_xla": True,
 }
@@ -614,6 +614,10 @@ def test_number_that_is_not_finite_is_rejected(name, value):
         (
             {"distribution_strategy": "one_device", "num_gpus": 2},
             r"^--num_gpus=2: --distribution_strategy=one_device uses one; use mirrored",
+        ),
+        (
+            {"distribution_strategy": "one_device", "virtual_devices": 2},
+            "^--virtual_devices=2: --distribution_strategy=one_device uses one; use mi",
         ),
         (
             {"distribution_strategy": "multi_worker_mirrored", "num_gpus": 2},

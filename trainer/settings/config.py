@@ -88,6 +88,12 @@ class Config:
                 num_gpus,
                 "--distribution_strategy=one_device uses one; use mirrored",
             )
+        if strategy == "one_device" and self.runtime.virtual_devices > 1:
+            fields.reject(
+                "virtual_devices",
+                self.runtime.virtual_devices,
+                "--distribution_strategy=one_device uses one; use mirrored",
+            )
         if strategy == "multi_worker_mirrored" and num_gpus > 0:
             fields.reject(
                 "num_gpus",
