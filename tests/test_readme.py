@@ -355,6 +355,7 @@ def test_files_that_the_pages_name_are_there():
 
 _OTHER_FLAGS = {
     "all-encoders",
+    "distribution",
     "help",
     "version",
     "flagfile",

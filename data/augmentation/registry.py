@@ -130,10 +130,12 @@ CHANGES = {
     "random_cutout": Entry(
         "data.augmentation.changes.cutout",
         "Fill a box in each training image, and ignore the labels there. The sides of "
-        "the box are this share of those of the image. 0: none.",
+        "the box are this share of those of the image, or of the window of "
+        "--crop_size. 0: none.",
     ),
 }
-"""By the name of its flag, each change, in the order in which they are made."""
+"""By the name of its flag, each change. Those of geometry are made first, then those of
+colours, then the others, each in this order."""
 
 
 POLICIES = {

@@ -52,8 +52,9 @@ class _Checked(fields.Section):
     crop_size: tuple[int, ...] = fields.setting(
         (),
         "Height[,width] of the windows of training examples that the model is trained "
-        "on. They are cut at a place drawn at random, after all other changes; "
-        "evaluation sees all of --image_size. Empty: none.",
+        "on. They are cut at a place drawn at random, after all other changes of "
+        "geometry; colours, noise, mixing and cutout change the window. Evaluation "
+        "sees all of --image_size. Empty: none.",
         minimum=8,
         maximum=16384,
         identity=True,
