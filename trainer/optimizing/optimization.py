@@ -96,6 +96,9 @@ class Lion(_Uneven, keras.optimizers.Lion):
     """Keras' Lion."""
 
 
+_FIRST_SCALE = 2.0**15
+
+
 class LossScale(tf.Module):
     """A factor on the loss that keeps float16 gradients from vanishing.
 
@@ -103,6 +106,11 @@ class LossScale(tf.Module):
     whose gradients overflow (Micikevicius et al., ICLR 2018, arXiv:1710.03740). The
     caller says once for all replicas whether a step was finite. Keras' own
     `LossScaleOptimizer` asks replica 0 alone.
+
+    A run may go on in another precision, and a checkpoint has the variables of both
+    kinds of scale. One that is not dynamic has no use for them and leaves them as they
+    are. One that is dynamic starts afresh where a run has never scaled: the scale is 1
+    and the count 0, which a dynamic scale never has together.
     """
 
     def __init__(self, *, is_dynamic: bool, growth_interval: int = 2000):
@@ -116,15 +124,23 @@ class LossScale(tf.Module):
         self.is_dynamic = is_dynamic
         self._growth_interval = growth_interval
         self.scale = tf.Variable(
-            2.0**15 if is_dynamic else 1.0, trainable=False, name="scale"
+            _FIRST_SCALE if is_dynamic else 1.0, trainable=False, name="scale"
         )
         self.finite_steps = tf.Variable(
             0, trainable=False, dtype=tf.int64, name="finite_steps"
         )
 
+    def value(self) -> tf.Tensor:
+        """Returns the factor on the loss of the present step, float32 scalar."""
+        if not self.is_dynamic:
+            return tf.ones([])
+        scale = self.scale.read_value()
+        is_of_no_scaling = (scale == 1.0) & (self.finite_steps.read_value() == 0)
+        return tf.where(is_of_no_scaling, _FIRST_SCALE, scale)
+
     def can_shrink(self) -> tf.Tensor:
         """Tells, bool scalar, whether a smaller scale could mend an overflow."""
-        return self.scale > 1.0
+        return self.value() > 1.0
 
     def update(self, is_finite: tf.Tensor) -> None:
         """Moves the scale on by a step; call it in cross-replica context.
@@ -134,9 +150,12 @@ class LossScale(tf.Module):
         """
         if not self.is_dynamic:
             return
-        steps = tf.where(is_finite, self.finite_steps + 1, tf.zeros([], tf.int64))
+        before = self.value()
+        scale = tf.where(is_finite, before, tf.maximum(before / 2, 1.0))
+        # At a scale of 1, a count of 0 would look like a run that has never scaled.
+        first = tf.cast(scale == 1.0, tf.int64)
+        steps = tf.where(is_finite, self.finite_steps + 1, first)
         is_grown = steps >= self._growth_interval
-        scale = tf.where(is_finite, self.scale, tf.maximum(self.scale / 2, 1.0))
         # float32's largest power of two; past it the scale itself would overflow.
         self.scale.assign(tf.minimum(tf.where(is_grown, scale * 2, scale), 2.0**127))
         self.finite_steps.assign(tf.where(is_grown, tf.zeros([], tf.int64), steps))
