@@ -4,12 +4,14 @@ import functools
 import json
 import os
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from tests import helpers
 from trainer import errors
+from trainer.optimizing import late_starts, optimization, rate_multiples, schedules
 from trainer.run_folder import (
     checkpoint_folders,
     checkpointing,
@@ -106,6 +108,58 @@ def test_states_of_dropout_in_older_checkpoints_are_passed_over(tmp_path):
 
     make(**state, seeds=seeds).save()
     assert make(**state).restore()
+
+
+class _OlderSGD(
+    rate_multiples.RateMultiple, late_starts.LateStart, keras.optimizers.SGD
+):
+    """SGD as it was once: for a momentum of 0 it has no slots."""
+
+
+def _go_on_with_sgd(model_dir, momentum, gradient, *, is_late, kind=optimization.SGD):
+    """Restores, if there is something, updates a weight and saves; returns the weight.
+
+    It begins at 5, its learning rate is 1.
+    """
+    weight, late = keras.Variable([5.0]), keras.Variable([7.0])
+    rate = schedules.WarmupSchedule(1.0, decay="constant", num_steps=10)
+    optimizer = kind(rate, momentum=momentum)
+    if is_late:
+        optimizer.start_late([late])
+    optimizer.build([weight, late])
+    step = tf.Variable(0, dtype=tf.int64)
+    model = tf.train.Checkpoint(weights=[weight, late])
+    checkpointer = checkpointing.Checkpointer(
+        str(model_dir),
+        state={"model": model, "optimizer": optimizer, "global_step": step},
+        identity={},
+        max_to_keep=9,
+    )
+    assert checkpointer.restore() == (model_dir / "checkpoints").is_dir()
+    optimizer.apply([tf.constant([gradient])], [weight])
+    step.assign_add(1)
+    checkpointer.save()
+    assert int(optimizer.iterations.numpy()) == int(step.numpy())
+    return float(weight.numpy()[0])
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+def test_a_run_goes_on_with_a_momentum_or_without(tmp_path, is_late):
+    go_on = functools.partial(_go_on_with_sgd, tmp_path, is_late=is_late)
+    assert go_on(0.5, 2.0) == 3.0
+    assert go_on(0.5, 1.0) == 1.0  # 3 - (0.5 * 2 + 1).
+    assert go_on(0.0, 1.0) == 0.0
+    assert go_on(0.5, 1.0) == -1.0  # What there was of a momentum is forgotten.
+    assert go_on(0.5, 1.0) == -2.5  # -1 - (0.5 * 1 + 1).
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.5])
+@pytest.mark.parametrize("is_late", [False, True])
+def test_older_checkpoints_without_a_momentum_are_read(tmp_path, is_late, momentum):
+    go_on = functools.partial(_go_on_with_sgd, tmp_path, is_late=is_late)
+    assert go_on(0.0, 2.0, kind=_OlderSGD) == 3.0
+    assert go_on(momentum, 1.0) == 2.0
+    assert go_on(momentum, 1.0) == 1.0 - momentum
 
 
 def test_anything_else_that_nobody_needs_is_damage(tmp_path):

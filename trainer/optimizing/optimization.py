@@ -4,6 +4,8 @@ Clipping and the check for finite gradients are in `trainer.steps.training`, aft
 sum over replicas: Keras does both before it, replica by replica.
 """
 
+from collections.abc import Sequence
+
 import keras
 import tensorflow as tf
 
@@ -89,7 +91,44 @@ class AdamW(_Uneven, _OneOpUpdate, keras.optimizers.AdamW):
 
 
 class SGD(_Uneven, keras.optimizers.SGD):
-    """Keras' gradient descent."""
+    """Keras' gradient descent, with slots for the momentum even where that is 0.
+
+    So a run can go on with a momentum or without: its checkpoints are the same.
+    """
+
+    def build(self, variables: Sequence[keras.Variable]) -> None:
+        momentum, self.momentum = self.momentum, 1.0  # Keras makes no slots for 0.
+        super().build(variables)
+        self.momentum = momentum
+
+    def update_step(
+        self,
+        gradient: tf.Tensor,
+        variable: tf.Variable,
+        learning_rate: tf.Tensor,
+    ) -> None:
+        """Updates a variable; see `rate_multiples.RateMultiple.update_step`."""
+        super().update_step(gradient, variable, learning_rate)
+        if not self.momentum:
+            # A run that had a momentum once, and has one again, begins it anew.
+            slot = self.momentums[keras_private.variable_index(self, variable)]
+            self.assign(slot, keras.ops.zeros_like(slot))
+
+    def without_slots(self) -> tf.train.Checkpoint:
+        """Returns what stands for it in a checkpoint that has none of its slots.
+
+        Older versions made none for a momentum of 0. The names are those that their
+        checkpoints have.
+        """
+        counts = {"_iterations": self.iterations.value}
+        if self._late_ids:
+            counts["_late_iterations"] = self._late_iterations.value
+        return tf.train.Checkpoint(**counts)
+
+    def clear_slots(self) -> None:
+        """Gives the slots the values that they have before the first update."""
+        for slot in self.momentums:
+            slot.assign(keras.ops.zeros_like(slot))
 
 
 class Lion(_Uneven, keras.optimizers.Lion):

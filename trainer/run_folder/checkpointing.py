@@ -24,6 +24,7 @@ from trainer.run_folder import (
     checkpoint_folders,
     criterion,
     identities,
+    older_checkpoints,
     saved_weights,
     watched,
 )
@@ -278,8 +279,8 @@ class Checkpointer:
         with model_dir_lib.readable_by_tensorflow(path) as readable:
             prefix = str(readable / "state")
             checkpoint = self._checkpoint
-            if retired := _read_retired(prefix):
-                checkpoint = tf.train.Checkpoint(**self._state, **retired)
+            if stand_ins := older_checkpoints.find_stand_ins(prefix, self._state):
+                checkpoint = tf.train.Checkpoint(**{**self._state, **stand_ins})
             checkpoint.read(prefix).assert_consumed()
         saved_weights.check_step(metadata, self._global_step)
 
@@ -333,16 +334,3 @@ class Checkpointer:
             kept = self._holds.steps(self.saved.best_step)
             if checkpoint_folders.step_of(path) not in kept:
                 files.remove(path)
-
-
-def _read_retired(prefix: str) -> dict[str, Any]:
-    """Returns what older versions kept in a checkpoint, and nobody needs any more.
-
-    Dropout had states of its own, before its masks became a function of the step.
-    """
-    reader = tf.train.load_checkpoint(prefix)
-    names = sorted(
-        n for n in reader.get_variable_to_shape_map() if n.startswith("seeds/")
-    )
-    seeds = [tf.Variable(reader.get_tensor(name)) for name in names]
-    return {"seeds": seeds} if seeds else {}
