@@ -226,6 +226,24 @@ def test_the_best_by_another_score_is_looked_for_anew(tmp_path, caplog):
     assert (restored.saved.best_metric, restored.saved.best_score) == ("loss", 0.7)
 
 
+@pytest.mark.parametrize("was", ["validation", "", "mirrored"])
+def test_scores_of_another_evaluation_are_not_compared(tmp_path, caplog, was):
+    best = criterion.Criterion(subject=was)
+    rig, checkpointer = _train_and_save(tmp_path, 1, best=best)
+    checkpointer.mark_evaluated(1, 0.9)
+    checkpointer.mark_evaluated(1, 0.8)
+    best = criterion.Criterion(subject="mirrored")
+    restored = _make(rig, tmp_path, best=best)
+    with caplog.at_level("INFO"):
+        restored.restore()
+    is_other = was == "validation"  # An older checkpoint does not say of what it is.
+    assert ("of another evaluation" in caplog.text) == is_other
+    assert restored.evaluations_since_best == (0 if is_other else 1)
+    assert restored.saved.best_step == 1  # It is kept until there is another one.
+    assert restored.mark_evaluated(1, 0.5) == is_other
+    assert restored.saved.best_subject == "mirrored"
+
+
 @pytest.mark.parametrize(
     "best", [criterion.Criterion("loss", lower_is_better=True), None], ids=repr
 )
@@ -576,6 +594,7 @@ def test_metadata_is_json_with_step_score_and_identity(tmp_path):
         "best_step": None,
         "best_score": None,
         "best_metric": "mean_iou",
+        "best_subject": "",
         "best_seen": None,
         "evaluations_since_best": 0,
         "window": {"total": 0.5},
