@@ -4,12 +4,14 @@ import functools
 import json
 import os
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from tests import helpers
 from trainer import errors
+from trainer.optimizing import late_starts, optimization, rate_multiples, schedules
 from trainer.run_folder import (
     checkpoint_folders,
     checkpointing,
@@ -108,6 +110,58 @@ def test_states_of_dropout_in_older_checkpoints_are_passed_over(tmp_path):
     assert make(**state).restore()
 
 
+class _OlderSGD(
+    rate_multiples.RateMultiple, late_starts.LateStart, keras.optimizers.SGD
+):
+    """SGD as it was once: for a momentum of 0 it has no slots."""
+
+
+def _go_on_with_sgd(model_dir, momentum, gradient, *, is_late, kind=optimization.SGD):
+    """Restores, if there is something, updates a weight and saves; returns the weight.
+
+    It begins at 5, its learning rate is 1.
+    """
+    weight, late = keras.Variable([5.0]), keras.Variable([7.0])
+    rate = schedules.WarmupSchedule(1.0, decay="constant", num_steps=10)
+    optimizer = kind(rate, momentum=momentum)
+    if is_late:
+        optimizer.start_late([late])
+    optimizer.build([weight, late])
+    step = tf.Variable(0, dtype=tf.int64)
+    model = tf.train.Checkpoint(weights=[weight, late])
+    checkpointer = checkpointing.Checkpointer(
+        str(model_dir),
+        state={"model": model, "optimizer": optimizer, "global_step": step},
+        identity={},
+        max_to_keep=9,
+    )
+    assert checkpointer.restore() == (model_dir / "checkpoints").is_dir()
+    optimizer.apply([tf.constant([gradient])], [weight])
+    step.assign_add(1)
+    checkpointer.save()
+    assert int(optimizer.iterations.numpy()) == int(step.numpy())
+    return float(weight.numpy()[0])
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+def test_a_run_goes_on_with_a_momentum_or_without(tmp_path, is_late):
+    go_on = functools.partial(_go_on_with_sgd, tmp_path, is_late=is_late)
+    assert go_on(0.5, 2.0) == 3.0
+    assert go_on(0.5, 1.0) == 1.0  # 3 - (0.5 * 2 + 1).
+    assert go_on(0.0, 1.0) == 0.0
+    assert go_on(0.5, 1.0) == -1.0  # What there was of a momentum is forgotten.
+    assert go_on(0.5, 1.0) == -2.5  # -1 - (0.5 * 1 + 1).
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.5])
+@pytest.mark.parametrize("is_late", [False, True])
+def test_older_checkpoints_without_a_momentum_are_read(tmp_path, is_late, momentum):
+    go_on = functools.partial(_go_on_with_sgd, tmp_path, is_late=is_late)
+    assert go_on(0.0, 2.0, kind=_OlderSGD) == 3.0
+    assert go_on(momentum, 1.0) == 2.0
+    assert go_on(momentum, 1.0) == 1.0 - momentum
+
+
 def test_anything_else_that_nobody_needs_is_damage(tmp_path):
     rig = helpers.Rig(helpers.make_store())
     state = {"model": rig.model, "global_step": rig.global_step}
@@ -170,6 +224,24 @@ def test_the_best_by_another_score_is_looked_for_anew(tmp_path, caplog):
     assert restored.best_score is None
     assert restored.mark_evaluated(1, 0.7)
     assert (restored.saved.best_metric, restored.saved.best_score) == ("loss", 0.7)
+
+
+@pytest.mark.parametrize("was", ["validation", "", "mirrored"])
+def test_scores_of_another_evaluation_are_not_compared(tmp_path, caplog, was):
+    best = criterion.Criterion(subject=was)
+    rig, checkpointer = _train_and_save(tmp_path, 1, best=best)
+    checkpointer.mark_evaluated(1, 0.9)
+    checkpointer.mark_evaluated(1, 0.8)
+    best = criterion.Criterion(subject="mirrored")
+    restored = _make(rig, tmp_path, best=best)
+    with caplog.at_level("INFO"):
+        restored.restore()
+    is_other = was == "validation"  # An older checkpoint does not say of what it is.
+    assert ("of another evaluation" in caplog.text) == is_other
+    assert restored.evaluations_since_best == (0 if is_other else 1)
+    assert restored.saved.best_step == 1  # It is kept until there is another one.
+    assert restored.mark_evaluated(1, 0.5) == is_other
+    assert restored.saved.best_subject == "mirrored"
 
 
 @pytest.mark.parametrize(
@@ -522,6 +594,7 @@ def test_metadata_is_json_with_step_score_and_identity(tmp_path):
         "best_step": None,
         "best_score": None,
         "best_metric": "mean_iou",
+        "best_subject": "",
         "best_seen": None,
         "evaluations_since_best": 0,
         "window": {"total": 0.5},

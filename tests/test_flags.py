@@ -295,3 +295,11 @@ def test_help_lists_every_flag(help_lines):
         if (match := re.match(r"\s+--(?:\[no\])?(\w+):", line))
     }
     assert _NAMES - listed == set()
+
+
+def test_settings_count_of_a_run_that_has_a_checkpoint(tmp_path):
+    (tmp_path / "config.json").write_text('{"image_range": [0, 255]}')
+    arguments = [f"--model_dir={tmp_path}"]
+    assert flags.read_config(arguments).config.data.image_range is None
+    (tmp_path / "checkpoints" / "step-00000001").mkdir(parents=True)
+    assert flags.read_config(arguments).config.data.image_range == (0, 255)

@@ -108,9 +108,11 @@ _LIGHT_MODULES = (
     "trainer/remote/roles.py",
     "trainer/remote/stores.py",
     "trainer/run_folder/__init__.py",
+    "trainer/run_folder/checkpoint_folders.py",
     "trainer/run_folder/run_lock.py",
     "trainer/run_folder/run_settings.py",
     "trainer/run_folder/waiting.py",
+    "trainer/run_folder/watched.py",
     "trainer/running/__init__.py",
     "trainer/settings/__init__.py",
     *(

@@ -604,7 +604,9 @@ def test_what_a_killed_save_did_not_come_to_remove_goes_with_the_end(run):
     assert list(folder.iterdir()) == [newest]
 
 
-def test_a_finished_run_keeps_its_best_when_it_is_started_otherwise(run, monkeypatch):
+def test_a_finished_run_keeps_its_best_when_it_is_started_otherwise(
+    run, monkeypatch, caplog
+):
     flags = ("--train_epochs=2", "--max_to_keep=1", "--summary_images=0")
     score = {"loss": 1.0, "pixel_accuracy": 0.5, "images_per_sec": 1.0}
     ious = iter((0.9, 0.1))
@@ -614,9 +616,13 @@ def test_a_finished_run_keeps_its_best_when_it_is_started_otherwise(run, monkeyp
     folder = run(*flags) / "checkpoints"
     kept = sorted(path.name for path in folder.iterdir())
     assert kept == ["step-00000003", "step-00000006"]
-    for more in ("--best_metric=loss", "--mode=train"):
-        run(*flags, more)
+    others = {"--best_metric=loss": "by loss, it", "--tta=flip": "another evaluation"}
+    for more in (*others, "--mode=train"):
+        caplog.clear()
+        with caplog.at_level("INFO"):
+            run(*flags, more)
         assert sorted(path.name for path in folder.iterdir()) == kept
+        assert others.get(more, "The run is done") in caplog.text
 
 
 def test_a_second_training_is_refused_and_an_evaluation_is_not(run, capsys):

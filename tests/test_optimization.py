@@ -236,4 +236,43 @@ def test_static_scale_stays_at_one():
 def test_scale_can_shrink_down_to_one(scale, expected):
     loss_scale = optimization.LossScale(is_dynamic=True)
     loss_scale.scale.assign(scale)
+    loss_scale.finite_steps.assign(1)
     assert bool(loss_scale.can_shrink()) is expected
+
+
+def _move(loss_scale, *, to_dynamic: bool) -> optimization.LossScale:
+    """Returns the scale that goes on in another precision from the same checkpoint."""
+    other = optimization.LossScale(is_dynamic=to_dynamic, growth_interval=3)
+    other.scale.assign(loss_scale.scale)
+    other.finite_steps.assign(loss_scale.finite_steps)
+    return other
+
+
+def test_float16_after_another_precision_starts_with_the_first_scale():
+    static = optimization.LossScale(is_dynamic=False)
+    _scales(static, "ff")
+    dynamic = _move(static, to_dynamic=True)
+    assert float(dynamic.value()) == 2.0**15
+    assert bool(dynamic.can_shrink())
+    assert _scales(dynamic, "ofo") == [2.0**14, 2.0**14, 2.0**13]
+
+
+def test_another_precision_after_float16_does_not_scale():
+    dynamic = optimization.LossScale(is_dynamic=True)
+    _scales(dynamic, "of")
+    static = _move(dynamic, to_dynamic=False)
+    _scales(static, "of")
+    assert float(static.value()) == 1.0
+    assert not bool(static.can_shrink())
+    # And float16 finds its scale again.
+    assert float(_move(static, to_dynamic=True).value()) == 2.0**14
+
+
+def test_float16_goes_on_with_a_scale_that_has_just_shrunk_to_one():
+    dynamic = optimization.LossScale(is_dynamic=True, growth_interval=3)
+    dynamic.scale.assign(2.0)
+    _scales(dynamic, "o")
+    resumed = _move(dynamic, to_dynamic=True)
+    assert float(resumed.value()) == 1.0
+    assert not bool(resumed.can_shrink())
+    assert _scales(resumed, "fff") == _scales(dynamic, "fff")

@@ -1,6 +1,7 @@
 """Tests of the table of `trainer.evaluating.scoring`."""
 
 import io
+import types
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from trainer.evaluating import score_tables, scoring
 from trainer.metrics import boundary_iou, image_iou
 from trainer.metrics import confusion as confusion_lib
+from trainer.settings import config as config_lib
 
 _NAMES = ("sky", "tree", "car")
 
@@ -135,3 +137,21 @@ def test_too_few_examples_to_rank_are_all_typical():
     ranked = scoring.rank(np.array([0.5, np.nan, 0.25]))
     assert {kind: ids.tolist() for kind, ids in ranked.items()} == {"typical": [2, 0]}
     assert scoring.rank(np.array([np.nan])) == {}
+
+
+def _hash_subject(fingerprint="a", **settings):
+    config = config_lib.from_dict({"model_dir": "runs/a", **settings})
+    examples = types.SimpleNamespace(fingerprint=fingerprint)
+    return scoring.hash_subject(config, types.SimpleNamespace(examples=examples))
+
+
+def test_scores_compare_where_the_same_examples_are_shown_in_the_same_way():
+    assert _hash_subject() == _hash_subject(batch_size=4, cache="disk", eval_split="a")
+    found = {
+        _hash_subject(),
+        _hash_subject("b"),
+        _hash_subject(tta=("flip",)),
+        _hash_subject(tta=("0.5",)),
+        _hash_subject(eval_native_size=True, dataset="folder", data_dir="d"),
+    }
+    assert len(found) == 5

@@ -11,8 +11,12 @@ def _keep_globals():
     """Replaces that of conftest: nothing here touches Keras, and it takes 0.2 s."""
 
 
-def _has_run(model_dir):
+def _never(model_dir):
     return False
+
+
+def _always(model_dir):
+    return True
 
 
 def _no_run(model_dir):
@@ -28,7 +32,7 @@ def _resolve(typed=None, files=None, run=None, mode="train_and_evaluate"):
         values = {n: tuple(v) if isinstance(v, list) else v for n, v in saved.items()}
         read_run = lambda model_dir: values  # noqa: E731
     typed = {"model_dir": "runs/a", "mode": mode, **(typed or {})}
-    made, remarks = layers.resolve(typed, files or {}, read_run, _has_run)
+    made, remarks = layers.resolve(typed, files or {}, read_run, _never, _never)
     return made, remarks
 
 
@@ -144,7 +148,9 @@ def test_the_doctor_uses_what_its_models_use(has_run, crossfit, expected):
     typed = {"learning_rate": 1e-4, "tta": ("flip",), "train_epochs": 3}
     given = {"mode": "doctor", "model_dir": "a", "crossfit": crossfit, **typed}
     saved = {"batch_size": 7, "dataset": "folder", "data_dir": "d"}
-    made, remarks = layers.resolve(given, {}, lambda _: saved, lambda _: has_run)
+    made, remarks = layers.resolve(
+        given, {}, lambda _: saved, lambda _: has_run, _never
+    )
     assert remarks == ([f"--mode=doctor does not use {expected}."] if expected else [])
     assert made.train.batch_size == (7 if has_run else 64)
     assert made.data.data_dir == ("d" if has_run else "")
@@ -220,7 +226,7 @@ def test_windows_of_training_do_not_limit_what_a_model_is_shown(mode, from_flagf
 def test_the_doctor_trains_on_the_windows_of_a_run():
     typed = {"mode": "doctor", "model_dir": "a", "crossfit": True}
     saved = {"image_size": (64, 64), "crop_size": (32, 32)}
-    made, _ = layers.resolve(typed, {}, lambda _: saved, lambda _: True)
+    made, _ = layers.resolve(typed, {}, lambda _: saved, _always, _never)
     assert made.augmentation.crop_size == (32, 32)
 
 
@@ -252,13 +258,13 @@ def test_a_run_goes_on_whose_settings_cannot_be_read():
     def fail(model_dir):
         raise errors.CheckpointError("It cannot be read.")
 
-    made, remarks = layers.resolve({"model_dir": "a"}, {}, fail, lambda _: True)
+    made, remarks = layers.resolve({"model_dir": "a"}, {}, fail, _always, _always)
     assert (made.run.model_dir, remarks) == ("a", ["It cannot be read."])
 
 
-def _resume(typed, saved):
+def _resume(typed, saved, has_checkpoint=_always):
     given = {"model_dir": "runs/a", **typed}
-    return layers.resolve(given, {}, lambda _: saved, lambda _: True)[0]
+    return layers.resolve(given, {}, lambda _: saved, _always, has_checkpoint)[0]
 
 
 def test_a_run_goes_on_with_what_it_had_before_there_was_a_setting():
@@ -269,6 +275,13 @@ def test_a_run_goes_on_with_what_it_had_before_there_was_a_setting():
     assert not made.train.moving_average_warmup
     assert made.run.seed == 0  # Its own command has to name it.
     assert _resume({"moving_average_warmup": True}, saved).train.moving_average_warmup
+
+
+def test_a_run_that_died_before_its_first_save_leaves_no_settings():
+    saved = {**config.legacy_values(), "image_range": (0, 255)}
+    assert _resume({"seed": 3}, saved).data.image_range == (0, 255)
+    made = _resume({"seed": 3}, saved, has_checkpoint=_never)
+    assert made == config.from_dict({"model_dir": "runs/a", "seed": 3})
 
 
 def test_an_older_run_had_the_random_changes_of_the_default():

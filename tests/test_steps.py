@@ -338,6 +338,7 @@ def test_non_finite_gradient_stops_before_the_update(replicas):
     rig = helpers.Rig(
         _spiked_store(), replicas=replicas, loss=_loss_that_overflows_on(2)
     )
+    rig.loss_scale.scale.assign(2.0**15)  # What float16 has left in a checkpoint.
     before = [v.numpy() for v in rig.model.trainable_variables]
     rig.train(3, steps_per_loop=3)
     assert not bool(rig.result.is_finite)

@@ -16,7 +16,7 @@ from absl import flags
 
 from trainer import errors
 from trainer.remote import mirrors, stores
-from trainer.run_folder import run_settings, waiting
+from trainer.run_folder import checkpoint_folders, run_settings, waiting
 from trainer.settings import config, fields, layers
 
 _HELP_FLAGS = ("--help", "-help", "--helpfull", "--helpshort", "-h", "-?")
@@ -115,7 +115,7 @@ def read_config(arguments: Sequence[str]) -> layers.Resolved:
     read = run_settings.read
     if {**given.from_files, **given.typed}.get("watch"):
         read = _read_when_there
-    return layers.resolve(given.typed, given.from_files, read, run_settings.exist)
+    return layers.resolve(*given, read, run_settings.exist, checkpoint_folders.has_any)
 
 
 def _localize(given: Given) -> Given:

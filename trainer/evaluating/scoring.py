@@ -1,6 +1,8 @@
 """One pass over the evaluation split, and what is kept of it."""
 
 import contextlib
+import hashlib
+import json
 import pathlib
 import time
 from typing import NamedTuple
@@ -142,6 +144,24 @@ def find_criterion(
             f"{', '.join(sorted(names))}."
         )
     return criterion.Criterion(name, eval_loop.lower_is_better(name))
+
+
+def hash_subject(config: config_lib.Config, setup: evaluation.EvalSetup) -> str:
+    """Returns a short hash of what a training scores, and how.
+
+    Scores with two hashes cannot be compared. What else changes a score of the same
+    weights is fixed once a run has begun.
+
+    Args:
+      config: all settings.
+      setup: of the evaluation.
+    """
+    subject = (
+        setup.examples.fingerprint,
+        config.data.eval_native_size,
+        config.evaluation.variants,
+    )
+    return hashlib.sha256(json.dumps(subject).encode()).hexdigest()[:16]
 
 
 def describe(

@@ -148,7 +148,7 @@ class Loop:
             **self._window.scores(),
             "learning_rate": float(state.optimizer.learning_rate),
             "gradient_norm": gradient_norm,
-            "loss_scale": float(state.loss_scale.scale.numpy()),
+            "loss_scale": float(state.loss_scale.value()),
             **memory.scores(),
         }
         times = self._clock.times

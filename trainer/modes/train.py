@@ -228,9 +228,10 @@ def _choose_best(
     """
     if not setup.evaluation:
         return None
-    return scoring.find_criterion(
+    best = scoring.find_criterion(
         config.evaluation.best_metric, setup.evaluation.eval_loop
     )
+    return best._replace(subject=scoring.hash_subject(config, setup.evaluation))
 
 
 def _note_start(

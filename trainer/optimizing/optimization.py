@@ -4,6 +4,8 @@ Clipping and the check for finite gradients are in `trainer.steps.training`, aft
 sum over replicas: Keras does both before it, replica by replica.
 """
 
+from collections.abc import Sequence
+
 import keras
 import tensorflow as tf
 
@@ -89,11 +91,51 @@ class AdamW(_Uneven, _OneOpUpdate, keras.optimizers.AdamW):
 
 
 class SGD(_Uneven, keras.optimizers.SGD):
-    """Keras' gradient descent."""
+    """Keras' gradient descent, with slots for the momentum even where that is 0.
+
+    So a run can go on with a momentum or without: its checkpoints are the same.
+    """
+
+    def build(self, variables: Sequence[keras.Variable]) -> None:
+        momentum, self.momentum = self.momentum, 1.0  # Keras makes no slots for 0.
+        super().build(variables)
+        self.momentum = momentum
+
+    def update_step(
+        self,
+        gradient: tf.Tensor,
+        variable: tf.Variable,
+        learning_rate: tf.Tensor,
+    ) -> None:
+        """Updates a variable; see `rate_multiples.RateMultiple.update_step`."""
+        super().update_step(gradient, variable, learning_rate)
+        if not self.momentum:
+            # A run that had a momentum once, and has one again, begins it anew.
+            slot = self.momentums[keras_private.variable_index(self, variable)]
+            self.assign(slot, keras.ops.zeros_like(slot))
+
+    def without_slots(self) -> tf.train.Checkpoint:
+        """Returns what stands for it in a checkpoint that has none of its slots.
+
+        Older versions made none for a momentum of 0. The names are those that their
+        checkpoints have.
+        """
+        counts = {"_iterations": self.iterations.value}
+        if self._late_ids:
+            counts["_late_iterations"] = self._late_iterations.value
+        return tf.train.Checkpoint(**counts)
+
+    def clear_slots(self) -> None:
+        """Gives the slots the values that they have before the first update."""
+        for slot in self.momentums:
+            slot.assign(keras.ops.zeros_like(slot))
 
 
 class Lion(_Uneven, keras.optimizers.Lion):
     """Keras' Lion."""
+
+
+_FIRST_SCALE = 2.0**15
 
 
 class LossScale(tf.Module):
@@ -103,6 +145,11 @@ class LossScale(tf.Module):
     whose gradients overflow (Micikevicius et al., ICLR 2018, arXiv:1710.03740). The
     caller says once for all replicas whether a step was finite. Keras' own
     `LossScaleOptimizer` asks replica 0 alone.
+
+    A run may go on in another precision, and a checkpoint has the variables of both
+    kinds of scale. One that is not dynamic has no use for them and leaves them as they
+    are. One that is dynamic starts afresh where a run has never scaled: the scale is 1
+    and the count 0, which a dynamic scale never has together.
     """
 
     def __init__(self, *, is_dynamic: bool, growth_interval: int = 2000):
@@ -116,15 +163,23 @@ class LossScale(tf.Module):
         self.is_dynamic = is_dynamic
         self._growth_interval = growth_interval
         self.scale = tf.Variable(
-            2.0**15 if is_dynamic else 1.0, trainable=False, name="scale"
+            _FIRST_SCALE if is_dynamic else 1.0, trainable=False, name="scale"
         )
         self.finite_steps = tf.Variable(
             0, trainable=False, dtype=tf.int64, name="finite_steps"
         )
 
+    def value(self) -> tf.Tensor:
+        """Returns the factor on the loss of the present step, float32 scalar."""
+        if not self.is_dynamic:
+            return tf.ones([])
+        scale = self.scale.read_value()
+        is_of_no_scaling = (scale == 1.0) & (self.finite_steps.read_value() == 0)
+        return tf.where(is_of_no_scaling, _FIRST_SCALE, scale)
+
     def can_shrink(self) -> tf.Tensor:
         """Tells, bool scalar, whether a smaller scale could mend an overflow."""
-        return self.scale > 1.0
+        return self.value() > 1.0
 
     def update(self, is_finite: tf.Tensor) -> None:
         """Moves the scale on by a step; call it in cross-replica context.
@@ -134,9 +189,12 @@ class LossScale(tf.Module):
         """
         if not self.is_dynamic:
             return
-        steps = tf.where(is_finite, self.finite_steps + 1, tf.zeros([], tf.int64))
+        before = self.value()
+        scale = tf.where(is_finite, before, tf.maximum(before / 2, 1.0))
+        # At a scale of 1, a count of 0 would look like a run that has never scaled.
+        first = tf.cast(scale == 1.0, tf.int64)
+        steps = tf.where(is_finite, self.finite_steps + 1, first)
         is_grown = steps >= self._growth_interval
-        scale = tf.where(is_finite, self.scale, tf.maximum(self.scale / 2, 1.0))
         # float32's largest power of two; past it the scale itself would overflow.
         self.scale.assign(tf.minimum(tf.where(is_grown, scale * 2, scale), 2.0**127))
         self.finite_steps.assign(tf.where(is_grown, tf.zeros([], tf.int64), steps))

@@ -31,6 +31,7 @@ class Metadata:
       best_step: the step with the best score so far, None before the first score.
       best_score: that score; None also where that step was the best by another one.
       best_metric: the name of what it is a score of.
+      best_subject: a short hash of the evaluation; see `criterion.Criterion`.
       best_seen: the best score of all evaluations, where that is of a step whose save
         failed; None: it is `best_score`.
       evaluations_since_best: how many there have been without a better score than
@@ -44,6 +45,7 @@ class Metadata:
     best_step: int | None = None
     best_score: float | None = None
     best_metric: str = "mean_iou"
+    best_subject: str = ""
     best_seen: float | None = None
     evaluations_since_best: int = 0
     window: Mapping[str, Any] | None = None
@@ -247,6 +249,7 @@ _FIELD_CHECKS = {
     "best_step": lambda value: value is None or _is_step(value),
     "best_score": lambda value: value is None or _is_score(value),
     "best_metric": lambda value: isinstance(value, str),
+    "best_subject": lambda value: isinstance(value, str),
     "best_seen": lambda value: value is None or _is_score(value),
     "evaluations_since_best": _is_step,
     "window": lambda value: value is None or isinstance(value, dict),

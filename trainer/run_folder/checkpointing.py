@@ -24,6 +24,7 @@ from trainer.run_folder import (
     checkpoint_folders,
     criterion,
     identities,
+    older_checkpoints,
     saved_weights,
     watched,
 )
@@ -87,14 +88,14 @@ class Checkpointer:
         self._is_window = is_window
         self._check_lock = check_lock
         self._publish = publish
-        self._failed_saves = 0
+        self._failed_saves, self.is_saving = 0, False
         self._is_scored, self._criterion = best is not None, best or criterion.MEAN_IOU
         self.best_score: float | None = None
         self.evaluations_since_best = 0
+        metric, _, subject = self._criterion
         self.saved = checkpoint_folders.Metadata(
-            step=0, identity=dict(identity), best_metric=self._criterion.metric
+            0, dict(identity), best_metric=metric, best_subject=subject
         )
-        self.is_saving = False
         self.is_noted = True  # Whether the newest checkpoint knows its evaluation.
 
     @property
@@ -249,19 +250,17 @@ class Checkpointer:
 
     def _take(self, metadata: checkpoint_folders.Metadata) -> None:
         """Goes on from what a checkpoint says of itself."""
-        name = self._criterion.metric
-        if self._is_scored and metadata.best_metric != name:
-            if metadata.best_step is not None:
-                logging.info(
-                    "The best checkpoint so far was that by %s; by %s, it is looked "
-                    "for from here on.",
-                    metadata.best_metric,
-                    name,
-                )
-            # The best one so far stays that, and is kept, until there is another one: a
-            # run that is done makes no evaluation any more.
-            metadata.best_metric, metadata.best_score = name, None
-            metadata.best_seen, metadata.evaluations_since_best = None, 0
+        metric, subject = metadata.best_metric, metadata.best_subject
+        if self._is_scored:
+            metadata.best_metric = self._criterion.metric
+            metadata.best_subject = self._criterion.subject
+            if change := self._criterion.explain_change(metric, subject):
+                if metadata.best_step is not None:
+                    logging.info("%s", change)
+                # The best one so far stays that, and is kept, until there is another
+                # one: a run that is done makes no evaluation any more.
+                metadata.best_score, metadata.best_seen = None, None
+                metadata.evaluations_since_best = 0
         self.saved, self.best_score = metadata, metadata.best_seen
         if self.best_score is None:
             self.best_score = metadata.best_score
@@ -278,8 +277,8 @@ class Checkpointer:
         with model_dir_lib.readable_by_tensorflow(path) as readable:
             prefix = str(readable / "state")
             checkpoint = self._checkpoint
-            if retired := _read_retired(prefix):
-                checkpoint = tf.train.Checkpoint(**self._state, **retired)
+            if stand_ins := older_checkpoints.find_stand_ins(prefix, self._state):
+                checkpoint = tf.train.Checkpoint(**{**self._state, **stand_ins})
             checkpoint.read(prefix).assert_consumed()
         saved_weights.check_step(metadata, self._global_step)
 
@@ -333,16 +332,3 @@ class Checkpointer:
             kept = self._holds.steps(self.saved.best_step)
             if checkpoint_folders.step_of(path) not in kept:
                 files.remove(path)
-
-
-def _read_retired(prefix: str) -> dict[str, Any]:
-    """Returns what older versions kept in a checkpoint, and nobody needs any more.
-
-    Dropout had states of its own, before its masks became a function of the step.
-    """
-    reader = tf.train.load_checkpoint(prefix)
-    names = sorted(
-        n for n in reader.get_variable_to_shape_map() if n.startswith("seeds/")
-    )
-    seeds = [tf.Variable(reader.get_tensor(name)) for name in names]
-    return {"seeds": seeds} if seeds else {}

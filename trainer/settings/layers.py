@@ -40,6 +40,7 @@ def resolve(
     from_files: Mapping[str, Any],
     read_run: Callable[[str], Mapping[str, Any]],
     has_run: Callable[[str], bool],
+    has_checkpoint: Callable[[str], bool],
 ) -> Resolved:
     """Makes the settings of what was typed, flagfiles and, if need be, a run's folder.
 
@@ -48,6 +49,8 @@ def resolve(
       from_files: settings by name, of flagfiles.
       read_run: reads the settings of the run in a model dir.
       has_run: tells whether there is one.
+      has_checkpoint: tells whether there is a checkpoint in a model dir, from which
+        training goes on.
 
     Raises:
       errors.ConfigError: if a value or a combination cannot work.
@@ -62,7 +65,7 @@ def resolve(
     is_used = kind and kind.may_use_run and model_dir and has_run(model_dir)
     if is_used or (kind and kind.uses_run and model_dir):
         of_run = _take_over(read_run(model_dir), given, remarks)
-    elif kind and kind.resumes_run and model_dir and has_run(model_dir):
+    elif _goes_on(kind, model_dir, has_run, has_checkpoint):
         try:
             of_run = _take_young(read_run(model_dir))
         except errors.CheckpointError as error:  # Training writes the file anew.
@@ -88,6 +91,22 @@ def resolve(
     if unused:
         remarks.append(f"--mode={mode} does not use {', '.join(unused)}.")
     return Resolved(config, remarks)
+
+
+def _goes_on(
+    kind: modes.Mode | None,
+    model_dir: str | None,
+    has_run: Callable[[str], bool],
+    has_checkpoint: Callable[[str], bool],
+) -> bool:
+    """Tells whether a mode goes on with the run in a folder.
+
+    A run that died before its first save has left settings and no checkpoint. A new run
+    begins there, and it has its own settings alone.
+    """
+    if not (kind and kind.resumes_run and model_dir):
+        return False
+    return has_run(model_dir) and has_checkpoint(model_dir)
 
 
 def _find_uses(

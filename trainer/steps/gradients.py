@@ -157,7 +157,7 @@ class Gradients:
 
     def _gradient_scale(self, rows: tuple[tf.Tensor, ...]) -> tf.Tensor:
         """Returns the factor on the gradients of a replica's rows."""
-        scale = self._loss_scale.scale.read_value()
+        scale = self._loss_scale.value()
         if self._loss.is_mean:
             # Over the pixels of the batch, valid or not, so that float16 gradients are
             # of the same size for every batch; the valid ones are known after the sum.
