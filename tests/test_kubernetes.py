@@ -277,6 +277,12 @@ def test_the_image_is_made_of_what_is_there():
     assert copied >= {"trainer", "data", "models", "launch", "setup.py"}
 
 
+def test_the_folder_of_results_is_there_before_docker_makes_it():
+    head = _DOCKERFILE.partition("\nFROM")[0]
+    mounted = re.search(r'--volume="\$PWD/(\w+):', head)
+    assert f"mkdir --parents {mounted[1]} " in head[: mounted.start()]
+
+
 def test_the_image_runs_a_tested_set_as_nobody_special():
     minor = re.match(r"python:3\.(\d+)-slim$", _instructions("FROM")[0])[1]
     assert f'python_requires=">=3.{minor}"' in (_ROOT / "setup.py").read_text()
