@@ -222,6 +222,13 @@ def test_exit_codes_restart_what_a_restart_mends(name):
     assert job["template"]["spec"]["terminationGracePeriodSeconds"] >= 120
 
 
+@pytest.mark.parametrize("name", _JOBS)
+def test_a_job_is_done_once_the_chief_is(name):
+    """An index that has succeeded never starts again, to be a peer of the others."""
+    rules = _JOBS[name]["successPolicy"]["rules"]
+    assert rules == [{"succeededIndexes": "0"}]
+
+
 def _subclasses(kind):
     found = [kind]
     for child in kind.__subclasses__():
@@ -233,7 +240,7 @@ def test_both_kinds_of_job_are_alike():
     job, nodes = _JOBS["job"], _JOBS["kubeflow"]
     policy = json.dumps(job["podFailurePolicy"]).replace("segloop", "node")
     assert json.loads(policy) == nodes["podFailurePolicy"]
-    for part in ("backoffLimit", "podReplacementPolicy"):
+    for part in ("backoffLimit", "podReplacementPolicy", "successPolicy"):
         assert job[part] == nodes[part]
     job, nodes = job["template"]["spec"], nodes["template"]["spec"]
     assert {**job, "containers": [], "subdomain": ""} == {
