@@ -19,7 +19,8 @@ if ! "$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14
   echo "PYTHON=$python is $("$python" --version 2>&1); segloop needs Python 3.11 to 3.13." >&2
   exit 2
 fi
-if [ ! -x "$venv/bin/python" ]; then
+# One that was not finished, for want of python3-venv for instance, has no pip.
+if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
   "$python" -m venv "$venv"
 fi
 "$venv/bin/python" -m pip install --quiet --upgrade pip

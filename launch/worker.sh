@@ -20,7 +20,7 @@
 #     WORKER_PORT         is the port of each (default: 2222)
 #
 # Workers that share a host share its GPUs in equal parts, but where Slurm binds each
-# task to GPUs of its own (--gpus-per-task).
+# task to GPUs of its own (--gpus-per-task, --ntasks-per-gpu, --gpu-bind).
 # shellcheck disable=SC2089,SC2090  # TF_CONFIG is JSON: its quotes are part of it.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -68,9 +68,20 @@ read_slurm() {
   ((${#addresses[@]} == SLURM_STEP_NUM_TASKS)) ||
     fail "SLURM_STEP_NODELIST=$SLURM_STEP_NODELIST and SLURM_STEP_TASKS_PER_NODE=$SLURM_STEP_TASKS_PER_NODE make ${#addresses[@]} tasks, SLURM_STEP_NUM_TASKS says $SLURM_STEP_NUM_TASKS."
   set_tf_config "$SLURM_PROCID" "${addresses[@]}"
-  if [ -z "${SLURM_GPUS_PER_TASK:-}" ]; then
-    share_gpus "$SLURM_LOCALID" "${counts[SLURM_NODEID]}"
+  has_own_gpus || share_gpus "$SLURM_LOCALID" "${counts[SLURM_NODEID]}"
+}
+
+# Whether Slurm binds each task to GPUs of its own: the way to bind says so, or else a
+# number of GPUs for a task, which Slurm binds by unless that way is `none`.
+has_own_gpus() {
+  local way="${SLURM_GPU_BIND:-}"
+  if [[ -z $way && ${SLURM_TRES_BIND:-} == *gpu:* ]]; then
+    way="${SLURM_TRES_BIND##*gpu:}" way="${way%%+*}"
   fi
+  way="${way#verbose}" way="${way#,}"
+  [[ $way != none ]] || return 1
+  [[ -n $way || -n ${SLURM_GPUS_PER_TASK:-}${SLURM_NTASKS_PER_GPU:-} ||
+    ${SLURM_TRES_PER_TASK:-} == *gpu* ]]
 }
 
 read_kubernetes() {
@@ -93,8 +104,11 @@ share_gpus() {
   local gpus each
   if [ -n "${CUDA_VISIBLE_DEVICES+set}" ]; then
     IFS=, read -r -a gpus <<<"$CUDA_VISIBLE_DEVICES"
+    [ "${gpus[0]:-}" != -1 ] || gpus=()  # As CUDA understands it.
   else
-    mapfile -t gpus < <(nvidia-smi --query-gpu=index --format=csv,noheader 2>/dev/null)
+    # It says on its standard output, too, what is wrong with the driver.
+    mapfile -t gpus < <(nvidia-smi --query-gpu=index --format=csv,noheader 2>/dev/null |
+      grep --line-regexp '[0-9]\+')
   fi
   each=$((${#gpus[@]} / $2))
   if ((each > 0)); then

@@ -147,6 +147,16 @@ def test_the_death_of_the_chief_ends_the_other(folder):
     assert "Error: Another worker went away" in processes.read_log(model_dir)
 
 
+def test_the_other_is_not_done_before_the_chief_is(folder, monkeypatch):
+    """Kubernetes would not start it again, and the chief would wait for it for ever."""
+    held = folder / "held-report"
+    monkeypatch.setenv("HOLD_REPORT", str(held))
+    workers = _start_two(folder, folder / "report", *_TRAINING, "--train_steps=2")
+    processes.wait_for(held.exists, *workers)
+    workers[0].kill()
+    assert processes.finish(workers[1]) == errors.PeerError.exit_code
+
+
 def test_a_signal_to_one_worker_stops_both_at_the_same_step(folder):
     model_dir = folder / "stopped"
     drawn = folder / "drawn"

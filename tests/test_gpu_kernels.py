@@ -17,6 +17,14 @@ from trainer.running import preemption
 from trainer.settings import variants
 from trainer.steps import averaging
 
+pytestmark = pytest.mark.skipif(
+    all(
+        kernel.device_type != "GPU"
+        for kernel in kernels.get_all_registered_kernels().kernel
+    ),
+    reason="needs a TensorFlow that was built for GPUs",
+)
+
 _STRENGTHS = {"random_scale": "0.5,2.0", "random_gamma": "0.5"}
 """Of the changes that a share of 0.3 is no strength for."""
 

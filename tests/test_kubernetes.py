@@ -3,6 +3,7 @@
 import json
 import pathlib
 import re
+import shutil
 import subprocess
 
 import pytest
@@ -16,7 +17,7 @@ _FOLDER = _ROOT / "launch" / "kubernetes"
 _MANIFESTS = {
     (document["kind"], document["metadata"]["name"]): document
     for path in sorted(_FOLDER.glob("**/*.yaml"))
-    if path.name != "kustomization.yaml"
+    if not path.name.startswith("kustomiz")
     for document in yaml.safe_load_all(path.read_text())
 }
 _JOB = _MANIFESTS["Job", "segloop"]
@@ -66,7 +67,8 @@ def test_what_kubeflow_makes_a_job_of_follows_the_schema():
 def test_kustomize_takes_all_files(folder):
     kustomization = yaml.safe_load((folder / "kustomization.yaml").read_text())
     files = {path.name for path in folder.glob("*.yaml")} - {"kustomization.yaml"}
-    assert set(kustomization["resources"]) == files
+    taken = kustomization["resources"] + kustomization.get("configurations", [])
+    assert set(taken) == files
 
 
 def _tf_config(environment):
@@ -91,22 +93,83 @@ def venv(tmp_path):
     return str(tmp_path)
 
 
-def test_pods_of_the_job_find_each_other(venv):
-    spec, service = _JOB["spec"], _MANIFESTS["Service", "segloop"]["spec"]
-    count = spec["completions"]
+def _read_resources(folder=None):
+    """Returns the manifests as they are."""
+    kustomization = yaml.safe_load((_FOLDER / "kustomization.yaml").read_text())
+    return [
+        yaml.safe_load((_FOLDER / name).read_text())
+        for name in kustomization["resources"]
+    ]
+
+
+def _kustomize(folder):
+    """Lets Kustomize make the manifests of a run of one's own."""
+    if not shutil.which("kubectl"):
+        pytest.skip("kubectl is missing")
+    shutil.copytree(_FOLDER, folder / "kubernetes")
+    overlay = folder / "mine" / "kustomization.yaml"
+    overlay.parent.mkdir()
+    overlay.write_text("resources: [../kubernetes]\nnameSuffix: -mine\n")
+    built = subprocess.run(
+        ["kubectl", "kustomize", str(overlay.parent)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return list(yaml.safe_load_all(built.stdout))
+
+
+def _kustomize_by_hand(folder):
+    """Does as Kustomize does: appends to names, and to what it knows to be a name."""
+    configuration = yaml.safe_load((_FOLDER / "kustomizeconfig.yaml").read_text())
+    fields = [
+        (field["kind"], field["path"])
+        for reference in configuration["nameReference"]
+        for field in reference["fieldSpecs"]
+    ]
+    # This one it knows without being told.
+    volume = "spec/template/spec/volumes/0/persistentVolumeClaim/claimName"
+    documents = _read_resources()
+    for document in documents:
+        document["metadata"]["name"] += "-mine"
+        for kind, path in [*fields, ("Job", volume)]:
+            if kind == document["kind"]:
+                *parents, last = path.split("/")
+                place = document
+                for key in parents:
+                    place = place[int(key) if key.isdecimal() else key]
+                place[last] += "-mine"
+    return documents
+
+
+@pytest.mark.parametrize("build", [_read_resources, _kustomize_by_hand, _kustomize])
+def test_pods_of_the_job_find_each_other(build, venv, tmp_path):
+    made = {document["kind"]: document for document in build(tmp_path)}
+    job, spec, service = made["Job"], made["Job"]["spec"], made["Service"]["spec"]
+    count, template = spec["completions"], spec["template"]
     environment = _environment(spec)
+    # Kubernetes fills in the variable that comes before, from a label that it sets.
+    assert [*environment] == ["WORKERS", "RUN", "WORKER_HOSTS"]
+    label = "metadata.labels['batch.kubernetes.io/job-name']"
+    source = _container(spec)["env"][1]["valueFrom"]
+    assert source == {"fieldRef": {"fieldPath": label}}
+    name = environment["RUN"] = job["metadata"]["name"]
+    environment["WORKER_HOSTS"] = environment["WORKER_HOSTS"].replace("$(RUN)", name)
     found = _tf_config({**environment, "VENV": venv, "JOB_COMPLETION_INDEX": "1"})
     # Kubernetes calls the pods of an indexed Job JOB-INDEX, in the Service's domain.
-    name, domain = _JOB["metadata"]["name"], spec["template"]["spec"]["subdomain"]
+    domain = template["spec"]["subdomain"]
     port = service["ports"][0]["port"]
     assert found["cluster"]["worker"] == [
         f"{name}-{index}.{domain}:{port}" for index in range(count)
     ]
     assert found["task"] == {"type": "worker", "index": 1}
     assert (spec["completionMode"], spec["parallelism"]) == ("Indexed", count)
-    assert ("Service", domain) in _MANIFESTS
+    assert made["Service"]["metadata"]["name"] == domain
     assert service["clusterIP"] == "None" and service["publishNotReadyAddresses"]
-    assert service["selector"] == {"batch.kubernetes.io/job-name": name}
+    assert service["selector"]
+    assert service["selector"].items() <= template["metadata"]["labels"].items()
+    volume = template["spec"]["volumes"][0]["persistentVolumeClaim"]["claimName"]
+    assert volume == made["PersistentVolumeClaim"]["metadata"]["name"]
     assert _container(spec)["ports"][0]["containerPort"] == port
 
 
@@ -159,6 +222,13 @@ def test_exit_codes_restart_what_a_restart_mends(name):
     assert job["template"]["spec"]["terminationGracePeriodSeconds"] >= 120
 
 
+@pytest.mark.parametrize("name", _JOBS)
+def test_a_job_is_done_once_the_chief_is(name):
+    """An index that has succeeded never starts again, to be a peer of the others."""
+    rules = _JOBS[name]["successPolicy"]["rules"]
+    assert rules == [{"succeededIndexes": "0"}]
+
+
 def _subclasses(kind):
     found = [kind]
     for child in kind.__subclasses__():
@@ -170,7 +240,7 @@ def test_both_kinds_of_job_are_alike():
     job, nodes = _JOBS["job"], _JOBS["kubeflow"]
     policy = json.dumps(job["podFailurePolicy"]).replace("segloop", "node")
     assert json.loads(policy) == nodes["podFailurePolicy"]
-    for part in ("backoffLimit", "podReplacementPolicy"):
+    for part in ("backoffLimit", "podReplacementPolicy", "successPolicy"):
         assert job[part] == nodes[part]
     job, nodes = job["template"]["spec"], nodes["template"]["spec"]
     assert {**job, "containers": [], "subdomain": ""} == {
@@ -212,6 +282,12 @@ def test_the_image_is_made_of_what_is_there():
         assert (_ROOT / source).exists()
         assert f"!{source.split('/')[0]}" in ignored
     assert copied >= {"trainer", "data", "models", "launch", "setup.py"}
+
+
+def test_the_folder_of_results_is_there_before_docker_makes_it():
+    head = _DOCKERFILE.partition("\nFROM")[0]
+    mounted = re.search(r'--volume="\$PWD/(\w+):', head)
+    assert f"mkdir --parents {mounted[1]} " in head[: mounted.start()]
 
 
 def test_the_image_runs_a_tested_set_as_nobody_special():

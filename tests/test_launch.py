@@ -73,6 +73,68 @@ def test_the_interpreter_is_checked_before_anything_is_made(tmp_path):
     assert not (tmp_path / "v").exists()
 
 
+_PYTHON = """#!/usr/bin/env bash
+# Stands for Python: makes an environment, of which it is the Python, and notes it.
+case "$*" in
+  "-m venv "*)
+    mkdir -p "$3/bin" && cp "$0" "$3/bin/python" && echo made >>"$3/notes" ;;
+  "-m pip --version") ;;
+  "-m pip install "*) exit {installing} ;;
+  "-m pip show "*) exit {showing} ;;
+  "-m trainer.main "*) echo "trained $3" ;;
+esac
+"""
+
+
+def _write_python(path, installing=0, showing=0):
+    path.parent.mkdir(exist_ok=True, parents=True)
+    path.write_text(_PYTHON.format(installing=installing, showing=showing))
+    path.chmod(0o755)
+
+
+def _run_with(folder, script):
+    return subprocess.run(
+        ["bash", str(_ROOT / "launch" / script)],
+        env={
+            "PATH": "/usr/bin:/bin",
+            "PYTHON": str(folder / "python"),
+            "VENV": str(folder / "venv"),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_an_environment_that_was_not_finished_is_made_again(tmp_path):
+    venv, program = tmp_path / "venv", tmp_path / "venv/bin/python"
+    _write_python(tmp_path / "python")
+    assert _run_with(tmp_path, "install.sh").returncode == 0
+    # A second time it is there.
+    assert _run_with(tmp_path, "install.sh").returncode == 0
+    assert (venv / "notes").read_text() == "made\n"
+    # As venv leaves it that does not get to its last step: "No module named pip".
+    program.write_text("#!/bin/sh\nexit 1\n")
+    assert _run_with(tmp_path, "install.sh").returncode == 0
+    assert (venv / "notes").read_text() == "made\nmade\n"
+
+
+@pytest.mark.parametrize(
+    ("installing", "showing", "code"), [(0, 1, 0), (1, 0, 0), (1, 1, 1)]
+)
+def test_quickstart_goes_on_without_a_network(tmp_path, installing, showing, code):
+    """With what is there, if anything is."""
+    for name in ("python", "venv/bin/python"):
+        _write_python(tmp_path / name, installing, showing)
+    done = _run_with(tmp_path, "quickstart.sh")
+    assert done.returncode == code
+    flagfile = "--flagfile=launch/flagfiles/quickstart.flags"
+    assert done.stdout == ("" if code else f"trained {flagfile}\n")
+    assert ("Warning: launch/install.sh failed" in done.stderr) == (
+        (installing, code) == (1, 0)
+    )
+
+
 def _pins(name: str) -> dict[str, str]:
     """Returns the versions of a file of constraints."""
     text = (_ROOT / "launch" / name).read_text()

@@ -57,6 +57,7 @@ def test_what_failed_is_done_again_and_nothing_else(tmp_path, monkeypatch, capsy
     assert out.count("failed, 1 s") == 1 and out.count("refused, 1 s") == 1
     assert out.count("Why.") == 2
 
+    path.write_text(path.read_text() + '{"pair": ["pl\n')  # As a kill leaves it.
     assert _run(monkeypatch, path, {}) == (0, [bad])
     assert _run(monkeypatch, path, {}) == (0, [])
 

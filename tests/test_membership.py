@@ -15,6 +15,24 @@ _STEP = {
     "SLURM_STEP_NODELIST": "n[08-09,11]x[1]",
     "SLURM_STEP_TASKS_PER_NODE": "2(x2),1",
 }
+BOUND = [
+    {"SLURM_GPUS_PER_TASK": "2"},
+    {"SLURM_NTASKS_PER_GPU": "1"},
+    {"SLURM_TRES_PER_TASK": "cpu=4,gres/gpu=2"},
+    {"SLURM_GPU_BIND": "per_task:2"},
+    {"SLURM_GPU_BIND": "verbose,single:1"},
+    {"SLURM_TRES_BIND": "gres/gpu:per_task:2+gres/nic:none"},
+]
+"""Where Slurm gives each task GPUs of its own."""
+UNBOUND = [
+    {"SLURM_TRES_PER_TASK": "cpu=4"},
+    {"SLURM_GPU_BIND": "none"},
+    {"SLURM_GPU_BIND": "verbose"},
+    {"SLURM_GPU_BIND": "verbose,none", "SLURM_GPUS_PER_TASK": "2"},
+    {"SLURM_TRES_BIND": "gres/nic:closest"},
+    {"SLURM_TRES_BIND": "gres/gpu:none+gres/nic:closest", "SLURM_NTASKS_PER_GPU": "1"},
+]
+"""Where all tasks of a host see all of its GPUs."""
 _PLACES = [("0", "0"), ("0", "1"), ("1", "0"), ("1", "1"), ("2", "0")]
 """Of its tasks: the host, and the number there."""
 
@@ -24,7 +42,8 @@ def _set(monkeypatch, rank=3, **changes):
     monkeypatch.delenv("TF_CONFIG", raising=False)
     node, place = _PLACES[rank]
     own = {"SLURM_PROCID": str(rank), "SLURM_NODEID": node, "SLURM_LOCALID": place}
-    for name, value in {**_STEP, **own, **changes}.items():
+    unset = dict.fromkeys(name for case in (*BOUND, *UNBOUND) for name in case)
+    for name, value in {**unset, **_STEP, **own, **changes}.items():
         if value is None:
             monkeypatch.delenv(name, raising=False)
         else:
@@ -89,7 +108,8 @@ class _Gpus:
         (2, 5, {}, [0, 1]),  # 5 GPUs for the 2 tasks of this host: 2 each.
         (3, 5, {}, [2, 3]),
         (4, 5, {}, [0, 1, 2, 3, 4]),  # Alone on its host.
-        (3, 2, {"SLURM_GPUS_PER_TASK": "2"}, [0, 1]),  # Its own.
+        *((3, 2, variables, [0, 1]) for variables in BOUND),
+        *((3, 5, variables, [2, 3]) for variables in UNBOUND),
         (3, 2, {"TF_CONFIG": "{}"}, [0, 1]),  # The script has seen to it.
         (3, 2, dict.fromkeys(("SLURM_PROCID", *_STEP)), [0, 1]),
         (3, 1, {}, [0]),

@@ -2,13 +2,15 @@
 
 import json
 import sys
+import types
+from unittest import mock
 
 import pytest
 import tensorflow as tf
 
 from trainer import errors, flags, main
 from trainer.assembly import devices
-from trainer.distributing import peers
+from trainer.distributing import cluster, peers
 from trainer.modes import evaluate
 from trainer.run_folder import run_settings
 
@@ -52,6 +54,25 @@ def test_one_lost_during_an_evaluation_is_waited_for_again(monkeypatch, tmp_path
     monkeypatch.setattr(evaluate, "_score_checkpoint", _lose)
     code = _exit_code(monkeypatch, "--mode=evaluate", f"--model_dir={tmp_path}")
     assert code == errors.PeerError.exit_code
+
+
+@pytest.mark.parametrize(
+    ("index", "expected"), [(0, ["report", "wait"]), (1, ["wait"])]
+)
+def test_no_worker_of_an_evaluation_is_done_before_its_report(
+    monkeypatch, index, expected
+):
+    """Kubernetes would not start it again, should the chief be killed there."""
+    stand_in, calls = mock.MagicMock(), []
+    for name in ("restoring", "layers", "devices", "scoring", "evaluations"):
+        monkeypatch.setattr(evaluate, name, stand_in)
+    prepared = types.SimpleNamespace(prepare_evaluation=lambda *_: (stand_in, "path"))
+    monkeypatch.setattr(evaluate, "evaluation", prepared)
+    monkeypatch.setattr(cluster, "worker_index", lambda _: index)
+    monkeypatch.setattr(cluster, "wait_for_chief", lambda _: calls.append("wait"))
+    monkeypatch.setattr(evaluate, "_report", lambda *_: calls.append("report"))
+    evaluate._score_checkpoint(stand_in)
+    assert calls == expected
 
 
 @pytest.mark.parametrize(

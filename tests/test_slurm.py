@@ -89,6 +89,18 @@ def test_failures_count_from_the_last_stop_on_request_on(tmp_path):
     assert output.count("Saved on request; requeueing the job.") == 1
 
 
+def test_failures_of_an_older_job_do_not_count(tmp_path):
+    codes = []
+    for number, body in (("6", "exit 70"), ("7", "[ $run = 2 ] || exit 70")):
+        folder = tmp_path / number
+        folder.mkdir()
+        environment = {"STAND_IN_JOB_ID": number, "MAX_RESTARTS": "1"}
+        job = _submit(folder, body, LOG_DIR=str(tmp_path / "logs"), **environment)
+        codes.append(processes.finish(job))
+    # The first gives up after two failures; the second has one.
+    assert codes == [70, 0]
+
+
 def _wait_until_ready(folder, job):
     files = [folder / f"ready-{index}" for index in range(2)]
     processes.wait_for(lambda: all(file.exists() for file in files), job)

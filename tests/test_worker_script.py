@@ -7,6 +7,7 @@ import subprocess
 
 import pytest
 
+from tests import test_membership
 from tests.faults import slurm
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -68,12 +69,6 @@ def _run(folder, environment):
         # 5 GPUs, or those named, for 2 tasks: 2 each.
         (_SLURM, _SLURM_WORKERS, 3, "2,3"),
         ({**_SLURM, "CUDA_VISIBLE_DEVICES": "4,5,6,7"}, _SLURM_WORKERS, 3, "6,7"),
-        (
-            {**_SLURM, "SLURM_GPUS_PER_TASK": "2", "CUDA_VISIBLE_DEVICES": "0,1"},
-            _SLURM_WORKERS,
-            3,
-            "0,1",
-        ),
         (_KUBERNETES, _KUBERNETES_WORKERS, 1, ""),
         (
             {**_KUBERNETES, "WORKERS": "", "PET_NNODES": "3"},
@@ -88,7 +83,7 @@ def _run(folder, environment):
             "",
         ),
     ],
-    ids=["slurm", "gpus named", "gpus bound", "kubernetes", "kubeflow", "port"],
+    ids=["slurm", "gpus named", "kubernetes", "kubeflow", "port"],
 )
 def test_the_cluster_follows_from_the_environment(
     folder, environment, workers, index, gpus
@@ -123,6 +118,18 @@ def test_no_virtual_environment_is_a_mistake_and_no_failure(folder):
     assert "Error: VENV=nowhere: there is no nowhere/bin/python; run" in done.stderr
 
 
+@pytest.mark.parametrize("variables", test_membership.BOUND)
+def test_gpus_that_slurm_has_bound_to_a_task_are_not_shared(folder, variables):
+    done = _run(folder, {**_SLURM, **variables, "CUDA_VISIBLE_DEVICES": "0,1"})
+    assert (done.stdout.splitlines()[1], done.stderr) == ("0,1", "")
+
+
+@pytest.mark.parametrize("variables", test_membership.UNBOUND)
+def test_gpus_that_slurm_has_not_bound_are_shared(folder, variables):
+    done = _run(folder, {**_SLURM, **variables, "CUDA_VISIBLE_DEVICES": "0,1"})
+    assert (done.stdout.splitlines()[1], done.stderr) == ("1", "")
+
+
 def test_a_cluster_that_is_given_counts_before_all_others(folder):
     done = _run(folder, {**_SLURM, **_KUBERNETES, "TF_CONFIG": "{}"})
     assert done.stdout.splitlines()[:2] == ["{}", ""]
@@ -149,6 +156,23 @@ def test_a_cluster_that_is_given_counts_before_all_others(folder):
 def test_what_contradicts_itself_is_named(folder, environment, message):
     done = _run(folder, environment)
     assert (done.returncode, message in done.stderr) == (2, True), done.stderr
+
+
+@pytest.mark.parametrize("said", ["No devices were found", "NVIDIA-SMI has failed", ""])
+def test_what_nvidia_smi_says_instead_of_a_number_is_no_gpu(folder, tmp_path, said):
+    program = tmp_path / "nvidia-smi"
+    program.write_text(f"#!/bin/sh\necho '{said}, see the manual'\nexit 9\n")
+    program.chmod(0o755)
+    given = {"TF_CONFIG": "{}", "LOCAL_COUNT": "1", "LOCAL_INDEX": "0"}
+    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    done = _run(folder, {**given, "PATH": path})
+    assert (done.stdout.splitlines()[1], done.stderr) == ("", "")
+
+
+def test_minus_one_is_no_gpu(folder):
+    given = {"TF_CONFIG": "{}", "LOCAL_COUNT": "2", "LOCAL_INDEX": "0"}
+    done = _run(folder, {**given, "CUDA_VISIBLE_DEVICES": "-1"})
+    assert (done.stdout.splitlines()[1], done.stderr) == ("-1", "")
 
 
 def test_fewer_gpus_than_workers_are_a_warning_of_the_first(folder):

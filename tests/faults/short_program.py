@@ -9,6 +9,8 @@ What the environment asks for besides keeps a test from having to be quick:
   DRAWN_FILE        is made once `MANY_DRAWN` pictures are drawn
   HOLD_AT, HOLD_IN  steps, such as 0,20, and a folder: after so many steps the program
                     waits; see `Hold`
+  HOLD_REPORT       a file; is made once a training is about to tell its scores, and
+                    waits to be killed
   HOLD_EXPORT       an export waits to be killed before it publishes
   MEASURING_SECS    a part of a run is measured for so long, whatever the budget
 """
@@ -102,6 +104,16 @@ def _hold_export(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(publishing, "publish", lambda *_: _wait_until(lambda: False))
 
 
+def _hold_report(patch: pytest.MonkeyPatch, file: pathlib.Path) -> None:
+    from trainer.modes import train
+
+    def hold(*_):
+        file.touch()
+        _wait_until(lambda: False)
+
+    patch.setattr(train, "_print_report", hold)
+
+
 def _slow_down(
     patch: pytest.MonkeyPatch, owner: object, name: str, secs: float
 ) -> None:
@@ -144,6 +156,8 @@ def _change(patch: pytest.MonkeyPatch, asked: Mapping[str, str]) -> None:
     if "HOLD_AT" in asked:
         steps = set(map(int, asked["HOLD_AT"].split(",")))
         _hold_at(patch, steps, pathlib.Path(asked["HOLD_IN"]))
+    if "HOLD_REPORT" in asked:
+        _hold_report(patch, pathlib.Path(asked["HOLD_REPORT"]))
     if "HOLD_EXPORT" in asked:
         _hold_export(patch)
     if "MEASURING_SECS" in asked:

@@ -96,18 +96,8 @@ def installed_formats() -> list[str]:
 
 
 def read_results(path: pathlib.Path) -> dict[Case, Result]:
-    """Reads what is known of each case; of several lines the last one counts.
-
-    A line that a kill has cut off says nothing.
-    """
-    results = {}
-    for line in path.read_text("utf-8").splitlines() if path.exists() else []:
-        try:
-            result = json.loads(line)
-        except ValueError:
-            continue
-        results[tuple(result["case"])] = result
-    return results
+    """Reads what is known of each case; of several lines the last one counts."""
+    return {tuple(result["case"]): result for result in matrix.read_lines(path)}
 
 
 def format_tables(results: Mapping[Case, Result]) -> str:

@@ -58,9 +58,7 @@ def list_pairs(encoders: Iterable[str]) -> list[tuple[str, str, int | None]]:
 
 def read_results(path: pathlib.Path) -> dict[tuple, Result]:
     """Reads what is known of each pair; of several lines the last one counts."""
-    lines = path.read_text("utf-8").splitlines() if path.exists() else []
-    results = [json.loads(line) for line in lines]
-    return {tuple(result["pair"]): result for result in results}
+    return {tuple(result["pair"]): result for result in matrix.read_lines(path)}
 
 
 def format_table(results: Mapping[tuple, Result]) -> str:

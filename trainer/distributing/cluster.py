@@ -191,6 +191,22 @@ def from_chief(strategy: tf.distribute.Strategy, number: float) -> float:
     return float(sum_over_workers(strategy, np.array([own], np.float64))[0])
 
 
+def wait_for_chief(strategy: tf.distribute.Strategy) -> None:
+    """Waits until the chief, and all other workers, have come as far as this.
+
+    What starts workers again may not do so with one that has ended well, and a chief
+    that is killed later needs all of them.
+
+    Args:
+      strategy: spans the workers; all of them must call this.
+
+    Raises:
+      tf.errors.OpError: if one of them goes away instead.
+    """
+    if num_workers(strategy) > 1:
+        sum_over_workers(strategy, np.zeros([1], np.int32))
+
+
 def check_settings(
     strategy: tf.distribute.Strategy, settings: Mapping[str, Any]
 ) -> None:

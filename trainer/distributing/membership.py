@@ -17,6 +17,8 @@ from absl import logging
 from trainer import errors
 
 _ADDRESS = re.compile(r"\S+:(\d{1,5})")
+_GPU_BINDING = re.compile(r"gpu:([^+]*)")
+"""In SLURM_TRES_BIND, such as `gres/gpu:per_task:1+gres/nic:none`."""
 _FIRST_PORT, _PORTS_PER_JOB, _NUM_JOBS = 12000, 32, 640
 """Below the ports that Linux gives to clients, 32768 and up."""
 
@@ -62,9 +64,7 @@ def share_gpus() -> None:
     Elsewhere, and where Slurm gives each task GPUs of its own, a worker sees no others.
     Call it before TensorFlow makes devices of the GPUs.
     """
-    if os.environ.get("TF_CONFIG") or os.environ.get("SLURM_GPUS_PER_TASK"):
-        return
-    if not _is_slurm_step():
+    if os.environ.get("TF_CONFIG") or not _is_slurm_step() or _has_own_gpus():
         return
     gpus, places = tf.config.get_visible_devices("GPU"), _slurm_places()
     own_host, place = places[_slurm_number("SLURM_PROCID")]
@@ -144,6 +144,25 @@ def _reject_config(text: str, rule: str) -> NoReturn:
 def _is_slurm_step() -> bool:
     """Whether srun started this: a batch script does not have all these variables."""
     return {"SLURM_PROCID", "SLURM_STEP_NODELIST"} <= os.environ.keys()
+
+
+def _has_own_gpus() -> bool:
+    """Whether Slurm binds each task to GPUs of its own.
+
+    The way to bind says so, or else a number of GPUs for a task, which Slurm binds by
+    unless that way is `none`.
+    """
+    way = os.environ.get("SLURM_GPU_BIND", "")
+    if not way:
+        found = _GPU_BINDING.search(os.environ.get("SLURM_TRES_BIND", ""))
+        way = found[1] if found else ""
+    way = way.removeprefix("verbose").removeprefix(",")
+    counts = ("SLURM_GPUS_PER_TASK", "SLURM_NTASKS_PER_GPU")
+    return way != "none" and bool(
+        way
+        or any(os.environ.get(name) for name in counts)
+        or "gpu" in os.environ.get("SLURM_TRES_PER_TASK", "")
+    )
 
 
 def _slurm_port() -> int:

@@ -44,10 +44,10 @@ def _score_checkpoint(config: config_lib.Config) -> None:
         config, devices.prepare_devices(config, trains=False), saved
     )
     outcome = scoring.score_all(setup)
-    if cluster.worker_index(setup.strategy) > 0:
-        return
-    precision = setup.model.dtype_policy.name
-    _report(config, setup, outcome, evaluations.describe(path), model_dir, precision)
+    if cluster.worker_index(setup.strategy) == 0:
+        subject, precision = evaluations.describe(path), setup.model.dtype_policy.name
+        _report(config, setup, outcome, subject, model_dir, precision)
+    cluster.wait_for_chief(setup.strategy)
 
 
 def _score_file(config: config_lib.Config) -> None:
@@ -63,17 +63,17 @@ def _score_file(config: config_lib.Config) -> None:
         scores = outcome.scores.items()
         scores = {n: v for n, v in scores if n.partition("/")[0] != "loss"}
         outcome = outcome._replace(scores=scores)
-    if cluster.worker_index(setup.strategy) > 0:
-        return
-    subject = evaluations.Subject(
-        about.format,
-        about.step,
-        about.weights,
-        export=str(pathlib.Path(config.run.model).absolute()),
-    )
-    is_short = registry.FORMATS[about.format].is_calibrated
-    precision = "int8" if is_short else "float32"
-    _report(config, setup, outcome, subject, config.run.model, precision)
+    if cluster.worker_index(strategy) == 0:
+        subject = evaluations.Subject(
+            about.format,
+            about.step,
+            about.weights,
+            export=str(pathlib.Path(config.run.model).absolute()),
+        )
+        is_short = registry.FORMATS[about.format].is_calibrated
+        precision = "int8" if is_short else "float32"
+        _report(config, setup, outcome, subject, config.run.model, precision)
+    cluster.wait_for_chief(strategy)
 
 
 def _report(

@@ -58,14 +58,19 @@ def run(config: config_lib.Config) -> None:
         if is_chief:
             trackers.check_installed(config)
             model_dir.clear(folder)
-        _run_on_devices(config, lock)
+        strategy = _run_on_devices(config, lock)
+    # A chief that is killed while it draws or uploads needs the others once more.
+    cluster.wait_for_chief(strategy)
 
 
-def _run_on_devices(config: config_lib.Config, lock: run_lock.RunLock) -> None:
+def _run_on_devices(
+    config: config_lib.Config, lock: run_lock.RunLock
+) -> tf.distribute.Strategy:
     strategy = devices.prepare_devices(config)
     stop = preemption.StopRequest(before_exit=lock.release)
     with stop.listening():
         _run_with(config, strategy, stop, lock)
+    return strategy
 
 
 def _run_with(

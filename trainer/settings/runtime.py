@@ -15,7 +15,8 @@ class RuntimeConfig(fields.Section):
     distribution_strategy: str = fields.setting(
         "mirrored",
         "mirrored: all GPUs of this host, or the CPU if there are none; one_device: "
-        "the first GPU, or the CPU; multi_worker_mirrored: all hosts in TF_CONFIG.",
+        "the first GPU, or the CPU; multi_worker_mirrored: all workers in "
+        "TF_CONFIG, or all tasks of a step of Slurm.",
         choices=("mirrored", "one_device", "multi_worker_mirrored"),
         refused={
             "tpu": "TPUs would need tf.distribute.TPUStrategy, a training loop that "
