@@ -80,6 +80,7 @@ def _describe(folder, **changes):
         "resize": "stretch",
         "gives_probabilities": True,
         "step": 60,
+        "uses_averages": True,
     }
     description.write(folder, {**values, **changes})
 
@@ -139,6 +140,7 @@ def test_a_file_is_scored_on_the_whole_split_and_apart(
     assert (line["num_examples"], line["image_size"]) == (40, [32, 32])
     assert (line["format"], line["export"]) == ("onnx", str(folder))
     assert (line["step"], line["precision"]) == (60, "float32")
+    assert line["uses_averages"]  # As `model.json` has it.
     assert (run_dir / line["picture"]).exists()
     if output == "labels":
         assert not any(name.startswith("loss") for name in line["scores"])

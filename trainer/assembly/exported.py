@@ -42,6 +42,7 @@ def load(about: description.Model) -> trained_model.TrainedModel:
         resize=settings["resize"],
         checkpoint=about.folder,
         weights=about.weights,
+        uses_averages=about.uses_averages,
         build_for_any_size=lambda: model,  # `check` lets it see its own alone.
         gives_probabilities=model.gives_probabilities,
     )

@@ -97,6 +97,7 @@ class Model(NamedTuple):
       gives_scores: whether it gives those of all classes, rather than labels alone.
       step: of the checkpoint that it was made of.
       weights: a short hash of its files.
+      uses_averages: whether it has the moving averages of the checkpoint's weights.
     """
 
     folder: pathlib.Path
@@ -107,6 +108,7 @@ class Model(NamedTuple):
     gives_scores: bool
     step: int
     weights: str
+    uses_averages: bool
 
 
 def read_model(folder: str) -> Model:
@@ -135,6 +137,7 @@ def read_model(folder: str) -> Model:
             or bool(values["gives_probabilities"]),
             step=int(values["step"]),
             weights=hashlib.sha256(hashes).hexdigest()[:16],
+            uses_averages=bool(values["uses_averages"]),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise errors.ExportError(
