@@ -357,6 +357,7 @@ def test_a_loaded_run_predicts_what_evaluation_scores(
     assert loaded.class_names == ("bg", "road", "car")
     assert loaded.palette == tuple(_COLORS.values())
     assert loaded.checkpoint.name == "step-00000008"
+    assert not loaded.uses_averages
 
 
 def test_a_mean_over_variants_is_evaluated_predicted_and_noted(trained, copy):

@@ -403,6 +403,16 @@ def test_a_run_without_golden_photos_takes_the_evaluation_split(run_dir, monkeyp
         _export(run_dir, "--dataset=folder", f"--data_dir={run_dir}/no")
 
 
+def test_a_file_tells_of_the_averages_that_it_has(run_dir, monkeypatch):
+    """Whatever is typed, as export does not use it."""
+    said = []
+    monkeypatch.setattr(
+        export, "_export", lambda name, s: said.append(export._describe(name, s, {}))
+    )
+    _export(run_dir, _KERAS, "--ema_decay=0")
+    assert said[0]["uses_averages"] is True
+
+
 @pytest.mark.parametrize("arguments", [["--nokeep_golden"], ["--mode=train"]])
 def test_no_photos_are_kept_where_they_shall_not_be(
     small_data, weights, tmp_path, arguments

@@ -80,6 +80,7 @@ def _describe(folder, **changes):
         "resize": "stretch",
         "gives_probabilities": True,
         "step": 60,
+        "uses_averages": True,
     }
     description.write(folder, {**values, **changes})
 
@@ -139,6 +140,7 @@ def test_a_file_is_scored_on_the_whole_split_and_apart(
     assert (line["num_examples"], line["image_size"]) == (40, [32, 32])
     assert (line["format"], line["export"]) == ("onnx", str(folder))
     assert (line["step"], line["precision"]) == (60, "float32")
+    assert line["uses_averages"]  # As `model.json` has it.
     assert (run_dir / line["picture"]).exists()
     if output == "labels":
         assert not any(name.startswith("loss") for name in line["scores"])
@@ -247,6 +249,74 @@ def test_what_a_file_has_in_it_is_not_used(folder):
         "--mode=evaluate does not use --encoder_alpha, --mixed_precision."
     ]
     assert resolved.config.data.image_size == (32, 32)
+
+
+def _write_run(folder, **settings):
+    folder.mkdir()
+    settings = {"eval_split": "validation", **settings}
+    run_settings.write(
+        folder, config_lib.from_dict({"model_dir": str(folder), **settings})
+    )
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("mode", "gives_probabilities", "run", "dropped"),
+    [
+        ("evaluate", True, {"tta": ("flip",), "metrics": ("calibration",)}, {}),
+        (
+            "evaluate",
+            True,
+            {"tta": ("flip", "1.5"), "metrics": ("calibration",)},
+            {"tta": r"flip,1.5 .*onnx, which takes images of 32x32 pixels alone\.$"},
+        ),
+        (
+            "evaluate",
+            False,
+            {"tta": ("flip",), "metrics": ("boundary_iou", "calibration")},
+            {
+                "tta": "flip of the run does not count for .*onnx, which gives labels",
+                "metrics": "boundary_iou,calibration .* gives labels alone, and this",
+            },
+        ),
+        ("evaluate", False, {"metrics": ("boundary_iou",)}, {}),
+        ("predict", False, {"tta": ("flip", "1.5")}, {"tta": "flip,1.5 of the run"}),
+    ],
+)
+def test_what_a_run_has_and_its_file_cannot_do_does_not_count(
+    folder, tmp_path, mode, gives_probabilities, run, dropped
+):
+    _describe(folder, gives_probabilities=gives_probabilities)
+    run_dir = _write_run(tmp_path / "run", **run)
+    command = [f"--mode={mode}", f"--model={folder}", f"--model_dir={run_dir}"]
+    config, remarks = flags.read_config(command)
+    for name, value in run.items():
+        expected = () if name in dropped else value
+        assert getattr(config.evaluation, name) == expected
+    assert len(remarks) == len(dropped)
+    for remark, (name, text) in zip(remarks, dropped.items(), strict=True):
+        assert re.match(f"--{name}={text}", remark)
+    # What is typed counts, and is refused by `exported.check`.
+    config, remarks = flags.read_config([*command, "--tta=flip,2"])
+    assert config.evaluation.tta == ("flip", "2")
+    assert not any("--tta" in remark for remark in remarks)
+
+
+def test_a_file_of_keras_gives_scores_in_any_case(folder):
+    _describe(folder, format="keras", gives_probabilities=False)
+    assert description.read_model(str(folder)).gives_scores
+
+
+def test_scores_of_the_run_do_not_keep_its_file_from_predicting(
+    folder, gives, tmp_path
+):
+    gives[:] = ["labels"]
+    _describe(folder, gives_probabilities=False)
+    run_dir = _write_run(tmp_path / "run", metrics=("calibration",), tta=("flip",))
+    (tmp_path / "in").mkdir()
+    Image.new("RGB", (32, 32)).save(tmp_path / "in/a.png")
+    _predict(folder, tmp_path / "in", tmp_path / "out", f"--model_dir={run_dir}")
+    assert (tmp_path / "out/labels/a.png").exists()
 
 
 @pytest.mark.parametrize(

@@ -185,6 +185,24 @@ def test_a_finished_run_says_so_and_prints_its_scores_again(run, capsys):
     assert first.split("training")[0] in capsys.readouterr().out
 
 
+def test_a_finished_run_prints_no_scores_of_other_settings(run, capsys, caplog):
+    model_dir = run("--train_steps=2")
+    picture = (model_dir / "predictions.png").read_bytes()
+    settings = (model_dir / "config.json").read_bytes()
+    capsys.readouterr()
+    with caplog.at_level("INFO"):
+        run("--train_steps=2", "--tta=flip", "--eval_split=train")
+    assert "mean IoU" not in capsys.readouterr().out
+    assert "--tta was  and is flip now." in caplog.messages
+    command = f"--mode=evaluate --model_dir={model_dir} --eval_split=train "
+    assert (
+        f"its scores are not printed. To score it with that: {command}--tta=flip"
+        in (caplog.text)
+    )
+    assert (model_dir / "predictions.png").read_bytes() == picture
+    assert (model_dir / "config.json").read_bytes() == settings  # Of these are scores.
+
+
 def test_the_written_flagfile_repeats_the_run(run, tmp_path):
     first = run("--mode=train", "--train_steps=3", "--seed=5")
     second = tmp_path / "again"

@@ -117,7 +117,7 @@ def test_histograms_are_of_the_finite_numbers(tmp_path):
     assert (buckets[0, 0], buckets[-1, 1], buckets[:, 2].sum()) == (1.0, 4.0, 3.0)
 
 
-def _calendar(**changes) -> timetable.Calendar:
+def _calendar(*, has_evaluation: bool = False, **changes) -> timetable.Calendar:
     settings = {
         "steps_per_loop": 10,
         "log_steps": 1000,
@@ -134,7 +134,7 @@ def _calendar(**changes) -> timetable.Calendar:
         timetable.Settings(**{**settings, **changes}),
         num_steps=25,
         epochs_done=lambda step: 0,
-        has_evaluation=False,
+        has_evaluation=has_evaluation,
     )
 
 
@@ -154,6 +154,15 @@ def test_device_loops_end_where_there_is_something_to_look_at():
     assert [step for step in range(25) if traced.is_traced(step)] == [*range(3, 16)]
     assert _stops(traced, 9) == [9, 16, 25]
     assert _stops(_calendar(profile_steps=(1, 1))) == [0, 1, 11, 21, 25]
+
+
+def test_a_run_without_evaluations_never_ends_early():
+    """Also where one that ended early goes on without them."""
+    patience = {"early_stopping_patience": 2}
+    evaluated = _calendar(has_evaluation=True, **patience)
+    assert [evaluated.is_early_end(n) for n in (1, 2, 3)] == [False, True, True]
+    assert not _calendar(has_evaluation=True).is_early_end(9)
+    assert not _calendar(**patience).is_early_end(2)
 
 
 def test_trace_is_written_where_the_profile_tab_looks(tmp_path, caplog):

@@ -16,7 +16,8 @@ def prepare_devices(
     Args:
       config: all settings.
       trains: whether there will be training steps, which alone split the batch into
-        the parts of `--gradient_accumulation_steps`.
+        the parts of `--gradient_accumulation_steps` and are compiled by
+        `--enable_xla`.
 
     Raises:
       errors.ConfigError: if settings do not fit the devices, or those of the other
@@ -29,7 +30,7 @@ def prepare_devices(
     num_replicas = strategy.num_replicas_in_sync
     num_parts = config.train.gradient_accumulation_steps if trains else 1
     distribution.check_batch_size(config.train.batch_size, num_replicas, num_parts)
-    distribution.check_xla(config.runtime.enable_xla, num_replicas)
+    distribution.check_xla(trains and config.runtime.enable_xla, num_replicas)
     if config.run.deterministic:
         tf.config.experimental.enable_op_determinism()
     keras.utils.set_random_seed(config.run.seed)

@@ -2,7 +2,6 @@
 
 import importlib
 import threading
-from collections.abc import Mapping
 
 import numpy as np
 import tensorflow as tf
@@ -12,13 +11,7 @@ from trainer import errors
 from trainer.assembly import trained_model
 from trainer.exporting import description, registry
 from trainer.settings import config as config_lib
-from trainer.settings import fields
-
-_NEED_PROBABILITIES = {
-    "metrics": ("calibration",),
-    "save": ("confidence", "probabilities", "npz"),
-}
-"""Words of settings that only probabilities give a meaning."""
+from trainer.settings import fields, file_limits
 
 
 def load(about: description.Model) -> trained_model.TrainedModel:
@@ -49,6 +42,7 @@ def load(about: description.Model) -> trained_model.TrainedModel:
         resize=settings["resize"],
         checkpoint=about.folder,
         weights=about.weights,
+        uses_averages=about.uses_averages,
         build_for_any_size=lambda: model,  # `check` lets it see its own alone.
         gives_probabilities=model.gives_probabilities,
     )
@@ -109,42 +103,19 @@ class _FileModel:
 
 
 def check(config: config_lib.Config, trained: trained_model.TrainedModel) -> None:
-    """Checks that a file can do what the settings ask for.
+    """Checks that a file can do what the settings of the mode ask for.
 
     Raises:
       errors.ConfigError: if it cannot.
     """
-    size = "x".join(map(str, trained.image_size))
-    predict, tta = config.predict, config.evaluation.tta
-    if config.evaluation.variants.scales:
-        fields.reject(
-            "tta",
-            tta,
-            f"{config.run.model} takes images of {size} pixels alone; leave the scales "
-            "out, or use the run",
+    settings = config.as_dict()
+    for name in file_limits.ASKED[config.run.mode]:
+        limit = file_limits.find(
+            name,
+            settings[name],
+            trained.image_size,
+            gives_scores=trained.gives_probabilities,
         )
-    if predict.tile_size and trained.image_size != (predict.tile_size,) * 2:
-        fields.reject(
-            "tile_size",
-            predict.tile_size,
-            f"{config.run.model} takes images of {size} pixels alone; leave it out, or "
-            "use the run",
-        )
-    if trained.gives_probabilities:
-        return
-    asked: Mapping[str, tuple[str, ...]] = {
-        "tta": tta,
-        "merge_classes": config.evaluation.merge_classes,
-        "metrics": config.evaluation.metrics,
-        "save": predict.save,
-    }
-    for name, words in asked.items():
-        needing = _NEED_PROBABILITIES.get(name, words)
-        if set(words) & set(needing):
-            fields.reject(
-                name,
-                words,
-                f"{config.run.model} gives labels alone, and this needs the "
-                "probabilities of all classes; export with --export_probabilities, or "
-                "use the run",
-            )
+        if limit:
+            rule = f"{config.run.model} {limit.reason}; {limit.remedy}"
+            fields.reject(name, settings[name], rule)

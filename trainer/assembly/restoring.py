@@ -170,6 +170,7 @@ def load_run(
         resize=config.data.resize,
         checkpoint=restored.path,
         weights=checkpoint_folders.hash_weights(restored.path),
+        uses_averages=restored.ema is not None,
         build_for_any_size=build_for_any_size,
     )
 

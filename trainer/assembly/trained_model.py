@@ -31,6 +31,7 @@ class TrainedModel:
       resize: how images come to that size; one of `resizing.METHODS`.
       checkpoint: the folder that the weights are from, of a run or of an exported file.
       weights: a short hash of these.
+      uses_averages: whether the weights are moving averages of those that training had.
       build_for_any_size: builds the model anew, for images of any size.
       gives_probabilities: whether the softmax of the logits are probabilities; of some
         exported files only the likeliest class means anything.
@@ -44,6 +45,7 @@ class TrainedModel:
     resize: str
     checkpoint: pathlib.Path
     weights: str
+    uses_averages: bool
     build_for_any_size: Callable[[], Callable[..., tf.Tensor]]
     gives_probabilities: bool = True
 

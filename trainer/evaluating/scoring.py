@@ -165,7 +165,11 @@ def hash_subject(config: config_lib.Config, setup: evaluation.EvalSetup) -> str:
 
 
 def describe(
-    config: config_lib.Config, setup: evaluation.EvalSetup, precision: str
+    config: config_lib.Config,
+    setup: evaluation.EvalSetup,
+    *,
+    precision: str,
+    uses_averages: bool,
 ) -> evaluations.Scored:
     """Describes what models are scored on, for the line that an evaluation leaves.
 
@@ -173,6 +177,7 @@ def describe(
       config: all settings.
       setup: of the evaluation.
       precision: that the model computes in.
+      uses_averages: whether its weights are moving averages.
     """
     return evaluations.Scored(
         dataset=config.data.dataset,
@@ -182,7 +187,7 @@ def describe(
         fingerprint=setup.examples.fingerprint,
         image_size=config.data.image_size,
         eval_native_size=config.data.eval_native_size,
-        uses_averages=setup.ema is not None,
+        uses_averages=uses_averages,
         precision=precision,
         tta=config.evaluation.tta,
         merge_classes=config.evaluation.merge_classes,

@@ -175,7 +175,12 @@ class _Watcher:
         self._setup = setup
         self._writer = writer
         self._writing = writing
-        self._scored = scoring.describe(config, setup, setup.model.dtype_policy.name)
+        self._scored = scoring.describe(
+            config,
+            setup,
+            precision=setup.model.dtype_policy.name,
+            uses_averages=setup.ema is not None,
+        )
         self._criterion = scoring.find_criterion(
             config.evaluation.best_metric, setup.eval_loop
         )

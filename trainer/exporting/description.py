@@ -94,9 +94,10 @@ class Model(NamedTuple):
       class_names: one for each class.
       palette: a colour of each.
       settings: those of the images that it takes, by the names of their flags.
-      gives_probabilities: whether it gives those of all classes, besides labels.
+      gives_scores: whether it gives those of all classes, rather than labels alone.
       step: of the checkpoint that it was made of.
       weights: a short hash of its files.
+      uses_averages: whether it has the moving averages of the checkpoint's weights.
     """
 
     folder: pathlib.Path
@@ -104,9 +105,10 @@ class Model(NamedTuple):
     class_names: tuple[str, ...]
     palette: tuple[tuple[int, int, int], ...]
     settings: dict[str, Any]
-    gives_probabilities: bool
+    gives_scores: bool
     step: int
     weights: str
+    uses_averages: bool
 
 
 def read_model(folder: str) -> Model:
@@ -118,7 +120,7 @@ def read_model(folder: str) -> Model:
     path = pathlib.Path(folder)
     values = read(path)
     try:
-        registry.FORMATS[values["format"]]
+        kind = registry.FORMATS[values["format"]]
         hashes = json.dumps(values["sha256"], sort_keys=True).encode()
         return Model(
             folder=path,
@@ -131,9 +133,11 @@ def read_model(folder: str) -> Model:
                 "image_channels": int(values["image_channels"]),
                 "image_range": tuple(map(int, values["image_range"])),
             },
-            gives_probabilities=bool(values["gives_probabilities"]),
+            gives_scores=kind.always_gives_scores
+            or bool(values["gives_probabilities"]),
             step=int(values["step"]),
             weights=hashlib.sha256(hashes).hexdigest()[:16],
+            uses_averages=bool(values["uses_averages"]),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise errors.ExportError(

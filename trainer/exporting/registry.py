@@ -21,6 +21,8 @@ class Format(NamedTuple):
       is_calibrated: whether it is made with the help of training photos.
       runs_in_graph: whether TensorFlow runs it, by `load_graph` of its module, as a
         part of what it computes.
+      always_gives_scores: whether a file gives the scores of all classes without
+        `--export_probabilities`, too.
     """
 
     module: str
@@ -31,6 +33,7 @@ class Format(NamedTuple):
     takes_any_size: bool = False
     is_calibrated: bool = False
     runs_in_graph: bool = False
+    always_gives_scores: bool = False
 
 
 FORMATS = {
@@ -45,6 +48,7 @@ FORMATS = {
         "a file of Keras' own layers",
         runtime="keras",
         runs_in_graph=True,
+        always_gives_scores=True,
     ),
     "litert": Format(
         "trainer.exporting.formats.litert",

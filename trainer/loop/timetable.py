@@ -102,9 +102,13 @@ class Calendar:
         return saved.step >= self._num_steps and not self.is_evaluation_due(saved)
 
     def is_early_end(self, evaluations_since_best: int) -> bool:
-        """Whether the scores have not grown better for so long that the run ends."""
+        """Whether the scores have not grown better for so long that the run ends.
+
+        A run without evaluations has no scores to wait for. So one that ended early
+        goes on where it is started again without them.
+        """
         patience = self._settings.early_stopping_patience
-        return 0 < patience <= evaluations_since_best
+        return self._has_evaluation and 0 < patience <= evaluations_since_best
 
     def is_save(self, step: int) -> bool:
         """Whether to save: at each evaluation, and at the interval asked for."""

@@ -45,8 +45,13 @@ def _score_checkpoint(config: config_lib.Config) -> None:
     )
     outcome = scoring.score_all(setup)
     if cluster.worker_index(setup.strategy) == 0:
-        subject, precision = evaluations.describe(path), setup.model.dtype_policy.name
-        _report(config, setup, outcome, subject, model_dir, precision)
+        scored = scoring.describe(
+            config,
+            setup,
+            precision=setup.model.dtype_policy.name,
+            uses_averages=setup.ema is not None,
+        )
+        _report(config, setup, outcome, evaluations.describe(path), model_dir, scored)
     cluster.wait_for_chief(setup.strategy)
 
 
@@ -71,8 +76,13 @@ def _score_file(config: config_lib.Config) -> None:
             export=str(pathlib.Path(config.run.model).absolute()),
         )
         is_short = registry.FORMATS[about.format].is_calibrated
-        precision = "int8" if is_short else "float32"
-        _report(config, setup, outcome, subject, config.run.model, precision)
+        scored = scoring.describe(
+            config,
+            setup,
+            precision="int8" if is_short else "float32",
+            uses_averages=trained.uses_averages,
+        )
+        _report(config, setup, outcome, subject, config.run.model, scored)
     cluster.wait_for_chief(strategy)
 
 
@@ -82,7 +92,7 @@ def _report(
     outcome: scoring.Outcome,
     subject: evaluations.Subject,
     place: str,
-    precision: str,
+    scored: evaluations.Scored,
 ) -> None:
     """Prints the scores, and notes them in the run's folder if there is one."""
     model_dir = config.run.model_dir
@@ -93,7 +103,6 @@ def _report(
         print(f"\n{table}")
     if not model_dir:
         return
-    scored = scoring.describe(config, setup, precision)
     picture = scoring.record(config, setup, subject, scored, outcome)
     print()
     if picture:

@@ -282,7 +282,7 @@ def _describe(
         "gives_probabilities": network.gives_probabilities,
         "checkpoint": trained.checkpoint.name,
         "step": checkpoint_folders.read_metadata(trained.checkpoint).step,
-        "uses_averages": bool(subject.config.train.ema_decay),
+        "uses_averages": trained.uses_averages,
         "versions": description.versions(
             ["segloop", "tensorflow", "keras", kind.runtime]
         ),

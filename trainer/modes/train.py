@@ -3,7 +3,8 @@
 import contextlib
 import functools
 import pathlib
-from collections.abc import Iterator
+import shlex
+from collections.abc import Iterator, Sequence
 
 import keras
 import tensorflow as tf
@@ -99,6 +100,8 @@ def _run_with(
     stop.protect(lambda: checkpointer.has_unsaved_work)
     settings = timetable.read_settings(config)
     if timetable.make_calendar(settings, setup).is_done(checkpointer.saved):
+        if is_chief:
+            run_settings.log_changes(config.run.model_dir, config)
         _say_done(config, checkpointer.saved.step, setup.num_steps)
     else:
         _check_profile(config, setup.num_steps)
@@ -321,10 +324,24 @@ def _train(
         loop.Loop(setup, settings, checkpointer, writer, profiler, comparison).run()
 
 
+def _warn_of_other_scores(folder: str, flags: Sequence[str]) -> None:
+    """Says why the scores of a run that was done before are not printed."""
+    logging.warning(
+        "The run was scored without %s, so its scores are not printed. To score it "
+        "with that: %s %s",
+        ", ".join(flags),
+        mirrors.as_typed(f"--mode=evaluate --model_dir={shlex.quote(folder)}"),
+        " ".join(flags),
+    )
+
+
 def _print_report(config: config_lib.Config, setup: training.TrainSetup) -> None:
     """Prints the scores of the last step, and where to look at the run."""
     values = scalars.read_last_point(config.run.model_dir, "eval")
-    if setup.evaluation and values:
+    flags = run_settings.find_other_scoring(config.run.model_dir, config)
+    if setup.evaluation and values and flags:
+        _warn_of_other_scores(config.run.model_dir, flags)
+    elif setup.evaluation and values:
         speed = scalars.read_last_point(config.run.model_dir, "train") or {}
         if "images_per_sec" in speed:
             values["train_images_per_sec"] = speed["images_per_sec"]

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import shlex
 from typing import Any
 
 from absl import logging
@@ -12,6 +13,8 @@ from trainer.settings import fields
 
 FORMAT_VERSION = 2
 """Of `config.json`; files without a version are of version 1, and are read as well."""
+_OF_SCORES = frozenset({"eval_native_size", "metrics", "mixed_precision", "tta"})
+"""What scores depend on, besides the data and the identity of the run."""
 
 
 def write(model_dir: str, config: config_lib.Config) -> None:
@@ -80,18 +83,59 @@ def read(model_dir: str) -> dict[str, Any]:
     }
 
 
+def find_changes(
+    model_dir: str, config: config_lib.Config
+) -> dict[str, tuple[Any, Any]]:
+    """Finds the settings that are others than when the run was last started.
+
+    Returns:
+      The value of then and that of now, by name.
+
+    Raises:
+      errors.CheckpointError: as `read`.
+    """
+    present = config.as_dict()
+    return {
+        name: (value, present[name])
+        for name, value in read(model_dir).items()
+        if present[name] != value
+    }
+
+
 def log_changes(model_dir: str, config: config_lib.Config) -> None:
     """Says which settings are others than when the run was last started."""
     try:
-        old = read(model_dir)
+        changes = find_changes(model_dir, config)
     except errors.CheckpointError as error:
         logging.warning("What has changed in the settings is not known: %s", error)
         return
-    present = config.as_dict()
-    for name, value in old.items():
-        if present[name] != value:
-            was, now = map(fields.format_value, (value, present[name]))
-            logging.info("--%s was %s and is %s now.", name, was, now)
+    for name, values in changes.items():
+        logging.info(
+            "--%s was %s and is %s now.", name, *map(fields.format_value, values)
+        )
+
+
+def find_other_scoring(model_dir: str, config: config_lib.Config) -> list[str]:
+    """Finds the settings for which the scores of a run would be others.
+
+    Settings of its identity, which cannot be others, are not looked at.
+
+    Returns:
+      Flags with the values of `config`, as a shell takes them; none if the settings of
+      the run cannot be read, of which `log_changes` warns.
+    """
+    try:
+        changes = find_changes(model_dir, config)
+    except errors.CheckpointError:
+        return []
+    found = []
+    for name, (_, value) in changes.items():
+        metadata = config_lib.fields_by_name()[name].metadata
+        is_of_data = metadata["describes_data"] and not metadata["identity"]
+        is_used = is_of_data and "evaluate" not in metadata["unused_by"]
+        if is_used or name in _OF_SCORES:
+            found.append(f"--{name}={shlex.quote(fields.format_value(value))}")
+    return found
 
 
 def _restore_value(value: Any, field: Any, path: pathlib.Path) -> Any:

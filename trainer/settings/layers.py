@@ -7,13 +7,13 @@ typed. Only what somebody typed is refused for it.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from trainer import errors
 from trainer.exporting import description
 from trainer.settings import config as config_lib
-from trainer.settings import fields, modes
+from trainer.settings import fields, file_limits, modes
 from trainer.settings import model as model_settings
 
 _IN_FILE = frozenset(
@@ -54,6 +54,7 @@ def resolve(
 
     Raises:
       errors.ConfigError: if a value or a combination cannot work.
+      errors.ExportError: if `--model` is no folder of an export, or damaged.
       errors.RunError: of `read_run`.
     """
     defaults = {f.name: f.default for f in config_lib.fields_by_name().values()}
@@ -72,7 +73,10 @@ def resolve(
             remarks.append(str(error))
     of_file = {}
     if kind and kind.uses_run and given.get("model"):
-        of_file = _take_file(given["model"], typed)
+        about = description.read_model(given["model"])
+        of_file = _take_file(about, typed)
+        names = file_limits.ASKED.get(mode, ())
+        of_run = _drop_too_much(of_run, about, given, names, remarks)
     if kind and kind.uses_run:  # It trains nothing.
         of_run, from_files = map(config_lib.without_training, (of_run, from_files))
     layers = _Layers(defaults, remarks)
@@ -136,14 +140,13 @@ def _is_unused(name: str, mode: str, values: Mapping[str, Any]) -> bool:
     return mode in metadata["unused_by"]
 
 
-def _take_file(folder: str, typed: Mapping[str, Any]) -> dict[str, Any]:
+def _take_file(about: description.Model, typed: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the settings of the images that an exported file takes.
 
     Raises:
       errors.ConfigError: if others were typed.
-      errors.ExportError: if the folder is none of an export, or damaged.
     """
-    values = description.read_model(folder).settings
+    values = about.settings
     for name, value in values.items():
         wanted = typed.get(name, value)
         if name == "image_size" and len(wanted) == 1:
@@ -152,10 +155,46 @@ def _take_file(folder: str, typed: Mapping[str, Any]) -> dict[str, Any]:
             fields.reject(
                 name,
                 typed[name],
-                f"the exported model in {folder} takes {fields.format_value(value)} "
-                "alone; leave the flag out",
+                f"the exported model in {about.folder} takes "
+                f"{fields.format_value(value)} alone; leave the flag out",
             )
     return values
+
+
+def _drop_too_much(
+    of_run: Mapping[str, Any],
+    about: description.Model,
+    given: Mapping[str, Any],
+    names: Sequence[str],
+    remarks: list[str],
+) -> dict[str, Any]:
+    """Returns the settings of a run without those that its exported file cannot do.
+
+    Nobody typed them, so that nobody can leave them out, either.
+
+    Args:
+      of_run: the settings.
+      about: the file.
+      given: the settings that count in place of those of the run.
+      names: the settings that the mode uses, and that may ask too much of a file.
+      remarks: gets a sentence on each setting that is dropped.
+    """
+    kept = dict(of_run)
+    for name in names:
+        if name in given or name not in kept:
+            continue
+        limit = file_limits.find(
+            name,
+            kept[name],
+            about.settings["image_size"],
+            gives_scores=about.gives_scores,
+        )
+        if limit:
+            remarks.append(
+                f"--{name}={fields.format_value(kept.pop(name))} of the run does not "
+                f"count for {about.folder}, which {limit.reason}."
+            )
+    return kept
 
 
 def _take_over(
