@@ -13,7 +13,7 @@ import keras
 from models import layers, scaling
 from models.decoders import pix2pix
 from models.encoders import mit
-from models.fast import convolutions, normalization
+from models.fast import convolutions, dense, normalization
 
 
 def make_stock_model(model: keras.Model) -> keras.Model:
@@ -152,6 +152,12 @@ def _scale_channels(
     return keras.layers.Rescaling(scale, shift, name=name)(features)
 
 
+def _apply_dense(
+    translator: _Translator, layer: dense.Dense, features: keras.KerasTensor
+) -> keras.KerasTensor:
+    return translator.copy(keras.layers.Dense, layer, features)
+
+
 def _convolve_depthwise(
     translator: _Translator,
     layer: convolutions.DepthwiseConv2D,
@@ -283,6 +289,7 @@ def _join(
 
 _CALLS: dict[type, Callable] = {
     scaling.ImageScaling: _scale,
+    dense.Dense: _apply_dense,
     convolutions.Conv2D: _convolve,
     convolutions.JoinedConv2D: _convolve,
     convolutions.DepthwiseConv2D: _convolve_depthwise,

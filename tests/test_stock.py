@@ -6,7 +6,7 @@ import pytest
 
 from models import registry, stock
 from models.encoders import mit
-from models.fast import convolutions
+from models.fast import convolutions, dense
 from tests import helpers, shallow
 
 
@@ -77,6 +77,14 @@ def test_a_whole_model_is_made_of_stock_layers(monkeypatch):
     assert {type(layer).__module__.split(".")[0] for layer in _all_layers(made)} == {
         "keras"
     }
+
+
+def test_a_dense_layer_has_a_stock_layer():
+    inputs = keras.Input((6, 5, 4))
+    made = _assert_same(
+        keras.Model(inputs, dense.Dense(3, activation="gelu", name="dense")(inputs))
+    )
+    assert type(made.get_layer("dense")) is keras.layers.Dense
 
 
 def test_a_grouped_convolution_is_split():
