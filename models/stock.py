@@ -111,6 +111,8 @@ def _scale(
         positions = scaling.mirrored_positions(size, layer.multiple)
         if len(positions) > size:
             images = keras.ops.take(images, positions, axis=axis)
+    if layer.clipped_range:
+        images = keras.ops.clip(images, *layer.clipped_range)
     scaled = keras.layers.Rescaling(scale, offset, name=layer.name)(images)
     if layer.reverses_channels:
         order = list(reversed(range(images.shape[-1])))
