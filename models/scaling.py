@@ -17,6 +17,10 @@ PHOTO_DEVIATION = (0.229 * 255, 0.224 * 255, 0.225 * 255)
 """Their standard deviations."""
 
 
+_WHOLE_RANGES = ((0, 255), (0, 65535))
+"""Of 8 and of 16 bits, which hold no values beyond them."""
+
+
 class Images(NamedTuple):
     """What images a model takes.
 
@@ -78,6 +82,9 @@ class ImageScaling(keras.layers.Layer):
     channel is brought to the mean and the deviation of photos, and then scaled as
     photos are. The statistics are weights of the layer, so checkpoints have them.
 
+    Values beyond the range count as the nearest in it, as those of training images do.
+    Of the whole range of 8 or 16 bits, none are beyond it, and nothing is clipped.
+
     It computes in float32: bfloat16 would be off by up to 1.2 of the 255 steps.
     """
 
@@ -108,6 +115,7 @@ class ImageScaling(keras.layers.Layer):
         self._scale = list(scale)
         self._offset = list(offset)
         low, high = value_range
+        self._value_range = (low, high)
         # To 0..255, by value * scale + offset; 1 and 0 for what is there already.
         self._range_scale = 255 / (high - low)
         self._range_offset = -low * self._range_scale
@@ -150,11 +158,21 @@ class ImageScaling(keras.layers.Layer):
         dtype = self.compute_dtype
         # Before it is gathered: GPUs have no kernel for that of uint16.
         images = _pad(tf.cast(images, dtype), self.multiple)
+        if self.clipped_range:
+            images = tf.clip_by_value(images, *self.clipped_range)
         scale, offset = self.scale_and_offset()
         # From float32 also for float64, which is how Keras' `Rescaling` takes them.
         images = images * tf.cast(scale, dtype)
         images = images + tf.cast(offset, dtype)
         return tf.reverse(images, [-1]) if self.reverses_channels else images
+
+    @property
+    def clipped_range(self) -> tuple[float, float] | None:
+        """The least and the greatest value that counts as such; None: all do."""
+        if self._value_range in _WHOLE_RANGES:
+            return None
+        low, high = self._value_range
+        return float(low), float(high)
 
     def scale_and_offset(self) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns what images are multiplied by, and what is added then.

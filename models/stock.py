@@ -13,7 +13,7 @@ import keras
 from models import layers, scaling
 from models.decoders import pix2pix
 from models.encoders import mit
-from models.fast import convolutions, normalization
+from models.fast import convolutions, dense, normalization
 
 
 def make_stock_model(model: keras.Model) -> keras.Model:
@@ -111,6 +111,8 @@ def _scale(
         positions = scaling.mirrored_positions(size, layer.multiple)
         if len(positions) > size:
             images = keras.ops.take(images, positions, axis=axis)
+    if layer.clipped_range:
+        images = keras.ops.clip(images, *layer.clipped_range)
     scaled = keras.layers.Rescaling(scale, offset, name=layer.name)(images)
     if layer.reverses_channels:
         order = list(reversed(range(images.shape[-1])))
@@ -150,6 +152,12 @@ def _scale_channels(
     scale = 1.0 if scale is None else scale.tolist()
     shift = 0.0 if shift is None else shift.tolist()
     return keras.layers.Rescaling(scale, shift, name=name)(features)
+
+
+def _apply_dense(
+    translator: _Translator, layer: dense.Dense, features: keras.KerasTensor
+) -> keras.KerasTensor:
+    return translator.copy(keras.layers.Dense, layer, features)
 
 
 def _convolve_depthwise(
@@ -283,6 +291,7 @@ def _join(
 
 _CALLS: dict[type, Callable] = {
     scaling.ImageScaling: _scale,
+    dense.Dense: _apply_dense,
     convolutions.Conv2D: _convolve,
     convolutions.JoinedConv2D: _convolve,
     convolutions.DepthwiseConv2D: _convolve_depthwise,

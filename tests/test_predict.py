@@ -4,6 +4,7 @@ import csv
 import importlib
 import json
 import os
+import pathlib
 import re
 import shutil
 import types
@@ -15,13 +16,14 @@ from PIL import Image
 
 from data import schema
 from data.files import images
-from data.preparing import resizing
+from data.preparing import preprocessing, resizing
 from tests import shallow, test_evaluate
 from tests.benchmarks import predicting
 from tests.faults import processes
 from trainer import errors, flags, load_run
+from trainer.assembly import trained_model
 from trainer.modes import predict
-from trainer.predicting import outputs, photos, reading, summary, tiles
+from trainer.predicting import outputs, photos, predictor, reading, summary, tiles
 from trainer.settings import config as config_lib
 from trainer.settings import modes
 
@@ -524,6 +526,62 @@ def test_rows_are_those_of_the_whole(method, size):
     rows = tf.range(3, 7)
     found = resizing.restore_rows(scores, size, method, rows)
     np.testing.assert_allclose(found, whole[3:7], atol=1e-5)
+
+
+def _fake_model(images, training):
+    del training
+    images = tf.cast(images, tf.float32) / 1000
+    return tf.concat([images, 3 - images], axis=-1)
+
+
+def _load_fake(image_size):
+    """Returns a model of 12 bits, from 100 on, that does not clip by itself."""
+    return trained_model.TrainedModel(
+        _fake_model,
+        ("a", "b"),
+        ((0, 0, 0), (1, 1, 1)),
+        image_size,
+        schema.ImageFormat(1, (100, 4095)),
+        "pad",
+        pathlib.Path("run"),
+        "weights",
+        lambda: _fake_model,
+    )
+
+
+@pytest.mark.parametrize("size", [(24, 32), (37, 50), (10, 7)])
+def test_an_image_comes_to_the_size_and_range_that_training_gives_it(size):
+    image = np.random.default_rng(0).integers(0, 8000, (*size, 1)).astype(np.uint16)
+    trained = _load_fake((24, 32))
+    preprocessor = preprocessing.Preprocessor(
+        (24, 32), 2, image_format=trained.image_format, resize="pad"
+    )
+    label = tf.zeros(size, tf.uint8)
+    example = {"image": tf.constant(image), "label": label, "name": tf.constant("a")}
+    resized = trained.resize_image(image).numpy()
+    assert resized.max() == 4095
+    np.testing.assert_array_equal(resized, preprocessor(example)["image"])
+
+
+def test_variants_are_those_of_values_within_the_range():
+    image = np.random.default_rng(0).integers(0, 8000, (24, 32, 1)).astype(np.uint16)
+    trained = _load_fake((24, 32))
+    tiled = predictor.Predictor(
+        tf.distribute.get_strategy(),
+        trained,
+        tta=["0.5"],
+        rows_per_replica=2,
+        tile_size=16,
+        tile_overlap=0.0,
+    )
+    found = []
+    for shown in (image, image.clip(100, 4095)):
+        canvas = outputs.Canvas((24, 32), 2, ["probabilities"])
+        tiled.paint_in_tiles(canvas, shown)
+        whole = trained.predict(shown, probabilities=True, tta=["0.5"])
+        found.append((whole, canvas.probabilities))
+    for value, expected in zip(*found, strict=True):
+        np.testing.assert_array_equal(value, expected)
 
 
 def test_a_tally_is_that_of_numpy():

@@ -65,6 +65,25 @@ def test_a_range_is_mapped_to_that_of_photos():
     np.testing.assert_allclose(layer(images), [[[[112.5, 21.875, -5]]]])
 
 
+@pytest.mark.parametrize("dtype", [np.uint16, np.float32])
+def test_values_beyond_a_range_count_as_its_ends(dtype):
+    images = np.array([[[[900, 1500, 65535]]]], dtype)
+    ends = np.array([[[[1000, 1500, 3000]]]], dtype)
+    layer = scaling.make_image_scaling(
+        _CAFFE, scaling.Images(value_range=(1000, 3000)), multiple=1
+    )
+    np.testing.assert_array_equal(layer(images), layer(ends))
+
+
+@pytest.mark.parametrize("high", [255, 65535])
+def test_of_a_whole_range_nothing_is_clipped(high):
+    """So such a model has no op more."""
+    layer = scaling.make_image_scaling(
+        _CAFFE, scaling.Images(value_range=(0, high)), multiple=1
+    )
+    assert layer.clipped_range is None
+
+
 @pytest.mark.parametrize("replicas", [1, 2])
 def test_measured_channels_get_the_statistics_of_photos(replicas):
     """Of five channels with weights for photos, the last two are measured."""

@@ -13,7 +13,10 @@ from models import layers
 from tests import helpers, shallow
 from trainer import errors
 from trainer.losses import cross_entropy, term, weighted_sum
+from trainer.losses import registry as loss_registry
 from trainer.metrics import confusion as confusion_lib
+from trainer.optimizing import optimization
+from trainer.steps import gradients
 
 
 def _only(loss_term: term.Term) -> weighted_sum.WeightedSum:
@@ -356,6 +359,39 @@ def test_reduced_precision_trains_like_float32(policy):
     # each operation.
     np.testing.assert_allclose(actual[:5], expected[:5], rtol=0.02)
     assert actual[-1] < 0.5 * actual[0]
+
+
+@pytest.mark.parametrize("loss", ["ce", "lovasz"])
+def test_float16_gradients_of_large_images_are_those_of_float32(loss):
+    """What is scaled by the pixels twice is less than float16 can hold."""
+    random = np.random.default_rng(0)
+    batch = {
+        "image": random.uniform(-1, 1, (1, 512, 512, 3)).astype(np.float32),
+        "label": random.integers(0, 3, (1, 16, 16)).repeat(32, 1).repeat(32, 2),
+        "counter": np.zeros([1], np.int64),
+    }
+    batch["label"] = batch["label"].astype(np.uint8)
+    batch = {name: tf.constant(value) for name, value in batch.items()}
+    found = []
+    for policy in ("float32", "mixed_float16"):
+        keras.config.set_dtype_policy(policy)
+        images = keras.Input((512, 512, 3))
+        logits = keras.layers.Conv2D(3, 1, kernel_initializer="ones")(images)
+        logits = keras.layers.Activation("linear", dtype="float32")(logits)
+        step = gradients.Gradients(
+            tf.distribute.get_strategy(),
+            fetch=lambda batch: batch,
+            model=keras.Model(images, logits),
+            loss=loss_registry.make(loss, 3),
+            augment=lambda images, labels, _: (images, labels),
+            confusion=confusion_lib.ConfusionMatrix("abc"),
+            loss_scale=optimization.LossScale(is_dynamic=policy == "mixed_float16"),
+            stop_requested=tf.Variable(False),
+        )
+        of_kernel, _ = step.of_batch(batch)[0]
+        found.append(of_kernel.numpy())
+    difference = np.linalg.norm(found[1] - found[0])
+    assert difference < 0.02 * np.linalg.norm(found[0])
 
 
 def test_xla_gives_the_same_losses():

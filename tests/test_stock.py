@@ -1,12 +1,14 @@
 """Models of Keras' own layers compute what this package's do."""
 
+import importlib
+
 import keras
 import numpy as np
 import pytest
 
-from models import registry, stock
+from models import registry, scaling, stock
 from models.encoders import mit
-from models.fast import convolutions
+from models.fast import convolutions, dense
 from tests import helpers, shallow
 
 
@@ -77,6 +79,41 @@ def test_a_whole_model_is_made_of_stock_layers(monkeypatch):
     assert {type(layer).__module__.split(".")[0] for layer in _all_layers(made)} == {
         "keras"
     }
+
+
+def test_images_are_clipped_to_their_range():
+    inputs = keras.Input((6, 5, 4))
+    scale = scaling.make_image_scaling(
+        scaling.LIKE_PHOTOS, scaling.Images(4, (20, 200)), multiple=4
+    )
+    _assert_same(keras.Model(inputs, scale(inputs)))
+
+
+@pytest.mark.parametrize("name", ["litert_int8", "onnx_file"])
+def test_files_clip_images_to_their_range(name, tmp_path):
+    pytest.importorskip("onnxruntime" if name == "onnx_file" else "ai_edge_litert")
+    form = importlib.import_module(f"trainer.exporting.formats.{name}")
+    images = keras.Input((8, 8, 3))
+    scale = scaling.make_image_scaling(
+        scaling.LIKE_PHOTOS, scaling.Images(value_range=(20, 200)), multiple=1
+    )
+    model = keras.Model(images, keras.layers.Conv2D(3, 3)(scale(images)))
+    photos = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3)).astype(np.uint8)
+    made = stock.make_stock_model(model)
+    form.write(helpers.network_to_export(made, photos), str(tmp_path))
+    run = form.load(str(tmp_path))
+    found = run(photos)["probabilities"]
+    np.testing.assert_array_equal(found, run(photos.clip(20, 200))["probabilities"])
+    expected = keras.ops.softmax(model(photos))
+    assert np.abs(found - expected).mean() < 0.02
+
+
+def test_a_dense_layer_has_a_stock_layer():
+    inputs = keras.Input((6, 5, 4))
+    made = _assert_same(
+        keras.Model(inputs, dense.Dense(3, activation="gelu", name="dense")(inputs))
+    )
+    assert type(made.get_layer("dense")) is keras.layers.Dense
 
 
 def test_a_grouped_convolution_is_split():

@@ -16,6 +16,19 @@ UNKNOWN = -1
 """What `Preprocessor.class_table` has for a value that is no class."""
 
 
+def clip_image(image: tf.Tensor, image_format: schema.ImageFormat) -> tf.Tensor:
+    """Takes values beyond the range for the nearest in it.
+
+    Args:
+      image: of the type that the format names, of any shape.
+      image_format: whose range it is.
+    """
+    low, high = image_format.value_range
+    if (low, high) == (image.dtype.min, image.dtype.max):
+        return image
+    return tf.clip_by_value(image, *np.array([low, high], image_format.dtype))
+
+
 @dataclasses.dataclass(frozen=True)
 class Preprocessor:
     """Decodes and resizes an example and maps its labels.
@@ -80,10 +93,7 @@ class Preprocessor:
             values = resizing.resize_labels(
                 values, self.image_size, self.resize, ignored=palettes.IGNORED_VALUE
             )
-        low, high = self.image_format.value_range
-        if (low, high) != (image.dtype.min, image.dtype.max):
-            bounds = np.array([low, high], self.image_format.dtype)
-            image = tf.clip_by_value(image, *bounds)
+        image = clip_image(image, self.image_format)
         label = tf.cast(tf.gather(self.class_table, values), tf.uint8)
         # Not `tf.where`, which takes as long as decoding.
         image, label = tf.cond(

@@ -163,7 +163,7 @@ def make_logits(
     Returns:
       Logits, [batch, height, width, num_classes], in full precision.
     """
-    logits = keras.layers.Conv2D(num_classes, 1, name="logits")(features)
+    logits = convolutions.Conv2D(num_classes, 1, name="logits")(features)
     # The large result in full precision: loss and argmax need it.
     return layers.Resize(stride, name="enlarge", dtype=keras.config.floatx())(logits)
 

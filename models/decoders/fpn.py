@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import keras
 
 from models.decoders import blocks as blocks_lib
+from models.fast import convolutions
 
 
 def decode(
@@ -55,7 +56,7 @@ def decode(
     coarser, coarser_stride, branches = None, None, []
     for stride, index in levels:
         name = f"level{index}"
-        lateral = keras.layers.Conv2D(width, 1, name=f"{name}_lateral")(features[index])
+        lateral = convolutions.Conv2D(width, 1, name=f"{name}_lateral")(features[index])
         if coarser is not None:
             enlarged = blocks_lib.enlarge(
                 coarser, coarser_stride // stride, f"{name}_top_down"

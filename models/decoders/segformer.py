@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import keras
 
 from models.decoders import blocks as blocks_lib
+from models.fast import convolutions
 
 
 def decode(
@@ -68,7 +69,7 @@ def _mix(
     initializer = keras.initializers.VarianceScaling(
         2 / (num_levels + 1), mode="fan_avg", distribution="uniform"
     )
-    level = keras.layers.Conv2D(width, 1, name=f"{name}_linear")(features)
-    return keras.layers.Conv2D(
+    level = convolutions.Conv2D(width, 1, name=f"{name}_linear")(features)
+    return convolutions.Conv2D(
         width, 1, use_bias=False, kernel_initializer=initializer, name=f"{name}_fuse"
     )(level)

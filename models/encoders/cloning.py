@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 import keras
 
 from models import layers, scaling
-from models.fast import convolutions, normalization
+from models.fast import convolutions, dense, normalization
 
 _KINDS = {
     keras.layers.BatchNormalization: normalization.BatchNormalization,
     keras.layers.Conv2D: convolutions.Conv2D,
+    keras.layers.Dense: dense.Dense,
     keras.layers.DepthwiseConv2D: convolutions.DepthwiseConv2D,
     keras.layers.Dropout: layers.RowDropout,
 }

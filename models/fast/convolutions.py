@@ -9,7 +9,8 @@ Each is the Keras layer of that name with the same variables; what they leave ou
   gradients of what nobody trains, such as the feature maps of a frozen encoder.
 - `Conv2DTranspose`: of small maps, the kernel's gradient is a product of matrices. A
   few channels come as four pixels at once.
-- All: rounding. Under a mixed policy the kernel is cast with the batch norm in it.
+- All: rounding. Under a mixed policy the kernel is cast with the batch norm in it, and
+  the gradient of the bias is a sum that grows to its end; see `biases.add`.
 
 What each is worth, as the time of a training step without it over the time with all
 (the tutorial's U-Net, frozen encoder, batch 64 at 128x128, float32, two cores, best of
@@ -24,7 +25,7 @@ from collections.abc import Callable, Sequence
 import keras
 import tensorflow as tf
 
-from models.fast import devices, normalization
+from models.fast import biases, devices, normalization
 
 _FEW_POSITIONS = 8 * 8
 """Up to so many in a feature map, products of matrices compute kernel gradients. In
@@ -72,7 +73,10 @@ class _Foldable:
         dtype = keras.tree.flatten(inputs)[0].dtype
         outputs = self._convolve(inputs, tf.cast(kernel, dtype))
         if bias is not None:
-            outputs = tf.nn.bias_add(outputs, tf.cast(bias, dtype))
+            # A norm that is folded in is not trained.
+            is_trained = training is not False and self.trainable
+            is_trained = is_trained and self.bias is not None
+            outputs = biases.add(outputs, bias, is_trained=is_trained)
         return outputs if self.activation is None else self.activation(outputs)
 
 

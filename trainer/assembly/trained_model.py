@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from data import schema
-from data.preparing import resizing
+from data.preparing import preprocessing, resizing
 from trainer.metrics import predictions
 from trainer.settings import variants as variants_lib
 from trainer.steps import averaging
@@ -162,13 +162,15 @@ class TrainedModel:
             )
 
     def resize_image(self, image: np.ndarray) -> tf.Tensor:
-        """Brings an image to the model's size, as training does."""
-        return resizing.resize_image(
+        """Brings an image to the model's size and range, as training does."""
+        image = resizing.resize_image(
             tf.constant(image),
             self.image_size,
             self.resize,
             fill_value=self.image_format.fill_value,
         )
+        # The model does that, too, but variants of the image are resized before.
+        return preprocessing.clip_image(image, self.image_format)
 
     def _restore(
         self, logits: tf.Tensor, size: tuple[int, int], probabilities: bool

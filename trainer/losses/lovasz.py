@@ -44,6 +44,10 @@ class Lovasz(term.Mean):
         count = tf.reduce_sum(tf.cast(size > 0, logits.dtype))
         return tf.stack([tf.reduce_sum(of_images), count])
 
+    def num_countable(self, labels: tf.Tensor) -> int:
+        """Returns the number of images; see `Mean.num_countable`."""
+        return labels.shape[0]
+
 
 make = Lovasz
 

@@ -66,3 +66,14 @@ class Mean(Term):
         """Divides the total by the count."""
         total, count = tf.unstack(sums)
         return tf.math.divide_no_nan(total, count)
+
+    def num_countable(self, labels: tf.Tensor) -> int:
+        """Returns how many there are of what is counted, valid or not.
+
+        The total has gradients to the logits, and their size goes with this number
+        over that of the pixels.
+
+        Args:
+          labels: uint8 [rows, height, width], of a known shape.
+        """
+        return labels.shape.num_elements()

@@ -81,6 +81,15 @@ class WeightedSum:
         # Of a batch without a valid pixel, the gradients are zero.
         return tf.where(sums[1] > 0, sums[1], 1)
 
+    def num_countable(self, labels: tf.Tensor) -> int:
+        """Returns what a single mean may count; see `term.Mean.num_countable`.
+
+        Args:
+          labels: uint8 [rows, height, width], of a known shape.
+        """
+        ((_, mean),) = self._terms.values()
+        return mean.num_countable(labels)
+
     def scores(self, sums: np.ndarray) -> dict[str, float]:
         """Makes the points of the curves: `loss`, and `loss/NAME` for each term.
 

@@ -119,7 +119,7 @@ class Predictor:
         """
         strips = tiles.predict_strips(
             image,
-            lambda shown: tf.nn.softmax(self.score(shown)).numpy(),
+            self._rate_tiles,
             tile=self.tile_size,
             overlap=self._tile_overlap,
             batch_size=self.batch_size,
@@ -127,6 +127,12 @@ class Predictor:
         )
         for strip in strips:
             self._fill(canvas, tf.math.log(strip))
+
+    def _rate_tiles(self, shown: np.ndarray) -> np.ndarray:
+        """Returns the probabilities of tiles."""
+        # As training does; variants of the tiles are resized before the model does it.
+        shown = np.clip(shown, *self.trained.image_format.value_range)
+        return tf.nn.softmax(self.score(shown)).numpy()
 
     def _fill(self, canvas: outputs.Canvas, scores: tf.Tensor) -> None:
         """Fills in the next rows of an image, by their logits."""

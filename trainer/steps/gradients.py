@@ -159,11 +159,12 @@ class Gradients:
         """Returns the factor on the gradients of a replica's rows."""
         scale = self._loss_scale.value()
         if self._loss.is_mean:
-            # Over the pixels of the batch, valid or not, so that float16 gradients are
-            # of the same size for every batch; the valid ones are known after the sum.
+            # Over the pixels, or images, of the batch, valid or not, so that float16
+            # gradients are of the same size for every batch; the valid ones are known
+            # after the sum.
             _, labels, _ = rows
             num_replicas = self._strategy.num_replicas_in_sync
-            scale /= labels.shape.num_elements() * num_replicas
+            scale /= self._loss.num_countable(labels) * num_replicas
         return scale
 
     def _differentiate(
