@@ -230,6 +230,14 @@ def test_16_bits_of_colored_and_gray_tiff_are_kept():
     np.testing.assert_array_equal(_decode(gray, 1, (0, 4095)), _WIDE[..., :1])
 
 
+def test_alpha_that_is_missing_is_the_greatest_value_of_the_range():
+    """Not of the bits: predictions would warn of a value that no file has."""
+    colors = _WIDE[..., :3].astype(np.uint16)
+    decoded = _decode(make_tiff(colors, photometric="rgb"), 4, (0, 4095))
+    np.testing.assert_array_equal(decoded[..., :3], colors)
+    assert np.unique(decoded[..., 3]) == [4095]
+
+
 def test_four_bands_that_are_no_alpha_are_taken_as_they_are():
     encoded = make_tiff(_RGBA, photometric="rgb", extrasamples=["unspecified"])
 

@@ -86,10 +86,10 @@ def fit_pixels(pixels: np.ndarray, wanted: schema.ImageFormat) -> np.ndarray:
         )
     if wanted.bits < bits:
         pixels = (pixels >> 8).astype(np.uint8)
-    return fit_channels(pixels, wanted.num_channels)
+    return fit_channels(pixels, wanted.num_channels, opaque=wanted.value_range[1])
 
 
-def fit_channels(pixels: np.ndarray, num_channels: int) -> np.ndarray:
+def fit_channels(pixels: np.ndarray, num_channels: int, opaque: int) -> np.ndarray:
     """Brings decoded pixels to a number of channels.
 
     Bands that are as many as the channels are taken as they are. Else one channel is
@@ -100,6 +100,7 @@ def fit_channels(pixels: np.ndarray, num_channels: int) -> np.ndarray:
     Args:
       pixels: uint8 or uint16 [height, width, bands].
       num_channels: what is asked for.
+      opaque: the alpha of what has none.
 
     Returns:
       The same type, [height, width, num_channels].
@@ -128,7 +129,7 @@ def fit_channels(pixels: np.ndarray, num_channels: int) -> np.ndarray:
     if num_channels not in (2, 4):
         return np.ascontiguousarray(colors)
     if alpha is None:
-        alpha = np.full_like(pixels[..., :1], np.iinfo(pixels.dtype).max)
+        alpha = np.full_like(pixels[..., :1], opaque)
     return np.concatenate([colors, alpha], axis=-1)
 
 
