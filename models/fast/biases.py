@@ -14,7 +14,7 @@ def add(
     """Adds a number to each channel, as `tf.nn.bias_add` does.
 
     Only the gradient in bfloat16 on CPUs is another one. TensorFlow's kernel adds up in
-    bfloat16 there, and such a sum stops to grow after some hundred terms: of a million
+    bfloat16 there, and such a sum stops growing after some hundred terms: of a million
     terms whose sum is 201,165 it makes 2,496. `tf.reduce_sum` adds up in float32 and
     rounds once, by 0.2 % at most, and takes 0.4 to 0.8 of the time.
 
