@@ -52,6 +52,7 @@ declare -A worker_of  # By process.
 relays=()
 timer=
 is_stopping=
+exec {silence}<> <(:)  # A pipe in which nobody writes, to wait at for a while.
 
 kill_all() {
   kill -"$1" "${pids[@]}" 2>/dev/null
@@ -106,6 +107,7 @@ start_all() {
       # A terminal that closes sends SIGHUP to the workers as well, and a second signal
       # makes them exit without saving.
       trap '' HUP
+      exec {silence}>&-
       if ((count > 1)); then
         export LOCAL_INDEX="$index" LOCAL_COUNT="$count"
         export TF_CONFIG="{\"cluster\": {\"worker\": [$addresses]}, \"task\": {\"type\": \"worker\", \"index\": $index}}"
@@ -140,15 +142,16 @@ note_end() {
   esac
 }
 
-# Waits for all workers, in the order in which they end, and says on file descriptor 3
-# what it does to them. Sets `first`, the first exit code that is not 0, and
-# `first_worker`; one of a mistake, or of a stop, goes before.
+# Waits for all workers, and says on file descriptor 3 what it does to them. Sets `first`,
+# the first exit code that is not 0, and `first_worker`; one of a mistake, or of a stop,
+# goes before.
 wait_all() {
   local pid running ended
   first=0 first_worker=
   while [ "${#pids[@]}" -gt 0 ]; do
-    # A signal to this script ends `wait` early, with the workers still running.
-    wait -n "${pids[@]}" ${timer:+"$timer"}
+    # Not `wait -n`: it waits for the others where a signal has ended a worker while bash
+    # did something else.
+    read -r -t 0.05 -u "$silence"
     running=() ended=()
     for pid in "${pids[@]}"; do
       if kill -0 "$pid" 2>/dev/null; then

@@ -416,15 +416,19 @@ def test_a_stop_before_there_are_workers_starts_none(tmp_path):
 
 
 def test_a_stop_while_workers_are_started_reaches_all_of_them(tmp_path):
-    logs = tmp_path / "logs"
+    logs, held = tmp_path / "logs", tmp_path / "held"
     logs.mkdir()
-    os.mkfifo(logs / "worker-1.log")  # Which the script opens before it goes on.
+    # The script opens it before it starts the second worker, and waits for a reader.
+    os.mkfifo(logs / "worker-1.log")
     body = f"echo; sleep 30 & wait $! && touch {tmp_path}/missed-$index"
     process = _start_local(tmp_path, body, LOG_DIR=str(logs))
     processes.wait_for(lambda: _pid(tmp_path, 0), process)
     process.send_signal(signal.SIGTERM)
-    with open(logs / "worker-1.log", "rb"):
-        assert _finish(process)[0] == 143
+    # The worker gets a file: `tail` waits at a pipe whose writer has ended already.
+    (logs / "worker-1.log").rename(held)
+    reader = os.open(held, os.O_RDONLY | os.O_NONBLOCK)
+    assert _finish(process)[0] == 143
+    os.close(reader)
     assert list(tmp_path.glob("missed-*")) == []
 
 
