@@ -29,7 +29,7 @@ from tests import helpers, shallow
 from tests.faults import processes
 from trainer import children, errors, flags
 from trainer.assembly import exporting, photos, remote_data, restoring
-from trainer.evaluating import export_scores
+from trainer.evaluating import closing, export_scores
 from trainer.exporting import (
     description,
     feature_ranges,
@@ -426,7 +426,7 @@ def test_photos_of_an_earlier_start_are_named(trained_dir, caplog):
     def end(**settings):
         with caplog.at_level("WARNING"):
             caplog.clear()
-            train._warn_of_pictures(
+            closing.warn_of_pictures(
                 config_lib.from_dict({"model_dir": str(trained_dir), **settings})
             )
         return caplog.text

@@ -545,7 +545,8 @@ def _load_fake(image_size):
         "pad",
         pathlib.Path("run"),
         "weights",
-        lambda: _fake_model,
+        uses_averages=False,
+        build_for_any_size=lambda: _fake_model,
     )
 
 

@@ -105,13 +105,13 @@ def _hold_export(patch: pytest.MonkeyPatch) -> None:
 
 
 def _hold_report(patch: pytest.MonkeyPatch, file: pathlib.Path) -> None:
-    from trainer.modes import train
+    from trainer.evaluating import closing
 
     def hold(*_):
         file.touch()
         _wait_until(lambda: False)
 
-    patch.setattr(train, "_print_report", hold)
+    patch.setattr(closing, "print_report", hold)
 
 
 def _slow_down(

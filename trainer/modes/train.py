@@ -3,8 +3,7 @@
 import contextlib
 import functools
 import pathlib
-import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import keras
 import tensorflow as tf
@@ -13,8 +12,7 @@ from absl import logging
 from trainer import errors
 from trainer.assembly import devices, inputs, trackers, training
 from trainer.distributing import cluster, stragglers
-from trainer.drawing import pictures
-from trainer.evaluating import score_tables, scoring
+from trainer.evaluating import closing, scoring
 from trainer.loop import loop, timetable, window
 from trainer.planning import budget
 from trainer.remote import mirrors
@@ -102,7 +100,7 @@ def _run_with(
     if timetable.make_calendar(settings, setup).is_done(checkpointer.saved):
         if is_chief:
             run_settings.log_changes(config.run.model_dir, config)
-        _say_done(config, checkpointer.saved.step, setup.num_steps)
+        closing.say_done(config, checkpointer.saved.step, setup.num_steps)
     else:
         _check_profile(config, setup.num_steps)
         sent_to = fan.Fan({})
@@ -126,19 +124,8 @@ def _run_with(
     if is_chief:
         lock.check()
         checkpointer.prune()
-        _print_report(config, setup)
-        _warn_of_pictures(config)
-
-
-def _say_done(config: config_lib.Config, step: int, num_steps: int) -> None:
-    is_early = step < num_steps
-    logging.info(
-        "The run is done: %s holds step %d of %d. For more, raise %s.",
-        config.run.model_dir,
-        step,
-        num_steps,
-        "--early_stopping_patience" if is_early else "--train_epochs or --train_steps",
-    )
+        closing.print_report(config, setup)
+        closing.warn_of_pictures(config)
 
 
 def _make_checkpointer(
@@ -322,45 +309,3 @@ def _train(
     ):
         comparison = stragglers.make_comparison(setup.strategy)
         loop.Loop(setup, settings, checkpointer, writer, profiler, comparison).run()
-
-
-def _warn_of_other_scores(folder: str, flags: Sequence[str]) -> None:
-    """Says why the scores of a run that was done before are not printed."""
-    logging.warning(
-        "The run was scored without %s, so its scores are not printed. To score it "
-        "with that: %s %s",
-        ", ".join(flags),
-        mirrors.as_typed(f"--mode=evaluate --model_dir={shlex.quote(folder)}"),
-        " ".join(flags),
-    )
-
-
-def _print_report(config: config_lib.Config, setup: training.TrainSetup) -> None:
-    """Prints the scores of the last step, and where to look at the run."""
-    values = scalars.read_last_point(config.run.model_dir, "eval")
-    flags = run_settings.find_other_scoring(config.run.model_dir, config)
-    if setup.evaluation and values and flags:
-        _warn_of_other_scores(config.run.model_dir, flags)
-    elif setup.evaluation and values:
-        speed = scalars.read_last_point(config.run.model_dir, "train") or {}
-        if "images_per_sec" in speed:
-            values["train_images_per_sec"] = speed["images_per_sec"]
-        print(score_tables.format_table(values, setup.evaluation.eval_loop.metrics))
-        print()
-        if config.train.keep_golden:
-            picture = pathlib.Path(config.run.model_dir) / "predictions.png"
-            pictures.write_png(picture, scoring.draw_examples(setup.evaluation))
-            print(f"Photos, truths, predictions: {picture}")
-    print(f"Watch the curves:            tensorboard --logdir={config.run.model_dir}")
-
-
-def _warn_of_pictures(config: config_lib.Config) -> None:
-    """Names photos of earlier starts that whoever gets the run shall not get now."""
-    found = golden.list_pictures(config.run.model_dir)
-    if found and not config.train.keep_golden:
-        logging.warning(
-            "--nokeep_golden: %s still holds photos, in %s; remove them before you "
-            "hand it on.",
-            config.run.model_dir,
-            ", ".join(found),
-        )
