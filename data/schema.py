@@ -60,6 +60,11 @@ class ImageFormat:
         return f"uint{self.bits}"
 
     @property
+    def is_whole(self) -> bool:
+        """Whether the range has all values of its type, so that none is beyond it."""
+        return self.value_range == (0, 2**self.bits - 1)
+
+    @property
     def fill_value(self) -> int:
         """The middle of the range, which fills what lies outside the image."""
         return (sum(self.value_range) + 1) // 2

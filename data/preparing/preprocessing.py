@@ -23,10 +23,11 @@ def clip_image(image: tf.Tensor, image_format: schema.ImageFormat) -> tf.Tensor:
       image: of the type that the format names, of any shape.
       image_format: whose range it is.
     """
-    low, high = image_format.value_range
-    if (low, high) == (image.dtype.min, image.dtype.max):
+    if image_format.is_whole:
         return image
-    return tf.clip_by_value(image, *np.array([low, high], image_format.dtype))
+    return tf.clip_by_value(
+        image, *np.array(image_format.value_range, image_format.dtype)
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -131,7 +131,8 @@ class Predictor:
     def _rate_tiles(self, shown: np.ndarray) -> np.ndarray:
         """Returns the probabilities of tiles."""
         # As training does; variants of the tiles are resized before the model does it.
-        shown = np.clip(shown, *self.trained.image_format.value_range)
+        if not self.trained.image_format.is_whole:
+            shown = np.clip(shown, *self.trained.image_format.value_range)
         return tf.nn.softmax(self.score(shown)).numpy()
 
     def _fill(self, canvas: outputs.Canvas, scores: tf.Tensor) -> None:
