@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +12,7 @@ from data import schema
 from trainer import errors
 from trainer.assembly import evaluation, photos, trained_model
 from trainer.evaluating import scoring
+from trainer.run_folder import evaluations
 from trainer.settings import config as config_lib
 
 MOST_LOST = 0.01
@@ -98,8 +98,8 @@ class Comparison:
         return {
             "split": setup.examples.name,
             "num_examples": len(setup.examples),
-            "export": _for_json(found),
-            "checkpoint": _for_json(expected),
+            "export": evaluations.for_json(found),
+            "checkpoint": evaluations.for_json(expected),
         }
 
 
@@ -116,10 +116,6 @@ def _scores(setup: evaluation.EvalSetup) -> dict[str, float]:
     scores = scoring.evaluate(setup)
     names = setup.confusion.result().keys()
     return {name: scores[name] for name in names}
-
-
-def _for_json(scores: dict[str, float]) -> dict[str, float | None]:
-    return {n: value if math.isfinite(value) else None for n, value in scores.items()}
 
 
 def describe(scores: dict[str, Any] | None) -> str:

@@ -167,10 +167,7 @@ def record(
         "weights": subject.weights,
         **dataclasses.asdict(scored),
         "picture": str(path.relative_to(folder)) if path else None,
-        "scores": {
-            tag: value if math.isfinite(value) else None
-            for tag, value in scores.items()
-        },
+        "scores": for_json(scores),
         "class_names": list(class_names),
         "confusion": confusion.tolist(),
         **details,
@@ -179,6 +176,11 @@ def record(
     }
     files.append_line(path_of(model_dir, subject), json.dumps(line))
     return path
+
+
+def for_json(scores: Mapping[str, float]) -> dict[str, float | None]:
+    """Returns scores with None in place of NaN, for which JSON has no word."""
+    return {tag: n if math.isfinite(n) else None for tag, n in scores.items()}
 
 
 def path_of(model_dir: str, subject: Subject) -> pathlib.Path:
