@@ -74,8 +74,9 @@ run "${tutorial[@]}" --model_dir=runs/benchmark --mode=benchmark --against=fit "
 run python -m tests.benchmarks.cached_input
 run python -m tests.benchmarks.against_torch
 run python -m tests.benchmarks.startup --dataset=tfds:oxford_iiit_pet "${flags[@]}"
-run python -m tests.faults.run --kills=100
-run python -m tests.matrix.run --results=matrix.jsonl
-run python -m tests.matrix.export --results=export.jsonl
+# Each of these traces, on one core, for most of its time: two workers halve it.
+run python -m tests.faults.run --kills=50 --workers=2
+run python -m tests.matrix.run --results=matrix.jsonl --workers=2
+run python -m tests.matrix.export --results=export.jsonl --workers=2
 run python -m tests.documents.settings
 echo "All of it ran$but." >&2

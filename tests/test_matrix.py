@@ -1,7 +1,10 @@
 """The script that takes every pair of parts through: what it does, and does again."""
 
+import itertools
 import json
 import re
+import threading
+from concurrent import futures
 
 import numpy as np
 import pytest
@@ -24,7 +27,7 @@ def _run(monkeypatch, path, statuses):
     """Runs the script with what becomes of pairs; returns its code, and what it did."""
     done = []
 
-    def try_all(pairs, path):
+    def try_all(pairs, path, num_workers):
         with path.open("a") as file:
             for pair in pairs:
                 done.append(pair)
@@ -102,6 +105,7 @@ def test_exports_are_made_once_and_failed_ones_again(tmp_path, monkeypatch, caps
     monkeypatch.setattr(export, "_try", try_case)
     arguments = [f"--results={path}", "--encoders=a,b", "--steps=7"]
     assert export.main([*arguments, "--precisions=float32", "--averages=yes"]) == 0
+    arguments.append("--averages=yes,no")
     assert done == [(("a", "float32", True), 7), (("b", "float32", True), 7)]
     path.write_text(path.read_text() + '{"case": ["a", "bfl\n')  # As a kill leaves it.
     assert export.main(arguments) == 1
@@ -115,6 +119,31 @@ def test_exports_are_made_once_and_failed_ones_again(tmp_path, monkeypatch, caps
     assert "\nb float16 True: Why.\n" in printed
     assert export.main(arguments) == 0
     assert done[12:] == [(("b", "float16", True), 7)]
+
+
+def test_pairs_of_what_exports_differ_in_are_all_taken():
+    cases = export.list_cases(matrix.FAMILIES)
+    assert len(cases) == len(matrix.FAMILIES) * len(export.PRECISIONS)
+    everything = export.list_cases(matrix.FAMILIES, averages=(True, False))
+    for one, other in itertools.combinations(range(3), 2):
+        pairs = {(case[one], case[other]) for case in everything}
+        assert {(case[one], case[other]) for case in cases} == pairs
+
+
+def test_work_side_by_side_is_written_down_as_it_is_done(tmp_path):
+    path, both = tmp_path / "results.jsonl", threading.Barrier(2, timeout=60)
+
+    def do(item):
+        both.wait()  # Passed only by two at a time.
+        return {"item": item}
+
+    results = matrix.do_all(futures.ThreadPoolExecutor(2), do, range(4), path)
+    assert list(matrix.read_lines(path)) == []
+    seen = [next(results), next(results)]
+    assert list(matrix.read_lines(path)) == seen
+    seen += results
+    assert list(matrix.read_lines(path)) == seen
+    assert sorted(result["item"] for result in seen) == [0, 1, 2, 3]
 
 
 def _try_export(monkeypatch, scores, reason=""):

@@ -100,11 +100,11 @@ _NOT_RUN = {
     "launch/test_all.sh",
     "python -m tests.benchmarks.startup --dataset=tfds:oxford_iiit_pet": "needs the "
     "photos of Oxford-IIIT Pet; run by launch/test_all.sh",
-    "python -m tests.matrix.export --results=export.jsonl": "takes hours; run by "
+    "python -m tests.matrix.export --results=export.jsonl": "takes an hour; run by "
     "launch/test_all.sh; tests/test_export.py exports an encoder",
     "python -m tests.matrix.run --results=matrix.jsonl": "takes an hour; run by "
     "launch/test_all.sh; tests/test_encoders.py and test_decoders.py take some pairs",
-    "python -m tests.faults.run --kills=100": "takes an hour; run by "
+    "python -m tests.faults.run --kills=50 --workers=2": "takes half an hour; run by "
     "launch/test_all.sh; tests/test_resume.py kills a run",
     "python -m tests.documents.settings": "writes a page; tests/test_documents.py "
     "compares it",

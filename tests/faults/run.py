@@ -1,6 +1,6 @@
 """Kills runs at random moments, starts them again, and compares how they end.
 
-    python -m tests.faults.run --kills=100 --workers=2
+    python -m tests.faults.run --kills=50 --workers=2
 
 For each of several settings one run is left alone; others of the same settings get
 SIGKILL or SIGTERM at a random moment of every start, until they get through. All of

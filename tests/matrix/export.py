@@ -1,10 +1,12 @@
 """Exports runs of all kinds of encoders, of all precisions, with and without averages.
 
     python -m tests.matrix.export --results=export.jsonl [--encoders=a,b] \
-        [--precisions=float32] [--averages=yes] [--steps=100]
+        [--precisions=float32] [--averages=yes,no] [--steps=100] [--workers=2]
 
-Each case is a short training on the built-in data and an export in all formats whose
-packages are installed, by the command line, and the scores of the files. What is done
+Every encoder is taken in every precision, with averages of the weights and without by
+turns; `--averages=yes,no` takes both of each. Each case is a short training on the
+built-in data and an export in all formats whose packages are installed, by the command
+line, and the scores of the files. `--workers` cases are done side by side. What is done
 is added to the file of results, a line of JSON for each case, and not done again the
 next time; what failed is. Prints tables of the shares of labels that agree, and of the
 scores. A file in 8 bits may be refused for its labels, as those of a model of a user
@@ -12,6 +14,7 @@ may; any other refusal is a failure. Exit code 1 if a case has failed.
 """
 
 import argparse
+import functools
 import itertools
 import json
 import pathlib
@@ -21,6 +24,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent import futures
 from typing import TypedDict
 
 from tests import matrix
@@ -79,9 +83,19 @@ class Result(TypedDict):
 def list_cases(
     encoders: Iterable[str],
     precisions: Iterable[str] = PRECISIONS,
-    averages: Iterable[bool] = (True, False),
+    averages: Iterable[bool] | None = None,
 ) -> list[Case]:
-    """Lists all cases of some encoders, first each of them once."""
+    """Lists all cases of some encoders, first each of them once.
+
+    Without `averages` encoders and precisions have them by turns: so every pair of an
+    encoder, a precision, and averages or none is in one case at least.
+    """
+    if averages is None:
+        return [
+            (encoder, precision, (row + column) % 2 == 0)
+            for row, precision in enumerate(precisions)
+            for column, encoder in enumerate(encoders)
+        ]
     return [
         (encoder, precision, has_averages)
         for has_averages, precision, encoder in itertools.product(
@@ -230,8 +244,9 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--results", default="export.jsonl", type=pathlib.Path)
     parser.add_argument("--encoders", default=",".join(matrix.FAMILIES))
     parser.add_argument("--precisions", default=",".join(PRECISIONS))
-    parser.add_argument("--averages", default="yes,no")
+    parser.add_argument("--averages", help="yes, no or yes,no; by turns if not given")
     parser.add_argument("--steps", default=100, type=int)
+    parser.add_argument("--workers", default=1, type=int)
     return parser.parse_args(arguments)
 
 
@@ -241,16 +256,16 @@ def main(arguments: Sequence[str]) -> int:
     cases = list_cases(
         options.encoders.split(","),
         options.precisions.split(","),
-        [word == "yes" for word in options.averages.split(",")],
+        options.averages and [word == "yes" for word in options.averages.split(",")],
     )
     done = {c for c, r in read_results(options.results).items() if not r["reason"]}
-    for case in cases:
-        if case in done:
-            continue
-        result = _try(case, options.steps)
-        with options.results.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(result) + "\n")
-        print(*case, result["reason"] or "ok", result["seconds"], "s", flush=True)
+    # Each case is processes of its own, which threads need only wait for.
+    pool = futures.ThreadPoolExecutor(options.workers)
+    do = functools.partial(_try, num_steps=options.steps)
+    wanted = [case for case in cases if case not in done]
+    for result in matrix.do_all(pool, do, wanted, options.results):
+        words = (*result["case"], result["reason"] or "ok", result["seconds"])
+        print(*words, "s", flush=True)
     results = read_results(options.results)
     print(format_tables(results))
     return 1 if any(result["reason"] for result in results.values()) else 0

@@ -1,23 +1,25 @@
 """Takes encoders with every decoder through all that a run does with a model.
 
-    python -m tests.matrix.run --results=matrix.jsonl [--encoders=a,b]
+    python -m tests.matrix.run --results=matrix.jsonl [--encoders=a,b] [--workers=2]
 
 See `tests.matrix.round_trip` for what that is. Without `--encoders` it takes one of
 each architecture. Encoders that can be had at an output stride of 16 come at that, too.
 What is done is added to the file of results, a line of JSON for each pair, and not done
-again the next time; what failed is. Prints a table. Exit code 1 if a pair has failed,
-else 0.
+again the next time; what failed is. `--workers` processes share the pairs. Prints a
+table. Exit code 1 if a pair has failed, else 0.
 """
 
 import argparse
-import json
+import multiprocessing
 import os
 import pathlib
+import signal
 import sys
 import tempfile
 import time
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent import futures
 from typing import TypedDict
 
 from models import registry
@@ -111,31 +113,40 @@ def _try(pair: tuple[str, str, int | None]) -> Result:
     return Result(pair=pair, status=status, reason=reason, seconds=seconds)
 
 
-def _try_all(pairs: Iterable[tuple], path: pathlib.Path) -> None:
-    """Takes pairs through, one after the other, and adds what becomes of each."""
+def _prepare_worker(folder: str) -> None:
+    """Makes a process ready for `_try`; what it patches stays so until the end."""
     import pytest
     import tensorflow as tf
     from absl import logging
 
     from tests import helpers, stand_ins
 
+    # Ctrl+C comes to the workers as well; Python's exception would leave them waiting.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     tf.config.set_logical_device_configuration(
         tf.config.list_physical_devices("CPU")[0],
         [tf.config.LogicalDeviceConfiguration()] * 2,
     )
     tf.get_logger().setLevel("ERROR")
     logging.set_verbosity(logging.WARNING)
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        tempfile.TemporaryDirectory(prefix="segloop-matrix-") as folder,
-    ):
-        stand_ins.install_if_missing(pathlib.Path(folder), patch)
-        helpers.remember_networks(patch)
-        for pair in pairs:
-            result = _try(pair)
-            with path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(result) + "\n")
-            print(*pair, result["status"], result["seconds"], "s", flush=True)
+    own_folder = pathlib.Path(tempfile.mkdtemp(dir=folder))
+    patch = pytest.MonkeyPatch()
+    stand_ins.install_if_missing(own_folder, patch)
+    helpers.remember_networks(patch)
+
+
+def _try_all(pairs: Iterable[tuple], path: pathlib.Path, num_workers: int) -> None:
+    """Takes pairs through, and adds what becomes of each to the file of results."""
+    with tempfile.TemporaryDirectory(prefix="segloop-matrix-") as folder:
+        pool = futures.ProcessPoolExecutor(
+            num_workers,
+            mp_context=multiprocessing.get_context("spawn"),
+            initializer=_prepare_worker,
+            initargs=(folder,),
+        )
+        for result in matrix.do_all(pool, _try, pairs, path):
+            words = (*result["pair"], result["status"], result["seconds"])
+            print(*words, "s", flush=True)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -143,6 +154,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--results", default="matrix.jsonl", type=pathlib.Path)
     parser.add_argument("--encoders", default=",".join(matrix.FAMILIES))
+    parser.add_argument("--workers", default=1, type=int)
     options = parser.parse_args(arguments)
     path = options.results
     results = read_results(path)
@@ -150,7 +162,7 @@ def main(arguments: Sequence[str]) -> int:
     wanted = list_pairs(options.encoders.split(","))
     if pairs := [pair for pair in wanted if pair not in done]:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-        _try_all(pairs, path)
+        _try_all(pairs, path, options.workers)
     results = read_results(path)
     print(format_table(results))
     return 1 if any(r["status"] == FAILED for r in results.values()) else 0
