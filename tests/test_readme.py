@@ -372,6 +372,8 @@ _OTHER_FLAGS = {
     "time",
     "kills",
     "results",
+    "workers",
+    "averages",
     "encoders",
     "folder",
 }
