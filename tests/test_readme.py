@@ -374,6 +374,8 @@ _OTHER_FLAGS = {
     "results",
     "encoders",
     "folder",
+    "averages",
+    "workers",
 }
 """Flags of no setting: of absl, TensorBoard, Slurm, Docker, of scripts in tests/."""
 
