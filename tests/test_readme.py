@@ -455,7 +455,7 @@ def test_defaults_are_those_of_the_flags():
 def test_exit_codes_are_those_of_the_errors():
     (table,) = re.findall(r"^\| exit code .*\n((?:\|.*\n)+)", _TEXT, re.M)
     rows = re.findall(r"^\| (\d+) \| ", table, re.M)
-    codes = {0, 1, main._DATA_ERROR_EXIT_CODE}
+    codes = {0, 1, main._DATA_ERROR_EXIT_CODE, main._BROKEN_PIPE_EXIT_CODE}
     codes |= {
         kind.exit_code
         for kind in vars(errors).values()
