@@ -39,6 +39,8 @@ _PROGRAM = "python -m trainer.main "
 _NOT_RUN = {
     "bash launch/quickstart.sh": "installs packages; launch/test.sh trains with its "
     "flagfile",
+    "bash launch/install.sh gpu": "needs a network and a GPU; launch/test.sh installs "
+    "by this script",
     "bash launch/test.sh": "installs packages, and runs this test",
     "bash launch/local.sh 2 --flagfile=...": "run by tests/test_cluster.py",
     "... --mode=evaluate --watch --model_dir=runs/tutorial": "run by "
@@ -65,7 +67,8 @@ _NOT_RUN = {
     "python -m tests.recipe.ablation --folder=runs/ablation -- --dataset=...": (
         "trains for an hour; tests/test_ablation.py reads the flags of its rows"
     ),
-    "... --mode=benchmark --against=fit": "run by tests/test_main.py",
+    "... --mode=benchmark": "run by tests/test_main.py",
+    "... --mode=benchmark --against=fit": "the same",
     "... --image_size=512,1024 --crop_size=256": "in small run by tests/test_main.py",
     "... --image_size=512,1024 --crop_size=256 --crop_rare_classes=0.33": "the same",
     "python -m tests.benchmarks.predicting --model_dir=runs/tutorial --input=photos": (
@@ -317,7 +320,9 @@ def test_commands_train_and_then_evaluate(in_folder, capsys):
 
 def test_commands_for_own_data_train(in_folder):
     for command in _commands_of("own data"):
-        _run_program(_expand(command), *_SHORT, *_SHORT_TRAINING)
+        # Two steps are no more than the warm-up of a recipe.
+        short = (*_SHORT, *_SHORT_TRAINING, "--warmup_steps=0")
+        _run_program(_expand(command), *short)
 
 
 def test_commands_of_the_doctor_find_a_clean_set_clean(in_folder, capsys):
@@ -376,6 +381,8 @@ _OTHER_FLAGS = {
     "averages",
     "encoders",
     "folder",
+    "averages",
+    "workers",
 }
 """Flags of no setting: of absl, TensorBoard, Slurm, Docker, of scripts in tests/."""
 
@@ -455,7 +462,7 @@ def test_defaults_are_those_of_the_flags():
 def test_exit_codes_are_those_of_the_errors():
     (table,) = re.findall(r"^\| exit code .*\n((?:\|.*\n)+)", _TEXT, re.M)
     rows = re.findall(r"^\| (\d+) \| ", table, re.M)
-    codes = {0, 1, main._DATA_ERROR_EXIT_CODE}
+    codes = {0, 1, main._DATA_ERROR_EXIT_CODE, main._BROKEN_PIPE_EXIT_CODE}
     codes |= {
         kind.exit_code
         for kind in vars(errors).values()

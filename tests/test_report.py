@@ -9,6 +9,7 @@ import pytest
 from trainer import errors, flags
 from trainer.modes import report
 from trainer.reporting import charts, reading
+from trainer.run_folder import golden
 from trainer.settings import config as config_lib
 
 
@@ -222,6 +223,15 @@ def test_the_worst_and_the_best_are_shown_with_name_and_score(tmp_path):
     assert "The picture is gone." in best and "one <b>0.9600</b>" in best
     assert "5 images with 0.25 to 0.50" in text
     assert "rgb(4, 5, 6)" in text[text.index("From left to right") :]  # The legend.
+
+
+def test_a_report_counts_as_a_picture_of_the_data_only_if_it_shows_photos(tmp_path):
+    """A training with --nokeep_golden warns of what `list_pictures` names."""
+    run = _write_run(tmp_path / "a")
+    _report(run)
+    assert golden.list_pictures(str(run)) == []
+    _with_examples(run)
+    assert golden.list_pictures(str(run)) == ["evaluations", "report.html"]
 
 
 def test_how_reliable_the_probabilities_are_is_drawn(tmp_path):

@@ -22,6 +22,7 @@ from trainer import errors, flags
 from trainer.assembly import inputs, restoring
 from trainer.assembly import model as model_lib
 from trainer.modes import doctor
+from trainer.run_folder import golden
 from trainer.settings import config as config_lib
 from trainer.settings import modes
 from trainer.suspecting import acquaintance, predicting, second_opinion
@@ -131,6 +132,12 @@ def test_spoiled_masks_come_first_with_their_reasons(root):
     assert re.fullmatch(r"\d+% of pet missing", found[names["half missing"]])
     assert re.match(r"shifted; fits 1\d% left and 1\d% down", found[names["shifted"]])
     assert {row["model_has_seen_it"] for row in rows} == {"false"}
+
+
+def test_pictures_are_drawn_in_spite_of_the_flag_and_named(root):
+    """A training with --nokeep_golden warns of what `list_pictures` names."""
+    assert golden.list_pictures(str(root / "run")) == ["doctor.png", "doctor"]
+    assert golden.list_pictures(str(root / "run" / "crossfit" / "0")) == []
 
 
 def test_each_half_is_trained_without_the_other(root):

@@ -54,8 +54,9 @@ CHANGES = {
     ),
     "random_quarter_turn": Entry(
         "data.augmentation.changes.quarter_turn",
-        "Turn each training example by 0, 90, 180 or 270 degrees. If its sides are not "
-        "equal, it keeps its size: its ends are cut off, and empty pixels are ignored.",
+        "Turn each training example by 0, 90, 180 or 270 degrees. One that is not "
+        "square keeps its height and width: what a turn moves outside is cut off, and "
+        "the pixels that it leaves empty are ignored.",
         off=False,
         minimum=None,
         maximum=None,
@@ -76,19 +77,21 @@ CHANGES = {
     ),
     "random_brightness": Entry(
         "data.augmentation.changes.brightness",
-        "Multiply how far the values of each training image are from black by a factor "
-        "drawn within 1 -/+ this; 0: none.",
+        "Multiply the brightness of each training image, which is the distance of its "
+        "values from black, by a factor drawn within 1 -/+ this; 0: none.",
     ),
     "random_contrast": Entry(
         "data.augmentation.changes.contrast",
-        "Multiply how far the values of each training image are from its mean luma by "
-        "a factor drawn within 1 -/+ this; 0: none. Images that do not have three "
-        "channels have the mean of all channels in place of the luma.",
+        "Multiply the contrast of each training image, which is the distance of its "
+        "values from their mean luma, by a factor drawn within 1 -/+ this; 0: none. "
+        "Images that do not have three channels have the mean of all channels in place "
+        "of the luma.",
     ),
     "random_saturation": Entry(
         "data.augmentation.changes.saturation",
-        "Multiply how far the channels of each pixel are from its luma by a factor "
-        "that is drawn for each training image within 1 -/+ this; 0: none.",
+        "Multiply the saturation of each training image, which is the distance of its "
+        "channels from the luma of the pixel, by a factor drawn within 1 -/+ this; 0: "
+        "none.",
     ),
     "random_hue": Entry(
         "data.augmentation.changes.hue",

@@ -158,7 +158,8 @@ def _import() -> types.ModuleType:
             ) from error
         raise PresetError(
             "the package keras_hub is not installed; `pip install '.[hub]'` in a clone "
-            "of this repository, or `pip install 'segloop[hub]'`"
+            "of this repository, or install its wheel with `[hub]` behind the file's "
+            "name"
         ) from error
     return keras_hub
 

@@ -24,15 +24,18 @@ For whoever looks up a flag: all flags of `python -m trainer.main`, section by s
 - Type a flag with its value: `--batch_size=16`. Type a flag that is true or false
   alone, or with `no` before its name: `--freeze_encoder`, `--nofreeze_encoder`. Put
   commas between the items of a list.
-- A flagfile holds one flag a line: `--flagfile=FILE`. A flag that you type wins over
-  flagfiles.
+- A flagfile (`--flagfile=FILE`) holds one flag a line, without quotes:
+  `--images=left/*.png`. A line that begins with `#` is a comment. A flag that you type
+  wins over flagfiles.
 - "derived" means that there is no fixed default. The text says what holds without the
   flag; for a random change, `--augment` says it.
 - A flag with "only with" has an effect only beside these values. Typed beside others,
   it is refused.
 - A flag marked "fixed" belongs to the identity of a run. A run that goes on must have
-  the same value; another value is an error that names the flag. The others may change
-  from one start to the next.
+  the same value; another value is an error that names the flag. `--augment` stands for
+  flags that are fixed. Where another flag, such as `--images` or `--label_map`, changes
+  the training examples, the run does not go on, either. All others may change from one
+  start to the next.
 """
 
 
@@ -58,7 +61,9 @@ def _row(field: dataclasses.Field) -> str:
     if data["choices"]:
         parts.append(f"Values: {', '.join(fields.list_choices(field))}.")
     low, high = data["minimum"], data["maximum"]
-    if low is not None and high is not None:
+    if isinstance(high, int) and high - low == 1:
+        parts.append(f"{low} or {high}.")
+    elif low is not None and high is not None:
         parts.append(f"From {_number(low)} to {_number(high)}.")
     elif low is not None:
         parts.append(f"At least {_number(low)}.")

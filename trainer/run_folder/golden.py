@@ -16,6 +16,15 @@ from trainer import errors, files
 NUM_PHOTOS = 8
 FORMAT_VERSION = 1
 
+_WITH_PICTURES = (
+    "golden/photos.npz",
+    "predictions.png",
+    "evaluations",
+    "doctor.png",
+    "doctor",
+)
+"""What holds photos if it is there; a report may have been made without any."""
+
 
 class Golden(NamedTuple):
     """Some examples.
@@ -105,8 +114,20 @@ def list_pictures(model_dir: str) -> list[str]:
     Without TensorBoard's files, which may hold some.
     """
     folder = pathlib.Path(model_dir)
-    names = [f"golden/{_path(model_dir).name}", "predictions.png", "evaluations"]
-    return [name for name in names if (folder / name).exists()]
+    names = [name for name in _WITH_PICTURES if (folder / name).exists()]
+    if _has_picture(folder / "report.html"):
+        names.append("report.html")
+    return names
+
+
+def _has_picture(page: pathlib.Path) -> bool:
+    """Tells whether there is a page with a picture, or one that cannot be read."""
+    try:
+        return b"data:image/" in page.read_bytes()
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
 
 
 def _path(model_dir: str) -> pathlib.Path:

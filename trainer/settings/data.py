@@ -76,9 +76,9 @@ class DataConfig(fields.Section):
     )
     train_half: int | None = fields.setting(
         None,
-        "Train on only one half of the training split, 0 or 1, as --crossfit does. A "
-        "hash of each photo's name decides, or with --dataset=tfds or synthetic of its "
-        "number. Default: on all of it.",
+        "Number of the half of the training split to train on, as --crossfit does. A "
+        "hash of each photo's name decides which half has it, or with --dataset=tfds "
+        "or synthetic of its number. Default: train on all of it.",
         minimum=0,
         maximum=1,
         identity=True,

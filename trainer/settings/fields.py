@@ -179,8 +179,8 @@ def reject_missing(
         name,
         value,
         f"{part} needs the package {package}, which is not installed; run `pip install "
-        f"'.[{extra}]'` in a clone of this repository, or `pip install "
-        f"'segloop[{extra}]'`",
+        f"'.[{extra}]'` in a clone of this repository, or install its wheel with "
+        f"`[{extra}]` behind the file's name",
     )
 
 

@@ -79,8 +79,9 @@ class ModelConfig(fields.Section):
     encoder_output_stride: int = fields.setting(
         32,
         "How many times smaller than the images the smallest feature maps of the "
-        "encoder are: 32, or 16, for which its last stage has dilated convolutions in "
-        "place of a stride. 16 gives finer maps, and takes more time and memory.",
+        "encoder are: 16 or 32, and nothing between. With 16, its last stage has "
+        "dilated convolutions in place of a stride, which gives finer maps, and takes "
+        "more time and memory.",
         minimum=16,
         maximum=32,
         identity=True,
