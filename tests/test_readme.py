@@ -381,8 +381,6 @@ _OTHER_FLAGS = {
     "averages",
     "encoders",
     "folder",
-    "averages",
-    "workers",
 }
 """Flags of no setting: of absl, TensorBoard, Slurm, Docker, of scripts in tests/."""
 
