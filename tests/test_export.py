@@ -600,13 +600,17 @@ def test_golden_photos_are_written_once(tmp_path):
     assert golden.read(tmp_path / "no") is None
 
 
+def _publish(folder, text):
+    with publishing.staging(folder) as stage:
+        (stage / "file").write_text(text)
+        description.write(stage, {})
+        publishing.publish(stage, folder)
+
+
 def test_a_folder_is_published_whole_or_not_at_all(tmp_path):
     folder = tmp_path / "export" / "onnx"
     for text in ("first", "second"):
-        with publishing.staging(folder) as stage:
-            (stage / "file").write_text(text)
-            description.write(stage, {})
-            publishing.publish(stage, folder)
+        _publish(folder, text)
     with pytest.raises(RuntimeError), publishing.staging(folder) as stage:
         (stage / "file").write_text("third")
         raise RuntimeError
@@ -659,6 +663,53 @@ def test_what_no_export_wrote_is_not_deleted(tmp_path, name, is_export):
     ):
         publishing.publish(stage, folder)
     assert os.path.lexists(path)
+
+
+def test_an_export_that_cannot_be_renamed_leaves_the_older_one(tmp_path, monkeypatch):
+    folder = tmp_path / "export" / "onnx"
+    _publish(folder, "older")
+    rename = pathlib.Path.rename
+
+    def fail(path, target):
+        if path.name.startswith(".partial-"):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return rename(path, target)
+
+    monkeypatch.setattr(pathlib.Path, "rename", fail)
+    with pytest.raises(errors.WriteError, match="onnx could not be written"):
+        _publish(folder, "newer")
+    assert (folder / "file").read_text() == "older"
+    assert list(folder.parent.iterdir()) == [folder]
+
+
+def test_what_an_export_was_killed_while_replacing_is_put_back(tmp_path):
+    folder = tmp_path / "export" / "saved_model"
+    _publish(folder, "older")
+    stage = folder.with_name(f".partial-{'a' * 32}")
+    older = folder.with_name(f".older-saved_model-{'a' * 32}")
+    stage.mkdir()  # Of the killed one.
+    folder.rename(older)
+    descriptor = os.open(stage, os.O_RDONLY)
+    file_locks.try_lock(descriptor)
+    with publishing.staging(folder):
+        pass  # The other process still runs.
+    assert set(folder.parent.iterdir()) == {stage, older}
+    os.close(descriptor)
+    with publishing.staging(folder) as other:
+        assert set(folder.parent.iterdir()) == {folder, other}
+    assert (folder / "file").read_text() == "older"
+
+
+def test_what_an_export_was_killed_after_replacing_is_removed(tmp_path):
+    folder = tmp_path / "export" / "onnx"
+    _publish(folder, "older")
+    folder.rename(folder.with_name(f".older-onnx-{'a' * 32}"))
+    folder.mkdir()
+    (folder / "file").write_text("newer")
+    with publishing.staging(folder):
+        pass
+    assert (folder / "file").read_text() == "newer"
+    assert list(folder.parent.iterdir()) == [folder]
 
 
 def test_what_a_killed_export_left_is_removed_after_an_hour(tmp_path, monkeypatch):
