@@ -174,19 +174,68 @@ def test_a_second_run_does_what_is_missing(root, tmp_path, capsys):
     assert len((out / "summary.csv").read_text().splitlines()) == 16
 
 
-def test_masks_of_two_kinds_do_not_lie_in_one_folder(root, tmp_path, capsys):
-    out = tmp_path / "out"
-    _predict(root, out)
+def test_masks_of_two_kinds_do_not_lie_in_one_folder(root, tmp_path):
+    out, source = tmp_path / "out", tmp_path / "in"
+    shutil.copytree(root / "data/val/images", source)
+    _predict(root, out, source=source)
     message = r"made with tta none \(now flip\); give another folder, or --overwrite"
     with pytest.raises(errors.ConfigError, match=message):
-        _predict(root, out, "--tta=flip")
-    _predict(root, out, "--tta=flip", "--overwrite", source="data/val/images/1.png")
+        _predict(root, out, "--tta=flip", source=source)
+    message = r"made with precision float32 \(now mixed_bfloat16\)"
+    with pytest.raises(errors.ConfigError, match=message):
+        _predict(root, out, "--mixed_precision=bfloat16", source=source)
+    (source / "3.png").write_bytes(b"")
+    with pytest.raises(schema.DataError, match="1 of 5 photos"):
+        _predict(root, out, "--tta=flip", "--overwrite", source=source)
     record = json.loads((out / "prediction.json").read_text())
     assert record["tta"] == ["flip"] and record["class_names"] == list(_CLASSES)
-    capsys.readouterr()
-    # The other four are still those without it.
-    _predict(root, out, "--tta=flip")
-    assert capsys.readouterr().out.startswith("4 photos by step-")
+    # The mask of the photo that cannot be read any more was made without it.
+    assert sorted(path.stem for path in (out / "labels").iterdir()) == list("0124")
+
+
+def _prepare(out, *arguments, save=("labels",), names=("a",)):
+    """Does what comes before the first photo, without a model."""
+    trained = types.SimpleNamespace(
+        checkpoint=out,
+        weights="f00",
+        image_size=(32, 32),
+        class_names=["one"],
+        palette=[(0, 0, 0)],
+    )
+    typed = {"mode": "predict", "model_dir": "a", "output": str(out)}
+    config = config_lib.from_dict({**typed, **flags.parse(arguments).typed})
+    output = outputs.Output(str(out), save, ["one"], [(0, 0, 0)])
+    found = [photos.Photo(f"{name}.jpg", name) for name in names]
+    return predict._prepare(config, trained, output, found)
+
+
+def test_masks_of_another_kind_are_not_left_beside_those_that_overwrite(tmp_path):
+    """Whatever of them is not replaced, as it is of another photo, kind or class."""
+    labels = [tmp_path / f"labels/{name}.png" for name in "ab"]
+    confidence = tmp_path / "confidence/a.png"
+    classes = [tmp_path / f"probabilities/a.{index}.png" for index in (0, 1)]
+    _prepare(tmp_path)
+    for path in [*labels, confidence, *classes]:
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    change = ("--tta=flip", "--overwrite")
+    for names, save, rest in (
+        ("a", ["labels", "confidence", "probabilities"], [labels[1], classes[1]]),
+        ("ab", ["labels", "probabilities"], [confidence, classes[1]]),
+    ):
+        listed = ", ".join(str(path.relative_to(tmp_path)) for path in rest)
+        message = f"--output={tmp_path}: --overwrite would leave {listed}, made with "
+        message += "tta none (now flip); let --input and --save cover them, remove "
+        with pytest.raises(errors.ConfigError, match=re.escape(message)):
+            _prepare(tmp_path, *change, names=names, save=save)
+    assert json.loads((tmp_path / "prediction.json").read_text())["tta"] == []
+    # The same kind may be made again of some photos.
+    _prepare(tmp_path, "--overwrite")
+    assert all(path.exists() for path in labels)
+    classes[1].unlink()
+    save = ["labels", "confidence", "probabilities"]
+    _prepare(tmp_path, *change, names="ab", save=save)
+    assert json.loads((tmp_path / "prediction.json").read_text())["tta"] == ["flip"]
 
 
 @pytest.mark.parametrize("name", ["labels/a.png", "summary.csv"])
@@ -194,34 +243,24 @@ def test_what_no_prediction_wrote_is_not_overwritten(tmp_path, name):
     """Next to the photos of a data set, `labels` may hold masks that people drew."""
     path = tmp_path / name
     path.parent.mkdir(exist_ok=True)
-    trained = types.SimpleNamespace(
-        checkpoint=tmp_path,
-        weights="f00",
-        image_size=(32, 32),
-        class_names=["one"],
-        palette=[(0, 0, 0)],
-    )
-
-    def prepare(*arguments):
-        typed = {"mode": "predict", "model_dir": "a", "output": str(tmp_path)}
-        config = config_lib.from_dict({**typed, **flags.parse(arguments).typed})
-        output = outputs.Output(str(tmp_path), ["labels"], ["one"], [(0, 0, 0)])
-        return predict._prepare(config, trained, output, [photos.Photo("a.jpg", "a")])
-
     path.write_text("drawn")
     message = f"--output={tmp_path}: {path} would be overwritten, and no prediction "
     with pytest.raises(errors.ConfigError, match=re.escape(message)):
-        prepare()
+        _prepare(tmp_path)
     assert path.read_text() == "drawn"
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         path.relative_to(tmp_path).parts[0]
     ]
-    assert len(prepare("--overwrite")) == 1
+    message = f"would leave {name}, made with what no prediction.json tells"
+    if name.startswith("labels"):
+        with pytest.raises(errors.ConfigError, match=message):
+            _prepare(tmp_path, "--overwrite", names="b")
+    assert len(_prepare(tmp_path, "--overwrite")) == 1
     # From then on, what is there was predicted; also where a table alone was begun.
-    assert len(prepare()) == 1
+    assert len(_prepare(tmp_path)) == 1
     (tmp_path / "prediction.json").unlink()
     (tmp_path / "labels" / "a.png").unlink(missing_ok=True)
-    assert len(prepare()) == 1
+    assert len(_prepare(tmp_path)) == 1
 
 
 def _save_bad(folder, name):
