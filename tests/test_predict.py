@@ -1,6 +1,7 @@
 """`--mode=predict`: from photos to masks, by the folder of a run alone."""
 
 import csv
+import errno
 import importlib
 import json
 import os
@@ -490,6 +491,38 @@ def test_folders_are_searched_but_for_what_is_hidden(tmp_path):
         (tmp_path / name).touch()
     names = [photo.name for photo in photos.find(str(tmp_path), "/elsewhere")]
     assert names == ["a", "b/c/x"]
+
+
+def test_photos_behind_links_are_found_once(tmp_path):
+    inside, other = tmp_path / "photos", tmp_path / "disk"
+    for path in (inside / "c.png", other / "a.png"):
+        path.parent.mkdir()
+        path.touch()
+    (inside / "2024").symlink_to(other)
+    (other / "back").symlink_to(inside)
+    found = photos.find(str(inside), "/elsewhere")
+    assert found == [
+        photos.Photo(str(inside / "2024/a.png"), "2024/a"),
+        photos.Photo(str(inside / "c.png"), "c"),
+    ]
+    with pytest.raises(errors.ConfigError, match="would take masks for photos"):
+        photos.find(str(inside), str(other))
+
+
+def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch):
+    (tmp_path / "locked").mkdir()
+    (tmp_path / "x.png").touch()
+    scandir = os.scandir
+
+    def refuse(path):  # As permissions would: they mean nothing to root.
+        if pathlib.Path(path).name == "locked":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    message = rf"The folder {tmp_path}/locked cannot be read \(Permission denied\)"
+    with pytest.raises(schema.DataError, match=message):
+        photos.find(str(tmp_path), "/elsewhere")
 
 
 @pytest.mark.parametrize(
