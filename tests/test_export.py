@@ -303,6 +303,29 @@ def test_data_behind_a_url_that_cannot_be_had_costs_no_export(
         photos.find_golden(config, trained)
 
 
+def test_photos_that_cannot_be_used_are_left_out(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 3, (4, 32, 32)).astype(np.uint8)
+    for kind in ("images", "masks"):
+        (tmp_path / "train" / kind).mkdir(parents=True)
+        for index, values in enumerate(noise):
+            photo = Image.fromarray(values).convert("RGB" if kind == "images" else "L")
+            photo.save(tmp_path / "train" / kind / f"{index}.png")
+    damaged = tmp_path / "train/images/2.png"
+    damaged.write_bytes(damaged.read_bytes()[:-40])
+    config = _read(
+        "--dataset=folder",
+        f"--data_dir={tmp_path}",
+        "--num_classes=3",
+        "--image_size=32",
+    )
+    trained = types.SimpleNamespace(
+        class_names=None, image_format=schema.ImageFormat(3, (0, 255))
+    )
+    some = photos.read_some(config, trained, 4, is_training=True)
+    assert [pathlib.Path(name).stem for name in some.names] == ["0", "1", "3"]
+    np.testing.assert_array_equal(some.labels, noise[[0, 1, 3]])
+
+
 def test_a_file_that_computes_something_else_is_not_published(run_dir, monkeypatch):
     label = exporting.label
     monkeypatch.setattr(exporting, "label", lambda *args: label(*args) ^ 1)
