@@ -72,7 +72,10 @@ def _stage(monkeypatch):
     def train(iterator, num_steps):
         clock.work(0.25 * int(num_steps) + (0 if next(is_traced) else 7))
         calls.append(int(num_steps))
-        return types.SimpleNamespace(sums=tf.zeros([loss.num_sums], tf.float64))
+        setup.step += int(num_steps)
+        return types.SimpleNamespace(
+            sums=tf.zeros([loss.num_sums], tf.float64), is_finite=tf.constant(True)
+        )
 
     def score(iterator, num_batches):
         clock.work(1.5 * num_batches)
@@ -83,6 +86,7 @@ def _stage(monkeypatch):
             reset=lambda: clock.work(0.5), score=score, result=dict
         ),
         make_iterator=lambda: None,
+        read_again=lambda start, stop: None,
         batches_per_call=3,
         num_batches=40,
         ema=None,
@@ -91,7 +95,9 @@ def _stage(monkeypatch):
         strategy=None,
         loss=loss,
         confusion=confusion.ConfusionMatrix(("a", "b")),
-        make_iterator=lambda step: clock.work(0.75),
+        make_iterator=lambda step, is_one_batch: clock.work(0.75),
+        read_again=lambda start, stop: None,
+        step=0,
         train_loop=types.SimpleNamespace(run=train),
         evaluation=evaluation,
     )
