@@ -12,7 +12,6 @@ import pathlib
 import time
 from collections.abc import Callable, Iterator
 
-import trainer
 from data.stores import reading
 from trainer.assembly import training
 from trainer.distributing import cluster
@@ -78,6 +77,7 @@ def rehearse(
     folder: str,
     script: Script,
     *,
+    started: float,
     clock: Callable[[], float] = time.perf_counter,
 ) -> costs.Costs:
     """Measures what the parts of a run take; all workers must call it.
@@ -86,6 +86,7 @@ def rehearse(
       setup: of a run that has not begun.
       folder: the model dir.
       script: what to measure, and for how long.
+      started: when the run began, on that clock.
       clock: tells the seconds.
 
     Returns:
@@ -110,7 +111,7 @@ def rehearse(
             end += stage.time_end(scratch)
         writer.close()
     return costs.Costs(
-        start=clock() - trainer.STARTED + opening,
+        start=clock() - started + opening,
         measuring=stage.measuring,
         step=step,
         evaluation=evaluation,
