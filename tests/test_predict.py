@@ -257,11 +257,14 @@ def test_what_no_prediction_wrote_is_not_overwritten(tmp_path, name):
         with pytest.raises(errors.ConfigError, match=message):
             _prepare(tmp_path, "--overwrite", names="b")
     assert len(_prepare(tmp_path, "--overwrite")) == 1
-    # From then on, what is there was predicted; also where a table alone was begun.
+    # From then on, what is there was predicted; also where a table alone was begun,
+    # of which not even the first line may be there.
     assert len(_prepare(tmp_path)) == 1
-    (tmp_path / "prediction.json").unlink()
-    (tmp_path / "labels" / "a.png").unlink(missing_ok=True)
-    assert len(_prepare(tmp_path)) == 1
+    for content in ((tmp_path / "summary.csv").read_text(), ""):
+        (tmp_path / "prediction.json").unlink()
+        (tmp_path / "labels" / "a.png").unlink(missing_ok=True)
+        (tmp_path / "summary.csv").write_text(content)
+        assert len(_prepare(tmp_path)) == 1
 
 
 def _save_bad(folder, name):
@@ -689,6 +692,26 @@ def test_names_that_are_not_utf_8_come_back(tmp_path):
     assert name in table
     table.start([name])
     assert name not in summary.Summary(path, 1)
+
+
+def test_processes_with_photos_of_their_own_share_a_table(tmp_path):
+    path = tmp_path / "summary.csv"
+
+    def make_rows(photo):
+        return [[photo, name, "1", "0.5", "1"] for name in ("car", "road")]
+
+    first = summary.Summary(path, 2)
+    first.start(["a", "b"])
+    first.add(make_rows("a"))
+    second = summary.Summary(path, 2)
+    first.add(make_rows("b"))
+    second.start(["c"])
+    second.add(make_rows("c"))
+    assert [photo in summary.Summary(path, 2) for photo in "abc"] == [True] * 3
+    second.start(["c"])
+    assert [photo in summary.Summary(path, 2) for photo in "abc"] == [True, True, False]
+    second.start(["c"], keeps_others=False)
+    assert path.read_text() == "photo,class,pixels,share,mean_confidence\n"
 
 
 @pytest.mark.parametrize(

@@ -70,10 +70,12 @@ class Output:
     def all_paths(self, found: Iterable[photos.Photo]) -> Iterator[pathlib.Path]:
         """Yields the files of all photos, and that of the table, if it is another one.
 
-        A process may be killed when it has begun a table and written nothing else.
+        A process may be killed when it has begun a table, with its first line or
+        without, and written nothing else.
         """
         start = ",".join(summary.COLUMNS).encode()
-        if self._table.exists() and not self._table.read_bytes().startswith(start):
+        content = self._table.read_bytes() if self._table.exists() else b""
+        if content and not content.startswith(start):
             yield self._table
         yield from self._files(found)
 
