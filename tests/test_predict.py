@@ -639,6 +639,21 @@ def test_an_image_comes_to_the_size_and_range_that_training_gives_it(size):
     np.testing.assert_array_equal(resized, preprocessor(example)["image"])
 
 
+def test_of_no_images_there_are_no_classes():
+    trained = _load_fake((24, 32))
+    none = np.zeros((0, 10, 7, 1), np.uint16)
+    labels, shares = (trained.predict(none, probabilities=p) for p in (False, True))
+    some = np.zeros((2, 10, 7, 1), np.uint16)
+    assert (labels.shape, labels.dtype) == ((0, 10, 7), trained.predict(some).dtype)
+    expected = trained.predict(some, probabilities=True)
+    assert (shares.shape, shares.dtype) == ((0, *expected.shape[1:]), expected.dtype)
+    assert trained.predict([]) == []
+    with pytest.raises(
+        ValueError, match=r"uint16 \[height, width, 1\], not uint8 \[10"
+    ):
+        trained.predict(none.astype(np.uint8))
+
+
 def test_variants_are_those_of_values_within_the_range():
     image = np.random.default_rng(0).integers(0, 8000, (24, 32, 1)).astype(np.uint16)
     trained = _load_fake((24, 32))
