@@ -303,6 +303,29 @@ def test_data_behind_a_url_that_cannot_be_had_costs_no_export(
         photos.find_golden(config, trained)
 
 
+def test_photos_that_cannot_be_used_are_left_out(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 3, (4, 32, 32)).astype(np.uint8)
+    for kind in ("images", "masks"):
+        (tmp_path / "train" / kind).mkdir(parents=True)
+        for index, values in enumerate(noise):
+            photo = Image.fromarray(values).convert("RGB" if kind == "images" else "L")
+            photo.save(tmp_path / "train" / kind / f"{index}.png")
+    damaged = tmp_path / "train/images/2.png"
+    damaged.write_bytes(damaged.read_bytes()[:-40])
+    config = _read(
+        "--dataset=folder",
+        f"--data_dir={tmp_path}",
+        "--num_classes=3",
+        "--image_size=32",
+    )
+    trained = types.SimpleNamespace(
+        class_names=None, image_format=schema.ImageFormat(3, (0, 255))
+    )
+    some = photos.read_some(config, trained, 4, is_training=True)
+    assert [pathlib.Path(name).stem for name in some.names] == ["0", "1", "3"]
+    np.testing.assert_array_equal(some.labels, noise[[0, 1, 3]])
+
+
 def test_a_file_that_computes_something_else_is_not_published(run_dir, monkeypatch):
     label = exporting.label
     monkeypatch.setattr(exporting, "label", lambda *args: label(*args) ^ 1)
@@ -600,13 +623,17 @@ def test_golden_photos_are_written_once(tmp_path):
     assert golden.read(tmp_path / "no") is None
 
 
+def _publish(folder, text):
+    with publishing.staging(folder) as stage:
+        (stage / "file").write_text(text)
+        description.write(stage, {})
+        publishing.publish(stage, folder)
+
+
 def test_a_folder_is_published_whole_or_not_at_all(tmp_path):
     folder = tmp_path / "export" / "onnx"
     for text in ("first", "second"):
-        with publishing.staging(folder) as stage:
-            (stage / "file").write_text(text)
-            description.write(stage, {})
-            publishing.publish(stage, folder)
+        _publish(folder, text)
     with pytest.raises(RuntimeError), publishing.staging(folder) as stage:
         (stage / "file").write_text("third")
         raise RuntimeError
@@ -659,6 +686,53 @@ def test_what_no_export_wrote_is_not_deleted(tmp_path, name, is_export):
     ):
         publishing.publish(stage, folder)
     assert os.path.lexists(path)
+
+
+def test_an_export_that_cannot_be_renamed_leaves_the_older_one(tmp_path, monkeypatch):
+    folder = tmp_path / "export" / "onnx"
+    _publish(folder, "older")
+    rename = pathlib.Path.rename
+
+    def fail(path, target):
+        if path.name.startswith(".partial-"):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return rename(path, target)
+
+    monkeypatch.setattr(pathlib.Path, "rename", fail)
+    with pytest.raises(errors.WriteError, match="onnx could not be written"):
+        _publish(folder, "newer")
+    assert (folder / "file").read_text() == "older"
+    assert list(folder.parent.iterdir()) == [folder]
+
+
+def test_what_an_export_was_killed_while_replacing_is_put_back(tmp_path):
+    folder = tmp_path / "export" / "saved_model"
+    _publish(folder, "older")
+    stage = folder.with_name(f".partial-{'a' * 32}")
+    older = folder.with_name(f".older-saved_model-{'a' * 32}")
+    stage.mkdir()  # Of the killed one.
+    folder.rename(older)
+    descriptor = os.open(stage, os.O_RDONLY)
+    file_locks.try_lock(descriptor)
+    with publishing.staging(folder):
+        pass  # The other process still runs.
+    assert set(folder.parent.iterdir()) == {stage, older}
+    os.close(descriptor)
+    with publishing.staging(folder) as other:
+        assert set(folder.parent.iterdir()) == {folder, other}
+    assert (folder / "file").read_text() == "older"
+
+
+def test_what_an_export_was_killed_after_replacing_is_removed(tmp_path):
+    folder = tmp_path / "export" / "onnx"
+    _publish(folder, "older")
+    folder.rename(folder.with_name(f".older-onnx-{'a' * 32}"))
+    folder.mkdir()
+    (folder / "file").write_text("newer")
+    with publishing.staging(folder):
+        pass
+    assert (folder / "file").read_text() == "newer"
+    assert list(folder.parent.iterdir()) == [folder]
 
 
 def test_what_a_killed_export_left_is_removed_after_an_hour(tmp_path, monkeypatch):

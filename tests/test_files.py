@@ -58,6 +58,32 @@ def test_appends_lines(tmp_path):
     assert path.read_text() == "one\ntwo\n"
 
 
+def test_who_appends_does_so_to_the_file_that_took_the_place(tmp_path, monkeypatch):
+    """While it waits for the lock, another process writes the file anew."""
+    path = tmp_path / "a.jsonl"
+    path.write_text("one\ntwo\n")
+    wait, waiting = file_locks.wait_for_lock, []
+
+    def change_and_wait(descriptor):
+        if not waiting:
+            waiting.append(descriptor)
+            files.change_lines(path, lambda lines: lines.removeprefix(b"one\n"))
+        wait(descriptor)
+
+    monkeypatch.setattr(file_locks, "wait_for_lock", change_and_wait)
+    files.append_line(path, "three")
+    assert path.read_text() == "two\nthree\n"
+    assert os.listdir(tmp_path) == ["a.jsonl"]
+
+
+def test_lines_that_stay_as_they_are_are_not_written_again(tmp_path):
+    path = tmp_path / "a.jsonl"
+    files.change_lines(path, lambda lines: lines + b"one\n")
+    before = path.stat()
+    files.change_lines(path, lambda lines: lines)
+    assert path.read_text() == "one\n" and path.stat() == before
+
+
 def test_no_folder_is_an_error_of_the_run(tmp_path):
     with pytest.raises(errors.WriteError, match="No such file"):
         files.append_line(tmp_path / "none" / "a.jsonl", "one")

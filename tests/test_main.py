@@ -391,9 +391,17 @@ def test_every_cache_trains_to_the_same_weights(run, tmp_path):
             np.testing.assert_array_equal(a[key], b[key], err_msg=f"{cache}, {key}")
 
 
-@pytest.mark.parametrize(("split", "devices"), [("train", 2), ("eval", 1)])
+@pytest.mark.parametrize("split", ["train", "eval"])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--train_epochs=1", "--virtual_devices=2"),
+        ("--time_budget=20s",),
+        ("--mode=benchmark", "--benchmark_rounds=1", "--benchmark_secs=0.01"),
+    ],
+)
 def test_a_damaged_file_is_named_when_its_batch_is_due(
-    run, tmp_path, monkeypatch, split, devices
+    run, tmp_path, monkeypatch, split, arguments
 ):
     files = {}
     for role in ("train", "eval"):
@@ -410,7 +418,7 @@ def test_a_damaged_file_is_named_when_its_batch_is_due(
         rf"^files/{split}, example 9 \(9.jpg\): the image: it cannot be decoded \("
     )
     with pytest.raises(schema.DataError, match=message):
-        run("--train_epochs=1", "--cache=none", f"--virtual_devices={devices}")
+        run("--cache=none", *arguments)
 
 
 @pytest.mark.parametrize(
@@ -534,13 +542,23 @@ def test_imagenet_weights_without_a_network_say_what_to_do(run, monkeypatch):
         run("--train_steps=1", "--encoder_weights=imagenet")
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--train_steps=9",),
+        ("--time_budget=20s",),
+        ("--mode=benchmark", "--benchmark_rounds=1", "--benchmark_secs=0.01"),
+    ],
+)
 def test_non_finite_loss_ends_the_run_names_the_examples_and_saves_nothing(
-    run, tmp_path
+    run, tmp_path, arguments
 ):
+    """A step that was not made takes no time, and must not be timed."""
     message = r"step \d+ are not finite .*nothing saved.*synthetic/train/\d+, synth"
     with pytest.raises(errors.NonFiniteError, match=message):
-        run("--train_steps=9", "--optimizer=sgd", "--learning_rate=1e30")
-    assert not (tmp_path / "run" / "checkpoints").exists()
+        run("--optimizer=sgd", "--learning_rate=1e30", *arguments)
+    names = {path.name for path in (tmp_path / "run").iterdir()}
+    assert not names & {"checkpoints", "length.json", "benchmark.json"}
 
 
 def _fail_to_save_at(monkeypatch, *steps):

@@ -77,7 +77,7 @@ def _run_here(module, arguments):
 def test_how_long_is_measured_follows_the_budget(budget, step_secs, monkeypatch):
     scripts = []
 
-    def rehearse(setup, folder, script):
+    def rehearse(setup, folder, script, *, started):
         scripts.append(script)
         return costs.Costs(start=20, step=0.1, evaluation=2, save=0.5, end=1)
 

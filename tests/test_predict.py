@@ -1,6 +1,7 @@
 """`--mode=predict`: from photos to masks, by the folder of a run alone."""
 
 import csv
+import errno
 import importlib
 import json
 import os
@@ -174,19 +175,68 @@ def test_a_second_run_does_what_is_missing(root, tmp_path, capsys):
     assert len((out / "summary.csv").read_text().splitlines()) == 16
 
 
-def test_masks_of_two_kinds_do_not_lie_in_one_folder(root, tmp_path, capsys):
-    out = tmp_path / "out"
-    _predict(root, out)
+def test_masks_of_two_kinds_do_not_lie_in_one_folder(root, tmp_path):
+    out, source = tmp_path / "out", tmp_path / "in"
+    shutil.copytree(root / "data/val/images", source)
+    _predict(root, out, source=source)
     message = r"made with tta none \(now flip\); give another folder, or --overwrite"
     with pytest.raises(errors.ConfigError, match=message):
-        _predict(root, out, "--tta=flip")
-    _predict(root, out, "--tta=flip", "--overwrite", source="data/val/images/1.png")
+        _predict(root, out, "--tta=flip", source=source)
+    message = r"made with precision float32 \(now mixed_bfloat16\)"
+    with pytest.raises(errors.ConfigError, match=message):
+        _predict(root, out, "--mixed_precision=bfloat16", source=source)
+    (source / "3.png").write_bytes(b"")
+    with pytest.raises(schema.DataError, match="1 of 5 photos"):
+        _predict(root, out, "--tta=flip", "--overwrite", source=source)
     record = json.loads((out / "prediction.json").read_text())
     assert record["tta"] == ["flip"] and record["class_names"] == list(_CLASSES)
-    capsys.readouterr()
-    # The other four are still those without it.
-    _predict(root, out, "--tta=flip")
-    assert capsys.readouterr().out.startswith("4 photos by step-")
+    # The mask of the photo that cannot be read any more was made without it.
+    assert sorted(path.stem for path in (out / "labels").iterdir()) == list("0124")
+
+
+def _prepare(out, *arguments, save=("labels",), names=("a",)):
+    """Does what comes before the first photo, without a model."""
+    trained = types.SimpleNamespace(
+        checkpoint=out,
+        weights="f00",
+        image_size=(32, 32),
+        class_names=["one"],
+        palette=[(0, 0, 0)],
+    )
+    typed = {"mode": "predict", "model_dir": "a", "output": str(out)}
+    config = config_lib.from_dict({**typed, **flags.parse(arguments).typed})
+    output = outputs.Output(str(out), save, ["one"], [(0, 0, 0)])
+    found = [photos.Photo(f"{name}.jpg", name) for name in names]
+    return predict._prepare(config, trained, output, found)
+
+
+def test_masks_of_another_kind_are_not_left_beside_those_that_overwrite(tmp_path):
+    """Whatever of them is not replaced, as it is of another photo, kind or class."""
+    labels = [tmp_path / f"labels/{name}.png" for name in "ab"]
+    confidence = tmp_path / "confidence/a.png"
+    classes = [tmp_path / f"probabilities/a.{index}.png" for index in (0, 1)]
+    _prepare(tmp_path)
+    for path in [*labels, confidence, *classes]:
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    change = ("--tta=flip", "--overwrite")
+    for names, save, rest in (
+        ("a", ["labels", "confidence", "probabilities"], [labels[1], classes[1]]),
+        ("ab", ["labels", "probabilities"], [confidence, classes[1]]),
+    ):
+        listed = ", ".join(str(path.relative_to(tmp_path)) for path in rest)
+        message = f"--output={tmp_path}: --overwrite would leave {listed}, made with "
+        message += "tta none (now flip); let --input and --save cover them, remove "
+        with pytest.raises(errors.ConfigError, match=re.escape(message)):
+            _prepare(tmp_path, *change, names=names, save=save)
+    assert json.loads((tmp_path / "prediction.json").read_text())["tta"] == []
+    # The same kind may be made again of some photos.
+    _prepare(tmp_path, "--overwrite")
+    assert all(path.exists() for path in labels)
+    classes[1].unlink()
+    save = ["labels", "confidence", "probabilities"]
+    _prepare(tmp_path, *change, names="ab", save=save)
+    assert json.loads((tmp_path / "prediction.json").read_text())["tta"] == ["flip"]
 
 
 @pytest.mark.parametrize("name", ["labels/a.png", "summary.csv"])
@@ -194,34 +244,27 @@ def test_what_no_prediction_wrote_is_not_overwritten(tmp_path, name):
     """Next to the photos of a data set, `labels` may hold masks that people drew."""
     path = tmp_path / name
     path.parent.mkdir(exist_ok=True)
-    trained = types.SimpleNamespace(
-        checkpoint=tmp_path,
-        weights="f00",
-        image_size=(32, 32),
-        class_names=["one"],
-        palette=[(0, 0, 0)],
-    )
-
-    def prepare(*arguments):
-        typed = {"mode": "predict", "model_dir": "a", "output": str(tmp_path)}
-        config = config_lib.from_dict({**typed, **flags.parse(arguments).typed})
-        output = outputs.Output(str(tmp_path), ["labels"], ["one"], [(0, 0, 0)])
-        return predict._prepare(config, trained, output, [photos.Photo("a.jpg", "a")])
-
     path.write_text("drawn")
     message = f"--output={tmp_path}: {path} would be overwritten, and no prediction "
     with pytest.raises(errors.ConfigError, match=re.escape(message)):
-        prepare()
+        _prepare(tmp_path)
     assert path.read_text() == "drawn"
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         path.relative_to(tmp_path).parts[0]
     ]
-    assert len(prepare("--overwrite")) == 1
-    # From then on, what is there was predicted; also where a table alone was begun.
-    assert len(prepare()) == 1
-    (tmp_path / "prediction.json").unlink()
-    (tmp_path / "labels" / "a.png").unlink(missing_ok=True)
-    assert len(prepare()) == 1
+    message = f"would leave {name}, made with what no prediction.json tells"
+    if name.startswith("labels"):
+        with pytest.raises(errors.ConfigError, match=message):
+            _prepare(tmp_path, "--overwrite", names="b")
+    assert len(_prepare(tmp_path, "--overwrite")) == 1
+    # From then on, what is there was predicted; also where a table alone was begun,
+    # of which not even the first line may be there.
+    assert len(_prepare(tmp_path)) == 1
+    for content in ((tmp_path / "summary.csv").read_text(), ""):
+        (tmp_path / "prediction.json").unlink()
+        (tmp_path / "labels" / "a.png").unlink(missing_ok=True)
+        (tmp_path / "summary.csv").write_text(content)
+        assert len(_prepare(tmp_path)) == 1
 
 
 def _save_bad(folder, name):
@@ -453,6 +496,38 @@ def test_folders_are_searched_but_for_what_is_hidden(tmp_path):
     assert names == ["a", "b/c/x"]
 
 
+def test_photos_behind_links_are_found_once(tmp_path):
+    inside, other = tmp_path / "photos", tmp_path / "disk"
+    for path in (inside / "c.png", other / "a.png"):
+        path.parent.mkdir()
+        path.touch()
+    (inside / "2024").symlink_to(other)
+    (other / "back").symlink_to(inside)
+    found = photos.find(str(inside), "/elsewhere")
+    assert found == [
+        photos.Photo(str(inside / "2024/a.png"), "2024/a"),
+        photos.Photo(str(inside / "c.png"), "c"),
+    ]
+    with pytest.raises(errors.ConfigError, match="would take masks for photos"):
+        photos.find(str(inside), str(other))
+
+
+def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch):
+    (tmp_path / "locked").mkdir()
+    (tmp_path / "x.png").touch()
+    scandir = os.scandir
+
+    def refuse(path):  # As permissions would: they mean nothing to root.
+        if pathlib.Path(path).name == "locked":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    message = rf"The folder {tmp_path}/locked cannot be read \(Permission denied\)"
+    with pytest.raises(schema.DataError, match=message):
+        photos.find(str(tmp_path), "/elsewhere")
+
+
 @pytest.mark.parametrize(
     ("length", "tile", "overlap", "expected"),
     [
@@ -564,6 +639,21 @@ def test_an_image_comes_to_the_size_and_range_that_training_gives_it(size):
     np.testing.assert_array_equal(resized, preprocessor(example)["image"])
 
 
+def test_of_no_images_there_are_no_classes():
+    trained = _load_fake((24, 32))
+    none = np.zeros((0, 10, 7, 1), np.uint16)
+    labels, shares = (trained.predict(none, probabilities=p) for p in (False, True))
+    some = np.zeros((2, 10, 7, 1), np.uint16)
+    assert (labels.shape, labels.dtype) == ((0, 10, 7), trained.predict(some).dtype)
+    expected = trained.predict(some, probabilities=True)
+    assert (shares.shape, shares.dtype) == ((0, *expected.shape[1:]), expected.dtype)
+    assert trained.predict([]) == []
+    with pytest.raises(
+        ValueError, match=r"uint16 \[height, width, 1\], not uint8 \[10"
+    ):
+        trained.predict(none.astype(np.uint8))
+
+
 def test_variants_are_those_of_values_within_the_range():
     image = np.random.default_rng(0).integers(0, 8000, (24, 32, 1)).astype(np.uint16)
     trained = _load_fake((24, 32))
@@ -617,6 +707,26 @@ def test_names_that_are_not_utf_8_come_back(tmp_path):
     assert name in table
     table.start([name])
     assert name not in summary.Summary(path, 1)
+
+
+def test_processes_with_photos_of_their_own_share_a_table(tmp_path):
+    path = tmp_path / "summary.csv"
+
+    def make_rows(photo):
+        return [[photo, name, "1", "0.5", "1"] for name in ("car", "road")]
+
+    first = summary.Summary(path, 2)
+    first.start(["a", "b"])
+    first.add(make_rows("a"))
+    second = summary.Summary(path, 2)
+    first.add(make_rows("b"))
+    second.start(["c"])
+    second.add(make_rows("c"))
+    assert [photo in summary.Summary(path, 2) for photo in "abc"] == [True] * 3
+    second.start(["c"])
+    assert [photo in summary.Summary(path, 2) for photo in "abc"] == [True, True, False]
+    second.start(["c"], keeps_others=False)
+    assert path.read_text() == "photo,class,pixels,share,mean_confidence\n"
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+import trainer
 from data.preparing import preprocessing
 from data.sources import halves
 from models import scaling
@@ -103,17 +104,20 @@ def _root(tmp_path_factory):
         f"--data_dir={root / 'data'}",
         f"--model_dir={root / 'run'}",
     )
-    train = doctor.train_mode.run
+    train, started = doctor.train_mode.run, [trainer.STARTED]
 
-    def stop_at_the_second(config):
+    def stop_at_the_second(config, **kwargs):
+        # Not at the start of the process: of a --time_budget, each half has the whole.
+        started.append(kwargs["started"])
         if config.data.train_half == 1:
             raise errors.Stopped("Stopped.")
-        train(config)
+        train(config, **kwargs)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(doctor.train_mode, "run", stop_at_the_second)
         with pytest.raises(errors.Stopped):
             _run(*command)
+    assert started == sorted(set(started)) and len(started) == 3
     assert not (root / "run" / "doctor").exists()
     (first,) = (root / "run" / "crossfit" / "0" / "checkpoints").glob("step-*0060")
     saved_at = first.stat().st_mtime_ns

@@ -72,7 +72,10 @@ def _stage(monkeypatch):
     def train(iterator, num_steps):
         clock.work(0.25 * int(num_steps) + (0 if next(is_traced) else 7))
         calls.append(int(num_steps))
-        return types.SimpleNamespace(sums=tf.zeros([loss.num_sums], tf.float64))
+        setup.step += int(num_steps)
+        return types.SimpleNamespace(
+            sums=tf.zeros([loss.num_sums], tf.float64), is_finite=tf.constant(True)
+        )
 
     def score(iterator, num_batches):
         clock.work(1.5 * num_batches)
@@ -83,6 +86,7 @@ def _stage(monkeypatch):
             reset=lambda: clock.work(0.5), score=score, result=dict
         ),
         make_iterator=lambda: None,
+        read_again=lambda start, stop: None,
         batches_per_call=3,
         num_batches=40,
         ema=None,
@@ -91,7 +95,9 @@ def _stage(monkeypatch):
         strategy=None,
         loss=loss,
         confusion=confusion.ConfusionMatrix(("a", "b")),
-        make_iterator=lambda step: clock.work(0.75),
+        make_iterator=lambda step, is_one_batch: clock.work(0.75),
+        read_again=lambda start, stop: None,
+        step=0,
         train_loop=types.SimpleNamespace(run=train),
         evaluation=evaluation,
     )
@@ -166,7 +172,7 @@ def run(monkeypatch, tmp_path):
 
     monkeypatch.setattr(mirrors, "try_upload", upload)
 
-    def rehearse_shortly(setup, folder, script):
+    def rehearse_shortly(setup, folder, script, *, started):
         script = rehearsal.Script(
             step_secs=1e-3,
             evaluation_secs=1e-3,
@@ -174,13 +180,13 @@ def run(monkeypatch, tmp_path):
             log_steps=script.log_steps,
             summary_images=script.summary_images,
         )
-        measured.append(rehearse(setup, folder, script, clock=clock))
+        measured.append(rehearse(setup, folder, script, started=started, clock=clock))
         assert not (tmp_path / folder / ".rehearsal").exists()
         return _COSTS
 
     monkeypatch.setattr(rehearsal, "rehearse", rehearse_shortly)
 
-    def train(*arguments, model_dir):
+    def train(*arguments, model_dir, **kwargs):
         given = (
             f"--model_dir={tmp_path / model_dir}",
             f"--encoder_weights={tmp_path / 'encoder.weights.h5'}",
@@ -195,7 +201,8 @@ def run(monkeypatch, tmp_path):
             *arguments,
         )
         config, _ = flags.read_config(given)
-        importlib.import_module(modes.MODES[config.run.mode].module).run(config)
+        mode = importlib.import_module(modes.MODES[config.run.mode].module)
+        mode.run(config, **kwargs)
         return tmp_path / model_dir
 
     return types.SimpleNamespace(
@@ -206,7 +213,8 @@ def run(monkeypatch, tmp_path):
 def test_a_measured_run_is_that_of_its_number_of_steps(run):
     # 24 examples in batches of 8: an evaluation each 3 steps. 5 steps take
     # 20 + 5 x 2 + 2 x 5 + 4 x 1 + 3 = 47 seconds, and 6 take 49.
-    measured = run.train("--time_budget=49s", model_dir="measured")
+    began = time.perf_counter() - 5000
+    measured = run.train("--time_budget=49s", model_dir="measured", started=began)
     kept = length.read(str(measured))
     assert (kept.num_steps, kept.time_budget) == (5, "49s")
     (found,) = run.measured
@@ -218,6 +226,7 @@ def test_a_measured_run_is_that_of_its_number_of_steps(run):
     assert {name.partition(".")[0] for name in evaluated} == {"events"}
     assert 1000 < found.save < 2000 and 1000 < found.evaluation < 2000
     assert found.step < 1000 and found.measuring > 2000
+    assert 7000 < found.start < 8000  # It takes in what was measured by then.
 
     given = run.train("--train_steps=5", model_dir="given")
     assert processes.fingerprint(measured) == processes.fingerprint(given)
@@ -233,7 +242,7 @@ def _settle(monkeypatch, tmp_path):
     """Returns a function that fixes the length of a run of 10 examples."""
     measured = []
     monkeypatch.setattr(
-        rehearsal, "rehearse", lambda *args: measured.append(args) or _COSTS
+        rehearsal, "rehearse", lambda *args, **_: measured.append(args) or _COSTS
     )
 
     def settle(*arguments, **others):
@@ -245,7 +254,7 @@ def _settle(monkeypatch, tmp_path):
             batch_size=4,
             length=tf.Variable(10**8, dtype=tf.int64),
         )
-        others = {"has_checkpoint": False, "is_chief": True, **others}
+        others = {"has_checkpoint": False, "is_chief": True, "started": 0.0, **others}
         made = budget.settle(config, setup, **others)
         num_steps = int(setup.length.numpy())
         assert made.train.train_steps == num_steps and not made.train.time_budget

@@ -5,13 +5,14 @@ A process that is killed, and a disk that fills up, leave the older file as it w
 
 import contextlib
 import errno
+import io
 import json
 import os
 import pathlib
 import shutil
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from absl import logging
 
@@ -102,11 +103,9 @@ def append_line(path: str | os.PathLike, line: str) -> None:
       errors.WriteError: if that fails; the file then holds no part of the line.
     """
     path = pathlib.Path(path)
-    # Without a buffer, which would write the rest of a failed line when it is closed.
-    with explaining(path), path.open("ab", buffering=0) as file:
+    with explaining(path), _locked(path) as file:
         # NFS appends where the file ended when this host looked last, and a long line
         # may be written in parts.
-        file_locks.wait_for_lock(file.fileno())
         size = file.seek(0, os.SEEK_END)
         rest = line.encode() + b"\n"
         try:
@@ -118,6 +117,37 @@ def append_line(path: str | os.PathLike, line: str) -> None:
                 if not size:
                     path.unlink()
             raise
+
+
+def change_lines(path: str | os.PathLike, change: Callable[[bytes], bytes]) -> None:
+    """Changes a file of lines, to which other processes may append meanwhile.
+
+    Args:
+      path: of the file, which is made if it is not there.
+      change: from what the file holds to what it shall hold.
+
+    Raises:
+      errors.WriteError: if that fails; the file is then as it was before.
+    """
+    path = pathlib.Path(path)
+    with explaining(path), _locked(path):
+        lines = path.read_bytes()
+        if (changed := change(lines)) != lines:
+            write_bytes(path, changed)
+
+
+@contextlib.contextmanager
+def _locked(path: pathlib.Path) -> Iterator[io.FileIO]:
+    """Opens a file to append to it, and locks it against all others who do so."""
+    while True:
+        # Without a buffer, which would write the rest of a failed line when it is
+        # closed.
+        with path.open("ab", buffering=0) as file:
+            file_locks.wait_for_lock(file.fileno())
+            # Whoever had it locked may have put another file into its place.
+            if path.exists() and os.path.samefile(file.fileno(), path):
+                yield file
+                return
 
 
 def remove_left_over(folder: str | os.PathLike) -> None:

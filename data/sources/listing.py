@@ -72,16 +72,22 @@ class Folder:
         return real == self._real or real.startswith(self._real.rstrip("/") + os.sep)
 
     def find_images(
-        self, folder: str, *, skips_unreadable: bool = False
+        self,
+        folder: str,
+        *,
+        skips_unreadable: bool = False,
+        goes_outside: bool = False,
     ) -> Iterator[str]:
         """Yields the relative paths of all image files under a folder of this one.
 
-        Subfolders are searched, too; hidden files and files with other endings than
-        `images.SUFFIXES` are passed over.
+        Subfolders are searched, too, once each; hidden files and files with other
+        endings than `images.SUFFIXES` are passed over.
 
         Args:
           folder: to search.
           skips_unreadable: whether folders that cannot be read are passed over.
+          goes_outside: whether folders that lie elsewhere are searched, too, where a
+            link leads to them; otherwise the paths of such links are given.
 
         Raises:
           schema.DataError: if a folder cannot be read, and is not passed over.
@@ -100,12 +106,13 @@ class Folder:
                 if skips_unreadable:
                     continue
                 raise
-            for entry in entries:
+            # In one order: of two links to a folder, always the same one is followed.
+            for entry in sorted(entries, key=lambda entry: entry.name):
                 if entry.name.startswith("."):
                     continue
                 path = f"{folder}/{entry.name}"
                 is_folder = _is_folder(entry)
-                if is_folder and self.contains(path):
+                if is_folder and (goes_outside or self.contains(path)):
                     waiting.append(path)
                 elif is_image(entry.name) or is_folder:
                     yield path

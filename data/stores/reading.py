@@ -1,8 +1,9 @@
 """Single examples of a source: decoded, named, and what is wrong with them."""
 
+import contextlib
 import functools
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import numpy as np
 import tensorflow as tf
@@ -27,6 +28,21 @@ READ_ERRORS = (
 folder by now, or lies on a disk (unknown error) or server (aborted, unavailable, past
 its deadline) that fails. Workers that go away show as some of these, too, so only
 reading again tells whether an example is to blame."""
+
+
+@contextlib.contextmanager
+def naming_bad(read_again: Callable[[], None]) -> Iterator[None]:
+    """Names the example that is to blame for an error of the input, if one is.
+
+    Args:
+      read_again: reads the examples that were due; raises a `schema.DataError` for one
+        that cannot be used.
+    """
+    try:
+        yield
+    except READ_ERRORS:
+        read_again()
+        raise
 
 
 def name_as_text(name: bytes) -> str:

@@ -78,11 +78,11 @@ def _hold_at(patch: pytest.MonkeyPatch, steps: set[int], folder: pathlib.Path) -
 
     advance = loop.Loop._advance
 
-    def hold_and_advance(self, iterator):
+    def hold_and_advance(self, batches):
         step = self._setup.step
         if step in steps and not (folder / f"go-{step}").exists():
             _wait_for_release(folder, step)
-        advance(self, iterator)
+        advance(self, batches)
 
     patch.setattr(loop.Loop, "_advance", hold_and_advance)
 

@@ -1,6 +1,7 @@
 """A few photos of a split, without opening all of it."""
 
 import dataclasses
+import functools
 
 import numpy as np
 import tensorflow as tf
@@ -105,7 +106,8 @@ def read_some(
     info = inputs.resolve_info(config, source, trained.class_names)
     info = dataclasses.replace(info, image_format=trained.image_format)
     as_it_is = tf.autograph.experimental.do_not_convert
-    preprocess = as_it_is(inputs.make_preprocessor(config, info))
+    preprocessor = inputs.make_preprocessor(config, info)
+    preprocess = as_it_is(functools.partial(preprocessor, catches_errors=True))
     if isinstance(source, schema.RandomAccessSource):
         ids = golden.choose(len(source), count)
         raw = tf.data.Dataset.from_tensor_slices(ids).map(as_it_is(source.load))

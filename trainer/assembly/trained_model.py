@@ -85,7 +85,16 @@ class TrainedModel:
         if isinstance(images, np.ndarray) and images.ndim != 4:
             return self._predict([images], probabilities, run)[0]
         results = self._predict(list(images), probabilities, run)
-        return np.stack(results) if isinstance(images, np.ndarray) else results
+        if not isinstance(images, np.ndarray):
+            return results
+        return np.stack(results) if results else self._of_none(images, probabilities)
+
+    def _of_none(self, images: np.ndarray, probabilities: bool) -> np.ndarray:
+        """Returns the result for a batch without an image."""
+        self.check(np.zeros(images.shape[1:], images.dtype))
+        if probabilities:
+            return np.zeros((*images.shape[:3], len(self.class_names)), np.float32)
+        return np.zeros(images.shape[:3], np.uint8)
 
     def _predict(
         self,

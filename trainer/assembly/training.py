@@ -103,16 +103,13 @@ class TrainSetup:
             seed=self.seed,
         )
 
-    def read_again(self, stop: int) -> None:
-        """Reads the examples of the steps from the present one on, of which one failed.
-
-        Args:
-          stop: the step after the last one that may have failed.
+    def read_again(self, start: int, stop: int) -> None:
+        """Reads the examples of steps of which one failed.
 
         Raises:
           schema.DataError: if an example is to blame; it names the first such.
         """
-        for step in range(self.step, stop):
+        for step in range(start, stop):
             self.examples.read(self.step_ids(step))
 
 

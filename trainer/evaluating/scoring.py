@@ -1,6 +1,7 @@
 """One pass over the evaluation split, and what is kept of it."""
 
 import contextlib
+import functools
 import hashlib
 import json
 import pathlib
@@ -44,11 +45,9 @@ def _evaluate(setup: evaluation.EvalSetup) -> dict[str, float]:
     setup.eval_loop.reset()
     for first in range(0, setup.num_batches, setup.batches_per_call):
         count = min(setup.batches_per_call, setup.num_batches - first)
-        try:
+        read_again = functools.partial(setup.read_again, first, first + count)
+        with reading.naming_bad(read_again):
             setup.eval_loop.score(setup.iterator, count)
-        except reading.READ_ERRORS:
-            setup.read_again(first, first + count)
-            raise
     return {
         **setup.eval_loop.result(),
         "images_per_sec": len(setup.examples) / (time.perf_counter() - started),

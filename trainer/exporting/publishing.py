@@ -3,12 +3,15 @@
 A folder that is being filled has another name, and its process keeps it locked. The
 system unlocks it when the process ends, however it ends, and the next one to publish
 anything beside it removes it.
+
+No call that all file systems know exchanges two folders. An older one is therefore
+renamed before the new one takes its name; if that fails, or the process is killed
+between the two, it gets its name back, then by the next one to publish.
 """
 
 import contextlib
 import os
 import pathlib
-import shutil
 import time
 import uuid
 from collections.abc import Iterator
@@ -18,6 +21,10 @@ from trainer import errors, files
 from trainer.exporting import description
 
 _PREFIX = ".partial-"
+_OLDER_PREFIX = ".older-"
+"""Of a folder that another one is about to replace: before its name, and before what
+follows `_PREFIX` in the name of the other."""
+_HEX = "[0-9a-f]" * 32
 _LEFT_OVER_SECS = 3600
 """Where there are no locks: no export takes so long, its process was killed."""
 
@@ -41,7 +48,7 @@ def staging(folder: pathlib.Path) -> Iterator[pathlib.Path]:
     try:
         yield stage
     finally:
-        shutil.rmtree(stage, ignore_errors=True)
+        files.remove(stage)
         os.close(descriptor)
 
 
@@ -77,20 +84,42 @@ def publish(stage: pathlib.Path, folder: pathlib.Path) -> None:
     with files.explaining(folder):
         for path in [*stage.rglob("*"), stage]:
             files.sync(path)
-        older = None
-        if os.path.lexists(folder):
-            older = folder.with_name(f"{_PREFIX}{uuid.uuid4().hex}")
-            folder.rename(older)
-        stage.rename(folder)
+        older = _older_of(stage, folder)
+        try:
+            if os.path.lexists(folder):
+                folder.rename(older)
+            stage.rename(folder)
+        finally:
+            _settle(older, folder)
         files.sync(folder.parent)
-    if older:
-        files.remove(older)
+
+
+def _older_of(stage: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
+    """Returns the name of an older folder until the stage has taken its place."""
+    number = stage.name.removeprefix(_PREFIX)
+    return folder.with_name(f"{_OLDER_PREFIX}{folder.name}-{number}")
+
+
+def _settle(older: pathlib.Path, folder: pathlib.Path) -> None:
+    """Puts an older folder back if nothing took its place, and else removes it."""
+    with contextlib.suppress(OSError):
+        if not os.path.lexists(folder):
+            older.rename(folder)
+            return
+        # First another name: one that is removed in part must not be put back.
+        left_over = _new_name(folder.parent)
+        older.rename(left_over)
+        files.remove(left_over)
+
+
+def _new_name(parent: pathlib.Path) -> pathlib.Path:
+    return parent / f"{_PREFIX}{uuid.uuid4().hex}"
 
 
 def _make_stage(parent: pathlib.Path) -> tuple[pathlib.Path, int]:
     """Makes an empty folder and locks it; returns it, and what closing unlocks."""
     while True:
-        stage = parent / f"{_PREFIX}{uuid.uuid4().hex}"
+        stage = _new_name(parent)
         with files.explaining(stage):
             stage.mkdir()
             # Somebody may take it for left over until it is locked.
@@ -102,16 +131,37 @@ def _make_stage(parent: pathlib.Path) -> tuple[pathlib.Path, int]:
 
 
 def _remove_left_over(folder: pathlib.Path) -> None:
-    """Removes what killed processes left of the folders that they were filling."""
-    for path in folder.glob(f"{_PREFIX}{'[0-9a-f]' * 32}"):
-        with contextlib.suppress(OSError):
-            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                is_left_over = file_locks.try_lock(descriptor)
-                if is_left_over is None:
-                    age = time.time() - os.fstat(descriptor).st_mtime
-                    is_left_over = age > _LEFT_OVER_SECS
-                if is_left_over:
-                    shutil.rmtree(path)
-            finally:
-                os.close(descriptor)
+    """Removes what killed processes left of the folders that they were filling.
+
+    What they were about to replace is put back.
+    """
+    for older in folder.glob(f"{_OLDER_PREFIX}*-{_HEX}"):
+        name, _, number = older.name.removeprefix(_OLDER_PREFIX).rpartition("-")
+        with _left_over(folder / f"{_PREFIX}{number}") as is_left_over:
+            if is_left_over:
+                _settle(older, folder / name)
+    for path in folder.glob(f"{_PREFIX}{_HEX}"):
+        with _left_over(path) as is_left_over:
+            if is_left_over:
+                files.remove(path)
+
+
+@contextlib.contextmanager
+def _left_over(stage: pathlib.Path) -> Iterator[bool]:
+    """Tells whether nobody fills a folder any more; if so, nobody else removes it."""
+    try:
+        descriptor = os.open(stage, os.O_RDONLY | os.O_DIRECTORY)
+    except FileNotFoundError:  # It was published, or has been removed.
+        yield True
+        return
+    except OSError:
+        yield False
+        return
+    try:
+        is_left_over = file_locks.try_lock(descriptor)
+        if is_left_over is None:
+            age = time.time() - os.fstat(descriptor).st_mtime
+            is_left_over = age > _LEFT_OVER_SECS
+        yield is_left_over
+    finally:
+        os.close(descriptor)

@@ -11,21 +11,15 @@ is there twice. The save goes before the evaluation: whatever ends the run while
 evaluates, no step is lost; it starts again with the evaluation.
 """
 
-from collections.abc import Iterator
-
-import tensorflow as tf
-
-from data.stores import reading
 from trainer import errors
 from trainer.assembly import training
 from trainer.distributing import step_clock, stragglers
 from trainer.drawing import pictures
 from trainer.evaluating import scoring
-from trainer.loop import timetable, verdicts
+from trainer.loop import feed, timetable, verdicts
 from trainer.loop import window as window_lib
 from trainer.run_folder import checkpointing, summaries
 from trainer.running import memory, profiling, progress
-from trainer.steps import training as training_steps
 
 
 class Loop:
@@ -80,11 +74,11 @@ class Loop:
           schema.DataError: if an example cannot be read.
         """
         try:
-            iterator = self._setup.make_iterator(self._setup.step)
+            batches = feed.Feed(self._setup, self._setup.step)
             if self._calendar.is_evaluation_due(self._checkpointer.saved):
                 self._evaluate()
             while self._setup.step < self._setup.num_steps and not self._is_early_end:
-                self._advance(iterator)
+                self._advance(batches)
         finally:
             self._profiler.close(self._setup.step)
             self._bar.close()
@@ -95,7 +89,7 @@ class Loop:
     def _is_early_end(self) -> bool:
         return self._calendar.is_early_end(self._checkpointer.evaluations_since_best)
 
-    def _advance(self, iterator: Iterator) -> None:
+    def _advance(self, batches: feed.Feed) -> None:
         """Trains up to the next boundary, and does what is due there."""
         first_step = self._setup.step
         if self._calendar.is_traced(first_step):
@@ -104,7 +98,9 @@ class Loop:
         if first_step == phase.first_step > 0:
             self._bar.say("From step %d on: %s.", first_step, phase.name)
         self._clock.start()
-        result = self._train(iterator, self._calendar.next_stop(first_step))
+        num_steps = self._calendar.next_stop(first_step) - first_step
+        with self._profiler.marking(first_step):
+            result = batches.train(self._setup.train_loop, num_steps)
         step = self._setup.step
         self._clock.stop(step - first_step, phase.name, float(result.input_secs))
         self._window.add(result)
@@ -127,19 +123,6 @@ class Loop:
             )
         if self._setup.evaluation and self._calendar.is_evaluation(step):
             self._evaluate()
-
-    def _train(self, iterator: Iterator, stop: int) -> training_steps.TrainResult:
-        """Trains up to a step, and waits for the end."""
-        num_steps = tf.constant(stop - self._setup.step)
-        try:
-            with self._profiler.marking(self._setup.step):
-                result = self._setup.train_loop.run(iterator, num_steps)
-        except reading.READ_ERRORS:
-            self._setup.read_again(stop)
-            raise
-        if not bool(result.is_finite):
-            raise errors.NonFiniteError(_describe_non_finite(self._setup, result))
-        return result
 
     def _report(self, step: int, gradient_norm: float) -> None:
         """Shows and writes the means of the window, and begins a new one."""
@@ -220,17 +203,3 @@ class Loop:
                 "The run is at its end, but the score of its last step could not be "
                 f"written. Make room in {folder} and start again to evaluate it."
             )
-
-
-def _describe_non_finite(
-    setup: training.TrainSetup, result: training_steps.TrainResult
-) -> str:
-    """Names the step and its examples: the data are a function of the step alone."""
-    step = setup.step
-    names = ", ".join(setup.examples.names[index] for index in setup.step_ids(step))
-    return (
-        f"The loss or the gradients of step {step} are not finite (gradient norm "
-        f"{float(result.gradient_norm)}); no update was made and nothing saved. Lower "
-        "--learning_rate, set --global_clipnorm, or look at the examples of this step: "
-        f"{names}."
-    )

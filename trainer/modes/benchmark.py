@@ -1,5 +1,6 @@
 """`--mode=benchmark`: how fast a run is, and what it waits for."""
 
+import functools
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -9,11 +10,13 @@ import keras
 import tensorflow as tf
 
 import trainer
+from data.stores import reading
 from trainer import errors, files
 from trainer.assembly import devices, training
 from trainer.benchmarking import comparison, measuring, report
 from trainer.distributing import cluster
 from trainer.evaluating import scoring
+from trainer.loop import feed
 from trainer.run_folder import model_dir
 from trainer.running import preemption
 from trainer.settings import config as config_lib
@@ -38,6 +41,8 @@ def run(config: config_lib.Config) -> None:
 
     Raises:
       errors.RunError: if settings do not fit each other, the devices or files.
+      errors.NonFiniteError: if loss or gradients are NaN or infinite: what a step that
+        is not made takes, is no time of a step.
       schema.DataError: if examples cannot be used.
     """
     folder = model_dir.make(config.run.model_dir)
@@ -49,11 +54,11 @@ def run(config: config_lib.Config) -> None:
         )
     stop_requested = preemption.StopRequest().variable
     setup = training.prepare_training(config, strategy, stop_requested)
-    iterator = setup.make_iterator(0)
-    setup.train_loop.run(iterator, tf.constant(1)).sums.numpy()
+    batches = feed.Feed(setup, 0)
+    batches.train(setup.train_loop, 1)
     start_secs = time.perf_counter() - trainer.STARTED
     unchanged = training.make_loop_without_augmentation(config, setup, stop_requested)
-    contenders = _make_contenders(config, setup, iterator, unchanged)
+    contenders = _make_contenders(config, setup, batches, unchanged)
     figures = _measure(config, setup, contenders, start_secs)
     if cluster.worker_index(strategy) > 0:
         return
@@ -163,18 +168,18 @@ def measure_augmentation(
 def _make_contenders(
     config: config_lib.Config,
     setup: training.TrainSetup,
-    iterator: Iterator,
+    batches: feed.Feed,
     unchanged: phases.PhasedLoop | None,
 ) -> dict[str, Callable[[int], None]]:
     """Returns what is timed, by name: functions of the number of steps or passes."""
     steps_per_loop = config.train.steps_per_loop
     take = _make_taker(setup)
-    resident = setup.make_iterator(0, is_one_batch=True)
-    inputs = setup.make_iterator(0)
-    contenders = {"input only": lambda steps: take(inputs, tf.constant(steps)).numpy()}
+    resident = feed.Feed(setup, 0, is_one_batch=True)
+    inputs = feed.Feed(setup, 0)
+    contenders = {"input only": lambda steps: inputs.take(take, steps).numpy()}
     for name, loop in _loops(setup.train_loop).items():
         contenders[f"step only{name}"] = _make_trainer(loop, resident, steps_per_loop)
-        contenders[f"end to end{name}"] = _make_trainer(loop, iterator, steps_per_loop)
+        contenders[f"end to end{name}"] = _make_trainer(loop, batches, steps_per_loop)
     if unchanged:
         last = _loops(unchanged)[""]
         contenders[_UNCHANGED] = _make_trainer(last, resident, steps_per_loop)
@@ -236,12 +241,12 @@ def _make_taker(setup: training.TrainSetup) -> Callable:
 
 
 def _make_trainer(
-    loop: training_steps.TrainLoop, iterator: Iterator, steps_per_loop: int
+    loop: training_steps.TrainLoop, batches: feed.Feed, steps_per_loop: int
 ) -> Callable[[int], None]:
     def train(steps: int) -> None:
         for first in range(0, steps, steps_per_loop):
             count = min(steps_per_loop, steps - first)
-            loop.run(iterator, tf.constant(count)).sums.numpy()
+            batches.train(loop, count)
 
     return train
 
@@ -264,14 +269,18 @@ def _make_fits(
         model = comparison.build_model(config, setup, policy)
         batches, evaluation = comparison.make_datasets(setup)
 
-        contenders[f"model.fit {policy}"] = _make_fit(model, batches)
+        contenders[f"model.fit {policy}"] = _make_fit(setup, model, batches)
         contenders[f"model.evaluate {policy}"] = _make_fit_evaluator(model, evaluation)
     return contenders
 
 
-def _make_fit(model: keras.Model, batches: tf.data.Dataset) -> Callable[[int], None]:
+def _make_fit(
+    setup: training.TrainSetup, model: keras.Model, batches: tf.data.Dataset
+) -> Callable[[int], None]:
     def fit(steps: int) -> None:
-        model.fit(batches, steps_per_epoch=steps, epochs=1, verbose=0)
+        # Keras makes an iterator for each call.
+        with reading.naming_bad(functools.partial(setup.read_again, 0, steps)):
+            model.fit(batches, steps_per_epoch=steps, epochs=1, verbose=0)
 
     return fit
 

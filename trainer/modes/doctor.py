@@ -4,6 +4,7 @@ import collections
 import contextlib
 import json
 import pathlib
+import time
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -105,7 +106,12 @@ def _judge_masks(
     sources = [setup.train]
     if setup.evaluation is not None:
         sources.append(setup.evaluation)
-    return second_opinion.ask(config, strategy, sources, train_mode.run)
+    return second_opinion.ask(config, strategy, sources, _train_half)
+
+
+def _train_half(config: config_lib.Config) -> None:
+    """Trains a run; of a `--time_budget` it has the whole, whatever came before it."""
+    train_mode.run(config, started=time.perf_counter())
 
 
 def examine(config: config_lib.Config) -> Examination:

@@ -104,13 +104,18 @@ def _prepare(
     """Returns the photos that are to be predicted, and makes the output ready.
 
     Raises:
-      errors.ConfigError: if there are masks that were made otherwise, or files in
-        their place that were not predicted.
+      errors.ConfigError: if masks that were made otherwise would stay, or files in
+        their place were not predicted.
     """
     described = record.describe(config, trained)
     differences = record.find_differences(output.folder, described)
     if config.predict.overwrite:
         todo = list(found)
+        if differences or not record.exists(output.folder):
+            rest = output.find_rest(found)
+            record.refuse_rest(config.predict.output, differences, rest)
+            # Now: those of photos that cannot be read any more are not replaced.
+            output.remove(found)
     else:
         record.refuse(config.predict.output, differences)
         record.refuse_others(config.predict.output, output.all_paths(found))

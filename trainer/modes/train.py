@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 from absl import logging
 
+import trainer
 from trainer import errors
 from trainer.assembly import devices, inputs, trackers, training
 from trainer.distributing import cluster, stragglers
@@ -41,8 +42,13 @@ _STOP_SECS = 5.0
 """For trackers, when the process is ended: somebody waits for that."""
 
 
-def run(config: config_lib.Config) -> None:
+def run(config: config_lib.Config, *, started: float = trainer.STARTED) -> None:
     """Trains to the end, from the newest checkpoint of the model dir if there is one.
+
+    Args:
+      config: all settings.
+      started: when a `--time_budget` began to run, on the clock of
+        `time.perf_counter`; of a program that trains one run, its own start.
 
     Raises:
       errors.RunError: if the run cannot start or go on.
@@ -57,18 +63,18 @@ def run(config: config_lib.Config) -> None:
         if is_chief:
             trackers.check_installed(config)
             model_dir.clear(folder)
-        strategy = _run_on_devices(config, lock)
+        strategy = _run_on_devices(config, lock, started)
     # A chief that is killed while it draws or uploads needs the others once more.
     cluster.wait_for_chief(strategy)
 
 
 def _run_on_devices(
-    config: config_lib.Config, lock: run_lock.RunLock
+    config: config_lib.Config, lock: run_lock.RunLock, started: float
 ) -> tf.distribute.Strategy:
     strategy = devices.prepare_devices(config)
     stop = preemption.StopRequest(before_exit=lock.release)
     with stop.listening():
-        _run_with(config, strategy, stop, lock)
+        _run_with(config, strategy, stop, lock, started)
     return strategy
 
 
@@ -77,6 +83,7 @@ def _run_with(
     strategy: tf.distribute.Strategy,
     stop: preemption.StopRequest,
     lock: run_lock.RunLock,
+    started: float,
 ) -> None:
     is_chief = cluster.worker_index(strategy) == 0
     identities.check_settings(config)
@@ -87,6 +94,7 @@ def _run_with(
     config = budget.settle(
         config,
         setup,
+        started=started,
         has_checkpoint=saved_step is not None,
         is_chief=is_chief,
         check_lock=lock.check,

@@ -25,6 +25,7 @@ def settle(
     config: config_lib.Config,
     setup: training.TrainSetup,
     *,
+    started: float,
     has_checkpoint: bool,
     is_chief: bool,
     check_lock: Callable[[], None] = lambda: None,
@@ -34,6 +35,7 @@ def settle(
     Args:
       config: all settings.
       setup: of the run; it gets its length.
+      started: when the budget began to run, on the clock of `time.perf_counter`.
       has_checkpoint: whether the run has begun.
       is_chief: whether this process reads and writes the file. The chief's number
         counts for all workers.
@@ -59,7 +61,7 @@ def settle(
             num_steps,
         )
     else:
-        num_steps = _measure(config, setup, is_chief, check_lock)
+        num_steps = _measure(config, setup, started, is_chief, check_lock)
     return length_lib.fix(setup.length, config, num_steps)
 
 
@@ -88,6 +90,7 @@ def _read(config: config_lib.Config, has_checkpoint: bool) -> int:
 def _measure(
     config: config_lib.Config,
     setup: training.TrainSetup,
+    started: float,
     is_chief: bool,
     check_lock: Callable[[], None],
 ) -> int:
@@ -100,7 +103,10 @@ def _measure(
     secs = durations.parse(budget)
     logging.info("--time_budget=%s: measuring how many steps fit into it.", budget)
     measured = rehearsal.rehearse(
-        setup, config.run.model_dir, _write_script(config, secs, is_chief)
+        setup,
+        config.run.model_dir,
+        _write_script(config, secs, is_chief),
+        started=started,
     )
     rhythm = make_rhythm(config.train, len(setup.examples))
     num_steps, smallest = (

@@ -10,6 +10,7 @@ import pathlib
 import signal
 from collections.abc import Sequence
 
+import trainer
 from data import schema
 from trainer import children, errors, files, flags
 from trainer.assembly import devices, training
@@ -107,7 +108,9 @@ def _run(config: config_lib.Config) -> dict:
     script = rehearsal.Script.of_run(
         config, step_secs=step_secs, evaluation_secs=step_secs / 2
     )
-    found = rehearsal.rehearse(setup, config.run.model_dir, script)
+    found = rehearsal.rehearse(
+        setup, config.run.model_dir, script, started=trainer.STARTED
+    )
     device = strategy.extended.worker_devices[0].rpartition("device:")[2]
     return {
         # The run itself does not measure.

@@ -7,17 +7,17 @@ the run, which then does not trace again.
 
 import contextlib
 import dataclasses
+import functools
 import pathlib
 import time
 from collections.abc import Callable, Iterator
 
-import tensorflow as tf
-
-import trainer
+from data.stores import reading
 from trainer.assembly import training
 from trainer.distributing import cluster
 from trainer.drawing import pictures
 from trainer.evaluating import scoring
+from trainer.loop import feed
 from trainer.loop import window as window_lib
 from trainer.planning import costs
 from trainer.remote import mirrors
@@ -77,6 +77,7 @@ def rehearse(
     folder: str,
     script: Script,
     *,
+    started: float,
     clock: Callable[[], float] = time.perf_counter,
 ) -> costs.Costs:
     """Measures what the parts of a run take; all workers must call it.
@@ -85,10 +86,15 @@ def rehearse(
       setup: of a run that has not begun.
       folder: the model dir.
       script: what to measure, and for how long.
+      started: when the run began, on that clock.
       clock: tells the seconds.
 
     Returns:
       What they take, as this worker has measured it.
+
+    Raises:
+      errors.NonFiniteError: if loss or gradients are NaN or infinite.
+      schema.DataError: if an example cannot be read.
     """
     stage = _Stage(setup, script, clock)
     with (
@@ -105,7 +111,7 @@ def rehearse(
             end += stage.time_end(scratch)
         writer.close()
     return costs.Costs(
-        start=clock() - trainer.STARTED + opening,
+        start=clock() - started + opening,
         measuring=stage.measuring,
         step=step,
         evaluation=evaluation,
@@ -156,9 +162,9 @@ class _Stage:
 
     def time_steps(self, writer: summaries.SummaryWriter) -> tuple[float, float]:
         """Returns the seconds of opening the input, and of a step with its reports."""
-        setup, script, iterators = self._setup, self._script, []
-        opening = self._time(lambda: iterators.append(setup.make_iterator(0)))
-        (iterator,) = iterators
+        setup, script, feeds = self._setup, self._script, []
+        opening = self._time(lambda: feeds.append(feed.Feed(setup, 0)))
+        (batches,) = feeds
         window = window_lib.Window(setup.loss, setup.confusion)
 
         def train(num_steps: int) -> None:
@@ -166,7 +172,7 @@ class _Stage:
             while step < num_steps:
                 to_report = script.log_steps - step % script.log_steps
                 count = min(script.steps_per_call, num_steps - step, to_report)
-                window.add(setup.train_loop.run(iterator, tf.constant(count)))
+                window.add(batches.train(setup.train_loop, count))
                 step += count
                 if step % script.log_steps == 0:
                     writer.write_scalars("train", step, window.scores())
@@ -196,12 +202,15 @@ class _Stage:
         """Returns the seconds of a pass over the evaluation split."""
         evaluation = self._setup.evaluation
         iterator = evaluation.make_iterator()
+        # From the first batch on: a pass may end between two calls.
+        read_again = functools.partial(evaluation.read_again, 0, evaluation.num_batches)
 
         def score(num_batches: int) -> None:
             most = evaluation.batches_per_call
-            for first in range(0, num_batches, most):
-                evaluation.eval_loop.score(iterator, min(most, num_batches - first))
-            evaluation.eval_loop.result()  # Waits for the devices.
+            with reading.naming_bad(read_again):
+                for first in range(0, num_batches, most):
+                    evaluation.eval_loop.score(iterator, min(most, num_batches - first))
+                evaluation.eval_loop.result()  # Waits for the devices.
 
         def score_none() -> None:
             with scoring.model_to_score(evaluation):

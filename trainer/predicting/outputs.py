@@ -70,18 +70,43 @@ class Output:
     def all_paths(self, found: Iterable[photos.Photo]) -> Iterator[pathlib.Path]:
         """Yields the files of all photos, and that of the table, if it is another one.
 
-        A process may be killed when it has begun a table and written nothing else.
+        A process may be killed when it has begun a table, with its first line or
+        without, and written nothing else.
         """
         start = ",".join(summary.COLUMNS).encode()
-        if self._table.exists() and not self._table.read_bytes().startswith(start):
+        content = self._table.read_bytes() if self._table.exists() else b""
+        if content and not content.startswith(start):
             yield self._table
+        yield from self._files(found)
+
+    def _files(self, found: Iterable[photos.Photo]) -> Iterator[pathlib.Path]:
         for photo in found:
             for kind in self.save:
                 yield from self.paths(photo, kind)
 
+    def find_rest(self, found: Iterable[photos.Photo]) -> list[pathlib.Path]:
+        """Returns the files there, of all kinds, that photos would not replace."""
+        replaced = set(self._files(found))
+        return sorted(
+            path
+            for kind, ending in _ENDINGS.items()
+            for path in (self.folder / kind).rglob(f"*.{ending.rpartition('.')[2]}")
+            if path not in replaced
+        )
+
+    def remove(self, found: Iterable[photos.Photo]) -> None:
+        """Removes what is there of some photos.
+
+        Raises:
+          errors.WriteError: if that fails.
+        """
+        for path in self._files(found):
+            with files.explaining(path):
+                path.unlink(missing_ok=True)
+
     def is_done(self, photo: photos.Photo) -> bool:
         """Tells whether all that was asked for of a photo is there."""
-        paths = [path for kind in self.save for path in self.paths(photo, kind)]
+        paths = self._files([photo])
         return photo.name in self.summary and all(path.exists() for path in paths)
 
     def write(

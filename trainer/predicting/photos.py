@@ -2,6 +2,7 @@
 
 import glob
 import os
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from data.files import images
@@ -35,11 +36,14 @@ def find(pattern: str, output: str) -> list[Photo]:
     Raises:
       errors.ConfigError: if there are none, two would be written to one name, or
         what is written would be found as photos the next time.
+      schema.DataError: if a folder cannot be read.
     """
     if os.path.isfile(pattern):
         folder, paths = os.path.dirname(pattern), [pattern]
     elif os.path.isdir(pattern):
-        folder, paths = pattern, _walk(pattern)
+        folder = pattern
+        found = listing.Folder(folder).find_images(".", goes_outside=True)
+        paths = [os.path.join(folder, path.removeprefix("./")) for path in found]
     else:
         folder = globs.fixed_part(pattern)
         paths = [p for p in glob.glob(pattern, recursive=True) if listing.is_image(p)]
@@ -50,7 +54,7 @@ def find(pattern: str, output: str) -> list[Photo]:
             rule = f"no file has this path, and as a pattern no image file ({endings})"
         fields.reject("input", pattern, f"{rule}; give the path of some")
     if not os.path.isfile(pattern):
-        _check_apart(pattern, folder, output)
+        _check_apart(pattern, [folder, *map(os.path.dirname, paths)], output)
     photos: dict[str, Photo] = {}
     for path in sorted(paths):
         name = os.path.splitext(os.path.relpath(path, folder or "."))[0]
@@ -65,27 +69,17 @@ def find(pattern: str, output: str) -> list[Photo]:
     return list(photos.values())
 
 
-def _walk(folder: str) -> list[str]:
-    """Returns the image files in a folder and below it, but for hidden ones."""
-    paths = []
-    for parent, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        paths += [
-            os.path.join(parent, name)
-            for name in names
-            if listing.is_image(name) and not name.startswith(".")
-        ]
-    return paths
-
-
-def _check_apart(pattern: str, folder: str, output: str) -> None:
+def _check_apart(pattern: str, folders: Iterable[str], output: str) -> None:
     """Raises if the output lies where photos are looked for."""
-    inner, outer = os.path.realpath(output), os.path.realpath(folder or ".")
-    is_deep = os.path.isdir(pattern) or "**" in pattern
-    if is_deep and os.path.commonpath([inner, outer]) == outer:
-        fields.reject(
-            "output",
-            output,
-            f"it lies within --input={pattern}, where the next prediction would take "
-            "masks for photos; choose a folder outside",
-        )
+    inner = os.path.realpath(output)
+    if not os.path.isdir(pattern) and "**" not in pattern:
+        return
+    for folder in set(folders):
+        outer = os.path.realpath(folder or ".")
+        if os.path.commonpath([inner, outer]) == outer:
+            fields.reject(
+                "output",
+                output,
+                f"it lies within --input={pattern}, where the next prediction would "
+                "take masks for photos; choose a folder outside",
+            )

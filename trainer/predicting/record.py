@@ -3,9 +3,12 @@
 import json
 import os
 import pathlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import keras
+
+from data.sources import listing
 from trainer import errors, files
 from trainer.assembly import trained_model
 from trainer.settings import config as config_lib
@@ -26,6 +29,8 @@ def describe(
     return {
         "checkpoint": trained.checkpoint.name,
         "weights": trained.weights,
+        # Of `auto`, what it means on this machine; an exported file has its own.
+        "precision": None if config.run.model else keras.config.dtype_policy().name,
         "image_size": list(trained.image_size),
         "tta": list(config.evaluation.tta),
         "tile_size": settings.tile_size,
@@ -50,7 +55,7 @@ def find_differences(folder: pathlib.Path, described: Mapping[str, Any]) -> list
     if not isinstance(found, dict):
         return []
     return [
-        f"{name} {_show(found.get(name))} (now {_show(value)})"
+        f"{name} {_show(found.get(name, 'unknown'))} (now {_show(value)})"
         for name, value in described.items()
         if found.get(name) != value
     ]
@@ -69,6 +74,29 @@ def refuse(output: str, differences: list[str]) -> None:
         )
 
 
+def refuse_rest(
+    output: str, differences: list[str], rest: Sequence[pathlib.Path]
+) -> None:
+    """Raises if masks of two kinds would lie beside each other after `--overwrite`.
+
+    Args:
+      output: of `--output`.
+      differences: of `find_differences`; none: it is not known what is there.
+      rest: files that would stay.
+
+    Raises:
+      errors.ConfigError: if there are any.
+    """
+    if rest:
+        names = [str(path.relative_to(output)) for path in rest]
+        made_with = ", ".join(differences) or f"what no {_NAME} tells"
+        raise errors.ConfigError(
+            f"--output={output}: --overwrite would leave {listing.name_some(names)}, "
+            f"made with {made_with}; let --input and --save cover them, remove them, "
+            "or give another folder."
+        )
+
+
 def refuse_others(output: str, paths: Iterable[pathlib.Path]) -> None:
     """Raises if files would be overwritten that no prediction wrote.
 
@@ -79,7 +107,7 @@ def refuse_others(output: str, paths: Iterable[pathlib.Path]) -> None:
     Raises:
       errors.ConfigError: if any of them is there.
     """
-    if (pathlib.Path(output) / _NAME).exists():
+    if exists(output):
         return
     for path in paths:
         if os.path.lexists(path):
@@ -88,6 +116,11 @@ def refuse_others(output: str, paths: Iterable[pathlib.Path]) -> None:
                 f"wrote it, as there is no {_NAME}; give another folder, or "
                 "--overwrite."
             )
+
+
+def exists(folder: str | os.PathLike) -> bool:
+    """Tells whether it is said of a folder what its masks were made with."""
+    return (pathlib.Path(folder) / _NAME).exists()
 
 
 def write(folder: pathlib.Path, described: Mapping[str, Any]) -> None:

@@ -73,28 +73,32 @@ class Summary:
           errors.RunError: if it cannot be read, or is no longer as it was written.
         """
         self._path = path
-        self._rows: dict[str, list[list[str]]] = {}
-        for row in _read(path)[1:]:
-            if len(row) == len(COLUMNS):
-                self._rows.setdefault(row[0], []).append(row)
-        self._rows = {
-            n: rows for n, rows in self._rows.items() if len(rows) == num_classes
-        }
+        self._num_classes = num_classes
+        self._rows = _read(path, num_classes)
 
     def __contains__(self, photo: str) -> bool:
         return listing.printable(photo) in self._rows
 
     def start(self, again: Sequence[str], *, keeps_others: bool = True) -> None:
-        """Writes the table anew.
+        """Makes the table ready for lines that are to come.
 
         Args:
           again: photos that are to be done, whose lines are dropped.
           keeps_others: whether the lines of other photos stay.
+
+        Raises:
+          errors.RunError: if it cannot be read or written.
         """
-        for photo in again if keeps_others else list(self._rows):
-            self._rows.pop(listing.printable(photo), None)
-        rows = [row for rows in self._rows.values() for row in rows]
-        files.write_text(self._path, _format([COLUMNS, *rows]))
+
+        def change(content: bytes) -> bytes:
+            # Another process may have done photos of its own since the table was read.
+            self._rows = _parse(self._path, content, self._num_classes)
+            for photo in again if keeps_others else list(self._rows):
+                self._rows.pop(listing.printable(photo), None)
+            rows = [row for rows in self._rows.values() for row in rows]
+            return _format([COLUMNS, *rows]).encode()
+
+        files.change_lines(self._path, change)
 
     def add(self, rows: Sequence[Sequence[str]]) -> None:
         """Appends the lines of a photo, all at once."""
@@ -102,20 +106,37 @@ class Summary:
         files.append_line(self._path, _format(rows).removesuffix("\n"))
 
 
-def _read(path: pathlib.Path) -> list[list[str]]:
-    """Returns all lines of a table, none if it is not there."""
+def _read(path: pathlib.Path, num_classes: int) -> dict[str, list[list[str]]]:
+    """Returns the lines of each photo that is done; none if there is no table."""
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            return list(csv.reader(file))
+        content = path.read_bytes()
     except FileNotFoundError:
-        return []
-    except (OSError, ValueError, csv.Error) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise errors.RunError(
-            f"{path} cannot be read ({reason}), and tells which photos are done; was "
-            "it saved by another program? Remove it to have all photos predicted "
-            "again, or give another --output."
-        ) from error
+        return {}
+    except OSError as error:
+        raise _explain(path, error.strerror or error) from error
+    return _parse(path, content, num_classes)
+
+
+def _parse(
+    path: pathlib.Path, content: bytes, num_classes: int
+) -> dict[str, list[list[str]]]:
+    found: dict[str, list[list[str]]] = {}
+    try:
+        lines = list(csv.reader(io.StringIO(content.decode(), newline="")))
+    except (ValueError, csv.Error) as error:
+        raise _explain(path, error) from error
+    for row in lines[1:]:
+        if len(row) == len(COLUMNS):
+            found.setdefault(row[0], []).append(row)
+    return {name: rows for name, rows in found.items() if len(rows) == num_classes}
+
+
+def _explain(path: pathlib.Path, reason: object) -> errors.RunError:
+    return errors.RunError(
+        f"{path} cannot be read ({reason}), and tells which photos are done; was it "
+        "saved by another program? Remove it to have all photos predicted again, or "
+        "give another --output."
+    )
 
 
 def _format(rows: Sequence[Sequence[str]]) -> str:
