@@ -311,7 +311,7 @@ def test_costs_between_two_shapes():
 
 
 def test_the_recipe_is_that_of_the_recommended_flags():
-    given = flags.parse(
+    (given,) = flags.parse(
         [f"--flagfile={_ROOT / 'launch/flagfiles/recommended.flags'}"]
     ).from_files
     assert rules.RECIPE.items() <= given.items()
