@@ -226,6 +226,12 @@ def test_flagfile_may_name_another_one(flagfile):
     assert found == [{"seed": 4}, {"seed": 3, "batch_size": 8}, {"log_steps": 9}]
 
 
+def test_flagfile_from_windows_is_read(tmp_path):
+    path = tmp_path / "my.flags"
+    path.write_bytes(b"\xef\xbb\xbf# My settings.\r\n--seed=3\r\n")
+    assert flags.parse([f"--flagfile={path}"]).from_files == [{"seed": 3}]
+
+
 def test_what_has_no_meaning_in_a_flagfile_is_not_acted_upon(flagfile, monkeypatch):
     def fail(*arguments):
         raise AssertionError(f"It was acted upon: {arguments}")

@@ -88,7 +88,7 @@ def _read(path: str, parents: tuple[str, ...]) -> list[Part]:
             "take that line out."
         )
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8-sig") as file:
             lines = [line.strip() for line in file]
     except FileNotFoundError as error:
         raise errors.ConfigError(
