@@ -85,7 +85,7 @@ _CASES = {
 def _folder(tmp_path, monkeypatch):
     """A working folder with a run, `a`, and an exported file of it, `EXPORT`."""
     monkeypatch.chdir(tmp_path)
-    for name in ("a", "EXPORT"):
+    for name in ("a", "b", "EXPORT"):
         (tmp_path / name).mkdir()
     run_settings.write("a", config.from_dict({"model_dir": "a"}))
     values = {"format": "onnx", "class_names": ["b", "c"], "palette": [[0, 0, 0]] * 2}
@@ -133,19 +133,22 @@ def test_it_counts_wherever_what_it_depends_on_is_given(name):
 
 @pytest.mark.parametrize("name", _CASES)
 @pytest.mark.usefixtures("folder")
-def test_a_run_is_repeated_by_its_own_flagfile(name):
+def test_what_a_run_writes_gives_its_settings_back(name):
     """With what is typed of the command, and of no run: its mode, for instance."""
     value, meaning, beside = _CASES[name]
     made, _ = _read([*meaning, f"--{name}={value}"], beside)
     settings = config.fields_by_name()
-    of_command = {n: v for n, v in made.items() if not settings[n].metadata["is_saved"]}
-    flagfile = config.from_dict(made).to_flagfile().splitlines()
-    typed = [
-        f"--{n}={'' if v == () else fields.format_value(v)}"
-        for n, v in of_command.items()
-        if v != settings[n].default
-    ]
-    assert _read(typed, flagfile) == (made, [])
+    of_command = {
+        n: v
+        for n, v in made.items()
+        if v != settings[n].default and not settings[n].metadata["is_saved"]
+    }
+    run_settings.write("b", config.from_dict(made))
+    typed = [f"--{n}={fields.format_value(v)}" for n, v in of_command.items()]
+    with open("b/config.flags", encoding="utf-8") as file:
+        assert _read(typed, file.read().splitlines()) == (made, [])
+    joined = joining.join([run_settings.read("b"), of_command]).values
+    assert config.from_dict(joined).as_dict() == made
 
 
 @pytest.mark.parametrize(
