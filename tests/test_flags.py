@@ -9,6 +9,8 @@ import pytest
 from absl import flags as absl_flags
 
 from trainer import errors, flags
+from trainer.remote import mirrors
+from trainer.run_folder import waiting
 from trainer.settings import config
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -220,6 +222,26 @@ def test_flagfile_may_name_another_one(flagfile):
     inner = flagfile("--seed=3", "--batch_size=8", name="inner.flags")
     assert _resolve(flagfile("--seed=4", inner)).run.seed == 3
     assert _resolve(flagfile(inner, "--seed=4")).run.seed == 4
+    found = flags.parse([flagfile("--seed=4", inner, "--log_steps=9")]).from_files
+    assert found == [{"seed": 4}, {"seed": 3, "batch_size": 8}, {"log_steps": 9}]
+
+
+def test_flagfile_from_windows_is_read(tmp_path):
+    path = tmp_path / "my.flags"
+    path.write_bytes(b"\xef\xbb\xbf# My settings.\r\n--seed=3\r\n")
+    assert flags.parse([f"--flagfile={path}"]).from_files == [{"seed": 3}]
+
+
+def test_what_has_no_meaning_in_a_flagfile_is_not_acted_upon(flagfile, monkeypatch):
+    def fail(*arguments):
+        raise AssertionError(f"It was acted upon: {arguments}")
+
+    monkeypatch.setattr(mirrors, "fetch", fail)
+    monkeypatch.setattr(waiting, "wait", fail)
+    named = flagfile("--model=s3://bucket/export", "--input=s3://bucket/photos")
+    assert _resolve(named).run.model == ""
+    with pytest.raises(errors.CheckpointError, match="is not the folder of a run"):
+        _resolve(flagfile("--watch"), "--mode=predict")
 
 
 @pytest.mark.parametrize(
@@ -250,7 +272,7 @@ def test_flagfile_of_segloop_is_found_by_its_name_but_after_that_of_the_folder(
     assert "with segloop: pets_tutorial.flags, quickstart" in flags.format_help()
     pathlib.Path("recommended.flags").write_text("--seed=4")
     found = flags.parse(["--flagfile=recommended.flags"]).from_files
-    assert found == {"seed": 4}
+    assert found == [{"seed": 4}]
 
 
 def test_flagfile_that_names_itself_is_an_error(flagfile, tmp_path):

@@ -281,6 +281,13 @@ def test_a_plan_names_the_file_that_serves_its_sizes(
     assert (flag in lines) == is_named
 
 
+def test_maps_are_not_planned_to_keep_random_weights(run_plan, cache, monkeypatch):
+    monkeypatch.setattr(synthetic, "NUM_EXAMPLES", {"train": 24, "test": 10})
+    message = "--freeze_encoder_stages=2: .*no ImageNet weights are there; name some"
+    with pytest.raises(errors.ConfigError, match=message):
+        run_plan("--time_budget=9m", "--nofreeze_encoder", "--freeze_encoder_stages=2")
+
+
 @pytest.fixture(name="old_run")
 def _old_run(monkeypatch, cache):
     """Makes of every --init_checkpoint a run of a ResNet; no weights are there."""

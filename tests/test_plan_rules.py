@@ -117,7 +117,7 @@ def test_the_largest_shape_with_enough_epochs(epochs, place, reason):
 )
 def test_without_weights_a_narrow_network_learns_from_scratch(has_gpu, alpha, filters):
     facts = _facts(has_weights=False, has_gpu=has_gpu)
-    values = {n: c.value for n, c in rules.choose_model(facts).items()}
+    values = {n: c.value for n, c in rules.choose_model(facts, {}).items()}
     assert values == {
         "encoder": "plain",
         "encoder_weights": "none",
@@ -125,7 +125,7 @@ def test_without_weights_a_narrow_network_learns_from_scratch(has_gpu, alpha, fi
         "encoder_alpha": alpha,
         "decoder_filters": filters,
     }
-    assert rules.choose_model(_facts()).keys() == {"encoder"}
+    assert rules.choose_model(_facts(), {}).keys() == {"encoder"}
 
 
 def test_a_pretrained_encoder_is_frozen_or_learns_slowly():
@@ -311,7 +311,7 @@ def test_costs_between_two_shapes():
 
 
 def test_the_recipe_is_that_of_the_recommended_flags():
-    given = flags.parse(
+    (given,) = flags.parse(
         [f"--flagfile={_ROOT / 'launch/flagfiles/recommended.flags'}"]
     ).from_files
     assert rules.RECIPE.items() <= given.items()

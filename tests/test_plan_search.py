@@ -249,6 +249,19 @@ def test_another_encoder_keeps_its_own_width():
     assert not {"encoder_alpha", "decoder_filters", "encoder"} & values.keys()
 
 
+def test_without_weights_the_encoder_is_one_that_takes_what_is_given():
+    # Of the original U-Net, which is chosen otherwise, the stride is fixed.
+    given = {"encoder_output_stride": 16, "decoder_dropout": 0.1}
+    plan, values = _search(_Machine(), 600, given=given, has_weights=False)
+    assert (values["encoder"], values["encoder_weights"]) == ("mobilenet_v2", "none")
+    assert not {"encoder_alpha", "decoder_filters"} & values.keys()
+    reason = plan.choices["encoder"].reason
+    assert reason.startswith("it takes --encoder_output_stride; no ImageNet weights")
+    given = {"encoder_alpha": 0.5, "decoder_dropout": 0.1}
+    _, values = _search(_Machine(), 600, given=given, has_weights=False)
+    assert values["encoder"] == "plain" and "decoder_filters" in values
+
+
 def test_a_batch_is_split_where_the_memory_ends():
     # At 256 pixels 4.5 GiB; of 4 GiB 3.2 may be used: 0.5 + 4 / 2.
     plan, values = _search(_Machine(), 7200, memory_bytes=4 * _GIB)

@@ -458,7 +458,7 @@ def test_tiles_of_the_models_size_are_the_whole(root, tmp_path):
         (("--save=labels,labels",), "a word is there twice"),
         (("--save=",), "--save=: use labels"),
         (("--tile_size=31",), "use at least 32, or 0"),
-        (("--tile_overlap=0.5",), "a meaning only with --tile_size"),
+        (("--tile_overlap=0.5",), "a meaning only with a tile in --tile_size"),
         (
             ("--distribution_strategy=multi_worker_mirrored",),
             "prediction uses the devices of one host",

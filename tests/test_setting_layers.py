@@ -24,7 +24,10 @@ def _no_run(model_dir):
 
 
 def _resolve(typed=None, files=None, run=None, mode="train_and_evaluate"):
-    """Resolves settings; those of a run, if any, are taken with a mode that uses it."""
+    """Resolves settings; those of a run, if any, are taken with a mode that uses it.
+
+    `files` are the settings of a flagfile, or a list of those of several.
+    """
     read_run = _no_run
     if run is not None:
         mode = "evaluate" if mode == "train_and_evaluate" else mode
@@ -32,7 +35,8 @@ def _resolve(typed=None, files=None, run=None, mode="train_and_evaluate"):
         values = {n: tuple(v) if isinstance(v, list) else v for n, v in saved.items()}
         read_run = lambda model_dir: values  # noqa: E731
     typed = {"model_dir": "runs/a", "mode": mode, **(typed or {})}
-    made, remarks = layers.resolve(typed, files or {}, read_run, _never, _never)
+    files = [files] if isinstance(files, dict) else files or []
+    made, remarks = layers.resolve(typed, files, read_run, _never, _never)
     return made, remarks
 
 
@@ -62,6 +66,37 @@ def test_typed_length_replaces_that_of_a_flagfile(files, typed, expected):
 def test_typed_budget_replaces_the_length_of_a_flagfile(files, typed, expected):
     train = _resolve(typed, files)[0].train
     assert (train.train_epochs, train.train_steps, train.time_budget) == expected
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        ({"train_epochs": 5}, {"train_steps": 100}, {"train_epochs": None}),
+        ({"train_epochs": 5}, {"time_budget": "9m"}, {"train_epochs": None}),
+        ({"num_classes": 3}, {"class_names": ("a", "b")}, {"num_classes": None}),
+        ({"class_names": ("a", "b")}, {"num_classes": 3}, {"class_names": None}),
+        (
+            {"augment": "light", "random_scale": (0.5, 2.0)},
+            {"augment": "none"},
+            {"random_scale": ()},
+        ),
+        ({"augment": "none"}, {"random_hue": 9.0}, {"augment": "none"}),
+        (
+            {"optimizer": "sgd", "momentum": 0.8},
+            {"optimizer": "adam"},
+            {"momentum": 0.9},
+        ),
+        ({"momentum": 0.8}, {"optimizer": "sgd"}, {"momentum": 0.8}),
+    ],
+)
+def test_later_flagfile_counts_before_an_earlier_one_as_typed_flags_do(
+    first, second, expected
+):
+    made, remarks = _resolve(files=[first, second])
+    assert (made, remarks) == _resolve(second, [first])
+    expected = {**second, **expected}
+    assert {name: made.as_dict()[name] for name in expected} == expected
+    assert remarks == []
 
 
 def test_two_lengths_in_one_place_contradict_each_other():
@@ -111,12 +146,22 @@ def test_setting_of_a_flagfile_that_loses_its_meaning_is_left_out():
     assert remarks == []
 
 
-def test_setting_of_a_flagfile_that_has_no_meaning_there_is_said():
-    made, remarks = _resolve(files={"momentum": 0.8})
+@pytest.mark.parametrize(
+    ("typed", "files", "name"),
+    [
+        ({}, [{"momentum": 0.8}], "adam"),
+        ({"optimizer": "adamw"}, [{"momentum": 0.8}], "adamw"),
+        ({}, [{"momentum": 0.8}, {"optimizer": "adamw"}], "adamw"),
+        ({}, [{"momentum": 0.7}, {"momentum": 0.8}], "adam"),
+        ({}, [{"optimizer": "sgd"}, {"optimizer": "adam", "momentum": 0.8}], "adam"),
+    ],
+)
+def test_setting_of_a_flagfile_that_never_had_a_meaning_is_said(typed, files, name):
+    made, remarks = _resolve(typed, files)
     assert made.optimizer.momentum == 0.9
     assert remarks == [
         "--momentum=0.8 of the flagfile does not count: it has a meaning only with "
-        "--optimizer=sgd, and here is --optimizer=adam."
+        f"--optimizer=sgd, and here is --optimizer={name}."
     ]
 
 
@@ -149,7 +194,7 @@ def test_the_doctor_uses_what_its_models_use(has_run, crossfit, expected):
     given = {"mode": "doctor", "model_dir": "a", "crossfit": crossfit, **typed}
     saved = {"batch_size": 7, "dataset": "folder", "data_dir": "d"}
     made, remarks = layers.resolve(
-        given, {}, lambda _: saved, lambda _: has_run, _never
+        given, [], lambda _: saved, lambda _: has_run, _never
     )
     assert remarks == ([f"--mode=doctor does not use {expected}."] if expected else [])
     assert made.train.batch_size == (7 if has_run else 64)
@@ -226,7 +271,7 @@ def test_windows_of_training_do_not_limit_what_a_model_is_shown(mode, from_flagf
 def test_the_doctor_trains_on_the_windows_of_a_run():
     typed = {"mode": "doctor", "model_dir": "a", "crossfit": True}
     saved = {"image_size": (64, 64), "crop_size": (32, 32)}
-    made, _ = layers.resolve(typed, {}, lambda _: saved, _always, _never)
+    made, _ = layers.resolve(typed, [], lambda _: saved, _always, _never)
     assert made.augmentation.crop_size == (32, 32)
 
 
@@ -258,13 +303,13 @@ def test_a_run_goes_on_whose_settings_cannot_be_read():
     def fail(model_dir):
         raise errors.CheckpointError("It cannot be read.")
 
-    made, remarks = layers.resolve({"model_dir": "a"}, {}, fail, _always, _always)
+    made, remarks = layers.resolve({"model_dir": "a"}, [], fail, _always, _always)
     assert (made.run.model_dir, remarks) == ("a", ["It cannot be read."])
 
 
 def _resume(typed, saved, has_checkpoint=_always):
     given = {"model_dir": "runs/a", **typed}
-    return layers.resolve(given, {}, lambda _: saved, _always, has_checkpoint)[0]
+    return layers.resolve(given, [], lambda _: saved, _always, has_checkpoint)[0]
 
 
 def test_a_run_goes_on_with_what_it_had_before_there_was_a_setting():

@@ -92,6 +92,53 @@ def _run(program):
     )
 
 
+_COMMAND = """
+import contextlib, os, signal, threading
+from trainer import flags, main
+from trainer.remote import mirrors
+
+def wait(*_):
+    os.kill(os.getpid(), signal.{name})
+    threading.Event().wait(300)
+
+@contextlib.contextmanager
+def session():
+    try:
+        yield
+    finally:
+        wait()
+
+{function} = {replacement}
+main.main(["--mode=report", "--model_dir=nowhere"])
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP"])
+@pytest.mark.parametrize(
+    ("function", "replacement"),
+    # Both may take minutes: --watch waits for a run, or files are downloaded, and
+    # uploaded.
+    [("flags.read_config", "wait"), ("mirrors.session", "session")],
+)
+def test_a_signal_ends_a_command_in_order_before_its_mode_and_after_it(
+    name, function, replacement
+):
+    result = _run(
+        _COMMAND.format(name=name, function=function, replacement=replacement)
+    )
+    assert result.returncode == errors.Stopped.exit_code, result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_command_ends_though_another_process_keeps_its_noise():
+    """That process has all pipes that were open when it was forked."""
+    result = _run(
+        "from trainer import main\n"
+        "main.main(['--mode=report', '--model_dir=nowhere'], owns_process=True)\n"
+    )
+    assert result.returncode == errors.CheckpointError.exit_code, result.stderr
+
+
 def _run_start(body, secs=1):
     return _run(
         "import os, sys, time\n"

@@ -1,13 +1,12 @@
 """Command-line flags: one for each setting of `trainer.settings.config`.
 
 They live in `FlagValues` of their own: packages that this one imports define flags of
-theirs in `absl.flags.FLAGS`, `tensorflow_examples` even a `batch_size`. Flagfiles are
-expanded here, so that what was typed can be told from what a file said.
+theirs in `absl.flags.FLAGS`, `tensorflow_examples` even a `batch_size`. absl expands no
+flagfile here, so that what was typed can be told from what a file said.
 """
 
 import dataclasses
 import inspect
-import os
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -17,17 +16,10 @@ from absl import flags
 from trainer import errors
 from trainer.remote import mirrors, stores
 from trainer.run_folder import checkpoint_folders, run_settings, waiting
-from trainer.settings import config, fields, layers
+from trainer.settings import config, fields, flagfiles, joining, layers
 
 _HELP_FLAGS = ("--help", "-help", "--helpfull", "--helpshort", "-h", "-?")
 _VERSION_FLAGS = ("--version", "-version")
-_FLAGFILE = "flagfile"
-_COMMENTS = ("#", "//")
-_PACKAGE = os.path.dirname(os.path.abspath(__file__))
-_OUR_FLAGFILES = (
-    os.path.join(_PACKAGE, "flagfiles"),  # Where setup.py installs them to.
-    os.path.join(os.path.dirname(_PACKAGE), "launch", "flagfiles"),
-)
 _LOCAL = {
     "checkpoint": "name it as in its run, e.g. step-00000375, or say last or best",
     "cache_dir": "it is memory-mapped; name a folder of this machine",
@@ -84,11 +76,11 @@ class Given(NamedTuple):
 
     Attributes:
       typed: on the command line itself.
-      from_files: in flagfiles.
+      from_files: in flagfiles, those of the one that counts most at the end.
     """
 
     typed: dict[str, Any]
-    from_files: dict[str, Any]
+    from_files: list[dict[str, Any]]
 
 
 def is_help(arguments: Sequence[str]) -> bool:
@@ -113,14 +105,14 @@ def read_config(arguments: Sequence[str]) -> layers.Resolved:
     """
     given = _localize(parse(arguments))
     read = run_settings.read
-    if {**given.from_files, **given.typed}.get("watch"):
+    if joining.join_command(given.from_files, given.typed).get("watch"):
         read = _read_when_there
     return layers.resolve(*given, read, run_settings.exist, checkpoint_folders.has_any)
 
 
 def _localize(given: Given) -> Given:
     """Puts paths of local copies in place of the URLs of runs and exported files."""
-    counting = {**given.from_files, **given.typed}
+    counting = joining.join_command(given.from_files, given.typed)
     urls = {
         name: value
         for name, value in counting.items()
@@ -138,9 +130,11 @@ def _localize(given: Given) -> Given:
     for name in ("model", "input"):
         if name in urls:
             paths[name] = mirrors.fetch(urls[name], name)
-    return Given(
-        *({name: paths.get(name, v) for name, v in layer.items()} for layer in given)
+    typed, *from_files = (
+        {name: paths.get(name, value) for name, value in place.items()}
+        for place in (given.typed, *given.from_files)
     )
+    return Given(typed, from_files)
 
 
 def _list_runs(given: Mapping[str, Any]) -> list[str]:
@@ -183,15 +177,12 @@ def parse(arguments: Sequence[str]) -> Given:
       errors.ConfigError: if a flag is unknown, a value is none, or a flagfile cannot be
         read.
     """
-    typed, of_files = [], []
-    for argument in _join_flagfile(arguments):
-        if path := _flagfile_path(argument):
-            of_files += _read_flagfile(path, ())
-        else:
-            typed.append(argument)
-    from_files = {}
-    for path, line in of_files:
-        from_files.update(_parse_values([line], f"{path}: "))
+    typed, parts = flagfiles.split(arguments)
+    from_files = []
+    for path, lines in parts:
+        from_files.append({})
+        for line in lines:
+            from_files[-1] |= _parse_values([line], f"{path}: ")
     return Given(_parse_values(typed), from_files)
 
 
@@ -203,7 +194,7 @@ def format_help() -> str:
         "    python -m trainer.main --FLAG=VALUE ... [--flagfile=FILE]",
         "",
         "A flagfile holds one flag a line; what is typed counts before it. These come",
-        f"with segloop: {', '.join(_list_our_flagfiles())}.",
+        f"with segloop: {', '.join(flagfiles.list_ours())}.",
         "Name them without a folder.",
         "",
         "  --help, --version: this list; the versions of what is installed",
@@ -276,73 +267,3 @@ def _parse_values(arguments: Sequence[str], where: str = "") -> dict[str, Any]:
         for name in flag_values
         if flag_values[name].present
     }
-
-
-def _join_flagfile(arguments: Sequence[str]) -> Iterator[str]:
-    """Yields arguments, the path of `--flagfile PATH` in one with its flag."""
-    rest = iter(arguments)
-    for argument in rest:
-        if argument.lstrip("-") == _FLAGFILE and argument.startswith("-"):
-            argument = f"{argument}={next(rest, '')}"
-        yield argument
-
-
-def _flagfile_path(argument: str) -> str:
-    """Returns the path that an argument names a flagfile by; empty if it does not."""
-    name, _, path = argument.lstrip("-").partition("=")
-    if not (argument.startswith("-") and name == _FLAGFILE):
-        return ""
-    if not path:
-        raise errors.ConfigError("--flagfile=: name a file of flags, one a line.")
-    return path
-
-
-def _list_our_flagfiles() -> list[str]:
-    """Returns the names of the flagfiles that come with this package."""
-    names = []
-    for folder in filter(os.path.isdir, _OUR_FLAGFILES):
-        names += [name for name in os.listdir(folder) if name.endswith(".flags")]
-    return sorted(names)
-
-
-def _find_flagfile(path: str) -> str:
-    """Returns the path of a flagfile, which may be named without its folder."""
-    path = os.path.expanduser(path)
-    if not os.path.dirname(path) and not os.path.exists(path):
-        for folder in _OUR_FLAGFILES:
-            if os.path.exists(ours := os.path.join(folder, path)):
-                return ours
-    return path
-
-
-def _read_flagfile(path: str, parents: tuple[str, ...]) -> list[tuple[str, str]]:
-    """Returns the path and text of each line with a flag, those of inner files too."""
-    path = _find_flagfile(path)
-    if path in parents:
-        raise errors.ConfigError(
-            f"--flagfile={path}: the file names itself, by {' and '.join(parents)}; "
-            "take that line out."
-        )
-    try:
-        with open(path, encoding="utf-8") as file:
-            lines = [line.strip() for line in file]
-    except FileNotFoundError as error:
-        raise errors.ConfigError(
-            f"--flagfile={path} cannot be read ({error.strerror}); name a file by its "
-            "path, or one that comes with segloop by its name alone: "
-            f"{', '.join(_list_our_flagfiles())}."
-        ) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise errors.ConfigError(
-            f"--flagfile={path} cannot be read ({getattr(error, 'strerror', error)}); "
-            "name a text file of flags, one a line."
-        ) from error
-    found = []
-    for line in lines:
-        if not line or line.startswith(_COMMENTS):
-            continue
-        if inner := _flagfile_path(line):
-            found += _read_flagfile(inner, (*parents, path))
-        else:
-            found.append((path, line))
-    return found

@@ -60,18 +60,21 @@ def main(arguments: Sequence[str], *, owns_process: bool = False) -> int:
 
             print(environment.format_versions(), flush=True)
             return 0
-        with mirrors.session():
-            config, remarks = flags.read_config(arguments)
+        with contextlib.ExitStack() as listening, mirrors.session():
+            # It may take minutes: --watch waits for its run, files are downloaded.
+            with signals.listening(_exit_on_signal):
+                config, remarks = flags.read_config(arguments)
             if owns_process:
                 set_log_level(config.runtime.log_level)
                 if config.runtime.log_level != "debug":
+                    # It forks, and a thread that listens would keep the end waiting:
+                    # its pipe would stay open in the other process.
                     noise = startup_noise.keep_back()
+            # To the end of the session, which may upload files for minutes.
+            listening.enter_context(signals.listening(_exit_on_signal))
             for remark in remarks:
                 logging.warning("%s", remark)
-            with (
-                signals.listening(_exit_on_signal),
-                stall.watching_start(config.runtime.stall_timeout),
-            ):
+            with stall.watching_start(config.runtime.stall_timeout):
                 mode = _import_at_once(modes.MODES[config.run.mode].module)
                 with (
                     peers.explaining_loss(config.runtime.distribution_strategy),

@@ -61,6 +61,13 @@ def run(config: config_lib.Config) -> None:
     facts = find_facts(config, examined)
     given = {n: v for n, v in config.given().items() if n not in _OF_THIS_COMMAND}
     given = {n: v for n, v in given.items() if n not in shared}
+    if not facts.has_weights and (count := given.get("freeze_encoder_stages")):
+        fields.reject(
+            "freeze_encoder_stages",
+            count,
+            "these maps would keep random weights for good: no ImageNet weights are "
+            "there; name some with --encoder_weights=FILE, or leave this out",
+        )
     with model_dir.rehearsing(config.run.model_dir, is_chief=True) as scratch:
         plan = _search(facts, {**given, **shared}, budget, scratch)
     if not plan.num_steps:

@@ -6,8 +6,11 @@ rule of its own. What a rule gives is a `Choice`: a value, and why.
 
 import dataclasses
 import math
+from collections.abc import Mapping
+from typing import Any
 
 from trainer.planning import costs, notes
+from trainer.settings import joining
 from trainer.settings import optimizer as optimizer_settings
 
 _NEEDED_EPOCHS = ((200, 50), (1_000, 30), (5_000, 20), (math.inf, 15))
@@ -45,13 +48,15 @@ RECIPE = {
 }
 """Of every plan, and of launch/flagfiles/recommended.flags."""
 ENCODER_LR_MULTIPLIER = 0.3
+_ENCODER = "mobilenet_v2"
+"""The default: what is given beside no encoder is meant for this one."""
+_NO_WEIGHTS = "no ImageNet weights are there (--encoder_weights=FILE, or Keras' cache)"
 _RATES = {"pretrained": 2.0, "random": 6.0}
 """Times the default learning rate of adamw, with which they were measured."""
 _SMALL_MODELS = {
     "CPU": {"encoder_alpha": 0.125, "decoder_filters": (64, 32, 16, 8)},
     "GPU": {"encoder_alpha": 0.5, "decoder_filters": (256, 128, 64, 32)},
 }
-WIDTHS = ("encoder_alpha", "decoder_filters")
 """What a plan says of an encoder that it has chosen, and of no other."""
 
 
@@ -60,8 +65,10 @@ def needed_epochs(num_train: int) -> int:
     return next(epochs for most, epochs in _NEEDED_EPOCHS if num_train <= most)
 
 
-def choose_model(facts: notes.Facts) -> dict[str, notes.Choice]:
-    """Returns encoder and decoder.
+def choose_model(
+    facts: notes.Facts, given: Mapping[str, Any]
+) -> dict[str, notes.Choice]:
+    """Returns encoder and decoder, with which what is given keeps its meaning.
 
     From random weights, the original U-Net learns in a fraction of the steps that
     MobileNetV2 needs, and its maps of the images' own size give sharp contours: of the
@@ -70,22 +77,28 @@ def choose_model(facts: notes.Facts) -> dict[str, notes.Choice]:
     """
     if facts.has_weights:
         reason = "small and fast, and its ImageNet weights are there"
-        choices = {"encoder": notes.Choice("mobilenet_v2", reason)}
+        choices = {"encoder": notes.Choice(_ENCODER, reason)}
         if facts.weights_file:
             reason = "one file for all sizes: the weights of some are not there"
             choices["encoder_weights"] = notes.Choice(facts.weights_file, reason)
         return choices
-    reason = (
-        "no ImageNet weights are there (--encoder_weights=FILE, or Keras' cache): the "
-        "original U-Net, narrow, which learns from scratch"
-    )
-    widths = _SMALL_MODELS["GPU" if facts.has_gpu else "CPU"]
-    return {
-        "encoder": notes.Choice("plain", reason),
+    choices = {
+        "encoder": notes.Choice(
+            "plain",
+            f"{_NO_WEIGHTS}: the original U-Net, narrow, which learns from scratch",
+        ),
         "encoder_weights": notes.Choice("none", ""),
         "freeze_encoder": notes.Choice(False, ""),
-        **{name: notes.Choice(widths[name], "") for name in WIDTHS},
     }
+    values = {name: choice.value for name, choice in choices.items()}
+    meaningless = joining.join([values, given]).meaningless
+    if lost := [name for name in given if name in meaningless]:
+        reason = f"it takes --{lost[0]}; {_NO_WEIGHTS}"
+        choices["encoder"] = notes.Choice(_ENCODER, reason)
+    elif not given.keys() & {"encoder", "decoder"}:  # Others have other widths.
+        widths = _SMALL_MODELS["GPU" if facts.has_gpu else "CPU"]
+        choices |= {name: notes.Choice(value, "") for name, value in widths.items()}
+    return choices
 
 
 def choose_freezing(is_frozen: bool) -> dict[str, notes.Choice]:

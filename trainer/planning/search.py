@@ -71,11 +71,8 @@ class _Search:
         self._given = given
         self._probe = probe
         self._secs = secs
-        model = rules.choose_model(facts)
-        if given.keys() & {"encoder", "decoder"}:  # Others have other widths.
-            model = {n: c for n, c in model.items() if n not in rules.WIDTHS}
         self._choices = {
-            **model,
+            **rules.choose_model(facts, given),
             "batch_size": rules.choose_batch_size(facts),
             **{name: notes.Choice(value, "") for name, value in rules.RECIPE.items()},
             "loss": rules.choose_loss(facts),

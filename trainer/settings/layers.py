@@ -2,8 +2,8 @@
 
 What was typed counts before what flagfiles say, wherever they stand on the line, and
 that before what the folder of a trained run says. A setting that loses its meaning by
-one of more weight is left out: a flagfile's `--momentum` where `--optimizer=adam` was
-typed. Only what somebody typed is refused for it.
+one of more weight is left out: the `--momentum` of a flagfile with `--optimizer=sgd`
+where `--optimizer=adam` was typed. Only what somebody typed is refused for it.
 """
 
 import dataclasses
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from trainer import errors
 from trainer.exporting import description
 from trainer.settings import config as config_lib
-from trainer.settings import fields, file_limits, modes
+from trainer.settings import fields, file_limits, joining, modes
 from trainer.settings import model as model_settings
 
 _IN_FILE = frozenset(
@@ -37,7 +37,7 @@ class Resolved(NamedTuple):
 
 def resolve(
     typed: Mapping[str, Any],
-    from_files: Mapping[str, Any],
+    from_files: Sequence[Mapping[str, Any]],
     read_run: Callable[[str], Mapping[str, Any]],
     has_run: Callable[[str], bool],
     has_checkpoint: Callable[[str], bool],
@@ -46,7 +46,7 @@ def resolve(
 
     Args:
       typed: settings by name, of the command line itself.
-      from_files: settings by name, of flagfiles.
+      from_files: settings by name, of each flagfile; the last one counts most.
       read_run: reads the settings of the run in a model dir.
       has_run: tells whether there is one.
       has_checkpoint: tells whether there is a checkpoint in a model dir, from which
@@ -57,9 +57,9 @@ def resolve(
       errors.ExportError: if `--model` is no folder of an export, or damaged.
       errors.RunError: of `read_run`.
     """
-    defaults = {f.name: f.default for f in config_lib.fields_by_name().values()}
-    given = {**from_files, **typed}
-    mode, model_dir = given.get("mode", defaults["mode"]), given.get("model_dir")
+    given = joining.join_command(from_files, typed)
+    mode = given.get("mode", config_lib.fields_by_name()["mode"].default)
+    model_dir = given.get("model_dir")
     remarks, of_run = [], {}
     # An unknown mode, or no model dir, is an error of the settings below.
     kind = modes.MODES.get(mode)
@@ -78,18 +78,16 @@ def resolve(
         names = file_limits.ASKED.get(mode, ())
         of_run = _drop_too_much(of_run, about, given, names, remarks)
     if kind and kind.uses_run:  # It trains nothing.
-        of_run, from_files = map(config_lib.without_training, (of_run, from_files))
-    layers = _Layers(defaults, remarks)
-    layers.add(of_run)
-    layers.add(from_files, is_from_files=True)
-    layers.add(of_file)
-    layers.add(typed, is_typed=True)
-    config = config_lib.from_dict(layers.values)
+        of_run, *from_files = map(config_lib.without_training, (of_run, *from_files))
+    values, meaningless = joining.join([of_run, *from_files, of_file, typed])
+    _refuse(typed, meaningless)
+    remarks += _describe_unused(of_run, from_files, typed, meaningless)
+    config = config_lib.from_dict(values)
     does = _find_uses(config, mode, is_used)
     unused = [
         f"--{name}"
         for name in typed
-        if all(_is_unused(name, use, layers.values) for use in does)
+        if all(_is_unused(name, use, values) for use in does)
         and not fields.is_off(typed[name])
     ]
     if unused:
@@ -241,52 +239,42 @@ def _take_young(saved: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-class _Layers:
-    """Settings, given again and again by places of growing weight."""
+def _refuse(typed: Mapping[str, Any], meaningless: Mapping[str, str]) -> None:
+    """Refuses what was typed, asks for something, and has no meaning.
 
-    def __init__(self, defaults: Mapping[str, Any], remarks: list[str]):
-        self.values: dict[str, Any] = {}
-        self._defaults = defaults
-        self._remarks = remarks
-        self._settings = config_lib.fields_by_name()
+    Raises:
+      errors.ConfigError: if there is some.
+    """
+    for name, value in typed.items():
+        if name in meaningless and not fields.is_off(value):
+            fields.reject(name, value, f"{meaningless[name]}; leave it out")
 
-    def add(
-        self,
-        layer: Mapping[str, Any],
-        *,
-        is_from_files: bool = False,
-        is_typed: bool = False,
-    ) -> None:
-        """Adds settings of more weight than all so far."""
-        for name in layer:
-            for other in self._settings[name].metadata["replaces"]:
-                if other not in layer and layer[name]:
-                    self.values.pop(other, None)
-        self.values.update(layer)
-        while meaningless := self._find_meaningless():
-            # One of less weight goes first: others may get their meaning by that.
-            older = [name for name in meaningless if name not in layer]
-            for name in older or meaningless:
-                value = self.values.pop(name)
-                if name not in layer or fields.is_off(value):
-                    continue
-                if is_typed:
-                    fields.reject(name, value, f"{meaningless[name]}; leave it out")
-                # A flagfile of all settings has the defaults, too.
-                if is_from_files and value != self._defaults[name]:
-                    self._remarks.append(
-                        f"--{name}={fields.format_value(value)} of the flagfile does "
-                        f"not count: {meaningless[name]}."
-                    )
 
-    def _find_meaningless(self) -> dict[str, str]:
-        """Returns the condition that each setting without a meaning breaks."""
-        complete = {**self._defaults, **self.values}
-        conditions = {
-            name: fields.unmet_condition(name, self._settings, complete)
-            for name in self.values
-        }
-        return {name: text for name, text in conditions.items() if text}
+def _describe_unused(
+    of_run: Mapping[str, Any],
+    from_files: Sequence[Mapping[str, Any]],
+    typed: Mapping[str, Any],
+    meaningless: Mapping[str, str],
+) -> list[str]:
+    """Returns a sentence on each setting of a flagfile that has no meaning.
+
+    Of one that has lost it by a place of more weight there is nothing to say.
+    """
+    settings = config_lib.fields_by_name()
+    remarks = []
+    for number, place in enumerate(from_files, 1):
+        had_none = joining.join([of_run, *from_files[:number]]).meaningless
+        later = set().union(*from_files[number:], typed)
+        for name, value in place.items():
+            if name in later or name not in meaningless or name not in had_none:
+                continue
+            # A flagfile of all settings has the defaults, too.
+            if value != settings[name].default and not fields.is_off(value):
+                remarks.append(
+                    f"--{name}={fields.format_value(value)} of the flagfile does not "
+                    f"count: {meaningless[name]}."
+                )
+    return remarks
 
 
 def check_trained_with(

@@ -5,7 +5,6 @@ import dataclasses
 from trainer.settings import fields
 
 SAVE_CHOICES = ("labels", "overlay", "confidence", "probabilities", "npz")
-_TILE_OVERLAP = 0.25
 _OF_PREDICT = {"mode": ("predict",)}
 
 
@@ -47,15 +46,16 @@ class PredictConfig(fields.Section):
         maximum=8192,
         is_saved=False,
         only_with=_OF_PREDICT,
+        parts=lambda size: ("a tile",) if size else (),
     )
     tile_overlap: float = fields.setting(
-        _TILE_OVERLAP,
+        0.25,
         "By what share of a tile's side, at least, it overlaps its neighbour. There "
         "the tile whose middle is nearer counts for more.",
         minimum=0.0,
         maximum=0.75,
         is_saved=False,
-        only_with=_OF_PREDICT,
+        only_with={**_OF_PREDICT, "tile_size": ("a tile",)},
     )
     mask_orientation: str = fields.setting(
         "shown",
@@ -96,9 +96,3 @@ class PredictConfig(fields.Section):
             fields.reject("save", self.save, f"use {', '.join(SAVE_CHOICES)}")
         if 0 < self.tile_size < 32:
             fields.reject("tile_size", self.tile_size, "use at least 32, or 0")
-        if self.tile_overlap != _TILE_OVERLAP and not self.tile_size:
-            fields.reject(
-                "tile_overlap",
-                self.tile_overlap,
-                "it has a meaning only with --tile_size; give that, or leave it out",
-            )
