@@ -3,7 +3,6 @@
 import concurrent.futures
 import dataclasses
 import functools
-import pathlib
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -21,6 +20,7 @@ from trainer.metrics import image_scores as image_scores_lib
 from trainer.metrics import merging
 from trainer.metrics import registry as metric_registry
 from trainer.optimizing import ema as ema_lib
+from trainer.run_folder import checkpoint_folders
 from trainer.settings import config as config_lib
 from trainer.settings import fields
 from trainer.settings import variants as variants_lib
@@ -95,7 +95,7 @@ def prepare_evaluation(
     config: config_lib.Config,
     strategy: tf.distribute.Strategy,
     run: restoring.SavedRun,
-) -> tuple[EvalSetup, pathlib.Path]:
+) -> tuple[EvalSetup, checkpoint_folders.Origin]:
     """Makes what `--mode=evaluate` needs, the model restored.
 
     Args:
@@ -104,7 +104,7 @@ def prepare_evaluation(
       run: whose model is to be scored.
 
     Returns:
-      The setup, and the folder of the checkpoint.
+      The setup, and the checkpoint.
 
     Raises:
       errors.RunError: if settings do not fit the devices, files or classes, or no
@@ -130,7 +130,7 @@ def prepare_evaluation(
         groups=groups,
         scores_images=True,
     )
-    return setup, restored.path
+    return setup, restored.origin
 
 
 def prepare_evaluation_of(

@@ -40,7 +40,7 @@ def _score_checkpoint(config: config_lib.Config) -> None:
     saved = restoring.find_run(model_dir, config.run.checkpoint)
     for remark in layers.check_trained_with(config, saved.identity, model_dir):
         logging.warning("%s", remark)
-    setup, path = evaluation.prepare_evaluation(
+    setup, origin = evaluation.prepare_evaluation(
         config, devices.prepare_devices(config, trains=False), saved
     )
     outcome = scoring.score_all(setup)
@@ -51,7 +51,8 @@ def _score_checkpoint(config: config_lib.Config) -> None:
             precision=setup.model.dtype_policy.name,
             uses_averages=setup.ema is not None,
         )
-        _report(config, setup, outcome, evaluations.describe(path), model_dir, scored)
+        subject = evaluations.describe(origin)
+        _report(config, setup, outcome, subject, model_dir, scored)
     cluster.wait_for_chief(setup.strategy)
 
 
