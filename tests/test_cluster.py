@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -323,6 +324,52 @@ def test_workers_that_do_not_agree_all_end_and_name_the_setting(folder, own, mes
     assert [processes.finish(w) for w in workers] == [errors.ConfigError.exit_code] * 2
     log = processes.read_log(model_dir)
     assert len(re.findall(f"Error: The workers do not agree in {message}", log)) == 2
+
+
+@pytest.fixture(scope="module")
+def scored(folder):
+    """Returns the folder of a run with a checkpoint of step 4 and one of step 8."""
+    model_dir = folder / "scored"
+    flags = [flag for flag in _FLAGS if "distribution" not in flag]
+    alone = _start(folder, model_dir, *flags, *_TRAINING, "--train_steps=8")
+    assert processes.finish(alone) == 0, processes.read_log(model_dir)[-500:]
+    return model_dir
+
+
+def _evaluate_by_two(folder, model_dir, of_second):
+    flags = ("--mode=evaluate", _FLAGS[0], "--nokeep_golden")
+    addresses = _addresses(2)
+    workers = [
+        _start(folder, place, *flags, TF_CONFIG=_config(addresses, index))
+        for index, place in enumerate((model_dir, of_second))
+    ]
+    codes = [processes.finish(worker) for worker in workers]
+    return codes, [processes.read_log(place) for place in (model_dir, of_second)]
+
+
+def test_two_workers_score_the_checkpoint_that_the_chief_has_found(folder, scored):
+    """The second one comes later, and finds what a training beside has saved."""
+    earlier = shutil.copytree(scored, folder / "earlier")
+    shutil.rmtree(processes.newest(earlier))
+    codes, logs = _evaluate_by_two(folder, earlier, scored)
+    assert codes == [0, 0], logs
+    (line,) = (earlier / "evaluations.jsonl").read_text().splitlines()
+    assert json.loads(line)["step"] == 4
+    assert "Restored the weights of" in logs[1] and "step-00000004" in logs[1]
+    assert not (scored / "evaluations.jsonl").exists()
+
+
+def test_two_workers_do_not_score_two_checkpoints_as_one(folder, scored):
+    other = shutil.copytree(scored, folder / "without-the-newest")
+    shutil.rmtree(processes.newest(other))
+    codes, logs = _evaluate_by_two(folder, scored, other)
+    assert codes == [errors.ConfigError.exit_code] * 2
+    message = (
+        "Error: The workers do not agree in the step of the model "
+        "(8 on worker 0, 4 on worker 1), its weights ("
+    )
+    assert all(message in log for log in logs)
+    assert not (scored / "evaluations.jsonl").exists()
 
 
 _SHORT = r"""#!/usr/bin/env bash

@@ -268,6 +268,25 @@ def check_start(
     )
 
 
+def check_model(strategy: tf.distribute.Strategy, step: int, weights: str) -> None:
+    """Checks that all workers have read the same trained model.
+
+    Args:
+      strategy: spans the workers; all of them must call this.
+      step: how many steps it was trained.
+      weights: a hash of its files.
+
+    Raises:
+      errors.ConfigError: on all workers, if they differ.
+    """
+    _check_same(
+        strategy,
+        {"the step of the model": step, "its weights": weights},
+        "give all workers the same --model_dir, on a shared file system, or the same "
+        "--model",
+    )
+
+
 def _check_same(
     strategy: tf.distribute.Strategy, values: Mapping[str, Any], remedy: str
 ) -> None:

@@ -59,6 +59,7 @@ def _score_checkpoint(config: config_lib.Config) -> None:
 def _score_file(config: config_lib.Config) -> None:
     strategy = devices.prepare_devices(config, trains=False)
     about = description.read_model(config.run.model)
+    cluster.check_model(strategy, about.step, about.weights)
     trained = exported.load(about)
     exported.check(config, trained)
     setup = evaluation.prepare_evaluation_of(

@@ -13,6 +13,8 @@ from absl import logging
 from trainer import errors, files
 from trainer.run_folder import watched
 
+CHOICES = ("last", "best")
+"""What to find, where no checkpoint is named."""
 _METADATA = "metadata.json"
 _FOLDER = re.compile(r"step-(\d{8,})")
 _PARTIAL_SUFFIX = ".partial"
@@ -168,7 +170,7 @@ def find(model_dir: str, which: str) -> list[pathlib.Path]:
       errors.CheckpointError: if there is none.
     """
     folder = pathlib.Path(model_dir) / "checkpoints"
-    if which not in ("last", "best"):
+    if which not in CHOICES:
         return [_find_named(folder, which)]
     paths = list_checkpoints(folder)[::-1]
     if not paths:
