@@ -82,7 +82,7 @@ def sync(path: str | os.PathLike) -> None:
 def parse_lines(text: bytes) -> list[dict]:
     """Returns the objects in a file of JSON lines.
 
-    What is none is left out: of the last line, a killed process may have written half.
+    What is none is left out: of its line, a killed process may have written half.
     """
     found = []
     for line in text.splitlines():
@@ -103,12 +103,14 @@ def append_line(path: str | os.PathLike, line: str) -> None:
     """
     path = pathlib.Path(path)
     # Without a buffer, which would write the rest of a failed line when it is closed.
-    with explaining(path), path.open("ab", buffering=0) as file:
+    with explaining(path), path.open("a+b", buffering=0) as file:
         # NFS appends where the file ended when this host looked last, and a long line
         # may be written in parts.
         file_locks.wait_for_lock(file.fileno())
         size = file.seek(0, os.SEEK_END)
         rest = line.encode() + b"\n"
+        if size and os.pread(file.fileno(), 1, size - 1) != b"\n":
+            rest = b"\n" + rest  # A killed process has left half a line.
         try:
             while rest:
                 rest = rest[file.write(rest) :]
