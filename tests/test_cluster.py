@@ -21,7 +21,7 @@ import tensorflow as tf
 from tests import shallow
 from tests.faults import processes, short_program, slurm
 from trainer import errors, flags
-from trainer.distributing import cluster, distribution
+from trainer.distributing import arrivals, cluster, distribution
 
 _start = functools.partial(processes.start, program="tests.faults.short_program")
 
@@ -255,6 +255,12 @@ def _worker_times(model_dir, name, rounded):
     pytest.fail(f"No report has {name} of {rounded} ms.")
 
 
+def _place(address):
+    """Returns host and port, as sockets take them."""
+    host, port = address.rsplit(":", 1)
+    return host, int(port)
+
+
 def _resolver(*addresses):
     """Returns what knows the addresses of a cluster, the first of them its own."""
     spec = tf.train.ClusterSpec({"worker": list(addresses)})
@@ -267,7 +273,7 @@ def test_a_missing_worker_ends_the_start_with_its_address(monkeypatch):
     addresses, clock = _addresses(2), itertools.count()
     monkeypatch.setenv("TF_CONFIG", _config(addresses, 0))
     monkeypatch.setattr(
-        cluster,
+        arrivals,
         "time",
         types.SimpleNamespace(monotonic=lambda: next(clock), sleep=lambda secs: None),
     )
@@ -279,20 +285,38 @@ def test_a_missing_worker_ends_the_start_with_its_address(monkeypatch):
     assert next(clock) == 7  # When it came, until six seconds had gone by.
 
 
+def test_a_worker_that_waits_takes_all_who_call(monkeypatch):
+    """There may be more of them than the kernel lets wait, and some call again."""
+    with contextlib.ExitStack() as opened:
+        own, other = _addresses(2)
+        callers = []
+
+        def call(_):
+            for _ in range(70):
+                caller = socket.create_connection(_place(own), timeout=1)
+                callers.append(opened.enter_context(caller))
+            if len(callers) > 70:
+                opened.enter_context(socket.create_server(_place(other)))
+
+        monkeypatch.setattr(arrivals.time, "sleep", call)
+        arrivals.wait_for_all(_resolver(own, other), timeout_secs=100)
+        assert [caller.recv(1) for caller in callers] == [b""] * 140
+
+
 def test_a_port_that_another_process_has_is_waited_for_and_named(monkeypatch):
     """As by the process of a start before that has still to end."""
     (address,) = _addresses(1)
     port = int(address.rpartition(":")[2])
     other = socket.create_server(("", port))
-    monkeypatch.setattr(cluster.time, "sleep", lambda secs: other.close())
-    cluster.wait_for_all(_resolver(address), timeout_secs=100)
+    monkeypatch.setattr(arrivals.time, "sleep", lambda secs: other.close())
+    arrivals.wait_for_all(_resolver(address), timeout_secs=100)
     with (
         socket.create_server(("", port)),
         pytest.raises(
             errors.PeerError, match=f"Port {port} of this worker.*=0 seconds; end that"
         ),
     ):
-        cluster.wait_for_all(_resolver(address), timeout_secs=0)
+        arrivals.wait_for_all(_resolver(address), timeout_secs=0)
 
 
 def test_a_port_that_nobody_may_have_is_a_mistake(monkeypatch):
@@ -302,7 +326,7 @@ def test_a_port_that_nobody_may_have_is_a_mistake(monkeypatch):
     monkeypatch.setattr(socket, "create_server", refuse)
     message = "cannot listen on port 80 .Permission denied.; name another one in TF_C"
     with pytest.raises(errors.ConfigError, match=message):
-        cluster.wait_for_all(_resolver("a:80", "b:80"), timeout_secs=9)
+        arrivals.wait_for_all(_resolver("a:80", "b:80"), timeout_secs=9)
 
 
 @pytest.mark.parametrize(
