@@ -53,7 +53,7 @@ def _listen(port: int, deadline: float, timeout_secs: float) -> socket.socket:
     """
     while True:
         try:
-            listener = socket.create_server(("", port), backlog=socket.SOMAXCONN)
+            listener = _open(port)
             listener.setblocking(False)
             return listener
         except OSError as error:
@@ -71,6 +71,17 @@ def _listen(port: int, deadline: float, timeout_secs: float) -> socket.socket:
         time.sleep(_POLL_SECS)
 
 
+def _open(port: int) -> socket.socket:
+    """Opens a port to callers over IPv4 and, where the host knows it, IPv6."""
+    if socket.has_dualstack_ipv6():
+        family, is_dual = socket.AF_INET6, True
+    else:
+        family, is_dual = socket.AF_INET, False
+    return socket.create_server(
+        ("", port), family=family, backlog=socket.SOMAXCONN, dualstack_ipv6=is_dual
+    )
+
+
 def _take_callers(listener: socket.socket) -> None:
     """Takes the calls of all who have seen by now that this worker is there.
 
@@ -84,7 +95,8 @@ def _take_callers(listener: socket.socket) -> None:
 def _answers(address: str) -> bool:
     host, port = address.rsplit(":", 1)
     try:
-        with socket.create_connection((host, int(port)), timeout=1):
+        # The brackets around an IPv6 address, [::1]:8000, are no part of it.
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=1):
             return True
     except OSError:
         return False
