@@ -525,6 +525,67 @@ def test_what_a_machine_has_not_published_counts_until_another_one_trains(
     assert not (folder.parent / "unpublished-2").exists()
 
 
+@pytest.mark.parametrize("opened", ["before", "beside", "after"])
+def test_an_evaluation_publishes_nothing_that_a_dead_trainer_has_left(
+    url, tmp_path, opened, caplog
+):
+    """Another machine has gone on before the evaluation is over."""
+
+    def open_on(machine):
+        (tmp_path / machine).mkdir(exist_ok=True)
+        store = stores.open_store(url, "model_dir")
+        copy = copies.Copy(store, tmp_path / machine)
+        copy.open()
+        return copy
+
+    def train_on(machine):
+        copy = open_on(machine)
+        copy.download()
+        copy.claim()
+        return copy
+
+    def save(copy, step, text):
+        _save(copy.folder, step)
+        for name in ("metrics.jsonl", "predictions.png"):
+            (copy.folder / name).write_text(text)
+
+    evaluating = open_on("first") if opened == "before" else None
+    training = train_on("first")
+    for step in (1, 2):
+        save(training, step, "first")
+    training.publish()
+    if opened == "beside":
+        evaluating = open_on("first")
+    save(training, 3, "dead")
+    (training.folder / "checkpoints/step-00000003/state.data").write_text("dead")
+    (training.folder / "encoder.json").write_text("dead")
+    shutil.rmtree(training.folder / "checkpoints/step-00000002")
+    training.close()
+    if opened == "after":
+        evaluating = open_on("first")
+    other = train_on("second")
+    save(other, 3, "second")
+    other.publish()
+    expected = _contents(url)
+
+    (evaluating.folder / "evaluations").mkdir()
+    added = {"evaluations.jsonl": b"scores\n", "evaluations/a.png": b"picture"}
+    for name, data in added.items():
+        (evaluating.folder / name).write_bytes(data)
+    evaluating.publish()
+    contents = _contents(url)
+    (own,) = (name for name in contents if name.startswith("evaluations.jsonl.new-"))
+    assert contents == {**expected, **added, own: b"scores\n"}
+    assert f"{url} has been taken over by another machine; " in caplog.text
+
+    evaluating.close()
+    again = open_on("first")  # What was left is set aside.
+    assert (again.folder / "metrics.jsonl").read_text() == "second"
+    (again.folder / "predictions.png").write_text("anew")
+    again.publish()
+    assert _contents(url) == {**contents, "predictions.png": b"anew"}
+
+
 def test_workers_on_other_machines_see_what_the_first_one_does(url, cache):
     """Of the first one's machine, what was not published does not count for it."""
     _train(url, 1)

@@ -131,7 +131,8 @@ class Copy:
         if self._owner() != self.index.copy_id:
             owner = {"copy": self.index.copy_id, "host": socket.gethostname()}
             self.store.write(roles.OWNER, json.dumps(owner).encode())
-        self._owns = True
+        self._owns = self.index.is_trained_in = True
+        self.index.write()
 
     def publish(self) -> None:
         """Uploads what has changed here, and deletes what was removed here.
@@ -149,6 +150,9 @@ class Copy:
         if not (changed or gone or self._unfinished):
             return
         self.guard()
+        if self._is_superseded():
+            changed = list(filter(roles.is_added, changed))
+            gone = set(filter(roles.is_added, gone))
         self._withdraw(changed)
         for name in sorted(changed, key=roles.order):
             self.guard()  # An upload may take minutes.
@@ -198,6 +202,7 @@ class Copy:
             changed = (here - clean) & self.index.names()  # Others may be as there.
             unpublished = (removed - clean) | changed.intersection(wanted)
             self._set_aside([n for n in unpublished if not lines.file_of(n)])
+            self.index.is_trained_in = False
         with concurrent.futures.ThreadPoolExecutor(_NUM_THREADS) as pool:
             for future in [pool.submit(self._fetch, n, whole[n]) for n in wanted]:
                 future.result()
@@ -221,6 +226,20 @@ class Copy:
         if not there and not self.index.names():
             return True  # Neither has ever been published.
         return self._owner() == self.index.copy_id
+
+    def _is_superseded(self) -> bool:
+        """Tells whether what a trainer left here may be older than what is there."""
+        if self._owns or not self.index.is_trained_in:
+            return False
+        if self._owner() == self.index.copy_id:
+            return False
+        logging.warning(
+            "%s has been taken over by another machine; of what a training in %s had "
+            "not published, nothing is published.",
+            self.store.url,
+            self.folder,
+        )
+        return True
 
     def _owner(self) -> str:
         try:

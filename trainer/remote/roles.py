@@ -14,6 +14,7 @@ _LOCKS = ("run.lock", "watch.lock")
 _TRIAL = re.compile(r"(.*/)?\.rehearsal/.*")
 _HALF_SAVED = re.compile(r"(.*/)?checkpoints/[^/]+\.partial/.*")
 _CHECKPOINT = re.compile(r"((?:.*/)?checkpoints/step-\d+/).+")
+_ADDED = re.compile(r"(.*/)?((evaluations|export|doctor)/.*|report\.html)")
 _LAST = ("watch.json",)
 """It names the best checkpoint, which has to be there by then."""
 
@@ -34,6 +35,11 @@ def is_copied(name: str) -> bool:
 def is_of_trial(name: str) -> bool:
     """Tells whether a file was only written to be timed."""
     return bool(_TRIAL.fullmatch(name))
+
+
+def is_added(name: str) -> bool:
+    """Tells whether a file is none of a training: another mode adds it to the run."""
+    return bool(lines.file_of(name) or _ADDED.fullmatch(name))
 
 
 def checkpoint_of(name: str) -> str:
