@@ -8,11 +8,13 @@ import pathlib
 import shutil
 import sys
 import threading
+from unittest import mock
 
 import pytest
 import tensorflow as tf
 
 from trainer import errors, flags
+from trainer.modes import train
 from trainer.remote import copies, fsspec_store, leases, mirrors, roles, stores
 from trainer.run_folder import run_lock
 
@@ -596,6 +598,50 @@ def test_workers_on_other_machines_see_what_the_first_one_does(url, cache):
     with mirrors.session():
         folder = pathlib.Path(mirrors.open_run(url, keeps_own=False))
         assert _restore(folder) == 1
+
+
+def test_a_worker_that_came_early_has_what_was_published_until_all_met(
+    url, cache, tmp_path
+):
+    """As one that starts again while the old chief still uploads its last save."""
+    chief = copies.Copy(stores.open_store(url, "model_dir"), tmp_path)
+    chief.open()
+    chief.claim()
+    _save(chief.folder, 1)
+    chief.publish()
+    cache("worker")
+    with mirrors.session():
+        folder = pathlib.Path(mirrors.open_run(url, keeps_own=False))
+        _save(chief.folder, 2)
+        chief.publish()
+        with mirrors.publishing(folder, is_chief=False):
+            assert _restore(folder) == 1
+            mirrors.catch_up(folder)
+            assert _restore(folder) == 2
+    mirrors.catch_up(tmp_path)  # Nothing is remote.
+
+
+@pytest.mark.parametrize("is_chief", [True, False])
+def test_nobody_downloads_again_where_the_chief_works(url, monkeypatch, is_chief):
+    with _holding(url) as (folder, _):
+        monkeypatch.setattr(copies.Copy, "download", lambda _: pytest.fail("it is"))
+        mirrors._find(folder).is_read_only = not is_chief
+        mirrors.catch_up(folder)
+
+
+def test_a_training_catches_up_between_the_meeting_and_its_look_at_checkpoints(
+    monkeypatch,
+):
+    calls = []
+    monkeypatch.setattr(train, "preemption", mock.MagicMock())
+    for place, name in (
+        (train.devices, "prepare_devices"),
+        (train.mirrors, "catch_up"),
+        (train, "_run_with"),
+    ):
+        monkeypatch.setattr(place, name, lambda *_, n=name: calls.append(n))
+    train._run_on_devices(mock.MagicMock(), mock.MagicMock())
+    assert calls == ["prepare_devices", "catch_up", "_run_with"]
 
 
 def test_a_network_that_fails_loses_no_run(url, monkeypatch, caplog):

@@ -66,6 +66,7 @@ def _run_on_devices(
     config: config_lib.Config, lock: run_lock.RunLock
 ) -> tf.distribute.Strategy:
     strategy = devices.prepare_devices(config)
+    mirrors.catch_up(config.run.model_dir)
     stop = preemption.StopRequest(before_exit=lock.release)
     with stop.listening():
         _run_with(config, strategy, stop, lock)
