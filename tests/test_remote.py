@@ -404,6 +404,8 @@ def test_what_is_of_this_machine_or_half_written_is_not_published(url):
             ".rehearsal/checkpoints/step-00000001/state.data",
             "checkpoints/step-00000001.partial/state.data",
             f"train/.partial-{'0' * 32}",
+            f"export/.partial-{'0' * 32}/model.onnx",
+            f"export/.partial-{'0' * 32}/proof-1/in.npz",
             "train/events",
             "watch.json",
             "checkpoints/step-00000001/metadata.json",

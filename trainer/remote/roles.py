@@ -24,7 +24,7 @@ def is_copied(name: str) -> bool:
     last = name.rpartition("/")[2]
     is_of_one_side = (
         last in (OWNER, *_LOCKS)
-        or files.is_partial(last)
+        or any(map(files.is_partial, name.split("/")))  # A folder may be, too.
         or is_of_trial(name)
         or _HALF_SAVED.fullmatch(name)
         or lines.file_of(name) not in ("", name)
