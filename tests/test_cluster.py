@@ -410,6 +410,18 @@ def test_two_workers_do_not_score_two_checkpoints_as_one(folder, scored):
     assert not (scored / "evaluations.jsonl").exists()
 
 
+def test_paths_alone_may_differ_from_worker_to_worker(monkeypatch):
+    """At a URL, those are of each host's own copy; what lies there is compared."""
+    said = []
+    monkeypatch.setattr(cluster, "num_workers", lambda _: 2)
+    monkeypatch.setattr(
+        cluster, "gather", lambda _, text: said.append(json.loads(text)) or [text] * 2
+    )
+    settings = {"model_dir": "a", "model": "b", "data_dir": "c", "seed": 3}
+    cluster.check_settings(tf.distribute.get_strategy(), settings)
+    assert said == [{"--seed": 3}]
+
+
 _SHORT = r"""#!/usr/bin/env bash
 # Stands for Python: with the short encoder, and its number beside its model dir.
 if [ "$1" = - ]; then exec {python} "$@"; fi

@@ -17,6 +17,7 @@ _HOST_SETTINGS = frozenset(
     {
         "model_dir",
         "checkpoint",
+        "model",
         "data_dir",
         "cache_dir",
         "encoder_weights",
