@@ -422,8 +422,7 @@ def test_another_process_than_the_chief_writes_nothing(tmp_path):
 def _restore_model(model, model_dir, which):
     """Restores weights as an evaluation does; returns the step."""
     paths = checkpoint_folders.find(str(model_dir), which)
-    path = saved_weights.restore_model(model, None, paths)
-    return checkpoint_folders.step_of(path)
+    return saved_weights.restore_model(model, None, paths).step
 
 
 def test_weights_alone_are_restored_from_last_best_or_a_path(tmp_path):

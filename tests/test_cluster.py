@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -20,7 +21,7 @@ import tensorflow as tf
 from tests import shallow
 from tests.faults import processes, short_program, slurm
 from trainer import errors, flags
-from trainer.distributing import cluster, distribution
+from trainer.distributing import arrivals, cluster, distribution
 
 _start = functools.partial(processes.start, program="tests.faults.short_program")
 
@@ -254,6 +255,12 @@ def _worker_times(model_dir, name, rounded):
     pytest.fail(f"No report has {name} of {rounded} ms.")
 
 
+def _place(address):
+    """Returns host and port, as sockets take them."""
+    host, port = address.rsplit(":", 1)
+    return host.strip("[]"), int(port)
+
+
 def _resolver(*addresses):
     """Returns what knows the addresses of a cluster, the first of them its own."""
     spec = tf.train.ClusterSpec({"worker": list(addresses)})
@@ -266,7 +273,7 @@ def test_a_missing_worker_ends_the_start_with_its_address(monkeypatch):
     addresses, clock = _addresses(2), itertools.count()
     monkeypatch.setenv("TF_CONFIG", _config(addresses, 0))
     monkeypatch.setattr(
-        cluster,
+        arrivals,
         "time",
         types.SimpleNamespace(monotonic=lambda: next(clock), sleep=lambda secs: None),
     )
@@ -278,20 +285,52 @@ def test_a_missing_worker_ends_the_start_with_its_address(monkeypatch):
     assert next(clock) == 7  # When it came, until six seconds had gone by.
 
 
+def _need_host(host):
+    try:
+        socket.create_server(_place(f"{host}:0"), family=_family_of(host)).close()
+    except OSError:
+        pytest.skip(f"this machine has no {host}")
+
+
+def _family_of(address):
+    return socket.AF_INET6 if address.startswith("[") else socket.AF_INET
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])
+def test_a_worker_that_waits_takes_all_who_call(monkeypatch, host):
+    """There may be more of them than the kernel lets wait, and some call again."""
+    _need_host(host)
+    with contextlib.ExitStack() as opened:
+        own, other = (a.replace("127.0.0.1", host) for a in _addresses(2))
+        callers = []
+
+        def call(_):
+            for _ in range(70):
+                caller = socket.create_connection(_place(own), timeout=1)
+                callers.append(opened.enter_context(caller))
+            if len(callers) > 70:
+                server = socket.create_server(_place(other), family=_family_of(other))
+                opened.enter_context(server)
+
+        monkeypatch.setattr(arrivals.time, "sleep", call)
+        arrivals.wait_for_all(_resolver(own, other), timeout_secs=100)
+        assert [caller.recv(1) for caller in callers] == [b""] * 140
+
+
 def test_a_port_that_another_process_has_is_waited_for_and_named(monkeypatch):
     """As by the process of a start before that has still to end."""
     (address,) = _addresses(1)
     port = int(address.rpartition(":")[2])
     other = socket.create_server(("", port))
-    monkeypatch.setattr(cluster.time, "sleep", lambda secs: other.close())
-    cluster.wait_for_all(_resolver(address), timeout_secs=100)
+    monkeypatch.setattr(arrivals.time, "sleep", lambda secs: other.close())
+    arrivals.wait_for_all(_resolver(address), timeout_secs=100)
     with (
         socket.create_server(("", port)),
         pytest.raises(
             errors.PeerError, match=f"Port {port} of this worker.*=0 seconds; end that"
         ),
     ):
-        cluster.wait_for_all(_resolver(address), timeout_secs=0)
+        arrivals.wait_for_all(_resolver(address), timeout_secs=0)
 
 
 def test_a_port_that_nobody_may_have_is_a_mistake(monkeypatch):
@@ -301,7 +340,7 @@ def test_a_port_that_nobody_may_have_is_a_mistake(monkeypatch):
     monkeypatch.setattr(socket, "create_server", refuse)
     message = "cannot listen on port 80 .Permission denied.; name another one in TF_C"
     with pytest.raises(errors.ConfigError, match=message):
-        cluster.wait_for_all(_resolver("a:80", "b:80"), timeout_secs=9)
+        arrivals.wait_for_all(_resolver("a:80", "b:80"), timeout_secs=9)
 
 
 @pytest.mark.parametrize(
@@ -323,6 +362,64 @@ def test_workers_that_do_not_agree_all_end_and_name_the_setting(folder, own, mes
     assert [processes.finish(w) for w in workers] == [errors.ConfigError.exit_code] * 2
     log = processes.read_log(model_dir)
     assert len(re.findall(f"Error: The workers do not agree in {message}", log)) == 2
+
+
+@pytest.fixture(scope="module")
+def scored(folder):
+    """Returns the folder of a run with a checkpoint of step 4 and one of step 8."""
+    model_dir = folder / "scored"
+    flags = [flag for flag in _FLAGS if "distribution" not in flag]
+    alone = _start(folder, model_dir, *flags, *_TRAINING, "--train_steps=8")
+    assert processes.finish(alone) == 0, processes.read_log(model_dir)[-500:]
+    return model_dir
+
+
+def _evaluate_by_two(folder, model_dir, of_second):
+    flags = ("--mode=evaluate", _FLAGS[0], "--nokeep_golden")
+    addresses = _addresses(2)
+    workers = [
+        _start(folder, place, *flags, TF_CONFIG=_config(addresses, index))
+        for index, place in enumerate((model_dir, of_second))
+    ]
+    codes = [processes.finish(worker) for worker in workers]
+    return codes, [processes.read_log(place) for place in (model_dir, of_second)]
+
+
+def test_two_workers_score_the_checkpoint_that_the_chief_has_found(folder, scored):
+    """The second one comes later, and finds what a training beside has saved."""
+    earlier = shutil.copytree(scored, folder / "earlier")
+    shutil.rmtree(processes.newest(earlier))
+    codes, logs = _evaluate_by_two(folder, earlier, scored)
+    assert codes == [0, 0], logs
+    (line,) = (earlier / "evaluations.jsonl").read_text().splitlines()
+    assert json.loads(line)["step"] == 4
+    assert "Restored the weights of" in logs[1] and "step-00000004" in logs[1]
+    assert not (scored / "evaluations.jsonl").exists()
+
+
+def test_two_workers_do_not_score_two_checkpoints_as_one(folder, scored):
+    other = shutil.copytree(scored, folder / "without-the-newest")
+    shutil.rmtree(processes.newest(other))
+    codes, logs = _evaluate_by_two(folder, scored, other)
+    assert codes == [errors.ConfigError.exit_code] * 2
+    message = (
+        "Error: The workers do not agree in the step of the model "
+        "(8 on worker 0, 4 on worker 1), its weights ("
+    )
+    assert all(message in log for log in logs)
+    assert not (scored / "evaluations.jsonl").exists()
+
+
+def test_paths_alone_may_differ_from_worker_to_worker(monkeypatch):
+    """At a URL, those are of each host's own copy; what lies there is compared."""
+    said = []
+    monkeypatch.setattr(cluster, "num_workers", lambda _: 2)
+    monkeypatch.setattr(
+        cluster, "gather", lambda _, text: said.append(json.loads(text)) or [text] * 2
+    )
+    settings = {"model_dir": "a", "model": "b", "data_dir": "c", "seed": 3}
+    cluster.check_settings(tf.distribute.get_strategy(), settings)
+    assert said == [{"--seed": 3}]
 
 
 _SHORT = r"""#!/usr/bin/env bash

@@ -21,6 +21,7 @@ from models.encoders import weights
 from tests import shallow
 from tests.faults import processes
 from trainer import errors, flags, load_run, main
+from trainer.evaluating import scoring
 from trainer.run_folder import checkpoint_folders, checkpointing
 from trainer.settings import modes
 
@@ -136,6 +137,22 @@ def test_a_moved_folder_alone_gives_the_scores_of_the_training(copy, capsys):
     assert re.search(rf"^road .* {recall:.4f} .* {share:.1%}$", out, re.M)
     # Nothing of the run itself has changed.
     assert {p: p.read_bytes() for p in before} == before
+
+
+def test_a_checkpoint_that_a_training_removes_meanwhile_is_scored(copy, monkeypatch):
+    path = copy / "checkpoints" / "step-00000008"
+    origin = checkpoint_folders.read_origin(path)
+    score_all = scoring.score_all
+
+    def score_and_remove(setup):
+        shutil.rmtree(path)
+        return score_all(setup)
+
+    monkeypatch.setattr(scoring, "score_all", score_and_remove)
+    _run("--mode=evaluate", f"--model_dir={copy}", "--nokeep_golden")
+    (line,) = _lines(copy)
+    assert (line["step"], line["checkpoint"]) == (8, path.name)
+    assert line["weights"] == origin.weights
 
 
 def test_the_best_and_the_worst_are_kept_with_the_scores(copy, capsys):

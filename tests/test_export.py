@@ -39,7 +39,7 @@ from trainer.exporting import (
 )
 from trainer.exporting.formats import litert_int8, onnx_file, saved_model
 from trainer.modes import evaluate, export, train
-from trainer.run_folder import golden
+from trainer.run_folder import checkpoint_folders, golden
 from trainer.settings import config as config_lib
 
 _DOCUMENT = pathlib.Path(__file__).resolve().parents[1] / "docs" / "export.md"
@@ -96,6 +96,7 @@ def trained_dir(tmp_path_factory, small_data, weights):
         weights,
         "--train_steps=60",
         "--epochs_between_evals=20",
+        "--checkpoint_interval=50",
         "--learning_rate=0.02",
         "--ema_decay=0.9",
         # Of what a frozen encoder of random weights gives, little is learned.
@@ -434,6 +435,32 @@ def test_a_file_tells_of_the_averages_that_it_has(run_dir, monkeypatch):
     )
     _export(run_dir, _KERAS, "--ema_decay=0")
     assert said[0]["uses_averages"] is True
+
+
+def test_an_export_beside_a_training_is_of_the_checkpoint_that_it_began_with(
+    run_dir, monkeypatch
+):
+    """The training has saved a newer one meanwhile, and removes this one later."""
+    *_, path, newer = sorted((run_dir / "checkpoints").iterdir())
+    aside, loaded, described = run_dir / "newer", [], []
+    newer.rename(aside)
+    load = restoring.load_run
+
+    def load_and_save(*args, **kwargs):
+        loaded.append(load(*args, **kwargs))
+        if aside.exists():
+            aside.rename(newer)
+        return loaded[-1]
+
+    def remove_and_describe(name, subject):
+        shutil.rmtree(path)
+        described.append(export._describe(name, subject, {}))
+
+    monkeypatch.setattr(restoring, "load_run", load_and_save)
+    monkeypatch.setattr(export, "_export", remove_and_describe)
+    _export(run_dir, _KERAS, "--mixed_precision=bfloat16")
+    assert [trained.checkpoint for trained in loaded] == [path] * 2
+    assert described[0]["step"] == checkpoint_folders.step_of(path)
 
 
 @pytest.mark.parametrize("arguments", [["--nokeep_golden"], ["--mode=train"]])

@@ -1,5 +1,6 @@
 """Tests of `trainer.files`."""
 
+import json
 import os
 import resource
 import threading
@@ -82,6 +83,14 @@ def test_lines_that_stay_as_they_are_are_not_written_again(tmp_path):
     before = path.stat()
     files.change_lines(path, lambda lines: lines)
     assert path.read_text() == "one\n" and path.stat() == before
+
+
+def test_what_follows_half_a_line_of_a_killed_process_is_a_line(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"step": 1}\n{"step": 2, "confu')
+    for step in (3, 4):
+        files.append_line(path, json.dumps({"step": step}))
+    assert files.parse_lines(path.read_bytes()) == [{"step": n} for n in (1, 3, 4)]
 
 
 def test_no_folder_is_an_error_of_the_run(tmp_path):

@@ -105,6 +105,7 @@ _LIGHT_MODULES = (
     "trainer/remote/leases.py",
     "trainer/remote/lines.py",
     "trainer/remote/mirrors.py",
+    "trainer/remote/owners.py",
     "trainer/remote/roles.py",
     "trainer/remote/stores.py",
     "trainer/run_folder/__init__.py",

@@ -26,7 +26,7 @@ from trainer import errors, flags, main
 from trainer.assembly import training
 from trainer.evaluating import scoring
 from trainer.loop import verdicts
-from trainer.run_folder import checkpoint_folders, checkpointing, run_lock
+from trainer.run_folder import checkpoint_folders, checkpointing, run_lock, summaries
 from trainer.settings import modes
 from trainer.steps import gradients
 from trainer.steps import training as training_steps
@@ -638,6 +638,28 @@ def test_what_a_killed_save_did_not_come_to_remove_goes_with_the_end(run):
     shutil.copytree(newest, folder / "step-00000001")
     run(*flags)
     assert list(folder.iterdir()) == [newest]
+
+
+def test_a_new_run_uses_nothing_of_an_earlier_one_in_its_folder(run):
+    """A message says how to begin anew: by moving the folder of checkpoints away."""
+    flags = ("--train_steps=1", "--summary_images=0")
+    model_dir = run(*flags)
+    photos = model_dir / "golden" / "photos.npz"
+    own = photos.read_bytes()
+
+    def watch_and_start(steps):
+        photos.write_bytes(b"other photos")
+        writer = summaries.SummaryWriter(model_dir, keeps_points=False)
+        writer.write_scalars("watch", 1, {"loss": 2.0})
+        writer.close()
+        run(*flags, steps)
+        splits = {split for split, *_ in processes.read_events(model_dir)}
+        return photos.read_bytes(), "watch" in splits
+
+    # A run that goes on keeps both.
+    assert watch_and_start("--train_steps=2") == (b"other photos", True)
+    shutil.rmtree(model_dir / "checkpoints")
+    assert watch_and_start("--train_steps=1") == (own, False)
 
 
 def test_a_finished_run_keeps_its_best_when_it_is_started_otherwise(

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from trainer import errors, flags
-from trainer.distributing import cluster, distribution, membership
+from trainer.distributing import arrivals, cluster, distribution, membership
 
 _STEP = {
     "SLURM_JOB_ID": "1283",  # 3 more than twice 640: ports from 12000 + 3 * 32 on.
@@ -131,7 +131,7 @@ def test_the_share_is_taken_before_there_are_devices(monkeypatch):
     calls = []
     for place, name in (
         (membership, "share_gpus"),
-        (cluster, "wait_for_all"),
+        (arrivals, "wait_for_all"),
         (distribution.tf.distribute, "MultiWorkerMirroredStrategy"),
     ):
         monkeypatch.setattr(place, name, lambda *_, n=name, **__: calls.append(n))

@@ -75,6 +75,19 @@ def test_no_worker_of_an_evaluation_is_done_before_its_report(
     assert calls == expected
 
 
+def test_workers_that_have_two_exported_files_do_not_score_them_as_one(monkeypatch):
+    about = types.SimpleNamespace(step=4, weights="a")
+    monkeypatch.setattr(evaluate, "devices", mock.MagicMock())
+    monkeypatch.setattr(evaluate.description, "read_model", lambda _: about)
+    monkeypatch.setattr(cluster, "num_workers", lambda _: 2)
+    monkeypatch.setattr(
+        cluster, "gather", lambda _, text: [text, text.replace('"a"', '"b"')]
+    )
+    message = r'do not agree in its weights \("a" on worker 0, "b" on worker 1\); give'
+    with pytest.raises(errors.ConfigError, match=message):
+        evaluate._score_file(mock.MagicMock())
+
+
 @pytest.mark.parametrize(
     ("workers", "strategy"), [(["a:1", "b:1"], "mirrored"), (["a:1"], _STRATEGY)]
 )

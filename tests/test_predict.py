@@ -619,6 +619,7 @@ def _load_fake(image_size):
         schema.ImageFormat(1, (100, 4095)),
         "pad",
         pathlib.Path("run"),
+        1,
         "weights",
         uses_averages=False,
         build_for_any_size=lambda: _fake_model,

@@ -8,11 +8,13 @@ import pathlib
 import shutil
 import sys
 import threading
+from unittest import mock
 
 import pytest
 import tensorflow as tf
 
 from trainer import errors, flags
+from trainer.modes import train
 from trainer.remote import copies, fsspec_store, leases, mirrors, roles, stores
 from trainer.run_folder import run_lock
 
@@ -402,6 +404,8 @@ def test_what_is_of_this_machine_or_half_written_is_not_published(url):
             ".rehearsal/checkpoints/step-00000001/state.data",
             "checkpoints/step-00000001.partial/state.data",
             f"train/.partial-{'0' * 32}",
+            f"export/.partial-{'0' * 32}/model.onnx",
+            f"export/.partial-{'0' * 32}/proof-1/in.npz",
             "train/events",
             "watch.json",
             "checkpoints/step-00000001/metadata.json",
@@ -525,6 +529,67 @@ def test_what_a_machine_has_not_published_counts_until_another_one_trains(
     assert not (folder.parent / "unpublished-2").exists()
 
 
+@pytest.mark.parametrize("opened", ["before", "beside", "after"])
+def test_an_evaluation_publishes_nothing_that_a_dead_trainer_has_left(
+    url, tmp_path, opened, caplog
+):
+    """Another machine has gone on before the evaluation is over."""
+
+    def open_on(machine):
+        (tmp_path / machine).mkdir(exist_ok=True)
+        store = stores.open_store(url, "model_dir")
+        copy = copies.Copy(store, tmp_path / machine)
+        copy.open()
+        return copy
+
+    def train_on(machine):
+        copy = open_on(machine)
+        copy.download()
+        copy.claim()
+        return copy
+
+    def save(copy, step, text):
+        _save(copy.folder, step)
+        for name in ("metrics.jsonl", "predictions.png"):
+            (copy.folder / name).write_text(text)
+
+    evaluating = open_on("first") if opened == "before" else None
+    training = train_on("first")
+    for step in (1, 2):
+        save(training, step, "first")
+    training.publish()
+    if opened == "beside":
+        evaluating = open_on("first")
+    save(training, 3, "dead")
+    (training.folder / "checkpoints/step-00000003/state.data").write_text("dead")
+    (training.folder / "encoder.json").write_text("dead")
+    shutil.rmtree(training.folder / "checkpoints/step-00000002")
+    training.close()
+    if opened == "after":
+        evaluating = open_on("first")
+    other = train_on("second")
+    save(other, 3, "second")
+    other.publish()
+    expected = _contents(url)
+
+    (evaluating.folder / "evaluations").mkdir()
+    added = {"evaluations.jsonl": b"scores\n", "evaluations/a.png": b"picture"}
+    for name, data in added.items():
+        (evaluating.folder / name).write_bytes(data)
+    evaluating.publish()
+    contents = _contents(url)
+    (own,) = (name for name in contents if name.startswith("evaluations.jsonl.new-"))
+    assert contents == {**expected, **added, own: b"scores\n"}
+    assert f"{url} has been taken over by another machine; " in caplog.text
+
+    evaluating.close()
+    again = open_on("first")  # What was left is set aside.
+    assert (again.folder / "metrics.jsonl").read_text() == "second"
+    (again.folder / "predictions.png").write_text("anew")
+    again.publish()
+    assert _contents(url) == {**contents, "predictions.png": b"anew"}
+
+
 def test_workers_on_other_machines_see_what_the_first_one_does(url, cache):
     """Of the first one's machine, what was not published does not count for it."""
     _train(url, 1)
@@ -535,6 +600,50 @@ def test_workers_on_other_machines_see_what_the_first_one_does(url, cache):
     with mirrors.session():
         folder = pathlib.Path(mirrors.open_run(url, keeps_own=False))
         assert _restore(folder) == 1
+
+
+def test_a_worker_that_came_early_has_what_was_published_until_all_met(
+    url, cache, tmp_path
+):
+    """As one that starts again while the old chief still uploads its last save."""
+    chief = copies.Copy(stores.open_store(url, "model_dir"), tmp_path)
+    chief.open()
+    chief.claim()
+    _save(chief.folder, 1)
+    chief.publish()
+    cache("worker")
+    with mirrors.session():
+        folder = pathlib.Path(mirrors.open_run(url, keeps_own=False))
+        _save(chief.folder, 2)
+        chief.publish()
+        with mirrors.publishing(folder, is_chief=False):
+            assert _restore(folder) == 1
+            mirrors.catch_up(folder)
+            assert _restore(folder) == 2
+    mirrors.catch_up(tmp_path)  # Nothing is remote.
+
+
+@pytest.mark.parametrize("is_chief", [True, False])
+def test_nobody_downloads_again_where_the_chief_works(url, monkeypatch, is_chief):
+    with _holding(url) as (folder, _):
+        monkeypatch.setattr(copies.Copy, "download", lambda _: pytest.fail("it is"))
+        mirrors._find(folder).is_read_only = not is_chief
+        mirrors.catch_up(folder)
+
+
+def test_a_training_catches_up_between_the_meeting_and_its_look_at_checkpoints(
+    monkeypatch,
+):
+    calls = []
+    monkeypatch.setattr(train, "preemption", mock.MagicMock())
+    for place, name in (
+        (train.devices, "prepare_devices"),
+        (train.mirrors, "catch_up"),
+        (train, "_run_with"),
+    ):
+        monkeypatch.setattr(place, name, lambda *_, n=name: calls.append(n))
+    train._run_on_devices(mock.MagicMock(), mock.MagicMock())
+    assert calls == ["prepare_devices", "catch_up", "_run_with"]
 
 
 def test_a_network_that_fails_loses_no_run(url, monkeypatch, caplog):

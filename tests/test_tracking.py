@@ -273,6 +273,69 @@ def test_mlflow_keeps_one_run_over_a_stop(tmp_path, monkeypatch, caplog):
     assert "does not take" not in caplog.text
 
 
+class _WandbServer:
+    """Stands for wandb and its server: one run, which may be opened again.
+
+    As there, a row for a step that is no later than the last one of the run as it was
+    opened is ignored, and only a warning of another process says so.
+    """
+
+    def __init__(self):
+        self.rows, self.axes = [], {}
+        self.config, self.id = {}, "one"
+        self._first = 0
+
+    def init(self, **_):
+        self._first = max((row["_step"] for row in self.rows), default=-1) + 1
+        return self
+
+    def Settings(self, **_):
+        return None
+
+    def define_metric(self, name, step_metric):
+        self.axes[name] = step_metric
+
+    def log(self, values, step=None):
+        last = max((row["_step"] for row in self.rows), default=-1)
+        step = last + 1 if step is None else step
+        if step >= self._first:
+            self.rows.append({**values, "_step": step})
+
+    def mark_preempting(self):
+        pass
+
+    def finish(self, exit_code):
+        pass
+
+
+class _WandbConfig(dict):
+    def update(self, settings, allow_val_change):
+        super().update(settings)
+
+
+def test_wandb_gets_an_evaluation_of_the_step_at_which_a_run_was_stopped(
+    tmp_path, monkeypatch
+):
+    """Of that step it has the training's point already."""
+    server = _WandbServer()
+    server.config = _WandbConfig()
+    monkeypatch.setitem(sys.modules, "wandb", server)
+    config = _config(tmp_path, tracker=("wandb",))
+    sent_to = trackers.open_all(config, is_resumed=False)
+    sent_to.write_scalars("train", 20, {"loss": 0.5})
+    sent_to.close("stopped")
+    sent_to = trackers.open_all(config, is_resumed=True)
+    sent_to.write_scalars("eval", 20, {"loss": 0.75})
+    sent_to.write_scalars("train", 40, {"loss": 0.25})
+    sent_to.close("finished")
+    assert server.axes == {"*": "step"}
+    assert server.rows == [
+        {"train/loss": 0.5, "step": 20, "_step": 0},
+        {"eval/loss": 0.75, "step": 20, "_step": 1},
+        {"train/loss": 0.25, "step": 40, "_step": 2},
+    ]
+
+
 def test_wandb_keeps_one_run_over_a_stop(tmp_path, monkeypatch, caplog):
     pytest.importorskip("wandb", reason="needs segloop[trackers]")
     monkeypatch.setenv("WANDB_MODE", "offline")

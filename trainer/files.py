@@ -83,7 +83,7 @@ def sync(path: str | os.PathLike) -> None:
 def parse_lines(text: bytes) -> list[dict]:
     """Returns the objects in a file of JSON lines.
 
-    What is none is left out: of the last line, a killed process may have written half.
+    What is none is left out: of its line, a killed process may have written half.
     """
     found = []
     for line in text.splitlines():
@@ -108,6 +108,8 @@ def append_line(path: str | os.PathLike, line: str) -> None:
         # may be written in parts.
         size = file.seek(0, os.SEEK_END)
         rest = line.encode() + b"\n"
+        if size and os.pread(file.fileno(), 1, size - 1) != b"\n":
+            rest = b"\n" + rest  # A killed process has left half a line.
         try:
             while rest:
                 rest = rest[file.write(rest) :]
@@ -142,7 +144,7 @@ def _locked(path: pathlib.Path) -> Iterator[io.FileIO]:
     while True:
         # Without a buffer, which would write the rest of a failed line when it is
         # closed.
-        with path.open("ab", buffering=0) as file:
+        with path.open("a+b", buffering=0) as file:
             file_locks.wait_for_lock(file.fileno())
             # Whoever had it locked may have put another file into its place.
             if path.exists() and os.path.samefile(file.fileno(), path):

@@ -3,7 +3,7 @@
 import concurrent.futures
 import dataclasses
 import functools
-import pathlib
+import json
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -13,6 +13,7 @@ from data import pipeline, schema
 from data.preparing import resizing
 from trainer import tensorflow_private
 from trainer.assembly import inputs, restoring, trained_model
+from trainer.distributing import cluster
 from trainer.losses import registry as loss_registry
 from trainer.losses import weighted_sum
 from trainer.metrics import confusion as confusion_lib
@@ -21,6 +22,7 @@ from trainer.metrics import image_scores as image_scores_lib
 from trainer.metrics import merging
 from trainer.metrics import registry as metric_registry
 from trainer.optimizing import ema as ema_lib
+from trainer.run_folder import checkpoint_folders
 from trainer.settings import config as config_lib
 from trainer.settings import fields
 from trainer.settings import variants as variants_lib
@@ -95,7 +97,7 @@ def prepare_evaluation(
     config: config_lib.Config,
     strategy: tf.distribute.Strategy,
     run: restoring.SavedRun,
-) -> tuple[EvalSetup, pathlib.Path]:
+) -> tuple[EvalSetup, checkpoint_folders.Origin]:
     """Makes what `--mode=evaluate` needs, the model restored.
 
     Args:
@@ -104,14 +106,15 @@ def prepare_evaluation(
       run: whose model is to be scored.
 
     Returns:
-      The setup, and the folder of the checkpoint.
+      The setup, and the checkpoint.
 
     Raises:
-      errors.RunError: if settings do not fit the devices, files or classes, or no
-        checkpoint can be restored.
+      errors.RunError: if settings do not fit the devices, files or classes, no
+        checkpoint can be restored, or other workers have restored another one.
       schema.DataError: if examples cannot be used.
     """
     groups, info, opening = _open(config, strategy, run.class_names)
+    run = _choose_as_chief(config, strategy, run)
     with strategy.scope():
         restored = restoring.restore(
             run,
@@ -120,6 +123,7 @@ def prepare_evaluation(
             num_replicas=strategy.num_replicas_in_sync,
             takes_any_size=bool(config.evaluation.variants.scales),
         )
+    cluster.check_model(strategy, restored.origin.step, restored.origin.weights)
     setup = make_eval_setup(
         config,
         strategy,
@@ -130,7 +134,24 @@ def prepare_evaluation(
         groups=groups,
         scores_images=True,
     )
-    return setup, restored.path
+    return setup, restored.origin
+
+
+def _choose_as_chief(
+    config: config_lib.Config,
+    strategy: tf.distribute.Strategy,
+    run: restoring.SavedRun,
+) -> restoring.SavedRun:
+    """Returns a run with the checkpoints that the chief has found, in its order.
+
+    A training beside saves and removes some before the next worker looks for them.
+    """
+    is_named = config.run.checkpoint not in checkpoint_folders.CHOICES
+    if is_named or cluster.num_workers(strategy) == 1:
+        return run  # A name may be a path, which may differ from host to host.
+    folder, names = run.paths[0].parent, [path.name for path in run.paths]
+    chosen = json.loads(cluster.gather(strategy, json.dumps(names))[0])
+    return run._replace(paths=[folder / name for name in chosen])
 
 
 def prepare_evaluation_of(

@@ -41,6 +41,7 @@ def load(about: description.Model) -> trained_model.TrainedModel:
         image_format=image_format,
         resize=settings["resize"],
         checkpoint=about.folder,
+        step=about.step,
         weights=about.weights,
         uses_averages=about.uses_averages,
         build_for_any_size=lambda: model,  # `check` lets it see its own alone.

@@ -42,12 +42,12 @@ class Restored(NamedTuple):
     Attributes:
       model: from images to logits.
       ema: moving averages to use in place of the weights, or None.
-      path: the folder of the checkpoint.
+      origin: the checkpoint.
     """
 
     model: keras.Model
     ema: ema_lib.ExponentialMovingAverage | None
-    path: pathlib.Path
+    origin: checkpoint_folders.Origin
 
 
 def find_run(model_dir: str, checkpoint: str = "last") -> SavedRun:
@@ -168,8 +168,9 @@ def load_run(
         image_size=config.data.image_size,
         image_format=image_format,
         resize=config.data.resize,
-        checkpoint=restored.path,
-        weights=checkpoint_folders.hash_weights(restored.path),
+        checkpoint=restored.origin.path,
+        step=restored.origin.step,
+        weights=restored.origin.weights,
         uses_averages=restored.ema is not None,
         build_for_any_size=build_for_any_size,
     )

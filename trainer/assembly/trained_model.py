@@ -30,6 +30,7 @@ class TrainedModel:
       image_format: channels and values of that.
       resize: how images come to that size; one of `resizing.METHODS`.
       checkpoint: the folder that the weights are from, of a run or of an exported file.
+      step: steps done by then.
       weights: a short hash of these.
       uses_averages: whether the weights are moving averages of those that training had.
       build_for_any_size: builds the model anew, for images of any size.
@@ -44,6 +45,7 @@ class TrainedModel:
     image_format: schema.ImageFormat
     resize: str
     checkpoint: pathlib.Path
+    step: int
     weights: str
     uses_averages: bool
     build_for_any_size: Callable[[], Callable[..., tf.Tensor]]

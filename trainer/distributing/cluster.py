@@ -1,27 +1,23 @@
-"""The workers of a multi-worker run: waiting for all, and what they say each other."""
+"""The workers of a multi-worker run, and what they say each other."""
 
-import errno
 import hashlib
 import json
-import socket
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from absl import logging
 
 from trainer import errors
 from trainer.distributing import membership
 
-_POLL_SECS = 0.2
 _EXCHANGE_BYTES = 64 * 2**20
 """How much of an array goes over the network at a time."""
 _HOST_SETTINGS = frozenset(
     {
         "model_dir",
         "checkpoint",
+        "model",
         "data_dir",
         "cache_dir",
         "encoder_weights",
@@ -34,61 +30,6 @@ _HOST_SETTINGS = frozenset(
     }
 )
 """May differ from worker to worker: patience, and paths, whose contents count."""
-
-
-def wait_for_all(
-    resolver: tf.distribute.cluster_resolver.ClusterResolver, timeout_secs: float
-) -> None:
-    """Waits until every worker of the cluster answers on its port.
-
-    TensorFlow itself would wait for over ten minutes, deaf to signals, and not say for
-    whom. Each worker listens on its own port, and leaves it to TensorFlow when all the
-    others have answered.
-
-    Raises:
-      errors.PeerError: if a worker does not come in time, with its address, or if
-        another process has this worker's port all the time.
-      errors.ConfigError: if this worker may not have its port.
-    """
-    spec = resolver.cluster_spec()
-    own = spec.task_address(resolver.task_type, resolver.task_id)
-    missing = [a for job in spec.jobs for a in spec.job_tasks(job) if a != own]
-    deadline = time.monotonic() + timeout_secs
-    logging.info("Waiting for %d other workers.", len(missing))
-    with _listen(int(own.rsplit(":", 1)[1]), deadline, timeout_secs):
-        while missing := [address for address in missing if not _answers(address)]:
-            if time.monotonic() > deadline:
-                raise errors.PeerError(
-                    f"Worker {', '.join(missing)} did not come within "
-                    f"--startup_timeout={timeout_secs} seconds; start all workers, or "
-                    "mend TF_CONFIG."
-                )
-            time.sleep(_POLL_SECS)
-
-
-def _listen(port: int, deadline: float, timeout_secs: float) -> socket.socket:
-    """Opens a port; one that the last start's process has is free once that has ended.
-
-    Raises:
-      errors.PeerError: if another process has it until the deadline.
-      errors.ConfigError: if this process may not have it.
-    """
-    while True:
-        try:
-            return socket.create_server(("", port), backlog=64)
-        except OSError as error:
-            if error.errno != errno.EADDRINUSE:
-                raise errors.ConfigError(
-                    f"This worker cannot listen on port {port} ({error.strerror}); "
-                    "name another one in TF_CONFIG."
-                ) from error
-            if time.monotonic() > deadline:
-                raise errors.PeerError(
-                    f"Port {port} of this worker is another process's, and was for "
-                    f"--startup_timeout={timeout_secs} seconds; end that process, or "
-                    "name another port in TF_CONFIG."
-                ) from error
-        time.sleep(_POLL_SECS)
 
 
 def num_workers(strategy: tf.distribute.Strategy) -> int:
@@ -268,6 +209,25 @@ def check_start(
     )
 
 
+def check_model(strategy: tf.distribute.Strategy, step: int, weights: str) -> None:
+    """Checks that all workers have read the same trained model.
+
+    Args:
+      strategy: spans the workers; all of them must call this.
+      step: how many steps it was trained.
+      weights: a hash of its files.
+
+    Raises:
+      errors.ConfigError: on all workers, if they differ.
+    """
+    _check_same(
+        strategy,
+        {"the step of the model": step, "its weights": weights},
+        "give all workers the same --model_dir, on a shared file system, or the same "
+        "--model",
+    )
+
+
 def _check_same(
     strategy: tf.distribute.Strategy, values: Mapping[str, Any], remedy: str
 ) -> None:
@@ -296,12 +256,3 @@ def gather(strategy: tf.distribute.Strategy, text: str) -> list[str]:
     table[index, : len(own)] = np.frombuffer(own, np.uint8)
     rows = sum_over_workers(strategy, table)
     return [bytes(row[:n]).decode() for row, n in zip(rows, lengths, strict=True)]
-
-
-def _answers(address: str) -> bool:
-    host, port = address.rsplit(":", 1)
-    try:
-        with socket.create_connection((host, int(port)), timeout=1):
-            return True
-    except OSError:
-        return False

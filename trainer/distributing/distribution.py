@@ -8,7 +8,7 @@ import tensorflow as tf
 from absl import logging
 
 from trainer import errors
-from trainer.distributing import cluster, membership
+from trainer.distributing import arrivals, membership
 from trainer.settings import config as config_lib
 
 _BFLOAT16_CAPABILITY = (8, 0)
@@ -75,7 +75,7 @@ def create_strategy(config: config_lib.RuntimeConfig) -> tf.distribute.Strategy:
     if config.distribution_strategy == "multi_worker_mirrored":
         resolver = membership.resolve()
         membership.share_gpus()
-        cluster.wait_for_all(resolver, config.startup_timeout)
+        arrivals.wait_for_all(resolver, config.startup_timeout)
         return tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
     devices = _devices(config)
     if config.distribution_strategy == "one_device":

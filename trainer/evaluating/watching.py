@@ -192,7 +192,8 @@ class _Watcher:
         """Scores checkpoints until the training is over and all are scored."""
         for path in training.checkpoints():
             with contextlib.suppress(OSError, ValueError):
-                self._recall(path, evaluations.describe(path))
+                origin = checkpoint_folders.read_origin(path)
+                self._recall(path, evaluations.describe(origin))
         self._publish()
         while True:
             # Before the list: the last save comes before the end.
@@ -268,7 +269,7 @@ class _Watcher:
         """
         setup = self._setup
         try:
-            subject = evaluations.describe(path)
+            subject = evaluations.describe(checkpoint_folders.read_origin(path))
             if self._recall(path, subject):
                 return None
             with setup.strategy.scope():

@@ -40,7 +40,7 @@ def _score_checkpoint(config: config_lib.Config) -> None:
     saved = restoring.find_run(model_dir, config.run.checkpoint)
     for remark in layers.check_trained_with(config, saved.identity, model_dir):
         logging.warning("%s", remark)
-    setup, path = evaluation.prepare_evaluation(
+    setup, origin = evaluation.prepare_evaluation(
         config, devices.prepare_devices(config, trains=False), saved
     )
     outcome = scoring.score_all(setup)
@@ -51,13 +51,15 @@ def _score_checkpoint(config: config_lib.Config) -> None:
             precision=setup.model.dtype_policy.name,
             uses_averages=setup.ema is not None,
         )
-        _report(config, setup, outcome, evaluations.describe(path), model_dir, scored)
+        subject = evaluations.describe(origin)
+        _report(config, setup, outcome, subject, model_dir, scored)
     cluster.wait_for_chief(setup.strategy)
 
 
 def _score_file(config: config_lib.Config) -> None:
     strategy = devices.prepare_devices(config, trains=False)
     about = description.read_model(config.run.model)
+    cluster.check_model(strategy, about.step, about.weights)
     trained = exported.load(about)
     exported.check(config, trained)
     setup = evaluation.prepare_evaluation_of(

@@ -16,7 +16,7 @@ from trainer.distributing import distribution
 from trainer.evaluating import export_scores
 from trainer.exporting import description, proof, publishing, registry
 from trainer.exporting import network as network_lib
-from trainer.run_folder import checkpoint_folders, environment, golden
+from trainer.run_folder import environment, golden
 from trainer.running import memory
 from trainer.settings import config as config_lib
 from trainer.settings import fields
@@ -62,10 +62,12 @@ def run(config: config_lib.Config) -> None:
         # The file is the same wherever it is made, and runs where there is no GPU.
         tf.config.set_visible_devices([], "GPU")
     trained = restoring.load_run(config.run.model_dir, config.run.checkpoint)
-    config = _with_images_of(config, trained)
+    config = _with_settings_of(config, trained)
     examples = photos.find_golden(config, trained)
     _check_photos(config, trained, examples)
     reference = exporting.label(trained, examples.images)
+    # Soon: it reads the checkpoint again, which a training that goes on may remove.
+    precision = _compare_precision(config, policy, examples, reference)
     network = exporting.make_network(
         trained,
         gives_probabilities=config.export.export_probabilities,
@@ -77,7 +79,7 @@ def run(config: config_lib.Config) -> None:
         network=network,
         examples=examples,
         reference=reference,
-        precision=_compare_precision(config, policy, examples, reference),
+        precision=precision,
         comparison=export_scores.Comparison(config, trained),
     )
     failures = []
@@ -91,10 +93,13 @@ def run(config: config_lib.Config) -> None:
         raise failures[0]
 
 
-def _with_images_of(
+def _with_settings_of(
     config: config_lib.Config, trained: trained_model.TrainedModel
 ) -> config_lib.Config:
-    """Returns the settings for images that the model takes, whatever was typed."""
+    """Returns the settings for the model that was loaded, whatever was typed.
+
+    A training that goes on may have saved a newer checkpoint, which is `last` now.
+    """
     data = dataclasses.replace(
         config.data,
         image_size=trained.image_size,
@@ -102,7 +107,8 @@ def _with_images_of(
         image_channels=trained.image_format.num_channels,
         image_range=trained.image_format.value_range,
     )
-    return dataclasses.replace(config, data=data)
+    run = dataclasses.replace(config.run, checkpoint=str(trained.checkpoint))
+    return dataclasses.replace(config, data=data, run=run)
 
 
 def _check_packages(config: config_lib.Config) -> None:
@@ -281,7 +287,7 @@ def _describe(
         "inputs": inputs,
         "gives_probabilities": network.gives_probabilities,
         "checkpoint": trained.checkpoint.name,
-        "step": checkpoint_folders.read_metadata(trained.checkpoint).step,
+        "step": trained.step,
         "uses_averages": trained.uses_averages,
         "versions": description.versions(
             ["segloop", "tensorflow", "keras", kind.runtime]

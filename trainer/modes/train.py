@@ -72,6 +72,7 @@ def _run_on_devices(
     config: config_lib.Config, lock: run_lock.RunLock, started: float
 ) -> tf.distribute.Strategy:
     strategy = devices.prepare_devices(config)
+    mirrors.catch_up(config.run.model_dir)
     stop = preemption.StopRequest(before_exit=lock.release)
     with stop.listening():
         _run_with(config, strategy, stop, lock, started)
@@ -266,6 +267,8 @@ def _note_start(
             ignore_label=config.data.ignore_label,
         )
         dataset.write(config.run.model_dir, described)
+        if not is_resumed:  # Of a run that was here before, nothing is to be used.
+            golden.forget(config.run.model_dir)
         if config.train.keep_golden and setup.evaluation:
             examples = setup.evaluation.examples
             golden.write_once(
@@ -282,6 +285,8 @@ def _note_start(
         # What a killed process wrote after its last save is about to be written again.
         last_evaluation = saved.step if saved.is_evaluated else saved.step - 1
         last_steps = {"train": saved.step, "eval": last_evaluation}
+        if not is_resumed:
+            last_steps["watch"] = 0
         summaries.drop_points_after(config.run.model_dir, last_steps)
     if not is_resumed:
         settings = "".join(

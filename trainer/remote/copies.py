@@ -3,6 +3,7 @@
     CACHE/remote/HASH/NAME/...       the files
     CACHE/remote/HASH/index.json     what was last the same here and there
     CACHE/remote/HASH/lock           held by the processes that use the copy
+    CACHE/remote/HASH/lock.download  held by a worker that brings it up to date
 
 Order of publishing, an invariant: what a checkpoint is made of, and all other files;
 then the `metadata.json` of each checkpoint, without which it does not count; then what
@@ -16,19 +17,17 @@ which all copies add, the lines of all count; see `trainer.remote.lines`.
 """
 
 import concurrent.futures
-import json
 import os
 import pathlib
 import re
 import shutil
-import socket
 from collections.abc import Callable, Collection, Iterable, Mapping
 
 from absl import logging
 
 from data.stores import file_locks
 from trainer import files
-from trainer.remote import indexes, lines, roles, stores
+from trainer.remote import indexes, lines, owners, roles, stores
 
 _NUM_THREADS = 8
 _MAX_TRIES = 5
@@ -122,16 +121,25 @@ class Copy:
                 reason = error  # Somebody publishes meanwhile.
         raise OSError(f"it changes faster than it can be read ({reason})")
 
+    def catch_up(self) -> None:
+        """Does as `download`, unless this is the copy of the one that publishes."""
+        if self._is_owner():
+            return
+        with (self._place / "lock.download").open("w") as file:
+            file_locks.wait_for_lock(file.fileno())  # For workers beside this one.
+            self.index.read()
+            self.download()
+
     def claim(self) -> None:
         """Makes this copy the owner of the remote run.
 
         Raises:
           OSError: if that cannot be written.
         """
-        if self._owner() != self.index.copy_id:
-            owner = {"copy": self.index.copy_id, "host": socket.gethostname()}
-            self.store.write(roles.OWNER, json.dumps(owner).encode())
-        self._owns = True
+        if not self._is_owner():
+            owners.write(self.store, self.index.copy_id)
+        self._owns = self.index.is_trained_in = True
+        self.index.write()
 
     def publish(self) -> None:
         """Uploads what has changed here, and deletes what was removed here.
@@ -149,6 +157,9 @@ class Copy:
         if not (changed or gone or self._unfinished):
             return
         self.guard()
+        if self._is_superseded():
+            changed = list(filter(roles.is_added, changed))
+            gone = set(filter(roles.is_added, gone))
         self._withdraw(changed)
         for name in sorted(changed, key=roles.order):
             self.guard()  # An upload may take minutes.
@@ -198,6 +209,7 @@ class Copy:
             changed = (here - clean) & self.index.names()  # Others may be as there.
             unpublished = (removed - clean) | changed.intersection(wanted)
             self._set_aside([n for n in unpublished if not lines.file_of(n)])
+            self.index.is_trained_in = False
         with concurrent.futures.ThreadPoolExecutor(_NUM_THREADS) as pool:
             for future in [pool.submit(self._fetch, n, whole[n]) for n in wanted]:
                 future.result()
@@ -218,17 +230,23 @@ class Copy:
 
     def _owns_what_is(self, there: Iterable[str]) -> bool:
         """Tells whether nobody else has published since this copy did."""
-        if not there and not self.index.names():
-            return True  # Neither has ever been published.
-        return self._owner() == self.index.copy_id
+        is_new = not there and not self.index.names()  # Nobody has ever published.
+        return is_new or self._is_owner()
 
-    def _owner(self) -> str:
-        try:
-            return str(
-                json.loads(self.store.read(roles.OWNER) or b"{}").get("copy", "")
-            )
-        except (ValueError, AttributeError):
-            return ""
+    def _is_superseded(self) -> bool:
+        """Tells whether what a trainer left here may be older than what is there."""
+        if self._owns or not self.index.is_trained_in or self._is_owner():
+            return False
+        logging.warning(
+            "%s has been taken over by another machine; of what a training in %s had "
+            "not published, nothing is published.",
+            self.store.url,
+            self.folder,
+        )
+        return True
+
+    def _is_owner(self) -> bool:
+        return owners.read(self.store) == self.index.copy_id
 
     def _scan(self) -> set[str]:
         """Returns the names of the local files that are a matter of copies."""
@@ -326,4 +344,4 @@ class Copy:
 def _name_of(url: str) -> str:
     """Returns the last part of a URL as the name of a folder."""
     name = re.sub(r"[^\w.-]+", "_", url.rpartition("/")[2]).lstrip(".")
-    return "files" if name in ("", "index.json", "lock") else name
+    return "files" if name in ("", "index.json", "lock", "lock.download") else name

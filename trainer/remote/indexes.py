@@ -30,6 +30,8 @@ class Index:
     Attributes:
       copy_id: random; no two copies have the same.
       token: of the lock that a process of this copy took last.
+      is_trained_in: whether a trainer may have left files here that are not there; none
+        has if the remote files have counted since.
     """
 
     def __init__(self, path: pathlib.Path, url: str):
@@ -38,6 +40,7 @@ class Index:
         self._files: dict[str, tuple[_State, str]] = {}
         self._busy = threading.Lock()
         self.copy_id, self.token = uuid.uuid4().hex, ""
+        self.is_trained_in = False
 
     def read(self) -> None:
         """Reads what was written; a file that says nothing is as none."""
@@ -48,9 +51,11 @@ class Index:
                 for name, (size, time, sha256, tag) in values["files"].items()
             }
             copy_id, token = str(values["copy"]), str(values["token"])
+            is_trained_in = bool(values.get("is_trained_in", False))
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return
         self._files, self.copy_id, self.token = found, copy_id, token
+        self.is_trained_in = is_trained_in
 
     def write(self) -> None:
         """Writes the index.
@@ -62,6 +67,7 @@ class Index:
             "url": self._url,
             "copy": self.copy_id,
             "token": self.token,
+            "is_trained_in": self.is_trained_in,
             "files": {
                 name: [*state, tag] for name, (state, tag) in self._files.items()
             },

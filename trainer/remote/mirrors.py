@@ -71,6 +71,24 @@ def publishing(model_dir: str | os.PathLike, *, is_chief: bool) -> Iterator[None
         yield
 
 
+def catch_up(model_dir: str | os.PathLike) -> None:
+    """Downloads what has been published of a remote run since it was opened.
+
+    Call it in the workers that publish nothing, once all have met: until then, the
+    chief of the last start may have published its last save.
+
+    Args:
+      model_dir: the local folder.
+
+    Raises:
+      errors.RunError: as `open_run`.
+    """
+    copy = _find(model_dir)
+    if copy and copy.is_read_only:
+        with failures.explaining("model_dir", copy.store.url, cache_root()):
+            copy.catch_up()
+
+
 def open_run(url: str, *, keeps_own: bool = True) -> str:
     """Downloads a run, or what there is of it.
 

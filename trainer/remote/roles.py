@@ -14,6 +14,7 @@ _LOCKS = ("run.lock", "watch.lock")
 _TRIAL = re.compile(r"(.*/)?\.rehearsal/.*")
 _HALF_SAVED = re.compile(r"(.*/)?checkpoints/[^/]+\.partial/.*")
 _CHECKPOINT = re.compile(r"((?:.*/)?checkpoints/step-\d+/).+")
+_ADDED = re.compile(r"(.*/)?((evaluations|export|doctor)/.*|report\.html)")
 _LAST = ("watch.json",)
 """It names the best checkpoint, which has to be there by then."""
 
@@ -23,7 +24,7 @@ def is_copied(name: str) -> bool:
     last = name.rpartition("/")[2]
     is_of_one_side = (
         last in (OWNER, *_LOCKS)
-        or files.is_partial(last)
+        or any(map(files.is_partial, name.split("/")))  # A folder may be, too.
         or is_of_trial(name)
         or _HALF_SAVED.fullmatch(name)
         or lines.file_of(name) not in ("", name)
@@ -34,6 +35,11 @@ def is_copied(name: str) -> bool:
 def is_of_trial(name: str) -> bool:
     """Tells whether a file was only written to be timed."""
     return bool(_TRIAL.fullmatch(name))
+
+
+def is_added(name: str) -> bool:
+    """Tells whether a file is none of a training: another mode adds it to the run."""
+    return bool(lines.file_of(name) or _ADDED.fullmatch(name))
 
 
 def checkpoint_of(name: str) -> str:

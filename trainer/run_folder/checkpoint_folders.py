@@ -6,13 +6,15 @@ import json
 import pathlib
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from absl import logging
 
 from trainer import errors, files
 from trainer.run_folder import watched
 
+CHOICES = ("last", "best")
+"""What to find, where no checkpoint is named."""
 _METADATA = "metadata.json"
 _FOLDER = re.compile(r"step-(\d{8,})")
 _PARTIAL_SUFFIX = ".partial"
@@ -49,6 +51,20 @@ class Metadata:
     best_seen: float | None = None
     evaluations_since_best: int = 0
     window: Mapping[str, Any] | None = None
+
+
+class Origin(NamedTuple):
+    """The checkpoint that weights come from; its folder may be gone by now.
+
+    Attributes:
+      path: its folder.
+      step: steps done.
+      weights: a short hash of all that it holds; it differs if any differs.
+    """
+
+    path: pathlib.Path
+    step: int
+    weights: str
 
 
 def path_of(folder: pathlib.Path, step: int) -> pathlib.Path:
@@ -112,15 +128,17 @@ def write_metadata(path: pathlib.Path, metadata: Metadata) -> None:
     files.write_text(path / _METADATA, text)
 
 
-def hash_weights(path: pathlib.Path) -> str:
-    """Returns a short hash of all that a checkpoint holds; it differs if any differs.
+def read_origin(path: pathlib.Path) -> Origin:
+    """Reads what tells a checkpoint from others.
 
     Raises:
       OSError: if it cannot be read.
+      ValueError: as `read_metadata`.
     """
     # The index has a checksum of each variable.
     index = (path / "state.index").read_bytes()
-    return hashlib.sha256(index).hexdigest()[:16]
+    weights = hashlib.sha256(index).hexdigest()[:16]
+    return Origin(path, read_metadata(path).step, weights)
 
 
 def has_any(model_dir: str) -> bool:
@@ -152,7 +170,7 @@ def find(model_dir: str, which: str) -> list[pathlib.Path]:
       errors.CheckpointError: if there is none.
     """
     folder = pathlib.Path(model_dir) / "checkpoints"
-    if which not in ("last", "best"):
+    if which not in CHOICES:
         return [_find_named(folder, which)]
     paths = list_checkpoints(folder)[::-1]
     if not paths:

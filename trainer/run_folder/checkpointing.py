@@ -280,7 +280,7 @@ class Checkpointer:
             if stand_ins := older_checkpoints.find_stand_ins(prefix, self._state):
                 checkpoint = tf.train.Checkpoint(**{**self._state, **stand_ins})
             checkpoint.read(prefix).assert_consumed()
-        saved_weights.check_step(metadata, self._global_step)
+        saved_weights.check_step(metadata.step, self._global_step)
 
     def _write(self, metadata: checkpoint_folders.Metadata) -> None:
         final = checkpoint_folders.path_of(self._folder, metadata.step)

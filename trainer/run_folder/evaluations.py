@@ -68,7 +68,7 @@ class Subject(NamedTuple):
     Attributes:
       name: of its folder.
       step: steps done.
-      weights: a short hash; see `checkpoint_folders.hash_weights`.
+      weights: a short hash of all that it holds.
       export: the folder of an exported file; "" of a checkpoint.
     """
 
@@ -78,16 +78,9 @@ class Subject(NamedTuple):
     export: str = ""
 
 
-def describe(checkpoint: pathlib.Path) -> Subject:
-    """Describes a checkpoint, by its folder.
-
-    Raises:
-      OSError: if it cannot be read.
-      ValueError: if what it says of itself is damaged.
-    """
-    step = checkpoint_folders.read_metadata(checkpoint).step
-    weights = checkpoint_folders.hash_weights(checkpoint)
-    return Subject(checkpoint.name, step, weights)
+def describe(origin: checkpoint_folders.Origin) -> Subject:
+    """Describes a checkpoint."""
+    return Subject(origin.path.name, origin.step, origin.weights)
 
 
 class Example(NamedTuple):

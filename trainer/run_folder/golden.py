@@ -79,6 +79,17 @@ def write_once(
     files.write_bytes(path, buffer.getvalue())
 
 
+def forget(model_dir: str) -> None:
+    """Removes the photos of an earlier run in the folder.
+
+    Raises:
+      errors.WriteError: if they cannot be removed.
+    """
+    path = _path(model_dir)
+    with files.explaining(path):
+        path.unlink(missing_ok=True)
+
+
 def read(model_dir: str) -> Golden | None:
     """Reads the photos of a run; None: it kept none.
 

@@ -7,6 +7,8 @@ from typing import Any
 from trainer.tracking import tracker
 
 _DEFAULT_PROJECT = "segloop"
+_AXIS = "step"
+"""A value in each row, which the charts of all curves have as their axis."""
 _EXIT_CODES = {"finished": 0, "failed": 1, "stopped": 143}
 
 
@@ -24,7 +26,9 @@ class WandbRun:
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """See `tracker.Tracker`."""
-        self._run.log(dict(values), step=step)
+        # Without `step=`: a run that is opened again ignores all rows of its last step.
+        # The evaluation at which it was stopped would never arrive.
+        self._run.log({**values, _AXIS: step})
 
     def close(self, status: tracker.Status) -> None:
         """See `tracker.Tracker`."""
@@ -55,5 +59,6 @@ def open_run(
         # What is printed here stays as it is: a bar of progress, a table.
         settings=wandb.Settings(console="off"),
     )
+    run.define_metric("*", step_metric=_AXIS)
     run.config.update(dict(settings), allow_val_change=True)
     return WandbRun(run)
