@@ -224,6 +224,8 @@ def test_one_file_is_divided(tmp_path):
 
     assert sorted(sides[0].names + sides[1].names) == sorted(names)
     assert 4 < len(sides[0]) < 16
+    with pytest.raises(schema.DataError, match="1e-06 leaves none of the 20 examples"):
+        coco.CocoSource(str(tmp_path), train_fraction=1e-6)
 
 
 @pytest.mark.parametrize(

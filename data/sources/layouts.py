@@ -2,7 +2,6 @@
 
 import collections
 import dataclasses
-import hashlib
 import os
 from collections.abc import Iterable
 
@@ -10,6 +9,7 @@ from data import schema
 from data.files import images, palettes
 from data.sources import (
     advice,
+    dividing,
     globs,
     guesses,
     list_files,
@@ -143,15 +143,14 @@ def find_split(
     name = split if split == schema.ALL_SPLITS else names[0]
     pairs, problems = parts[0] if len(parts) == 1 else _join(parts)
     if not is_divided and split != schema.ALL_SPLITS:
-        name, is_train = choose_side(data_dir, split, is_training, train_fraction)
-        sides = divide(pairs, train_fraction, seed)
-        if pairs and not sides[is_train]:
-            raise schema.DataError(
-                f"--train_fraction={train_fraction} leaves none of the {len(pairs)} "
-                f"examples of {data_dir} for the split {name}; give another fraction "
-                "or another --seed."
-            )
-        pairs = sides[is_train]
+        name, pairs = dividing.take_side(
+            pairs,
+            data_dir,
+            split,
+            is_training=is_training,
+            train_fraction=train_fraction,
+            seed=seed,
+        )
     elif is_divided and is_training and train_fraction is not None:
         raise schema.DataError(
             f"--train_fraction={train_fraction}: {data_dir} has splits of its own; "
@@ -192,7 +191,7 @@ def _choose_layout(
             raise schema.DataError(
                 f"--data_dir={data_dir} has no split {' or '.join(candidates)}; it has "
                 f"{', '.join(splits)}. Name one, or `{schema.ALL_SPLITS}`, with "
-                f"--{_split_flag(is_training)}."
+                f"--{dividing.split_flag(is_training)}."
             )
     if UNDIVIDED.has(data_dir, ""):
         return UNDIVIDED, [""]
@@ -296,50 +295,3 @@ def _join(parts: Iterable[Part]) -> Part:
             pairs[key] = dataclasses.replace(pair, key=key)
         problems.update(dict.fromkeys(some_problems))
     return [pairs[key] for key in sorted(pairs)], list(problems)
-
-
-def choose_side(
-    data_dir: str, split: str, is_training: bool, train_fraction: float | None
-) -> tuple[str, bool]:
-    """Returns the name of a part of an undivided set, and whether it is for training.
-
-    Raises:
-      schema.DataError: if the set cannot be divided so.
-    """
-    if train_fraction is None:
-        purpose = "train on" if is_training else "evaluate on"
-        raise schema.DataError(
-            f"--data_dir={data_dir} is not divided into splits; give --train_fraction, "
-            "e.g. --train_fraction=0.8 to train on about 80% and evaluate on the rest, "
-            f"or --{_split_flag(is_training)}={schema.ALL_SPLITS} to {purpose} all of "
-            "it.",
-            kind="undivided",
-        )
-    name = split or ("train" if is_training else "validation")
-    if name not in ("train", "val", "validation", "test"):
-        raise schema.DataError(
-            f"--train_fraction={train_fraction} divides {data_dir} into train and "
-            f"validation; there is no split {name}. Name one of these, or "
-            f"`{schema.ALL_SPLITS}`, with --{_split_flag(is_training)}."
-        )
-    return name, name == "train"
-
-
-def _split_flag(is_training: bool) -> str:
-    return "train_split" if is_training else "eval_split"
-
-
-def divide(
-    pairs: Iterable[listing.Pair], train_fraction: float, seed: int
-) -> dict[bool, list[listing.Pair]]:
-    """Returns the pairs to train on, under True, and the others.
-
-    It is decided for each by a hash of its key and the seed, so that files that are
-    added move no other file to the other side.
-    """
-    sides: dict[bool, list[listing.Pair]] = {True: [], False: []}
-    for pair in pairs:
-        digest = hashlib.sha256(f"{seed}/".encode() + os.fsencode(pair.key)).digest()
-        number = int.from_bytes(digest[:8], "big")
-        sides[number < train_fraction * 2**64].append(pair)
-    return sides
