@@ -195,6 +195,51 @@ def test_instances_count_and_images_lie_in_folders_of_their_split(tmp_path):
     assert coco.CocoSource(str(tmp_path)).names == tuple(names)
 
 
+@pytest.mark.parametrize(
+    "folder, train, val, file, names",
+    [
+        # images/val was not copied: both files mean a photo of their own.
+        ("images/train", ["0", "1"], ["0"], "val", None),
+        ("images/train", ["0", "1"], ["0"], "train", ["0", "1"]),
+        ("images/val", ["0"], ["0", "1"], "train", None),
+        # All photos lie in one folder, whatever it is called.
+        ("images/train", ["0", "1"], ["2"], "val", ["2"]),
+        ("images/trainval", ["0", "1"], ["0"], "val", ["0"]),
+        ("images/validation", ["1"], ["0"], "val", ["0"]),
+        ("photos", ["0", "1"], ["0"], "val", ["0"]),
+    ],
+)
+def test_a_photo_of_another_split_that_names_it_too_is_not_meant(
+    tmp_path, folder, train, val, file, names
+):
+    for split, stems in (("train", train), ("val", val)):
+        paths = [f"{folder}/{stem}.png" for stem in stems]
+        write(tmp_path, f"annotations/{split}.json", paths, [])
+
+    source = coco.CocoSource(
+        str(tmp_path), file, is_training=file == "train", allow_problems=True
+    )
+
+    if names is None:
+        (problem,) = source.problems
+        assert (problem.kind, problem.files[0]) == ("not_there", "0.png")
+        assert f"{folder}/0.png" not in source.names
+    else:
+        assert source.problems == ()
+        assert source.names == tuple(f"{folder}/{name}.png" for name in names)
+
+
+def test_a_file_may_name_a_photo_in_the_folder_of_another_split(tmp_path):
+    for split in ("train", "val"):
+        write(tmp_path, f"{split}.json", ["images/train/0.png"], [])
+        content = (tmp_path / f"{split}.json").read_text()
+        (tmp_path / f"{split}.json").write_text(content.replace('"0.p', '"train/0.p'))
+
+    source = coco.CocoSource(str(tmp_path), "val", is_training=False)
+
+    assert source.names == ("images/train/0.png",)
+
+
 def test_images_beside_their_file_are_meant_before_others_of_the_name(tmp_path):
     for task, category in (("one", 3), ("two", 7)):
         write(

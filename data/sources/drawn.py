@@ -53,9 +53,7 @@ class DrawnSource(paired.PairedSource):
             name = next((word for word in words if word in layouts.SPLITS), "")
             splits.setdefault(name, []).append(path)
         split, chosen, is_divided = choose_files(data_dir, splits, split, is_training)
-        photos, problems = self._find_photos(
-            data_dir, {path: files[path] for path in chosen}
-        )
+        photos, problems = self._find_photos(data_dir, files, chosen)
         class_names = self._list_classes(files)
         root = listing.Folder(data_dir)
         problems = [*problems, *root.find_problems(photos)]
@@ -114,8 +112,10 @@ class DrawnSource(paired.PairedSource):
 
     @staticmethod
     @abc.abstractmethod
-    def _find_photos(data_dir: str, files: Mapping[str, dict[str, Any]]) -> Found:
-        """Returns the photos of some files, and what is wrong with these."""
+    def _find_photos(
+        data_dir: str, files: Mapping[str, dict[str, Any]], chosen: Sequence[str]
+    ) -> Found:
+        """Returns the photos of chosen files, and what is wrong with these."""
 
     @staticmethod
     @abc.abstractmethod

@@ -1,7 +1,7 @@
 """Images and the JSON files of LabelMe, in which objects have outlines."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from data import schema
@@ -24,7 +24,9 @@ def _list_folders(path: str) -> list[str]:
     return path.split("/")[:-1]
 
 
-def _find_photos(data_dir: str, files: Mapping[str, dict[str, Any]]) -> drawn.Found:
+def _find_photos(
+    data_dir: str, files: Mapping[str, dict[str, Any]], chosen: Sequence[str]
+) -> drawn.Found:
     """Returns JSON file and objects of each image, and what is wrong with the files."""
     there = set(map(os.path.normpath, listing.Folder(data_dir).find_images(".")))
     stems: dict[str, list[str]] = {}
@@ -32,7 +34,8 @@ def _find_photos(data_dir: str, files: Mapping[str, dict[str, Any]]) -> drawn.Fo
         stems.setdefault(os.path.splitext(path)[0], []).append(path)
     photos: dict[str, tuple[str, outlines.Photo]] = {}
     missing, repeated, bare = [], [], []
-    for path, content in files.items():
+    for path in chosen:
+        content = files[path]
         named = str(content["imagePath"]).replace("\\", "/")
         image = os.path.normpath(os.path.join(os.path.dirname(path), named))
         if image not in there:  # Renamed together, or moved from elsewhere.
