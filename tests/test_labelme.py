@@ -115,6 +115,37 @@ def test_images_are_found_beside_or_by_their_path_or_by_the_name_of_the_file(tmp
     assert source.draw_label(1).shape == (6, 8)
 
 
+def test_a_size_that_is_not_written_is_that_of_the_photo_as_it_is_shown(tmp_path):
+    """Its outline lies below what is stored as the last row."""
+    low = make_shape("cat", [[1, 6], [3, 6], [3, 8], [1, 8]])
+    write(tmp_path, "a.json", [low], imageHeight=None)
+    turned = Image.open(tmp_path / "a.png")  # 6 rows of 8 pixels, shown as 8 of 6.
+    exif = turned.getexif()
+    exif[0x0112] = 6
+    turned.save(tmp_path / "a.png", exif=exif)
+
+    label = open_all(tmp_path).draw_label(0)
+
+    assert label.shape == (8, 6)
+    assert np.argwhere(label).tolist() == [[6, 1], [6, 2], [7, 1], [7, 2]]
+
+
+def test_a_damaged_photo_whose_size_is_not_written_is_named_and_told_to_the_doctor(
+    tmp_path,
+):
+    write(tmp_path, "a.json", [SQUARE], imageHeight=None)
+    write(tmp_path, "b.json", [SQUARE])
+    (tmp_path / "a.png").write_bytes(b"no image")
+
+    with pytest.raises(
+        schema.DataError, match=r"1 image of the JSON files .*: a\.png \(it is no JPEG"
+    ):
+        open_all(tmp_path)
+    source = labelme.LabelMeSource(str(tmp_path), "all", allow_problems=True)
+    assert source.names == ("b.png",)
+    assert [problem.kind for problem in source.problems] == ["unreadable_file"]
+
+
 def test_folders_are_splits_and_have_the_classes_of_all(tmp_path):
     write(tmp_path, "train/a.json", [SQUARE])
     write(tmp_path, "val/b.json", [{**SQUARE, "label": "ant"}])

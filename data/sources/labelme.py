@@ -33,7 +33,7 @@ def _find_photos(
     for path in there:
         stems.setdefault(os.path.splitext(path)[0], []).append(path)
     photos: dict[str, tuple[str, outlines.Photo]] = {}
-    missing, repeated, bare = [], [], []
+    missing, repeated, damaged, bare = [], [], [], []
     for path in chosen:
         content = files[path]
         named = str(content["imagePath"]).replace("\\", "/")
@@ -48,7 +48,13 @@ def _find_photos(
             repeated.append(image)
             continue
         with outlines.explaining(path, "LabelMe"):
-            size = labelme_files.read_size(content, os.path.join(data_dir, image))
+            size = labelme_files.read_size(content)
+            whole = os.path.join(data_dir, image)
+            try:
+                size = size or labelme_files.measure_photo(whole)
+            except schema.DataError as error:
+                damaged.append(f"{image} ({error})")
+                continue
             shapes, without = labelme_files.read_shapes(content, size)
         bare += [f"{path}: {name}" for name in without]
         photos[image] = path, outlines.Photo(size, tuple(shapes))
@@ -58,6 +64,13 @@ def _find_photos(
         ),
         *drawn.make_problem(
             repeated, "image", "named_twice", "named twice", "keep one file for each"
+        ),
+        *drawn.make_problem(
+            damaged,
+            "image",
+            "unreadable_file",
+            "damaged, so that its size is not known",
+            "get the images again",
         ),
         *drawn.make_problem(
             bare, "object", "no_outline", "without an inside", "draw outlines"
