@@ -39,10 +39,13 @@ def find_pairs(
     entries = _read_entries(folder, list_file, image_files)
     stems = [entry for entry in entries if isinstance(entry, str)]
     listed = [entry for entry in entries if not isinstance(entry, str)]
-    problems = _find_repeated(list_file, stems + [image for image, _ in listed])
+    paths = [os.path.normpath(path) for pair in listed for path in pair]
+    # An image has several names in a list: its stem, and its path, written in any way.
+    named = [image_files.get(stem, [stem])[0] for stem in stems] + paths[::2]
+    written = stems + [image for image, _ in listed]
+    problems = _find_repeated(list_file, zip(named, written, strict=True))
 
     nowhere = sorted(set(stems) - image_files.keys() - mask_files.keys())
-    paths = [os.path.normpath(path) for pair in listed for path in pair]
     problems += folder.find_problems(path for pair in listed for path in pair)
     nowhere += [path for path in paths if not os.path.isfile(folder.path / path)]
     if nowhere:
@@ -63,9 +66,10 @@ def find_pairs(
     )
     by_path = [
         listing.Pair(image, image, mask)
-        for image, mask in dict(zip(paths[::2], paths[1::2], strict=True)).items()
+        for image, mask in zip(paths[::2], paths[1::2], strict=True)
     ]
-    pairs = sorted(by_stem + by_path, key=lambda pair: pair.key)
+    one_each = {pair.image: pair for pair in by_stem + by_path}
+    pairs = sorted(one_each.values(), key=lambda pair: pair.key)
     return pairs, problems + more_problems
 
 
@@ -147,12 +151,15 @@ def _split_rows(lines: list[str]) -> list[list[str]]:
     return [[cell.strip() for cell in row] for row in rows]
 
 
-def _find_repeated(list_file: str, names: list[str]) -> list[listing.Problem]:
+def _find_repeated(
+    list_file: str, images: Iterable[tuple[str, str]]
+) -> list[listing.Problem]:
+    """Returns which images are named twice; each comes with its name in the list."""
     seen, repeated = set(), {}
-    for name in names:
-        if name in seen:
-            repeated[name] = None
-        seen.add(name)
+    for image, written in images:
+        if image in seen:
+            repeated[written] = None
+        seen.add(image)
     if not repeated:
         return []
     return [
