@@ -71,6 +71,51 @@ def test_patterns_are_joined_too(tmp_path, split):
     ]
 
 
+@pytest.mark.parametrize("place", ["{split}/img", "img/{split}"])
+def test_absolute_patterns_are_joined_by_paths_from_one_folder(tmp_path, place):
+    """Of `{split}/img`, a split by itself has paths from its own folder."""
+    masks = place.replace("img", "labels")
+    for split in ("train", "val", "test"):
+        for folder in (place, masks):
+            write(tmp_path, *(f"{folder.format(split=split)}/{i}.png" for i in "012"))
+    alone = [f"{place.format(split='val')}/x.png", f"{masks.format(split='val')}/y.png"]
+    write(tmp_path, *alone)
+    patterns = {
+        "image_pattern": f"{tmp_path}/{place}/*.png",
+        "mask_pattern": f"{tmp_path}/{masks}/*.png",
+    }
+
+    found = find("", "all", **patterns)
+    by_itself = find("", "test", **patterns)
+
+    assert found.folder.path == tmp_path
+    assert [(pair.image, pair.mask) for pair in found.pairs] == [
+        (f"{place.format(split=split)}/{i}.png", f"{masks.format(split=split)}/{i}.png")
+        for split in ("test", "train", "val")
+        for i in "012"
+    ]
+    assert [file for problem in found.problems for file in problem.files] == alone
+    start = "img/test" if place == "img/{split}" else "img"
+    assert by_itself.pairs[0].image == f"{start}/0.png"
+
+
+@pytest.mark.parametrize("image_pattern", ["", "{split}/images/*"])
+def test_photos_of_a_test_split_whose_masks_nobody_has_are_left_out_with_a_warning(
+    tmp_path, image_pattern, caplog
+):
+    write(tmp_path, "train/images/a.jpg", "train/masks/a.png", "test/images/b.jpg")
+
+    found = find(
+        tmp_path,
+        "all",
+        image_pattern=image_pattern,
+        mask_pattern=image_pattern.replace("images", "masks"),
+    )
+
+    assert paths_of(found) == [("train/images/a.jpg", "train/masks/a.png")]
+    assert "split test has images but no masks; `all` leaves it out" in caplog.text
+
+
 def test_problems_of_all_splits_are_told(tmp_path):
     write(tmp_path, "train/images/a.jpg", "train/masks/a.png", "train/masks/b.png")
     write(tmp_path, "val/images/a.jpg", "val/masks/a.png", "val/images/c.jpg")

@@ -54,6 +54,12 @@ def write(root, path, names, annotations, categories=CATEGORIES, size=(6, 8)):
     (root / path).write_text(json.dumps(content))
 
 
+def draw(shape, size):
+    """Returns the pixels of one outline or of runs, bool [height, width]."""
+    shape = shape if shape.dtype.kind == "i" else [shape]
+    return outlines.draw([(1, shape)], size).astype(bool)
+
+
 def is_inside(outline, size):
     """Counts, for the middle of each pixel, the edges to its left."""
     x, y = np.reshape(outline, (-1, 2)).T
@@ -75,16 +81,33 @@ def test_pixels_are_filled_whose_middles_lie_inside(seed):
     if seed % 2:
         outline = outline.round() + 0.5  # Corners and edges on middles.
 
-    filled = outlines.fill_outline(outline, (11, 13))
+    filled = draw(outline, (11, 13))
 
     np.testing.assert_array_equal(filled, is_inside(outline, (11, 13)))
 
 
 def test_a_square_has_its_own_area():
-    filled = outlines.fill_outline(np.array(SQUARE, float), (6, 8))
+    filled = draw(np.array(SQUARE, float), (6, 8))
 
     assert filled.sum() == 9 and filled[1:4, 1:4].all()
-    assert not outlines.fill_outline(np.array([1.0, 1, 4, 4]), (6, 8)).any()
+    assert not draw(np.array([1.0, 1, 4, 4]), (6, 8)).any()
+    assert not draw(np.array([1.0, -9, 4, -9, 4, -8]), (6, 8)).any()
+
+
+@pytest.mark.parametrize("is_runs", [False, True])
+def test_only_the_box_of_an_object_is_filled(is_runs):
+    """To fill all of a large photo takes longer than to decode it, for each object."""
+    size = (6, 8)
+    if is_runs:
+        filled = outlines.fill_runs(np.array([2 * 6 + 1, 3, 3, 3, 26]), size)
+        assert filled.columns == slice(2, 4)
+    else:
+        filled = outlines.fill_outline(np.array([2, 1, 4.0, 1, 4, 4, 2, 4]), size)
+        assert (filled.rows, filled.columns) == (slice(1, 4), slice(2, 4))
+
+    label = np.zeros(size, int)
+    label[filled.rows, filled.columns][filled.mask] = 1
+    assert label.sum() == 6 and label[1:4, 2:4].all()
 
 
 def test_runs_go_down_the_columns():
@@ -92,7 +115,7 @@ def test_runs_go_down_the_columns():
     mask[:, 7:30] = True  # A run of more than a thousand.
     counts = count_runs(mask)
 
-    np.testing.assert_array_equal(outlines.fill_runs(counts, mask.shape), mask)
+    np.testing.assert_array_equal(draw(np.array(counts), mask.shape), mask)
     np.testing.assert_array_equal(outlines.unpack_runs(pack(counts)), counts)
     assert outlines.unpack_runs("52203").tolist() == [5, 2, 2, 2, 5]  # Worked by hand.
     with pytest.raises(ValueError, match="end within a number"):
@@ -130,7 +153,15 @@ def test_objects_are_drawn_the_small_ones_last(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "areas", [(9, 36), (None, None), (0, 0), (9, None), (None, 36)]
+    "areas",
+    [
+        (9, 36),
+        (None, None),
+        (0, 0),
+        (9, None),
+        (None, 36),
+        (float("nan"), float("nan")),
+    ],
 )
 def test_areas_that_are_not_written_are_measured(tmp_path, areas):
     """As an outline and as runs; the small one comes first in the file."""
@@ -195,6 +226,51 @@ def test_instances_count_and_images_lie_in_folders_of_their_split(tmp_path):
     assert coco.CocoSource(str(tmp_path)).names == tuple(names)
 
 
+@pytest.mark.parametrize(
+    "folder, train, val, file, names",
+    [
+        # images/val was not copied: both files mean a photo of their own.
+        ("images/train", ["0", "1"], ["0"], "val", None),
+        ("images/train", ["0", "1"], ["0"], "train", ["0", "1"]),
+        ("images/val", ["0"], ["0", "1"], "train", None),
+        # All photos lie in one folder, whatever it is called.
+        ("images/train", ["0", "1"], ["2"], "val", ["2"]),
+        ("images/trainval", ["0", "1"], ["0"], "val", ["0"]),
+        ("images/validation", ["1"], ["0"], "val", ["0"]),
+        ("photos", ["0", "1"], ["0"], "val", ["0"]),
+    ],
+)
+def test_a_photo_of_another_split_that_names_it_too_is_not_meant(
+    tmp_path, folder, train, val, file, names
+):
+    for split, stems in (("train", train), ("val", val)):
+        paths = [f"{folder}/{stem}.png" for stem in stems]
+        write(tmp_path, f"annotations/{split}.json", paths, [])
+
+    source = coco.CocoSource(
+        str(tmp_path), file, is_training=file == "train", allow_problems=True
+    )
+
+    if names is None:
+        (problem,) = source.problems
+        assert (problem.kind, problem.files[0]) == ("not_there", "0.png")
+        assert f"{folder}/0.png" not in source.names
+    else:
+        assert source.problems == ()
+        assert source.names == tuple(f"{folder}/{name}.png" for name in names)
+
+
+def test_a_file_may_name_a_photo_in_the_folder_of_another_split(tmp_path):
+    for split in ("train", "val"):
+        write(tmp_path, f"{split}.json", ["images/train/0.png"], [])
+        content = (tmp_path / f"{split}.json").read_text()
+        (tmp_path / f"{split}.json").write_text(content.replace('"0.p', '"train/0.p'))
+
+    source = coco.CocoSource(str(tmp_path), "val", is_training=False)
+
+    assert source.names == ("images/train/0.png",)
+
+
 def test_images_beside_their_file_are_meant_before_others_of_the_name(tmp_path):
     for task, category in (("one", 3), ("two", 7)):
         write(
@@ -224,6 +300,8 @@ def test_one_file_is_divided(tmp_path):
 
     assert sorted(sides[0].names + sides[1].names) == sorted(names)
     assert 4 < len(sides[0]) < 16
+    with pytest.raises(schema.DataError, match="1e-06 leaves none of the 20 examples"):
+        coco.CocoSource(str(tmp_path), train_fraction=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -238,6 +316,12 @@ def test_one_file_is_divided(tmp_path):
             "x.json is not as COCO has it (no 9); write it",
         ),
         (annotate(0, 3, [[1, 2, 3]]), "(an outline is no list of x and y in turn)"),
+        (
+            annotate(0, 3, [[float("nan"), 1, 5, 1, 5, 5]]),
+            "x.json is not as COCO has it (an outline has a coordinate that is no num",
+        ),
+        (annotate(0, 3, [[1e300, 1, 5, 1, 5, 5]]), "is no number, or that no image "),
+        (annotate("0", 3, [SQUARE]), "(image_id '0' and the id of an image are text a"),
         (annotate(0, 3, {"counts": [5, 6]}), "(runs of 11 pixels in an image of 6x8)"),
         (annotate(0, 3, {"counts": "~"}), "'~' is no character of packed runs"),
         ("text", "x.json is not as COCO has it ("),
@@ -250,6 +334,22 @@ def test_what_cannot_be_drawn_is_named(tmp_path, annotation, message):
         coco.CocoSource(str(tmp_path), "all")
 
     assert message in str(caught.value)
+
+
+def test_annotations_of_images_that_the_file_does_not_name_are_warned_of(
+    tmp_path, caplog
+):
+    """As where a part of the images was taken, and all of the annotations."""
+    strays = [annotate(image_id, 3, [SQUARE]) for image_id in (5, 7, 5)]
+    write(tmp_path, "x.json", ["a.png"], [annotate(0, 3, [SQUARE]), *strays])
+
+    source = coco.CocoSource(str(tmp_path), "all")
+
+    assert source.draw_label(0).sum() == 9
+    assert (
+        "x.json: 3 annotations are of images that it does not name (image_id 5, 7), "
+        "and are left out." in caplog.text
+    )
 
 
 def test_images_that_are_not_there_are_named_or_told_to_the_doctor(tmp_path):

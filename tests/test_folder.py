@@ -3,6 +3,7 @@
 import os
 import pathlib
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -125,6 +126,16 @@ def test_lists_in_csv(tmp_path, text):
     ]
 
 
+def test_a_comment_may_stand_before_the_names_of_the_columns(tmp_path):
+    write_undivided(tmp_path)
+    write_list(
+        tmp_path, "train.csv", "# made by hand", "", "image,mask",
+        "images/a.jpg,masks/a.png",
+    )  # fmt: skip
+
+    assert paths_of(find(tmp_path)) == [("images/a.jpg", "masks/a.png")]
+
+
 def test_tables_of_other_things_are_no_lists(tmp_path):
     write_undivided(tmp_path)
     write_list(tmp_path, "train.csv", "id,depth", "a,517", "b,306")
@@ -219,6 +230,57 @@ def test_validation_goes_before_test(tmp_path):
 
     assert find(tmp_path, is_training=False).name == "val"
     assert find(tmp_path, "test", is_training=False).name == "test"
+
+
+_BY_PATTERNS = {"image_pattern": "{split}/images/*", "mask_pattern": "{split}/masks/*"}
+
+
+@pytest.mark.parametrize("split", ["", "val", "all"])
+@pytest.mark.parametrize(
+    "left, patterns, message",
+    [
+        (
+            "images",
+            {},
+            "val/masks/ is not there, but val/images/ is; add it, take val/images/ "
+            "away, or name another split with --train_split or --eval_split.",
+        ),
+        ("masks", {}, "val/images/ is not there, but val/masks/ is; add it, take "),
+        ("images", _BY_PATTERNS, "val/masks/* matches no image file; mend the patt"),
+        ("masks", _BY_PATTERNS, "val/images/* matches no image file; mend the patt"),
+    ],
+)
+def test_no_other_split_stands_in_for_one_of_which_half_is_there(
+    tmp_path, split, left, patterns, message
+):
+    for name in ("train", "val", "test"):
+        write(tmp_path, f"{name}/images/a.jpg", f"{name}/masks/a.png")
+    shutil.rmtree(tmp_path / "val" / {"images": "masks", "masks": "images"}[left])
+
+    with pytest.raises(schema.DataError) as caught:
+        find(tmp_path, split, is_training=False, **patterns)
+
+    assert message in str(caught.value)
+    assert find(tmp_path, "test", is_training=False, **patterns).name == "test"
+
+
+def test_no_other_split_stands_in_for_a_table_that_is_no_list(tmp_path):
+    write_undivided(tmp_path)
+    write_list(tmp_path, "train.csv", "images/a.jpg,masks/a.png")
+    write_list(tmp_path, "val.csv", "1,images/b.jpg,masks/b.png")
+    write_list(tmp_path, "test.csv", "images/c.jpg,masks/c.png")
+
+    with pytest.raises(schema.DataError, match="val.csv: the row '1,images/b.jpg,mas"):
+        find(tmp_path, is_training=False)
+
+
+@pytest.mark.parametrize("patterns", [{}, _BY_PATTERNS])
+def test_an_empty_folder_is_no_half_of_a_split(tmp_path, patterns):
+    for name in ("train", "test"):
+        write(tmp_path, f"{name}/images/a.jpg", f"{name}/masks/a.png")
+    (tmp_path / "val/images").mkdir(parents=True)
+
+    assert find(tmp_path, is_training=False, **patterns).name == "test"
 
 
 def test_split_that_is_not_there_is_refused_with_those_that_are(tmp_path):
@@ -575,6 +637,14 @@ def test_folder_that_is_not_there_is_refused(tmp_path):
     [
         (["a", "x"], "train.txt names 1 example not there: x; mend the list, or add"),
         (["a", "b", "a"], "train.txt names 1 example more than once: a; keep one line"),
+        (
+            ["images/a.jpg masks/a.png", "./images/a.jpg masks/b.png"],
+            "train.txt names 1 example more than once: ./images/a.jpg; keep one line",
+        ),
+        (
+            ["images/a.jpg masks/a.png", "a"],
+            "train.txt names 1 example more than once: images/a.jpg; keep one line",
+        ),
         (["e"], "1 image without a mask: images/e.jpg"),
         (["m"], "1 mask without an image: masks/m.png"),
         (["images/a.jpg masks/no.png"], "names 1 example not there: masks/no.png"),

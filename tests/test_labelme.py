@@ -99,7 +99,7 @@ def test_runs_of_a_mask_make_the_mask(seed):
 
     counts = outlines.count_runs(mask)
 
-    np.testing.assert_array_equal(outlines.fill_runs(counts, mask.shape), mask)
+    np.testing.assert_array_equal(outlines.draw([(1, counts)], mask.shape), mask)
 
 
 def test_images_are_found_beside_or_by_their_path_or_by_the_name_of_the_file(tmp_path):
@@ -113,6 +113,69 @@ def test_images_are_found_beside_or_by_their_path_or_by_the_name_of_the_file(tmp
 
     assert source.names == ("b.png", "c.png", "photos/a.png")
     assert source.draw_label(1).shape == (6, 8)
+
+
+def test_a_size_that_is_not_written_is_that_of_the_photo_as_it_is_shown(tmp_path):
+    """Its outline lies below what is stored as the last row."""
+    low = make_shape("cat", [[1, 6], [3, 6], [3, 8], [1, 8]])
+    write(tmp_path, "a.json", [low], imageHeight=None)
+    turned = Image.open(tmp_path / "a.png")  # 6 rows of 8 pixels, shown as 8 of 6.
+    exif = turned.getexif()
+    exif[0x0112] = 6
+    turned.save(tmp_path / "a.png", exif=exif)
+
+    label = open_all(tmp_path).draw_label(0)
+
+    assert label.shape == (8, 6)
+    assert np.argwhere(label).tolist() == [[6, 1], [6, 2], [7, 1], [7, 2]]
+
+
+def test_a_damaged_photo_whose_size_is_not_written_is_named_and_told_to_the_doctor(
+    tmp_path,
+):
+    write(tmp_path, "a.json", [SQUARE], imageHeight=None)
+    write(tmp_path, "b.json", [SQUARE])
+    (tmp_path / "a.png").write_bytes(b"no image")
+
+    with pytest.raises(
+        schema.DataError, match=r"1 image of the JSON files .*: a\.png \(it is no JPEG"
+    ):
+        open_all(tmp_path)
+    source = labelme.LabelMeSource(str(tmp_path), "all", allow_problems=True)
+    assert source.names == ("b.png",)
+    assert [problem.kind for problem in source.problems] == ["unreadable_file"]
+
+
+@pytest.mark.parametrize(
+    ("split", "left"),
+    [
+        ("train", "2 images have no JSON file of LabelMe, and are left out: test/c."),
+        ("val", "1 image has no JSON file of LabelMe, and is left out: test/c.png;"),
+        ("all", "2 images have no JSON file of LabelMe, and are left out: test/c."),
+    ],
+)
+def test_images_without_a_file_are_left_out_with_a_warning(
+    tmp_path, caplog, split, left
+):
+    for path in ("train/a.json", "train/b.json", "val/a.json", "test/c.json"):
+        write(tmp_path, path, [SQUARE])
+    for path in ("train/b.json", "test/c.json"):
+        (tmp_path / path).unlink()
+
+    source = labelme.LabelMeSource(str(tmp_path), split)
+
+    assert len(source) == 1 + (split == "all")
+    assert left in caplog.text
+
+
+def test_all_images_have_a_file(tmp_path, caplog):
+    for path in ("train/a.json", "val/a.json"):
+        write(tmp_path, path, [SQUARE])
+
+    open_all(tmp_path)
+    labelme.LabelMeSource(str(tmp_path), "val")
+
+    assert "left out" not in caplog.text
 
 
 def test_folders_are_splits_and_have_the_classes_of_all(tmp_path):
@@ -137,6 +200,10 @@ def test_folders_are_splits_and_have_the_classes_of_all(tmp_path):
         (
             {"shapes": [{**SQUARE, "points": [1, 2]}]},
             "(a polygon has points that are",
+        ),
+        (
+            {"shapes": [{**SQUARE, "points": [[None, 1], [4, 1], [4, 4]]}]},
+            "a.json is not as LabelMe has it (an outline has a coordinate that is no ",
         ),
         (
             {"shapes": [{"label": "x"}]},

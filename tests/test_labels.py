@@ -365,12 +365,46 @@ def test_the_same_names_in_another_order_number_the_classes_anew():
     )
 
     ordered = labels.resolve_info(info, class_names=("sky", "dog", "cat"))
-    renamed = labels.resolve_info(info, class_names=("sky", "dog", "cow"))
+    renamed = labels.resolve_info(info, class_names=("sky", "cow", "dog"))
 
     assert ordered.class_names == ("sky", "dog", "cat")
     assert dict(ordered.label_map) == {0: 0, 1: 2, 2: 1}
     assert ordered.palette == ((1,) * 3, (3,) * 3, (2,) * 3)
-    assert (renamed.class_names, renamed.label_map) == (("sky", "dog", "cow"), ())
+    assert (renamed.class_names, renamed.label_map) == (("sky", "cow", "dog"), ())
+
+
+_CATS = schema.DatasetInfo(("background", "cat", "dog"))
+
+
+@pytest.mark.parametrize("names", ["background,dog,kitten", "background,dog,cat,cow"])
+def test_a_name_of_one_class_is_not_given_to_another(write_file, names):
+    """By their order, cats would be called dogs."""
+    message = (
+        f"^--class_names={names}: the classes of this data set are background, cat, "
+        "dog, and dog would be the name of cat; give all"
+    )
+    with pytest.raises(schema.DataError, match=message):
+        resolve(_CATS, class_names=tuple(names.split(",")))
+    if names.endswith("kitten"):
+        path = write_file("background,0,0,0\ncat,1,0,0\ndog,2,0,0\n")
+        with pytest.raises(schema.DataError, match=message):
+            resolve(label_colors=path, class_names=tuple(names.split(",")))
+
+
+@pytest.mark.parametrize(
+    ("names", "is_warned"),
+    [
+        ("sky,cat,kitten", False),
+        ("background,cat,dog,cow", False),
+        # Fewer than the layout makes segloop expect: they may be other classes.
+        ("background,dog", True),
+    ],
+)
+def test_classes_are_renamed_by_their_order(caplog, names, is_warned):
+    info = resolve(_CATS, class_names=tuple(names.split(",")))
+
+    assert (info.class_names, info.label_map) == (tuple(names.split(",")), ())
+    assert ("dog would be the name of cat" in caplog.text) == is_warned
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,27 @@ def test_affixes(images, masks, affixes):
     assert naming.find_affixes(images, masks) == expected
 
 
+@pytest.mark.parametrize("start", ["frame_", "seq01_cam0_frame_"])
+def test_a_way_of_naming_is_left_at_the_first_image_that_it_does_not_fit(
+    monkeypatch, start
+):
+    """All names share words, of which each mask makes proposals."""
+    calls, name_mask = [], naming.Affixes.name_mask
+
+    def count(self, stem):
+        calls.append(stem)
+        return name_mask(self, stem)
+
+    monkeypatch.setattr(naming.Affixes, "name_mask", count)
+    images = [f"{start}{number:03}" for number in range(100)]
+    masks = [f"{stem}_mask" for stem in images]
+
+    assert naming.find_affixes(images, masks) == naming.Affixes("", "", "", "_mask")
+    proposals = naming._propose(images[0], masks)
+    # Two images of each proposal, and all 100 of the few that fit.
+    assert len(calls) < 2 * len(proposals) + 100 * 30
+
+
 def test_escaped_text_matches_itself_alone(tmp_path):
     write(tmp_path, "photos/a[1]*_x.jpg", "photos/a1*_x.jpg", "photos/a[1]bb_x.jpg")
     write(tmp_path, "labels/x.png")

@@ -3,6 +3,8 @@
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 
+from absl import logging
+
 from data import schema
 from data.files import label_files, palettes
 
@@ -44,12 +46,8 @@ def resolve_info(
         )
         label_offset = None
     if label_colors or label_map:
-        source = (
-            f"--label_map={label_map}"
-            if label_map
-            else f"--label_colors={label_colors}"
-        )
-        _check_count(info.class_names, source, num_classes, names)
+        kind, path = ("map", label_map) if label_map else ("colors", label_colors)
+        _check_count(info.class_names, f"--label_{kind}={path}", num_classes, names)
     elif names:
         _check_count(names, f"--class_names={','.join(class_names)}", num_classes)
     is_reordered = names and info and set(names) == set(info.class_names)
@@ -60,6 +58,8 @@ def resolve_info(
             info = dataclasses.replace(info, label_offset=label_offset)
         info = match_classes(info, names, subject="")
         label_offset = None
+    elif names and info:
+        _check_places(names, info.class_names)
     info = schema.resolve_info(
         info, class_names=names, num_classes=num_classes, label_offset=label_offset
     )
@@ -233,6 +233,29 @@ def _merge_palette(
     if not set(new_names) <= colors.keys():
         return ()
     return tuple(colors[name] for name in new_names)
+
+
+def _check_places(names: Sequence[str], own_names: Sequence[str]) -> None:
+    """Looks for a class of a data set that would get the name of another one.
+
+    Raises:
+      schema.DataError: if there is one. Where fewer names are given, it is a warning: a
+        layout tells the names of its classes, and its masks may hold others.
+    """
+    for name, own in zip(names, own_names, strict=False):
+        if name == own or name not in own_names:
+            continue
+        message = (
+            f"--class_names={','.join(names)}: the classes of this data set are "
+            f"{_some(own_names)}, and {name} would be the name of {own}"
+        )
+        if len(names) >= len(own_names):
+            raise schema.DataError(
+                f"{message}; give all of these names, in any order, or other ones, or "
+                "merge and drop classes with --label_map."
+            )
+        logging.warning("%s. If that is wrong, use --label_map.", message)
+        return
 
 
 def _check_count(

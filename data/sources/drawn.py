@@ -8,8 +8,8 @@ import numpy as np
 from absl import logging
 
 from data import schema
+from data.sources import dividing, layouts, listing, outlines, paired, registry
 from data.sources import folder as folder_lib
-from data.sources import layouts, listing, outlines, paired, registry
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -53,9 +53,7 @@ class DrawnSource(paired.PairedSource):
             name = next((word for word in words if word in layouts.SPLITS), "")
             splits.setdefault(name, []).append(path)
         split, chosen, is_divided = choose_files(data_dir, splits, split, is_training)
-        photos, problems = self._find_photos(
-            data_dir, {path: files[path] for path in chosen}
-        )
+        photos, problems = self._find_photos(data_dir, files, chosen)
         class_names = self._list_classes(files)
         root = listing.Folder(data_dir)
         problems = [*problems, *root.find_problems(photos)]
@@ -68,10 +66,14 @@ class DrawnSource(paired.PairedSource):
                 "those of splits; leave the flag out."
             )
         if not is_divided and split != schema.ALL_SPLITS:
-            split, is_train = layouts.choose_side(
-                data_dir, split, is_training, train_fraction
+            split, pairs = dividing.take_side(
+                pairs,
+                data_dir,
+                split,
+                is_training=is_training,
+                train_fraction=train_fraction,
+                seed=seed,
             )
-            pairs = layouts.divide(pairs, train_fraction, seed)[is_train]
         where = f"--data_dir={data_dir}, split {split}"
         if problems and not allow_problems:
             described = ". Also, ".join(map(str, problems))
@@ -110,8 +112,10 @@ class DrawnSource(paired.PairedSource):
 
     @staticmethod
     @abc.abstractmethod
-    def _find_photos(data_dir: str, files: Mapping[str, dict[str, Any]]) -> Found:
-        """Returns the photos of some files, and what is wrong with these."""
+    def _find_photos(
+        data_dir: str, files: Mapping[str, dict[str, Any]], chosen: Sequence[str]
+    ) -> Found:
+        """Returns the photos of chosen files, and what is wrong with these."""
 
     @staticmethod
     @abc.abstractmethod
@@ -185,7 +189,7 @@ def choose_files(
     raise schema.DataError(
         f"--data_dir={data_dir} has no JSON file of a split {' or '.join(wanted)}; it "
         f"has {there}. Name one, or `{schema.ALL_SPLITS}`, with "
-        f"--{'train' if is_training else 'eval'}_split."
+        f"--{dividing.split_flag(is_training)}."
     )
 
 

@@ -4,6 +4,7 @@ import fnmatch
 import glob
 import os
 import re
+from collections.abc import Iterator, Sequence
 
 from data import schema
 from data.sources import listing
@@ -14,7 +15,7 @@ _WHOLE = re.compile(r"\(\?s:(.*)\)\\[zZ]", re.DOTALL)
 
 
 def find_pairs(
-    data_dir: str, image_pattern: str, mask_pattern: str
+    data_dir: str, image_pattern: str, mask_pattern: str, *, root: str | None = None
 ) -> tuple[listing.Folder, list[listing.Pair], list[listing.Problem]]:
     """Finds the files of two patterns and pairs those whose wildcards stand for alike.
 
@@ -25,6 +26,7 @@ def find_pairs(
       data_dir: what patterns that are not absolute start from.
       image_pattern: of the images, in the language of `glob`, `**` for folders.
       mask_pattern: of the masks.
+      root: folder that all paths are relative to; by default as `find_root`.
 
     Returns:
       The folder that all paths are relative to, the pairs, and what is wrong with
@@ -35,10 +37,7 @@ def find_pairs(
         wildcards stand for.
     """
     patterns = (image_pattern, mask_pattern)
-    root = data_dir
-    if any(map(os.path.isabs, patterns)):
-        fixed = [os.path.join(data_dir, fixed_part(pattern)) for pattern in patterns]
-        root = os.path.commonpath([os.path.abspath(path) for path in fixed])
+    root = find_root(data_dir, patterns) if root is None else root
     folder = listing.Folder(root)
     num_wildcards = {_count_wildcards(_without_ending(p)) for p in patterns}
     groups, problems = [], []
@@ -47,12 +46,12 @@ def find_pairs(
         start = "" if os.path.isabs(pattern) else data_dir
         paths = [
             os.path.relpath(os.path.join(start, path), root)
-            for path in glob.glob(pattern, root_dir=start or None, recursive=True)
-            if listing.is_image(path)
+            for path in _find_files(start, pattern)
         ]
         if not paths:
             raise schema.DataError(
-                f"--{flag}={os.path.join(start, pattern)} matches no image file."
+                f"--{flag}={os.path.join(start, pattern)} matches no image file; "
+                "mend the pattern, or add the files."
             )
         problems += folder.find_problems(paths)
         groups.append(
@@ -66,6 +65,28 @@ def find_pairs(
         )
     pairs, more_problems = listing.pair_by_key(*groups)
     return folder, pairs, problems + more_problems
+
+
+def find_root(data_dir: str, patterns: Sequence[str]) -> str:
+    """Returns the folder that the paths of the files of all patterns start from.
+
+    That is `data_dir`, or of absolute patterns the last folder that they share.
+    """
+    if not any(map(os.path.isabs, patterns)):
+        return data_dir
+    fixed = [os.path.join(data_dir, fixed_part(pattern)) for pattern in patterns]
+    return os.path.commonpath([os.path.abspath(path) for path in fixed])
+
+
+def has_file(data_dir: str, pattern: str) -> bool:
+    """Tells whether a pattern matches an image file."""
+    return any(_find_files("" if os.path.isabs(pattern) else data_dir, pattern))
+
+
+def _find_files(start: str, pattern: str) -> Iterator[str]:
+    """Yields the paths of the image files that a pattern matches, from a folder on."""
+    paths = glob.iglob(pattern, root_dir=start or None, recursive=True)
+    return filter(listing.is_image, paths)
 
 
 def fixed_part(pattern: str) -> str:

@@ -29,14 +29,26 @@ def find(data_dir: str) -> Iterator[tuple[str, dict]]:
             yield path, content
 
 
-def read_size(content: Mapping[str, Any], image: str) -> tuple[int, int]:
-    """Returns height and width of an image, which some files leave out."""
+def read_size(content: Mapping[str, Any]) -> tuple[int, int] | None:
+    """Returns height and width of the image, None if the file leaves them out."""
     if content.get("imageHeight") and content.get("imageWidth"):
         return int(content["imageHeight"]), int(content["imageWidth"])
-    from PIL import Image
+    return None
 
-    with Image.open(image) as opened:
-        return opened.height, opened.width
+
+def measure_photo(path: str) -> tuple[int, int]:
+    """Returns height and width of a photo as viewers show it, and so LabelMe.
+
+    Raises:
+      schema.DataError: if it cannot be read; the message does not name it.
+    """
+    from data.files import images
+
+    try:
+        with open(path, "rb") as file:
+            return images.read_header(file.read()).shown_size
+    except OSError as error:
+        raise schema.DataError(f"it cannot be read ({error.strerror})") from error
 
 
 def read_shapes(
@@ -60,6 +72,7 @@ def read_shapes(
         name, kind = str(shape["label"]), shape.get("shape_type") or "polygon"
         name = outlines.BACKGROUND if outlines.is_background(name) else name
         points = np.array(shape["points"], np.float64)
+        outlines.check_corners(points)
         if kind in ("polygon", "rectangle", "circle"):
             corners = _find_corners(kind, points)
             shapes.append(outlines.Shape(name, (corners.ravel(),)))

@@ -2,14 +2,17 @@
 
 import collections
 import dataclasses
-import hashlib
+import functools
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+
+from absl import logging
 
 from data import schema
 from data.files import images, palettes
 from data.sources import (
     advice,
+    dividing,
     globs,
     guesses,
     list_files,
@@ -45,13 +48,30 @@ class Layout:
 
     def has(self, root: str, split: str) -> bool:
         """Tells whether a folder is laid out so and has a split."""
-        needed = [self.list_file] if self.list_file else [self.images, self.masks]
+        return all(self.find_halves(root, split))
+
+    def find_halves(self, root: str, split: str) -> tuple[bool, bool]:
+        """Tells whether a folder has the images of a split, and whether the masks.
+
+        Folders without files count where both are there. A list is of both; a table of
+        anything else that lies in its place is of no masks.
+        """
+        pair = [self.images, self.masks]
+        needed = [self.list_file] if self.list_file else pair
         if self.info:
-            needed += [self.images, self.masks]
+            needed += pair
         paths = [os.path.join(root, path.format(split=split)) for path in needed]
-        if not all(map(os.path.exists, paths)):
-            return False
-        return not paths[0].endswith(".csv") or list_files.holds_pairs(paths[0])
+        there = [os.path.exists(path) for path in paths]
+        if self.list_file:
+            is_list = not paths[0].endswith(".csv") or list_files.holds_pairs(paths[0])
+            return all(there), all(there) and is_list
+        if not all(there):
+            folder = listing.Folder(root)
+            there = [
+                any(folder.find_images(path.format(split=split), skips_unreadable=True))
+                for path in pair
+            ]
+        return there[0], there[1]
 
 
 LAYOUTS = (
@@ -143,15 +163,14 @@ def find_split(
     name = split if split == schema.ALL_SPLITS else names[0]
     pairs, problems = parts[0] if len(parts) == 1 else _join(parts)
     if not is_divided and split != schema.ALL_SPLITS:
-        name, is_train = choose_side(data_dir, split, is_training, train_fraction)
-        sides = divide(pairs, train_fraction, seed)
-        if pairs and not sides[is_train]:
-            raise schema.DataError(
-                f"--train_fraction={train_fraction} leaves none of the {len(pairs)} "
-                f"examples of {data_dir} for the split {name}; give another fraction "
-                "or another --seed."
-            )
-        pairs = sides[is_train]
+        name, pairs = dividing.take_side(
+            pairs,
+            data_dir,
+            split,
+            is_training=is_training,
+            train_fraction=train_fraction,
+            seed=seed,
+        )
     elif is_divided and is_training and train_fraction is not None:
         raise schema.DataError(
             f"--train_fraction={train_fraction}: {data_dir} has splits of its own; "
@@ -179,24 +198,51 @@ def _choose_layout(
 ) -> tuple[Layout, list[str]]:
     """Returns the layout of a folder, and the first of some splits that it has.
 
-    Where `schema.ALL_SPLITS` is no folder, all splits that there are make it up.
+    A split of which only one half is there is chosen, too: to read it tells which half
+    is missing. Halves alone make no layout.
     """
     for layout in LAYOUTS:
-        splits = [name for name in SPLITS if layout.has(data_dir, name)]
-        for name in candidates:
-            if layout.has(data_dir, name):
-                return layout, [name]
-        if splits and candidates == [schema.ALL_SPLITS]:
-            return layout, splits
-        if splits:
-            raise schema.DataError(
-                f"--data_dir={data_dir} has no split {' or '.join(candidates)}; it has "
-                f"{', '.join(splits)}. Name one, or `{schema.ALL_SPLITS}`, with "
-                f"--{_split_flag(is_training)}."
-            )
+        find_halves = functools.partial(layout.find_halves, data_dir)
+        whole = [n for n in (*SPLITS, *candidates) if all(find_halves(n))]
+        if not whole:
+            continue
+        if names := _choose_names(candidates, find_halves):
+            return layout, names
+        raise schema.DataError(
+            f"--data_dir={data_dir} has no split {' or '.join(candidates)}; it has "
+            f"{', '.join(whole)}. Name one, or `{schema.ALL_SPLITS}`, with "
+            f"--{dividing.split_flag(is_training)}."
+        )
     if UNDIVIDED.has(data_dir, ""):
         return UNDIVIDED, [""]
     raise schema.DataError(_describe_unknown(data_dir), kind="unknown_layout")
+
+
+def _choose_names(
+    candidates: list[str], find_halves: Callable[[str], tuple[bool, bool]]
+) -> list[str]:
+    """Returns the first of some splits that has files, images or masks.
+
+    No other one may stand in for it. Where `schema.ALL_SPLITS` is no split by itself,
+    all that have files make it up.
+
+    Args:
+      candidates: their names.
+      find_halves: tells whether there are images of a split, and whether masks.
+    """
+    is_all = candidates == [schema.ALL_SPLITS]
+    for name in candidates:
+        if (all if is_all else any)(find_halves(name)):
+            return [name]
+    names = [n for n in SPLITS if any(find_halves(n))] if is_all else []
+    if names[1:] and names[-1] == "test" and find_halves("test") == (True, False):
+        # Many sets are published so. Of any other split, the masks are misplaced.
+        logging.warning(
+            "The split test has images but no masks; `%s` leaves it out.",
+            schema.ALL_SPLITS,
+        )
+        del names[-1]
+    return names
 
 
 def _describe_unknown(data_dir: str) -> str:
@@ -215,29 +261,22 @@ def _describe_unknown(data_dir: str) -> str:
 def _find_by_patterns(
     data_dir: str, patterns: tuple[str, str], candidates: list[str]
 ) -> tuple[list[str], listing.Folder, list[Part]]:
-    """Returns the first of some splits that the patterns have files of, and these.
+    """Returns the first of some splits that the patterns have files of, and these."""
 
-    Where `schema.ALL_SPLITS` is no folder, all splits that there are make it up.
-    """
-    names = candidates
-    if "{split}" not in patterns[0]:
-        names = candidates[:1]
-    elif candidates == [schema.ALL_SPLITS]:
-        names = [schema.ALL_SPLITS, *SPLITS]
-    found, first_error = {}, None
-    for name in names:
-        try:
-            filled = [p.replace("{split}", naming.escape(name)) for p in patterns]
-            folder, *part = globs.find_pairs(data_dir, *filled)
-        except schema.DataError as error:
-            first_error = first_error or error
-            continue
-        found[name] = tuple(part)
-        if names[0] == name or candidates != [schema.ALL_SPLITS]:
-            break
-    if not found:
-        raise first_error
-    return list(found), folder, list(found.values())
+    def fill(name: str) -> list[str]:
+        return [p.replace("{split}", naming.escape(name)) for p in patterns]
+
+    names = []
+    if "{split}" in patterns[0]:
+        names = _choose_names(
+            candidates,
+            lambda name: tuple(globs.has_file(data_dir, p) for p in fill(name)),
+        )
+    names = names or candidates[:1]
+    # Each split by itself would have a root of its own.
+    root = globs.find_root(data_dir, [p for name in names for p in fill(name)])
+    found = [globs.find_pairs(data_dir, *fill(n), root=root) for n in names]
+    return names, found[0][0], [(pairs, problems) for _, pairs, problems in found]
 
 
 def _find_in_layout(folder: listing.Folder, layout: Layout, split: str) -> Part:
@@ -248,7 +287,9 @@ def _find_in_layout(folder: listing.Folder, layout: Layout, split: str) -> Part:
         if os.path.isdir(folder.path / path):
             paths = list(folder.find_images(path))
         if not paths and not layout.list_file:
-            raise schema.DataError(_describe_no_image(folder, path))
+            other = layout.masks if files == [] else layout.images
+            other = other.format(split=split)
+            raise schema.DataError(_describe_no_image(folder, path, other))
         files.append(listing.group_by_stem(paths, path))
         if not layout.list_file:
             problems += folder.find_problems(paths)
@@ -271,8 +312,14 @@ def _find_in_layout(folder: listing.Folder, layout: Layout, split: str) -> Part:
     return pairs, problems + more_problems
 
 
-def _describe_no_image(folder: listing.Folder, path: str) -> str:
-    """Says what a folder holds that should hold images."""
+def _describe_no_image(folder: listing.Folder, path: str, other: str) -> str:
+    """Says what a folder holds that should hold images; `other` is its partner."""
+    if not os.path.exists(folder.path / path):
+        return (
+            f"--data_dir={folder.path}: {path}/ is not there, but {other}/ is; add it, "
+            f"take {other}/ away, or name another split with --train_split or "
+            "--eval_split."
+        )
     others = collections.Counter()
     for _, _, names in os.walk(folder.path / path):
         others.update(os.path.splitext(n)[1] or n for n in names if n[0] != ".")
@@ -296,50 +343,3 @@ def _join(parts: Iterable[Part]) -> Part:
             pairs[key] = dataclasses.replace(pair, key=key)
         problems.update(dict.fromkeys(some_problems))
     return [pairs[key] for key in sorted(pairs)], list(problems)
-
-
-def choose_side(
-    data_dir: str, split: str, is_training: bool, train_fraction: float | None
-) -> tuple[str, bool]:
-    """Returns the name of a part of an undivided set, and whether it is for training.
-
-    Raises:
-      schema.DataError: if the set cannot be divided so.
-    """
-    if train_fraction is None:
-        purpose = "train on" if is_training else "evaluate on"
-        raise schema.DataError(
-            f"--data_dir={data_dir} is not divided into splits; give --train_fraction, "
-            "e.g. --train_fraction=0.8 to train on about 80% and evaluate on the rest, "
-            f"or --{_split_flag(is_training)}={schema.ALL_SPLITS} to {purpose} all of "
-            "it.",
-            kind="undivided",
-        )
-    name = split or ("train" if is_training else "validation")
-    if name not in ("train", "val", "validation", "test"):
-        raise schema.DataError(
-            f"--train_fraction={train_fraction} divides {data_dir} into train and "
-            f"validation; there is no split {name}. Name one of these, or "
-            f"`{schema.ALL_SPLITS}`, with --{_split_flag(is_training)}."
-        )
-    return name, name == "train"
-
-
-def _split_flag(is_training: bool) -> str:
-    return "train_split" if is_training else "eval_split"
-
-
-def divide(
-    pairs: Iterable[listing.Pair], train_fraction: float, seed: int
-) -> dict[bool, list[listing.Pair]]:
-    """Returns the pairs to train on, under True, and the others.
-
-    It is decided for each by a hash of its key and the seed, so that files that are
-    added move no other file to the other side.
-    """
-    sides: dict[bool, list[listing.Pair]] = {True: [], False: []}
-    for pair in pairs:
-        digest = hashlib.sha256(f"{seed}/".encode() + os.fsencode(pair.key)).digest()
-        number = int.from_bytes(digest[:8], "big")
-        sides[number < train_fraction * 2**64].append(pair)
-    return sides

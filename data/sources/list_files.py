@@ -1,8 +1,9 @@
 """Files that list the examples of a split, by stems or by pairs of paths."""
 
 import csv
+import itertools
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from data import schema
 from data.sources import listing
@@ -39,10 +40,13 @@ def find_pairs(
     entries = _read_entries(folder, list_file, image_files)
     stems = [entry for entry in entries if isinstance(entry, str)]
     listed = [entry for entry in entries if not isinstance(entry, str)]
-    problems = _find_repeated(list_file, stems + [image for image, _ in listed])
+    paths = [os.path.normpath(path) for pair in listed for path in pair]
+    # An image has several names in a list: its stem, and its path, written in any way.
+    named = [image_files.get(stem, [stem])[0] for stem in stems] + paths[::2]
+    written = stems + [image for image, _ in listed]
+    problems = _find_repeated(list_file, zip(named, written, strict=True))
 
     nowhere = sorted(set(stems) - image_files.keys() - mask_files.keys())
-    paths = [os.path.normpath(path) for pair in listed for path in pair]
     problems += folder.find_problems(path for pair in listed for path in pair)
     nowhere += [path for path in paths if not os.path.isfile(folder.path / path)]
     if nowhere:
@@ -63,9 +67,10 @@ def find_pairs(
     )
     by_path = [
         listing.Pair(image, image, mask)
-        for image, mask in dict(zip(paths[::2], paths[1::2], strict=True)).items()
+        for image, mask in zip(paths[::2], paths[1::2], strict=True)
     ]
-    pairs = sorted(by_stem + by_path, key=lambda pair: pair.key)
+    one_each = {pair.image: pair for pair in by_stem + by_path}
+    pairs = sorted(one_each.values(), key=lambda pair: pair.key)
     return pairs, problems + more_problems
 
 
@@ -94,8 +99,14 @@ def _read_lines(folder: listing.Folder, list_file: str) -> list[str]:
         raise schema.DataError(
             f"--data_dir={folder.path}: {list_file} cannot be read ({error})."
         ) from error
-    lines = [line.strip() for line in lines]
-    return [line for line in lines if line and line[0] != "#"]
+    return list(_keep_entries(lines))
+
+
+def _keep_entries(lines: Iterable[str]) -> Iterator[str]:
+    """Yields the lines that name something: not the empty ones, nor comments."""
+    for line in map(str.strip, lines):
+        if line and line[0] != "#":
+            yield line
 
 
 def _parse_line(
@@ -114,7 +125,8 @@ def holds_pairs(path: str) -> bool:
     """Tells whether a CSV file lists images and masks; there are many other kinds."""
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
-            start = [file.readline(_LONGEST_LINE) for _ in range(2)]
+            lines = iter(lambda: file.readline(_LONGEST_LINE), "")
+            start = list(itertools.islice(_keep_entries(lines), 2))
     except (OSError, ValueError):
         return False
     rows = _split_rows(start)
@@ -147,12 +159,15 @@ def _split_rows(lines: list[str]) -> list[list[str]]:
     return [[cell.strip() for cell in row] for row in rows]
 
 
-def _find_repeated(list_file: str, names: list[str]) -> list[listing.Problem]:
+def _find_repeated(
+    list_file: str, images: Iterable[tuple[str, str]]
+) -> list[listing.Problem]:
+    """Returns which images are named twice; each comes with its name in the list."""
     seen, repeated = set(), {}
-    for name in names:
-        if name in seen:
-            repeated[name] = None
-        seen.add(name)
+    for image, written in images:
+        if image in seen:
+            repeated[written] = None
+        seen.add(image)
     if not repeated:
         return []
     return [

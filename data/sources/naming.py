@@ -62,12 +62,8 @@ def find_affixes(
     mask_stems = set(mask_stems)
     if mask_stems.issuperset(image_stems):
         return None
-    found = []
-    for affixes in _propose(min(image_stems), mask_stems):
-        masks = {affixes.name_mask(stem) for stem in image_stems}
-        # Two images of one stem would have to share their mask.
-        if len(masks) == len(image_stems) and masks <= mask_stems:
-            found.append(affixes)
+    proposals = _propose(min(image_stems), mask_stems)
+    found = [p for p in proposals if _suits_all(p, image_stems, mask_stems)]
     return min(found, key=_unlikeliness, default=None)
 
 
@@ -115,6 +111,21 @@ def _propose(image_stem: str, mask_stems: Collection[str]) -> set[Affixes]:
                 Affixes(prefix, suffix, *affixes) for affixes in parts.get(core, ())
             }
     return proposals
+
+
+def _suits_all(
+    affixes: Affixes, image_stems: Collection[str], mask_stems: Collection[str]
+) -> bool:
+    """Tells whether every image has a mask of its own."""
+    masks = set()
+    for stem in image_stems:
+        mask = affixes.name_mask(stem)
+        # Two images of one stem would have to share their mask. Of long names there are
+        # more proposals than images, and nearly all end here at the second image.
+        if mask in masks or mask not in mask_stems:
+            return False
+        masks.add(mask)
+    return True
 
 
 def _list_runs(name: str) -> Iterator[tuple[str, str, str]]:
