@@ -27,21 +27,23 @@ def sum_by_bin(
       int64 [num_bins].
     """
     # What does not count goes to one more bin, which is cut off.
-    bins = tf.reshape(tf.where(where, bins, num_bins), [-1])
+    bins = tf.where(where, bins, num_bins)
     if tensorflow_private.is_deterministic():
         # TensorFlow then refuses DenseBincount on GPUs. Sums of integers are the same
         # in any order; on CPUs, this op takes ten times as long as that.
         values = tf.cast(where, tf.int32) if values is None else values
-        values = tf.reshape(values, [-1])
         sums = tf.math.unsorted_segment_sum(values, bins, num_bins + 1)
     else:
         # `tf.math.bincount` looks for the largest value first.
         sums = tf.raw_ops.DenseBincount(
-            input=bins,
+            input=_flatten(bins),
             size=num_bins + 1,
-            weights=tf.zeros([0], tf.int32)
-            if values is None
-            else tf.reshape(values, [-1]),
+            weights=tf.zeros([0], tf.int32) if values is None else _flatten(values),
             binary_output=False,
         )
     return tf.cast(sums[:num_bins], tf.int64)
+
+
+def _flatten(numbers: tf.Tensor) -> tf.Tensor:
+    """Flattens int32 where it must, which TensorFlow does on the host, of GPUs, too."""
+    return numbers if numbers.shape.rank == 1 else tf.reshape(numbers, [-1])
