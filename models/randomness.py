@@ -20,6 +20,9 @@ Numbers: As Easy as 1, 2, 3", SC 2011)."""
 _BLOCK_SIZE = 4
 """Numbers that Philox makes of one value of its counter."""
 
+_NUM_BITS = 23
+"""Of a number: as many as a float32 has behind its leading one."""
+
 
 class _Rows(NamedTuple):
     """The rows of a step that a model is called on; tensors are int64 scalars."""
@@ -93,12 +96,17 @@ def uniform(
     def draw(first_row: tf.Tensor, count: int | tf.Tensor) -> tf.Tensor:
         """Returns the numbers of consecutive rows, [count, numbers]."""
         first_block = first_row * tf.cast(num_blocks, tf.int64)
-        return tf.raw_ops.StatelessRandomUniformV2(
+        bits = tf.raw_ops.StatelessRandomUniformFullIntV2(
             shape=[count, num_blocks * _BLOCK_SIZE],
             key=tf.constant([key], tf.uint64),
             counter=tf.cast(tf.stack([first_block, rows.step]), tf.uint64),
             alg=_PHILOX,
+            dtype=tf.uint32,
         )
+        # Of the same bits TensorFlow takes the low ones for a float, and XLA the high
+        # ones: left to them, a step that XLA compiles would draw other numbers.
+        low = tf.bitwise.bitwise_and(bits, tf.constant(2**_NUM_BITS - 1, tf.uint32))
+        return tf.cast(low, tf.float32) * 2.0**-_NUM_BITS
 
     if rows.stride == 1:
         draws = draw(rows.first_row, num_rows)

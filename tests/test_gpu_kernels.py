@@ -1,4 +1,7 @@
-"""No op of a step makes a GPU wait for the host; told from TensorFlow's registry."""
+"""No op of a step makes a GPU wait for the host, or is refused by one.
+
+The first is told from TensorFlow's registry, the second from what its library says.
+"""
 
 import pytest
 import tensorflow as tf
@@ -33,6 +36,29 @@ _NOT_WAITED_FOR = {"Timestamp"}
 """Ops of the host that tell for how long the input was waited for: only the host uses
 what they give."""
 
+_REFUSED = {
+    "AdjustContrast",
+    "AdjustContrastv2",
+    "Bincount",
+    "CropAndResizeGradBoxes",
+    "CropAndResizeGradImage",
+    "DenseBincount",
+    "Dilation2DBackpropFilter",
+    "Dilation2DBackpropInput",
+    "FakeQuantWithMinMaxVarsGradient",
+    "FakeQuantWithMinMaxVarsPerChannelGradient",
+    "MaxPoolGradWithArgmax",
+    "NonDeterministicInts",
+    "ResizeNearestNeighborGrad",
+    "SoftmaxCrossEntropyWithLogits",
+    "SparseSoftmaxCrossEntropyWithLogits",
+    "SparseTensorDenseMatMul",
+    "Svd",
+    "Timestamp",
+}
+"""Ops that TensorFlow 2.21 refuses on GPUs where ops must be deterministic: those which
+libtensorflow_cc.so.2 names beside "determinis" in its messages."""
+
 
 def _has_gpu_kernel(op: tf.Operation) -> bool:
     """Tells whether a GPU has the op with these types, or no device has it."""
@@ -48,16 +74,16 @@ def _has_gpu_kernel(op: tf.Operation) -> bool:
     )
 
 
-def _ops_on_the_host(graph: tf.Graph) -> set[str]:
-    """Returns the kinds of ops that a GPU has not, in the functions of a graph, too."""
+def _ops(graph: tf.Graph) -> list[tf.Operation]:
+    """Returns the ops of a graph, and of the functions in it."""
     library = graph.as_graph_def().library.function
     graphs = [graph, *map(function_def_to_graph.function_def_to_graph, library)]
-    return {
-        op.type
-        for each in graphs
-        for op in each.get_operations()
-        if not _has_gpu_kernel(op)
-    }
+    return [op for each in graphs for op in each.get_operations()]
+
+
+def _ops_on_the_host(graph: tf.Graph) -> set[str]:
+    """Returns the kinds of ops that a GPU has not, in the functions of a graph, too."""
+    return {op.type for op in _ops(graph) if not _has_gpu_kernel(op)}
 
 
 def test_the_registry_knows_what_gpus_cannot():
@@ -74,7 +100,10 @@ def test_the_registry_knows_what_gpus_cannot():
     assert _ops_on_the_host(graph) == {"DenseBincount"}
 
 
-def test_training_and_evaluation_stay_on_the_gpu(monkeypatch, tmp_path):
+@pytest.mark.parametrize("is_deterministic", [False, True])
+def test_training_and_evaluation_stay_on_the_gpu(
+    is_deterministic, monkeypatch, tmp_path
+):
     monkeypatch.setattr(devices, "is_on_cpu", lambda: False)
     shallow.shorten(monkeypatch)
     strengths = [
@@ -106,6 +135,7 @@ def test_training_and_evaluation_stay_on_the_gpu(monkeypatch, tmp_path):
             "--class_weights=balanced",
             f"--metrics={','.join(metrics.METRICS)}",
             "--eval_native_size",
+            f"--deterministic={is_deterministic}",
             *strengths,
         ]
     ).config
@@ -122,6 +152,8 @@ def test_training_and_evaluation_stay_on_the_gpu(monkeypatch, tmp_path):
     ):
         traced = run.get_concrete_function(iterator, tf.constant(1))
         assert _ops_on_the_host(traced.graph) <= _NOT_WAITED_FOR
+        if is_deterministic:
+            assert not {op.type for op in _ops(traced.graph)} & _REFUSED
 
 
 def test_scores_of_merged_classes_stay_on_the_gpu():

@@ -126,6 +126,7 @@ _LIGHT_MODULES = (
     "trainer/tracking/__init__.py",
     "trainer/tracking/registry.py",
     "trainer/running/colors.py",
+    "trainer/running/determinism.py",
     "trainer/running/signals.py",
     "trainer/running/stall.py",
     "trainer/running/startup_noise.py",

@@ -144,6 +144,18 @@ def test_a_batch_without_a_valid_pixel_costs_nothing(loss):
     assert loss.divisor(sums) == 1
 
 
+@pytest.mark.parametrize("what", ["all are ignored", "no class has a weight"])
+@pytest.mark.parametrize("name", registry.TERMS)
+def test_the_score_of_pixels_that_do_not_count_is_no_number(name, what):
+    """A loss of 0 would be the best that there is."""
+    logits, labels = _draw()
+    labels[labels != 0 if what == "no class has a weight" else ...] = _IGNORED
+    loss = registry.make("ce" if name == "ce" else f"ce+{name}", 3, (0.0, 1.0, 2.0))
+    scores = loss.scores(loss.sums(logits, labels).numpy())
+    assert set(scores) == {"loss", "loss/ce", f"loss/{name}"}
+    assert np.isnan(list(scores.values())).all()
+
+
 def test_class_weights_count(loss):
     logits, labels = _draw()
     plain = registry.make(next(iter(loss.by_term(np.zeros(loss.num_sums)))), 3)

@@ -5,8 +5,8 @@ import pytest
 import tensorflow as tf
 
 from tests import helpers
+from trainer.metrics import bins, predictions
 from trainer.metrics import confusion as confusion_lib
-from trainer.metrics import predictions
 
 _IGNORED = 255
 _NAMES = ("sky", "tree", "road")
@@ -59,6 +59,20 @@ def test_counts_equal_a_loop_over_pixels():
             expected[labels[index], np.argmax(logits[index])] += 1
     counts = confusion_lib.count_confusions(labels, tf.constant(logits), 5)
     np.testing.assert_array_equal(counts, expected)
+
+
+@pytest.mark.parametrize("is_deterministic", [False, True])
+def test_sums_by_bin_do_not_depend_on_determinism(is_deterministic):
+    if is_deterministic:
+        tf.config.experimental.enable_op_determinism()
+    numbers = tf.constant([[0, 2, 2], [7, 2, 0]])
+    where = tf.constant([[True, True, True], [False, True, False]])
+    values = tf.constant([[5, 1, 16], [3, 2**20, 9]])
+    counts = bins.sum_by_bin(numbers, 4, where=where)
+    sums = bins.sum_by_bin(numbers, 4, where=where, values=values)
+    assert counts.dtype == sums.dtype == tf.int64
+    assert counts.numpy().tolist() == [1, 0, 3, 0]
+    assert sums.numpy().tolist() == [5, 0, 17 + 2**20, 0]
 
 
 # Classes are compared one by one up to 6 of them, and by `tf.argmax` from there.

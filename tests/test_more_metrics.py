@@ -97,8 +97,10 @@ def test_calibration_of_drawn_pixels():
 def test_the_confidences_of_a_huge_photo_are_summed_up_exactly():
     # As many as two photos of 17 million pixels have, all of them 1.
     values = tf.fill([2**25], 2**24)
-    sums = calibration._sum_large_in_bins(values, tf.zeros_like(values))
-    assert sums.numpy().tolist() == [2**49] + 15 * [0]
+    sums = calibration._sum_large(
+        values, tf.zeros_like(values), where=tf.ones_like(values, tf.bool)
+    )
+    assert sums.numpy().tolist() == [2**49] + 14 * [0]
 
 
 @pytest.mark.parametrize("size", [0.0, 1e4])

@@ -64,6 +64,12 @@ def test_nothing_is_said_of_a_normal_run(training, evaluation):
     assert _judge(training, evaluation, has_average_warmup=False) == []
 
 
+def test_an_evaluation_without_a_labelled_pixel_is_named():
+    (message,) = _judge(_mix(0.5), _only(0, sizes=(0, 0, 0)))
+    assert message.startswith("No pixel of the evaluation has a class, so there are no")
+    assert "--ignore_label" in message and "--eval_split" in message
+
+
 def test_one_class_everywhere_is_named_with_its_share():
     (message,) = _judge(_only(1), _only(1))
     assert "one class only in the evaluation (in training, too): road" in message

@@ -23,7 +23,15 @@ from data import schema
 from trainer import errors, files, flags
 from trainer.distributing import peers
 from trainer.remote import mirrors
-from trainer.running import colors, memory, signals, stall, startup_noise, streams
+from trainer.running import (
+    colors,
+    determinism,
+    memory,
+    signals,
+    stall,
+    startup_noise,
+    streams,
+)
 from trainer.settings import modes
 
 _DATA_ERROR_EXIT_CODE = 5
@@ -79,6 +87,7 @@ def main(arguments: Sequence[str], *, owns_process: bool = False) -> int:
                 with (
                     peers.explaining_loss(config.runtime.distribution_strategy),
                     memory.explaining_shortage(config),
+                    determinism.explaining_refusal(config),
                 ):
                     mode.run(config)
                 sys.stdout.flush()  # It may be a file on a full disk.

@@ -38,7 +38,9 @@ class Watch:
         self._class_names = class_names
         self._first_step = _EARLY_SHARE * num_steps
         self._has_average_warmup = has_average_warmup
-        self._is_said = {describe_single_class: False, describe_gap: False}
+        self._is_said = dict.fromkeys(
+            (describe_unlabelled, describe_single_class, describe_gap), False
+        )
 
     def judge(
         self, step: int, training: np.ndarray, evaluation: np.ndarray
@@ -67,6 +69,34 @@ class Watch:
                 messages.append(message)
                 self._is_said[describe] = True
         return messages
+
+
+def describe_unlabelled(
+    training: np.ndarray,
+    evaluation: np.ndarray,
+    class_names: Sequence[str],
+    *,
+    has_average_warmup: bool,
+) -> str | None:
+    """Tells that no pixel of the evaluation has a class, if none has.
+
+    Args:
+      training: confusion matrix, [classes, classes], of the last training steps.
+      evaluation: that of the evaluation.
+      class_names: the name of each class.
+      has_average_warmup: see `Watch`.
+
+    Returns:
+      What follows from it, and what to look at; None if some pixels have one.
+    """
+    del training, class_names, has_average_warmup
+    if evaluation.any():
+        return None
+    return (
+        "No pixel of the evaluation has a class, so there are no scores, and no "
+        "checkpoint is the best. Look at whether --ignore_label fits its masks, or "
+        "name another split (--eval_split)."
+    )
 
 
 def describe_gap(

@@ -19,8 +19,7 @@ class Overlap(term.Term):
 
     A class without a pixel in the labels of the batch is left out, and so is what is
     predicted of it; so no coefficient needs a number that smooths 0/0. w are the class
-    weights, 1 without any; where they are 0 for all classes in the labels, the loss
-    is 0.
+    weights, 1 without any.
 
     The sums add up over replicas; the coefficients of replicas or images would not. For
     the same reason a curve's point over several batches is the loss of all their pixels
@@ -51,8 +50,8 @@ class Overlap(term.Term):
         """Returns sum(p g), sum(p) and sum(g) of each class; see `Term.sums`."""
         return _overlaps(logits, labels)
 
-    def number(self, sums: tf.Tensor) -> tf.Tensor:
-        """Takes the coefficients, and their mean over the classes in the labels."""
+    def ratio(self, sums: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Takes the coefficients, and sums them up over the classes in the labels."""
         overlap, predicted, true = tf.split(sums, 3)  # [classes] each
         is_there = true > 0
         weights = tf.ones_like(true)
@@ -60,9 +59,7 @@ class Overlap(term.Term):
             weights = tf.constant(self.class_weights, sums.dtype)
         weights = tf.where(is_there, weights, 0)
         values = self.coefficient(overlap, predicted, tf.where(is_there, true, 1))
-        return tf.math.divide_no_nan(
-            tf.reduce_sum(weights * (1 - values)), tf.reduce_sum(weights)
-        )
+        return tf.reduce_sum(weights * (1 - values)), tf.reduce_sum(weights)
 
 
 @tf.custom_gradient

@@ -41,15 +41,27 @@ class Term(abc.ABC):
         """
 
     @abc.abstractmethod
-    def number(self, sums: tf.Tensor) -> tf.Tensor:
-        """Makes the loss of the sums of all parts.
+    def ratio(self, sums: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Makes a total, and what it is divided by, of the sums of all parts.
 
         Args:
           sums: float32 or float64 [num_sums].
 
         Returns:
-          A scalar of the same dtype; 0 if no pixel is valid.
+          Two scalars of the same dtype; both are 0 if no pixel is valid, or if the
+          class weights of all that are valid are 0.
         """
+
+    def number(self, sums: tf.Tensor) -> tf.Tensor:
+        """Makes the loss of the sums of all parts: their `ratio`.
+
+        Args:
+          sums: float32 or float64 [num_sums].
+
+        Returns:
+          A scalar of the same dtype; 0 for 0/0, so that such a batch has no gradient.
+        """
+        return tf.math.divide_no_nan(*self.ratio(sums))
 
 
 class Mean(Term):
@@ -62,10 +74,10 @@ class Mean(Term):
     num_sums = 2
     """The total, and the count."""
 
-    def number(self, sums: tf.Tensor) -> tf.Tensor:
-        """Divides the total by the count."""
+    def ratio(self, sums: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns the total and the count."""
         total, count = tf.unstack(sums)
-        return tf.math.divide_no_nan(total, count)
+        return total, count
 
     def num_countable(self, labels: tf.Tensor) -> int:
         """Returns how many there are of what is counted, valid or not.

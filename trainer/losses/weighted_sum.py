@@ -93,17 +93,22 @@ class WeightedSum:
     def scores(self, sums: np.ndarray) -> dict[str, float]:
         """Makes the points of the curves: `loss`, and `loss/NAME` for each term.
 
+        Of no valid pixel they are NaN, as other scores are: 0 would be the best loss.
+
         Args:
           sums: [num_sums], over whatever the points are of; taken in float64.
         """
         with tf.device("/CPU:0"):
-            sums = tf.constant(sums, tf.float64)
-            values = {"loss": self.number(sums)}
-            for name, part in zip(
-                self._terms, tf.split(sums, self._sizes), strict=True
-            ):
-                values[f"loss/{name}"] = self._terms[name].term.number(part)
-        return {tag: float(value) for tag, value in values.items()}
+            parts = tf.split(tf.constant(sums, tf.float64), self._sizes)
+            numbers = {
+                name: tf.divide(*weighted.term.ratio(part))
+                for (name, weighted), part in zip(
+                    self._terms.items(), parts, strict=True
+                )
+            }
+            loss = tf.add_n([self._terms[n].weight * v for n, v in numbers.items()])
+        of_terms = {f"loss/{name}": float(value) for name, value in numbers.items()}
+        return {"loss": float(loss), **of_terms}
 
     def by_term(self, sums: np.ndarray) -> dict[str, list[float]]:
         """Returns the sums of each term by its name, as JSON takes them."""

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from data import schema
 from trainer.losses import pixels
-from trainer.metrics import confusion, metric, predictions
+from trainer.metrics import bins, metric, predictions
 
 _DILATION_RATIO = 0.02
 """Width of the band along a contour, as a share of the image's diagonal."""
@@ -50,7 +50,7 @@ class BoundaryIou(metric.Metric):
         self._counts.assign_add(
             tf.stack(
                 [
-                    confusion.count_cells(classes, self.num_classes, where=where)
+                    bins.sum_by_bin(classes, self.num_classes, where=where)
                     for classes, where in parts
                 ]
             )

@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from trainer.losses import pixels
-from trainer.metrics import metric, predictions
+from trainer.metrics import bins, metric, predictions
 
 _NUM_BINS = 15
 """As in the paper."""
@@ -40,16 +40,17 @@ class Calibration(metric.Metric):
         predicted = predictions.most_likely_class(logits)
         is_right = tf.equal(tf.cast(labels, tf.int32), predicted)
         confidence = tf.reduce_max(pixels.softmax(logits), axis=0)  # [pixels]
-        bins = tf.cast(tf.math.ceil(confidence * _NUM_BINS), tf.int32) - 1
-        # What does not count goes to one more bin, which is cut off.
-        bins = tf.where(is_valid, tf.clip_by_value(bins, 0, _NUM_BINS - 1), _NUM_BINS)
+        places = tf.cast(tf.math.ceil(confidence * _NUM_BINS), tf.int32) - 1
+        places = tf.clip_by_value(places, 0, _NUM_BINS - 1)
         units = tf.cast(tf.round(confidence / _UNIT), tf.int32)
         sums = (
-            _sum_in_bins(tf.ones_like(bins), bins),
-            _sum_in_bins(tf.cast(tf.reshape(is_right, [-1]), tf.int32), bins),
-            _sum_large_in_bins(units, bins),
+            bins.sum_by_bin(places, _NUM_BINS, where=is_valid),
+            bins.sum_by_bin(
+                places, _NUM_BINS, where=is_valid & tf.reshape(is_right, [-1])
+            ),
+            _sum_large(units, places, where=is_valid),
         )
-        self._counts.assign_add(tf.stack(sums)[:, :_NUM_BINS])
+        self._counts.assign_add(tf.stack(sums))
 
     def result(self) -> dict[str, float]:
         """Returns `calibration_error`, in 0..1; NaN if no pixel was counted."""
@@ -76,25 +77,18 @@ class Calibration(metric.Metric):
         return {"calibration_error": "calibration error"}
 
 
-def _sum_in_bins(values: tf.Tensor, bins: tf.Tensor) -> tf.Tensor:
-    """Sums numbers, each int32 of 0 to 16, by bin; int64 [_NUM_BINS + 1].
+def _sum_large(values: tf.Tensor, places: tf.Tensor, *, where: tf.Tensor) -> tf.Tensor:
+    """Sums numbers, each int32 of 0 to 2^24, by bin, four binary digits at a time.
 
-    In int32, as a GPU does it in no other integers; a replica's part of a batch would
-    need 2^27 pixels to be too much for these.
+    A digit is 16 at most, so a replica's part of a batch would need 2^27 pixels for
+    sums that int32 does not hold.
     """
-    sums = tf.raw_ops.DenseBincount(
-        input=bins, size=_NUM_BINS + 1, weights=values, binary_output=False
-    )
-    return tf.cast(sums, tf.int64)
-
-
-def _sum_large_in_bins(values: tf.Tensor, bins: tf.Tensor) -> tf.Tensor:
-    """Sums numbers, each int32 of 0 to 2^24, by bin, four binary digits at a time."""
-    total = tf.zeros([_NUM_BINS + 1], tf.int64)
-    for place in (20, 16, 12, 8, 4, 0):
-        digits = tf.bitwise.right_shift(values, place)
-        values -= tf.bitwise.left_shift(digits, place)
-        total += _sum_in_bins(digits, bins) * 2**place
+    total = tf.zeros([_NUM_BINS], tf.int64)
+    for shift in (20, 16, 12, 8, 4, 0):
+        digits = tf.bitwise.right_shift(values, shift)
+        values -= tf.bitwise.left_shift(digits, shift)
+        sums = bins.sum_by_bin(places, _NUM_BINS, where=where, values=digits)
+        total += sums * 2**shift
     return total
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from trainer.losses import pixels
-from trainer.metrics import metric, predictions
+from trainer.metrics import bins, metric, predictions
 
 
 class ConfusionMatrix(metric.Metric):
@@ -75,32 +75,8 @@ def count_confusions(
     predicted = predictions.most_likely_class(logits)
     cells = tf.cast(labels, tf.int32) * num_classes + predicted
     num_cells = num_classes * num_classes
-    counts = count_cells(cells, num_cells, where=pixels.is_valid(labels))
+    counts = bins.sum_by_bin(cells, num_cells, where=pixels.is_valid(labels))
     return tf.reshape(counts, [num_classes, num_classes])
-
-
-def count_cells(cells: tf.Tensor, num_cells: int, *, where: tf.Tensor) -> tf.Tensor:
-    """Counts how often each number is there.
-
-    Args:
-      cells: int32, in 0..num_cells-1 where it counts.
-      num_cells: how many numbers there are.
-      where: bool of the same shape, what counts.
-
-    Returns:
-      int64 [num_cells].
-    """
-    # What does not count goes to one more bin, which is cut off.
-    cells = tf.where(where, cells, num_cells)
-    # `tf.math.bincount` looks for the largest value first. In int32, as GPUs count in
-    # no other integers: TensorFlow would take the pixels to the host.
-    counts = tf.raw_ops.DenseBincount(
-        input=tf.reshape(cells, [-1]),
-        size=num_cells + 1,
-        weights=tf.zeros([0], tf.int32),
-        binary_output=False,
-    )
-    return tf.cast(counts[:num_cells], tf.int64)
 
 
 def scores(confusion: np.ndarray, class_names: Sequence[str]) -> dict[str, float]:

@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from trainer.losses import pixels
-from trainer.metrics import confusion, metric, predictions
+from trainer.metrics import bins, metric, predictions
 
 UNIT = 2.0**-32
 """The mean IoU of an image is counted in whole multiples of this, so that the sum is
@@ -65,7 +65,7 @@ def score_images(labels: tf.Tensor, logits: tf.Tensor, num_classes: int) -> tf.T
 
     def count(classes: tf.Tensor, where: tf.Tensor) -> tf.Tensor:
         cells, num_cells = first + classes, num_rows * num_classes
-        counts = confusion.count_cells(cells, num_cells, where=where)
+        counts = bins.sum_by_bin(cells, num_cells, where=where)
         return tf.reshape(tf.cast(counts, tf.float64), [num_rows, num_classes])
 
     both = count(true, tf.equal(true, predicted))  # No prediction is ignored.
