@@ -68,7 +68,7 @@ def judge(
     split = summarize(source, preprocessor, is_training=is_training)
     convention = mask_values.Convention(3 if preprocessor else None)
     found = [
-        *findings.judge_errors([split], convention.num_classes),
+        *findings.judge_errors([split], convention),
         *findings.judge_values([split], preprocessor, convention),
         *image_findings.judge(
             [split],
@@ -521,7 +521,7 @@ def test_known_palette_is_proposed_as_it_is_for_its_own_classes_alone(num_classe
     )
     split = summarize(make_source((make_photo(), painted)), PREPROCESSOR)
 
-    (finding,) = findings.judge_errors([split], num_classes)
+    (finding,) = findings.judge_errors([split], mask_values.Convention(num_classes))
 
     assert end in finding.message
     assert ("`class_0,0,0,0` `class_1,128,0,0`" in finding.message) == (num_classes < 4)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from data import schema
-from data.doctor import conventions, findings, inspection
+from data.doctor import conventions, findings, inspection, plain_masks
 from data.doctor import facts as facts_lib
 from data.files import file_traits, mask_values
 from data.preparing import preprocessing
@@ -46,14 +46,14 @@ def complete(
         message += f". By all {sum(map(len, sources))} masks: {remedy}{end}"
     else:
         message = str(error)
-    lines = findings.write_conversion(kind, splits, preprocessor.num_classes)
-    if lines:
+    program = plain_masks.write_program(kind, splits, preprocessor.convention)
+    if program:
+        then = f", and {program.last_step}" if program.last_step else ""
         # The last line of a run names the file.
         message = (
-            "There are masks that are no plain numbers. These two lines write PNG "
+            "There are masks that are no plain labels. These two lines write PNG "
             "masks that give each pixel the class of the nearest colour; run them in "
-            "(a copy of) the folder --data_dir, and take compressed masks away:\n"
-            f"{lines}\n{message}"
+            f"(a copy of) the folder --data_dir{then}:\n{program.lines}\n{message}"
         )
     return schema.DataError(message, kind=error.kind)
 

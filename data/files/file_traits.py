@@ -312,15 +312,17 @@ def describe_turns(num_images: int) -> str:
     )
 
 
-def describe_turn_remedies(files: Collection[str]) -> str:
+def describe_turn_remedies(files: Collection[str], others: Collection[str] = ()) -> str:
     """Says what to do about such photos, in both cases.
 
     Args:
       files: of the images.
+      others: all further images.
     """
+    lines = conversions.write_untagging(files, others)
     return (
         "If they were drawn on the photos as stored, take the notes off: run in the "
-        f"folder --data_dir (of a copy)\n{conversions.write_untagging(files)}\nIf on "
+        f"folder --data_dir (of a copy)\n{lines}\nIf on "
         "the photos as shown, all is well; to have it said no more, turn the photos "
         "for good with PIL.ImageOps.exif_transpose"
     )
