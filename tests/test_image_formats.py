@@ -1,7 +1,6 @@
 """Images of any channels and bits, from preprocessing to the batches of a step."""
 
 import dataclasses
-import types
 
 import numpy as np
 import pytest
@@ -120,14 +119,6 @@ def test_files_of_16_bits_are_mapped_again_and_never_taken_for_others(tmp_path):
     others = dataclasses.replace(_PREPROCESSOR, image_format=schema.ImageFormat(5))
     made = {fingerprints.make_fingerprint(source, p) for p in (_PREPROCESSOR, others)}
     assert len(made) == 2
-
-
-def test_what_was_decoded_before_there_were_formats_is_still_valid():
-    source = types.SimpleNamespace(fingerprint="fp")
-    preprocessor = preprocessing.Preprocessor((32, 32), 3)
-
-    # Of the version before.
-    assert fingerprints.make_fingerprint(source, preprocessor) == "db40bd45248adcd3"
 
 
 def test_blank_batches_are_like_those_to_come():

@@ -242,6 +242,55 @@ def test_pixels_that_are_no_labels_are_refused(mode):
         masks.decode_mask(encode(Image.new(mode, (2, 2)), "TIFF"))
 
 
+def make_bmp(bits: int, grays, rows: list[int], *, is_packed=False, is_old=False):
+    """Writes a BMP of 4x2 pixels, with a gray palette, that Pillow does not write.
+
+    Args:
+      bits: of each pixel.
+      grays: the palette.
+      rows: the pixels from the bottom up, each row filled to 4 bytes.
+      is_packed: whether they are compressed by runs of 4 bits.
+      is_old: whether it is of OS/2 1.x.
+    """
+    palette = b"".join(bytes([gray] * 3 + [0] * (not is_old)) for gray in grays)
+    head = struct.pack("<IHHHH", 12, 4, 2, 1, bits)
+    if not is_old:
+        kind = 2 if is_packed else 0
+        head = struct.pack("<IiiHHI", 40, 4, 2, 1, bits, kind)
+        head += struct.pack("<IiiII", len(rows), 0, 0, len(grays), 0)
+    start = 14 + len(head) + len(palette)
+    name = b"BM" + struct.pack("<IHHI", start + len(rows), 0, 0, start)
+    return name + head + palette + bytes(rows)
+
+
+BYTES, NIBBLES = [0, 1, 1, 0, 1, 1, 0, 0], [0x01, 0x10, 0, 0, 0x11, 0, 0, 0]
+RUNS = [0, 4, 0x01, 0x10, 0, 0, 0, 4, 0x11, 0, 0, 1]
+
+
+@pytest.mark.parametrize(
+    "encoded, message",
+    [
+        (make_bmp(8, (0, 255), BYTES), "8 bits a pixel .* misreads as 1 bit a pixel"),
+        (make_bmp(4, (0, 255), NIBBLES), "4 bits a pixel .* misreads as 1 bit a"),
+        (make_bmp(4, range(16), NIBBLES), "4 bits a pixel .* misreads as 8 bits"),
+        (make_bmp(4, range(16), NIBBLES, is_old=True), "4 bits a pixel .* as 8 bits"),
+        (make_bmp(1, (0, 255), [0x60, 0, 0, 0, 0xC0, 0, 0, 0]), ""),
+        (make_bmp(8, range(3), BYTES), ""),
+        (make_bmp(8, (0, 7), BYTES), ""),
+        (make_bmp(8, range(256), BYTES, is_old=True), ""),
+        (make_bmp(4, range(16), RUNS, is_packed=True), ""),
+    ],
+    ids=["8 as 1", "4 as 1", "4 as 8", "OS/2", "1", "8", "colours", "bytes", "runs"],
+)
+def test_bmp_that_pillow_misreads_is_refused(encoded, message):
+    if message:
+        with pytest.raises(schema.DataError, match=f"{message}.*; write it as PNG"):
+            masks.decode_mask(encoded)
+    else:
+        values = masks.decode_mask(encoded)
+        np.testing.assert_array_equal(values, [[1, 1, 0, 0], [0, 1, 1, 0]])
+
+
 @pytest.mark.parametrize("dtype", ["int64", "float64"])
 def test_values_of_many_bits_are_refused_with_those_that_there_are(dtype):
     file = io.BytesIO()
