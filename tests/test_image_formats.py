@@ -168,6 +168,8 @@ def test_the_range_is_that_of_the_bits_of_the_files(tmp_path, caplog):
 
 def test_the_range_of_pixels_is_that_of_their_type():
     class Source:
+        name = "pixels"
+
         def __init__(self, dtype):
             self._pixels = {"image": np.zeros((1, 2, 2, 3), dtype)}
 
