@@ -9,7 +9,7 @@ from data.doctor import inspection, plain_masks
 from data.files import palettes
 from data.preparing import preprocessing
 from data.sources import folder
-from tests import test_conversions, test_doctor
+from tests import test_conversions, test_doctor, test_masks
 
 # The order is not that of the colours.
 COLORS = (
@@ -98,8 +98,10 @@ def test_sound_masks_stay_as_they_are_however_often_it_is_run(tmp_path):
         ([0, 255], np.uint8, "P"),
         ([0, 255], np.uint8, "LA"),
         ([0, 255], np.uint8, "RGB"),
+        ([0, 255], np.uint8, "TIFF"),
+        ([0, 65535], np.uint16, "TIFF"),
     ],
-    ids=["16 bits", "indexes", "alpha", "gray colours"],
+    ids=["16 bits", "indexes", "alpha", "gray", "0 is white", "16 bits, 0 is white"],
 )
 def test_values_are_those_that_the_file_stores(tmp_path, table, dtype, form):
     for number, mask in enumerate(make_blended(2, dtype(table))):
@@ -109,6 +111,10 @@ def test_values_are_those_that_the_file_stores(tmp_path, table, dtype, form):
             image.putpalette([7] * 768)
             image.putdata(mask.ravel().tolist())
             image.save(path)
+        elif form == "TIFF":
+            path.unlink()
+            encoded = test_masks.encode_tiff(mask, photometric="miniswhite")
+            path.with_suffix(".tif").write_bytes(encoded)
         elif form:
             Image.fromarray(mask).convert(form).save(path)
 

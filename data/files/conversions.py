@@ -119,6 +119,12 @@ def write_lines(
     """
     bands = "1" if len(levels[0]) == 1 else "3 if a.shape[2] > 2 else 1"
     pixels = f"np.array(Image.open(f){f'.convert({mode!r})' if mode else ''})"
+    if not mode and any(file.lower().endswith((".tif", ".tiff")) for file in files):
+        # As in `masks.decode_mask`: where 0 is white, Pillow inverts up to 8 bits.
+        pixels = (
+            "(lambda im, a: ~a if im.mode in '1L' and getattr(im, 'tag_v2', {})"
+            ".get(262) == 0 else a)(im := Image.open(f), np.array(im))"
+        )
     values = [value[0] if len(value) == 1 else list(value) for value in values]
     arrays = f"levels = np.array({list(map(list, levels))}); values = np.array({values}"
     is_sound = ""

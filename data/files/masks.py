@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from data import schema
-from data.files import blends, images, palettes
+from data.files import blends, images, palettes, tiff
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -82,7 +82,7 @@ def decode_mask(
             "needs",
             kind="mask_format",
         )
-    pixels = images.load_pixels(image)
+    pixels = _load_numbers(image, encoded)
     if image.mode == "L" and bits < 8:
         pixels = pixels // (255 // (2**bits - 1))  # Pillow spreads them over 0..255.
     if image.mode in ("1", "L", "P") or image.mode.startswith("I"):
@@ -96,6 +96,27 @@ def decode_mask(
         "files",
         kind="mask_format",
     )
+
+
+def _load_numbers(image: "PIL.Image.Image", encoded: bytes) -> np.ndarray:
+    """Decodes the pixels of a mask as they are stored, which Pillow does not always do.
+
+    Of TIFF files it inverts gray of up to 8 bits where 0 is white, takes signed numbers
+    of 8 bits for unsigned ones, and divides colours by alpha if they are multiplied by
+    it.
+    """
+    pixels = images.load_pixels(image)
+    layout = tiff.read_layout(encoded)
+    if layout is None:
+        return pixels
+    if layout.is_inverted and image.mode in ("1", "L"):
+        pixels = ~pixels
+    if layout.is_signed and pixels.dtype == np.uint8:
+        pixels = pixels.view(np.int8)
+    # By an alpha of 255 nothing is divided.
+    if layout.is_premultiplied and image.mode == "RGBA" and pixels[..., 3].min() < 255:
+        pixels = tiff.load_bands(encoded)
+    return pixels
 
 
 def check_values(pixels: np.ndarray) -> np.ndarray:
