@@ -70,8 +70,8 @@ def decode_label(label: bytes | np.ndarray, label_colors: LabelColors) -> np.nda
     """Returns the values of a mask alone, not turned; see `decode_pair`."""
     if isinstance(label, bytes):
         return masks.decode_mask(label, label_colors)
-    if label.ndim == 3 and label.shape[-1] == 3 and label_colors:
-        return masks.look_up_colors(label, label_colors)
+    if label.ndim == 3 and label.shape[-1] in (3, 4) and label_colors:
+        return masks.look_up_colors(label[..., :3], label_colors)
     if label.ndim == 3:
         return masks.gray_values(label)
     return masks.check_values(label)

@@ -20,7 +20,9 @@ PLAIN_PNG_HEADER = (8, 0)
 """Bit depth and colour type, bytes 24 and 25, of the PNG files that TensorFlow decodes
 unchanged. It makes luminance of a palette and cuts 16 bits to 8 without a word."""
 
-_MAX_VALUE = 65535
+MAX_VALUE = 65535
+"""The greatest number that a mask may hold."""
+
 _LOSSY = ("jpeg", "tiff_jpeg", "webp", "old-jpeg")
 LOSSY_REMEDY = "export masks as PNG from where they were drawn"
 _MAX_COLORS_SHOWN = 3
@@ -125,21 +127,28 @@ def check_values(pixels: np.ndarray) -> np.ndarray:
     Raises:
       schema.DataError: if one is not in 0..65535.
     """
-    if pixels.min() < 0 or pixels.max() > _MAX_VALUE:
+    if pixels.min() < 0 or pixels.max() > MAX_VALUE:
         raise schema.DataError(
             f"its values reach from {pixels.min()} to {pixels.max()}; masks hold 0 to "
-            f"{_MAX_VALUE}",
+            f"{MAX_VALUE}",
             kind="values_out_of_range",
         )
     return pixels.astype(np.int32)
 
 
 def gray_values(pixels: np.ndarray) -> np.ndarray:
-    """Returns the values of a colour image, [height, width, 3 or 4], that is gray.
+    """Returns the values of pixels, [height, width, 1, 3 or 4], that are gray.
 
     Raises:
-      schema.DataError: if the channels, transparency aside, are not all the same.
+      schema.DataError: if the channels, transparency aside, are not all the same, or
+        nobody knows what they are.
     """
+    if pixels.shape[-1] not in (1, 3, 4):
+        raise schema.DataError(
+            f"it has {pixels.shape[-1]} channels; a mask has 1, or it has 3, or 4 with "
+            "transparency, of gray or of colours",
+            kind="mask_format",
+        )
     channels = pixels[..., :3]
     is_colored = (channels[..., 1:] != channels[..., :1]).any(-1)
     if is_colored.any():
