@@ -76,7 +76,7 @@ def find_listed(
 
     Returns:
       The colours that have pixels around them, in the order of `colors`; nothing if
-      there are pixels around none of them.
+      too many pixels are near none of them.
     """
     if not cells:
         return []
