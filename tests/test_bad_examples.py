@@ -10,7 +10,7 @@ import tensorflow as tf
 from data import pipeline, schema
 from data.preparing import bad_examples, preprocessing
 from data.stores import reading, store, streaming
-from tests import helpers
+from tests import helpers, test_store
 
 PREPROCESSOR = preprocessing.Preprocessor((32, 32), 3)
 SPOILED = (2, 5)
@@ -64,6 +64,26 @@ def test_bad_examples_are_gray_and_ignored_and_keep_their_places(
         example = PREPROCESSOR(source.load(tf.constant(index)))
         np.testing.assert_array_equal(images[index], example["image"])
         np.testing.assert_array_equal(labels[index], example["label"])
+
+
+@pytest.mark.parametrize("is_file", [True, False])
+@pytest.mark.parametrize("value", [-1, 65536, 2**32])
+def test_numbers_that_no_mask_holds_are_replaced_too(value, is_file):
+    """They come as pixels, from TFDS for instance, and the graph itself takes them."""
+    pixels = np.full((2, 4, 4, 3), 7, np.uint8)
+    images = (
+        [tf.io.encode_png(image).numpy() for image in pixels] if is_file else pixels
+    )
+    labels = np.zeros((2, 4, 4), np.int64)
+    labels[1, 2, 3] = value
+    source = test_store.ListSource(images, labels)
+
+    policy = bad_examples.BadExamples(replaces=True, maximum=1)
+    examples = store.open_store(source, PREPROCESSOR, bad_examples=policy)
+
+    assert [set(label.ravel()) for label in examples.labels] == [{0}, {255}]
+    with pytest.raises(schema.DataError, match=rf"example 1 .*reach from .*{value}"):
+        store.open_store(source, PREPROCESSOR)
 
 
 @pytest.mark.parametrize("cache", ["memory", "disk"])

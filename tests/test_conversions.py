@@ -35,7 +35,9 @@ def test_lines_recover_the_classes_of_compressed_masks(tmp_path, kind):
             cells[cell] = cells.get(cell, 0) + count
 
     levels = conversions.find_levels(cells, 3)
-    run(conversions.write_lines(levels, ["train/1.jpg", "val [1]/1.jpg"]), tmp_path)
+    files = ["train/1.jpg", "val [1]/1.jpg"]
+    values = [(0,), (1,), (2,)]
+    run(conversions.write_lines(levels, values, files, mode="RGB"), tmp_path)
 
     assert np.abs(np.array(levels) - COLORS[kind]).max() <= 3
     for split, label in labels.items():
@@ -74,11 +76,14 @@ def test_lines_take_the_note_off_photos(tmp_path, ending, order):
     before = np.asarray(Image.open(path))
     assert images.read_header(path.read_bytes()).orientation == 6
 
+    (tmp_path / f"images/other.{ending}").write_bytes(path.read_bytes())
     text = file_traits.describe_turn_remedies(
-        [f"images/{i}.{ending}" for i in range(2)]
+        [f"images/{i}.{ending}" for i in range(2)], [f"images/other.{ending}"]
     )
     run("\n".join(text.split("\n")[1:3]), tmp_path)
 
     assert images.read_header(path.read_bytes()).orientation == 1
+    other = tmp_path / f"images/other.{ending}"
+    assert images.read_header(other.read_bytes()).orientation == 6
     assert Image.open(path).getexif()[0x010F] == "camera"
     np.testing.assert_array_equal(np.asarray(Image.open(path)), before)

@@ -229,6 +229,22 @@ def test_mask_in_place_of_the_photo_is_refused():
     assert not decode_in_graph(mask, mask)[2]
 
 
+@pytest.mark.parametrize("num_channels", [2, 5])
+def test_channels_that_nobody_knows_are_refused(num_channels):
+    pixels = np.zeros((4, 5, num_channels), np.uint8)
+    pixels[..., 1] = 1
+
+    with pytest.raises(schema.DataError, match=f"it has {num_channels} channels; a m"):
+        decoding.decode_label(pixels, ())
+
+
+def test_colours_of_pixels_are_looked_up_without_their_alpha():
+    pixels = np.uint8([[[1, 2, 3, 9], [4, 5, 6, 255]]])
+    colors = (((1, 2, 3), 1), ((4, 5, 6), 0))
+
+    np.testing.assert_array_equal(decoding.decode_label(pixels, colors), [[1, 0]])
+
+
 def test_photo_in_black_may_have_an_empty_mask():
     black = encode(np.zeros((4, 5), np.uint8))
 

@@ -16,7 +16,7 @@ from data import schema
 from data.augmentation import augment
 from data.files import palettes
 from data.sources import synthetic
-from tests import helpers, test_masks
+from tests import helpers, test_coco, test_masks
 from trainer import errors, flags
 from trainer.assembly import inputs
 from trainer.modes import doctor
@@ -1437,6 +1437,28 @@ def test_training_warns_of_classes_without_a_pixel(tmp_path, monkeypatch):
         "data/train has no pixel of yak; nothing is learned of them. --mode=doctor "
         "tells more."
     ]
+
+
+@pytest.mark.parametrize("arguments", [("--train_half=0",), ("--dataset=coco",)])
+def test_training_warns_of_what_is_dropped_from_files_of_any_source(
+    tmp_path, monkeypatch, arguments
+):
+    add_noise_under_alpha(tmp_path / "data")
+    square = test_coco.annotate(0, 7, [test_coco.SQUARE])
+    for split in ("train", "val"):
+        path = f"{split}/images/_annotations.coco.json"
+        names = [f"{split}/images/{name}.png" for name in range(2)]
+        test_coco.write(tmp_path / "data", path, names, [square], size=(40, 48))
+    add_noise_under_alpha(tmp_path / "data")
+    warnings = []
+    monkeypatch.setattr(
+        inputs.logging, "warning", lambda text, *args: warnings.append(text % args)
+    )
+
+    open_as_training_does(make_config(tmp_path, *THREE, *arguments))
+
+    told = [line for line in warnings if "an alpha channel, which is dropped" in line]
+    assert [line.split(":")[0].split("/")[1] for line in told] == ["train", "val"]
 
 
 @pytest.mark.parametrize("cache", ["memory", "disk", "device"])

@@ -71,6 +71,18 @@ def test_channels_are_those_asked_for(kind, pixels, num_channels, expected):
     np.testing.assert_array_equal(_decode(encoded, num_channels), expected)
 
 
+@pytest.mark.parametrize("dtype", [bool, np.uint8, np.uint16])
+def test_zero_is_shown_white_where_the_file_says_so(dtype):
+    greatest = 1 if dtype is bool else np.iinfo(dtype).max
+    stored = np.array([[[0], [greatest]], [[greatest], [0]]], dtype)
+    encoded = make_tiff(stored[..., 0], photometric="miniswhite")
+
+    np.testing.assert_array_equal(_decode(encoded, 1), np.where(stored, 0, 255))
+    if dtype is np.uint16:
+        wide = _decode(encoded, 3, (0, 65535))
+        np.testing.assert_array_equal(wide, (65535 - stored).repeat(3, -1))
+
+
 def test_a_palette_may_have_a_transparent_color():
     image = Image.fromarray(np.uint8([[0, 1]])).convert("P")
     image.putpalette([9, 8, 7, 200, 100, 50])

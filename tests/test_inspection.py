@@ -23,6 +23,7 @@ from data.doctor import (
 from data.doctor import facts as facts_lib
 from data.files import label_files, mask_values, masks, palettes
 from data.preparing import preprocessing
+from data.sources import halves
 from tests import helpers, test_store
 
 PREPROCESSOR = preprocessing.Preprocessor((32, 32), 3)
@@ -68,7 +69,7 @@ def judge(
     split = summarize(source, preprocessor, is_training=is_training)
     convention = mask_values.Convention(3 if preprocessor else None)
     found = [
-        *findings.judge_errors([split], convention.num_classes),
+        *findings.judge_errors([split], convention),
         *findings.judge_values([split], preprocessor, convention),
         *image_findings.judge(
             [split],
@@ -280,6 +281,45 @@ def test_records_after_a_damaged_one_are_lost(tmp_path):
 
     lost = ["unreadable_file"] * 2
     assert [fact.kind for fact in walk(source)] == ["", "", *lost]
+
+
+@pytest.mark.parametrize(
+    "make_source, count",
+    [
+        (lambda pairs: test_store.ListSource(*map(list, zip(*pairs, strict=True))), 4),
+        (lambda pairs: halves.HalfSource(RandomSource(pairs), 0), "half"),
+        (lambda pairs: RandomSource([(i, LABEL) for i, _ in pairs]), 32),
+    ],
+    ids=["in turn", "half", "drawn masks"],
+)
+def test_a_few_examples_tell_what_is_dropped_from_files(make_source, count):
+    clear = np.dstack([make_photo(), LABEL * 100])
+    source = make_source([(encode(clear), encode(LABEL))] * 40)
+    if count == "half":
+        count = len(source)
+
+    (warning,) = advice.look_at_some(source, PREPROCESSOR)
+
+    assert warning.startswith(f"{count} images have an alpha channel, which is dropped")
+    assert f"(of {count} looked at" in warning
+
+
+def test_nothing_is_said_of_what_is_in_no_file():
+    source = RandomSource([(np.dstack([make_photo(), LABEL * 100]), LABEL)] * 2)
+
+    assert not list(advice.look_at_some(source, PREPROCESSOR))
+
+
+class RandomSource(test_store.ListSource):
+    """Pairs that are read at random."""
+
+    def __init__(self, pairs):
+        super().__init__(*map(list, zip(*pairs, strict=True)))
+
+    def load(self, index):
+        pair = {"image": self._images, "label": self._labels}
+        example = {key: tf.gather(values, index) for key, values in pair.items()}
+        return {**example, "name": tf.strings.as_string(index)}
 
 
 # Findings
@@ -521,7 +561,7 @@ def test_known_palette_is_proposed_as_it_is_for_its_own_classes_alone(num_classe
     )
     split = summarize(make_source((make_photo(), painted)), PREPROCESSOR)
 
-    (finding,) = findings.judge_errors([split], num_classes)
+    (finding,) = findings.judge_errors([split], mask_values.Convention(num_classes))
 
     assert end in finding.message
     assert ("`class_0,0,0,0` `class_1,128,0,0`" in finding.message) == (num_classes < 4)

@@ -242,27 +242,122 @@ def test_pixels_that_are_no_labels_are_refused(mode):
         masks.decode_mask(encode(Image.new(mode, (2, 2)), "TIFF"))
 
 
+def encode_tiff(pixels, **kwargs) -> bytes:
+    file = io.BytesIO()
+    tifffile.imwrite(file, pixels, **kwargs)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("dtype", [bool, np.uint8, np.uint16])
+def test_numbers_are_those_that_are_stored_where_zero_is_white(dtype, compression):
+    label = LABEL.astype(dtype)
+    encoded = encode_tiff(label, photometric="miniswhite", compression=compression)
+
+    np.testing.assert_array_equal(masks.decode_mask(encoded), label)
+
+
+def test_numbers_of_4_bits_are_those_that_are_stored_where_zero_is_white():
+    encoded = bytearray(encode_tiff(np.uint8([[0x01, 0x2F]]), photometric="miniswhite"))
+    for tag, before, after in ((256, 2, 4), (258, 8, 4)):  # Width, bits.
+        place = encoded.index(struct.pack("<H", tag))
+        assert encoded[place + 8] == before
+        encoded[place + 8] = after
+
+    np.testing.assert_array_equal(masks.decode_mask(bytes(encoded)), [[0, 1, 2, 15]])
+
+
+def test_colours_are_those_that_are_shown_where_zero_is_white():
+    encoded = encode_tiff(np.uint8([[0, 255]]), photometric="miniswhite")
+    colors = (((255, 255, 255), 4), ((0, 0, 0), 5))
+
+    np.testing.assert_array_equal(masks.decode_mask(encoded, colors), [[4, 5]])
+
+
+def test_negative_numbers_of_8_bits_are_refused():
+    assert masks.decode_mask(encode_tiff(np.int8([[0, 127]]))).tolist() == [[0, 127]]
+
+    with pytest.raises(schema.DataError, match="values reach from -1 to 2; masks hold"):
+        masks.decode_mask(encode_tiff(np.int8([[2, -1]])))
+
+
+@pytest.mark.parametrize("alpha", [255, 250, 100])
+def test_numbers_are_those_that_are_stored_where_alpha_multiplies(alpha):
+    label = LABEL * 30
+    pixels = np.dstack([label] * 3 + [np.full_like(label, alpha)])
+    encoded = encode_tiff(pixels, photometric="rgb", extrasamples=["assocalpha"])
+
+    np.testing.assert_array_equal(masks.decode_mask(encoded), label)
+
+
+def make_bmp(bits: int, grays, rows: list[int], *, is_packed=False, is_old=False):
+    """Writes a BMP of 4x2 pixels, with a gray palette, that Pillow does not write.
+
+    Args:
+      bits: of each pixel.
+      grays: the palette.
+      rows: the pixels from the bottom up, each row filled to 4 bytes.
+      is_packed: whether they are compressed by runs of 4 bits.
+      is_old: whether it is of OS/2 1.x.
+    """
+    palette = b"".join(bytes([gray] * 3 + [0] * (not is_old)) for gray in grays)
+    head = struct.pack("<IHHHH", 12, 4, 2, 1, bits)
+    if not is_old:
+        kind = 2 if is_packed else 0
+        head = struct.pack("<IiiHHI", 40, 4, 2, 1, bits, kind)
+        head += struct.pack("<IiiII", len(rows), 0, 0, len(grays), 0)
+    start = 14 + len(head) + len(palette)
+    name = b"BM" + struct.pack("<IHHI", start + len(rows), 0, 0, start)
+    return name + head + palette + bytes(rows)
+
+
+BYTES, NIBBLES = [0, 1, 1, 0, 1, 1, 0, 0], [0x01, 0x10, 0, 0, 0x11, 0, 0, 0]
+RUNS = [0, 4, 0x01, 0x10, 0, 0, 0, 4, 0x11, 0, 0, 1]
+
+
+@pytest.mark.parametrize(
+    "encoded, message",
+    [
+        (make_bmp(8, (0, 255), BYTES), "8 bits a pixel .* misreads as 1 bit a pixel"),
+        (make_bmp(4, (0, 255), NIBBLES), "4 bits a pixel .* misreads as 1 bit a"),
+        (make_bmp(4, range(16), NIBBLES), "4 bits a pixel .* misreads as 8 bits"),
+        (make_bmp(4, range(16), NIBBLES, is_old=True), "4 bits a pixel .* as 8 bits"),
+        (make_bmp(1, (0, 255), [0x60, 0, 0, 0, 0xC0, 0, 0, 0]), ""),
+        (make_bmp(8, range(3), BYTES), ""),
+        (make_bmp(8, (0, 7), BYTES), ""),
+        (make_bmp(8, range(256), BYTES, is_old=True), ""),
+        (make_bmp(4, range(16), RUNS, is_packed=True), ""),
+    ],
+    ids=["8 as 1", "4 as 1", "4 as 8", "OS/2", "1", "8", "colours", "bytes", "runs"],
+)
+def test_bmp_that_pillow_misreads_is_refused(encoded, message):
+    if message:
+        with pytest.raises(schema.DataError, match=f"{message}.*; write it as PNG"):
+            masks.decode_mask(encoded)
+    else:
+        values = masks.decode_mask(encoded)
+        np.testing.assert_array_equal(values, [[1, 1, 0, 0], [0, 1, 1, 0]])
+
+
 @pytest.mark.parametrize("dtype", ["int64", "float64"])
 def test_values_of_many_bits_are_refused_with_those_that_there_are(dtype):
-    file = io.BytesIO()
-    tifffile.imwrite(file, np.zeros((4, 5), dtype))
+    encoded = encode_tiff(np.zeros((4, 5), dtype))
 
     with pytest.raises(
         schema.DataError,
         match="of 64 (signed|float) bits; store masks with 8 or 16 bits$",
     ):
-        masks.decode_mask(file.getvalue())
+        masks.decode_mask(encoded)
 
 
 def test_masks_of_many_bands_are_refused():
-    file = io.BytesIO()
     pixels = np.zeros((4, 5, 7), np.uint8)
-    tifffile.imwrite(file, pixels, photometric="minisblack", planarconfig="contig")
+    encoded = encode_tiff(pixels, photometric="minisblack", planarconfig="contig")
 
     with pytest.raises(
         schema.DataError, match="which only an image can be, with --image_channels=7$"
     ):
-        masks.decode_mask(file.getvalue())
+        masks.decode_mask(encoded)
 
 
 def test_16_bits_have_no_colors():

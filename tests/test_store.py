@@ -85,6 +85,19 @@ def test_disk_and_memory_hold_the_same(tmp_path):
     assert on_disk.fingerprint == in_memory.fingerprint
 
 
+def test_long_names_are_cut_in_the_names_of_folders(tmp_path):
+    """Of 255 bytes that a name may have, letters of Chinese take three each."""
+    source = make_source()
+    source.name = f"a:b/{'岸' * 80}"
+
+    examples = open_on_disk(source, tmp_path)
+
+    (folder,) = (path for path in tmp_path.iterdir() if path.is_dir())
+    # 4 and 3 * 32 bytes.
+    assert folder.name == f"a-b-{'岸' * 32}-{examples.fingerprint}"
+    assert examples.name == source.name
+
+
 def test_arrays_on_disk_are_mapped_and_cannot_be_changed(tmp_path):
     examples = open_on_disk(make_source(), tmp_path)
 

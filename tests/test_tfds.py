@@ -367,9 +367,30 @@ def test_unknown_data_set_is_refused(name):
 @pytest.mark.parametrize("split", ["valid", "train[:x]"])
 def test_unknown_split_is_refused_with_the_known_ones(split):
     with pytest.raises(
-        schema.DataError, match=r"has no split '.*'; it has train, test"
+        schema.DataError,
+        match=r"has no split '.*' \(.+\); it has train \(of size \d+\), test \(of",
     ):
         open_pets(split)
+
+
+@pytest.mark.parametrize(
+    "split, reason",
+    [
+        ("train[:5000]", r"Requested slice \[:5000\] incompatible with 1 examples"),
+        ("train[:x%]", ".+"),
+        ("train[:50", ".+"),
+        ("valid", "Unknown split .*valid.*"),
+    ],
+)
+def test_a_part_that_a_split_does_not_have_is_refused_with_the_reason(
+    masks_dir, split, reason
+):
+    with pytest.raises(
+        schema.DataError,
+        match=rf"some_masks/1.0.0 has no split '.*' \({reason}\); it has train "
+        r"\(of size 1\)\.$",
+    ):
+        tfds.TfdsSource("some_masks", split, data_dir=masks_dir, image_key="photo")
 
 
 @helpers.needs_pets

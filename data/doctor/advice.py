@@ -3,18 +3,14 @@
 import time
 from collections.abc import Iterator, Sequence
 
-import numpy as np
-
 from data import schema
-from data.doctor import conventions, findings, inspection
+from data.doctor import conventions, findings, inspection, plain_masks
 from data.doctor import facts as facts_lib
 from data.files import file_traits, mask_values
-from data.preparing import preprocessing
+from data.preparing import preprocessing, samples
 
 _MOST_SECONDS = 20.0
 """For all masks of a data set, once it is clear that the run cannot start."""
-_NUM_LOOKED_AT = 32
-"""Files of a split whose headers are read at the start of every run."""
 
 
 KINDS = mask_values.KINDS | {"lossy_mask", "interpolated_mask"}
@@ -46,32 +42,32 @@ def complete(
         message += f". By all {sum(map(len, sources))} masks: {remedy}{end}"
     else:
         message = str(error)
-    lines = findings.write_conversion(kind, splits, preprocessor.num_classes)
-    if lines:
+    program = plain_masks.write_program(kind, splits, preprocessor.convention)
+    if program:
+        then = f", and {program.last_step}" if program.last_step else ""
         # The last line of a run names the file.
         message = (
-            "There are masks that are no plain numbers. These two lines write PNG "
+            "There are masks that are no plain labels. These two lines write PNG "
             "masks that give each pixel the class of the nearest colour; run them in "
-            "(a copy of) the folder --data_dir, and take compressed masks away:\n"
-            f"{lines}\n{message}"
+            f"(a copy of) the folder --data_dir{then}:\n{program.lines}\n{message}"
         )
     return schema.DataError(message, kind=error.kind)
 
 
-def look_at_files(
-    source: schema.RandomAccessSource, preprocessor: preprocessing.Preprocessor
+def look_at_some(
+    source: schema.Source, preprocessor: preprocessing.Preprocessor
 ) -> Iterator[str]:
-    """Yields warnings by a few files from all over a split.
+    """Yields warnings by a few examples of a split, at the start of every run.
 
     Args:
-      source: whose examples are files.
+      source: the examples; of those that are drawn, and in no file, nothing is said.
       preprocessor: how they become arrays.
     """
-    ids = np.linspace(0, len(source) - 1, min(_NUM_LOOKED_AT, len(source)))
-    glances = [
-        inspection.glance(source, index, preprocessor)
-        for index in ids.round().astype(int).tolist()
-    ]
+    glances = []
+    for index, example in enumerate(samples.read_some(source)):
+        if not any(isinstance(example[key], bytes) for key in ("image", "label")):
+            return
+        glances.append(inspection.glance(index, example, preprocessor))
     facts = [fact for fact in glances if fact]
     found = [fact.traits for fact in facts]
     see = f"(of {len(found)} looked at; --mode=doctor looks at all)"

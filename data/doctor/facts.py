@@ -2,12 +2,12 @@
 
 import collections
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from data import schema
-from data.files import blends, file_traits, palettes
+from data.files import blends, file_traits, mask_values, palettes
 from data.preparing import preprocessing
 
 
@@ -58,6 +58,11 @@ class Facts:
     def label(self) -> str:
         """The image and, in brackets, the mask if it is a file."""
         return f"{self.files[0]} ({self.files[1]})" if self.files[1:] else self.files[0]
+
+    @property
+    def has_bad_values(self) -> bool:
+        """Whether it can be decoded, and only the values of its mask are wrong."""
+        return self.size is not None and self.kind in mask_values.KINDS
 
 
 @dataclasses.dataclass
@@ -138,3 +143,11 @@ def summarize(
             if ignored := pixels[schema.IGNORE_LABEL]:
                 split.ignored_shares[fact.index] = float(ignored / pixels.sum())
     return split
+
+
+def sum_neighbours(splits: Sequence[Split], place: str) -> blends.Neighbours:
+    """Sums up the neighbours of all splits; `place` as in `Split`."""
+    total = blends.Neighbours()
+    for split in splits:
+        total.update(split.neighbours[place])
+    return total

@@ -4,9 +4,9 @@ import collections
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 
-from data.doctor import conventions
+from data.doctor import conventions, plain_masks
 from data.doctor import facts as facts_lib
-from data.files import blends, conversions, mask_values, masks, palettes
+from data.files import mask_values, palettes
 from data.preparing import preprocessing
 from data.sources import listing
 
@@ -101,16 +101,21 @@ def judge_problems(
 
 
 def judge_errors(
-    splits: Sequence[facts_lib.Split], num_classes: int | None
+    splits: Sequence[facts_lib.Split], convention: mask_values.Convention
 ) -> Iterator[Finding]:
-    """Yields the errors of examples that cannot be decoded, one for each kind."""
-    bad = select(splits, lambda fact: fact.kind and not _is_decoded(fact))
+    """Yields the errors of examples that cannot be decoded, one for each kind.
+
+    Args:
+      splits: the facts.
+      convention: what the settings say of mask values.
+    """
+    bad = select(splits, lambda fact: fact.kind and not fact.has_bad_values)
     for kind in dict.fromkeys(fact.kind for fact in bad.facts):
-        found = select(splits, lambda f, k=kind: f.kind == k and not _is_decoded(f))
+        found = select(splits, lambda f, k=kind: f.kind == k and not f.has_bad_values)
         message = found.facts[0].message
         if kind == "coloured_mask":
-            message = _describe_colors(found, num_classes) or message
-        message = _append_conversion(message, kind, splits, num_classes)
+            message = _describe_colors(found, convention.num_classes) or message
+        message = _append_program(message, kind, splits, convention)
         if kind in _REMEDIES:
             message = f"{message}; {_REMEDIES[kind]}"
         if len(found.facts) > 1:
@@ -130,7 +135,7 @@ def judge_values(
       preprocessor: as in `inspection.walk`.
       convention: what the settings say of mask values.
     """
-    bad = select(splits, _has_bad_values)
+    bad = select(splits, lambda fact: fact.has_bad_values)
     severity = "error" if bad or preprocessor is None else "warning"
     facts = [fact for split in splits for fact in split.examples]
     if mixed := conventions.find_mixed(facts, convention):
@@ -144,9 +149,7 @@ def judge_values(
         yield Finding(diagnosis.kind, severity, names, str(diagnosis), files)
     elif diagnosis := diagnose_values(splits, preprocessor, convention):
         names = bad.split or ", ".join(split.name for split in splits)
-        message = _append_conversion(
-            str(diagnosis), diagnosis.kind, splits, convention.num_classes
-        )
+        message = _append_program(str(diagnosis), diagnosis.kind, splits, convention)
         yield Finding(diagnosis.kind, "error", names, message, bad.files)
 
 
@@ -165,26 +168,17 @@ def diagnose_values(
     settings = {
         "subject": "the masks hold",
         "all_values": whole.keys(),
-        "solid": sum_neighbours(splits, "values").find_solid(),
+        "solid": facts_lib.sum_neighbours(splits, "values").find_solid(),
     }
     if preprocessor is None:
         return mask_values.diagnose(whole, whole.keys(), convention, **settings)
-    if not any(_has_bad_values(fact) for split in splits for fact in split.examples):
+    if not any(fact.has_bad_values for split in splits for fact in split.examples):
         return None
     diagnosis = preprocessor.diagnose(whole, **settings)
     if diagnosis is None or diagnosis.kind == "values_out_of_range":
         # What befell a few masks of many shows in these few alone.
         return preprocessor.diagnose(bad, **settings)
     return diagnosis
-
-
-def _is_decoded(fact: facts_lib.Facts) -> bool:
-    """Tells whether all that is wrong with an example is the values of its mask."""
-    return fact.size is not None and fact.kind in mask_values.KINDS
-
-
-def _has_bad_values(fact: facts_lib.Facts) -> bool:
-    return bool(fact.kind) and _is_decoded(fact)
 
 
 def _describe_colors(found: Selection, num_classes: int | None) -> str:
@@ -227,77 +221,20 @@ def _sort_colors(
     return sorted(colors, key=lambda color: (sum(color), color))
 
 
-def write_conversion(
-    kind: str, splits: Sequence[facts_lib.Split], num_classes: int | None
-) -> str:
-    """Writes a program that makes plain masks of compressed or blended ones.
-
-    Args:
-      kind: of the error that training would end with.
-      splits: the facts of all masks.
-      num_classes: how many classes there are; None if that is not known.
-
-    Returns:
-      See `conversions.write_lines`; nothing if the colours of the classes do not show.
-    """
-    if kind == "lossy_mask":
-        cells = sum((split.cells for split in splits), collections.Counter())
-        levels = conversions.find_levels(cells, num_classes)
-        found = select(splits, lambda fact: fact.kind == kind)
-    elif kind == "interpolated_mask":
-        levels, found = _find_solid_levels(splits)
-        levels = levels if len(levels) == (num_classes or len(levels)) else []
-    else:
-        return ""
-    files = [fact.files[1] for fact in found.facts if fact.files[1:]]
-    return conversions.write_lines(levels, files) if files and levels else ""
-
-
-def _find_solid_levels(
-    splits: Sequence[facts_lib.Split],
-) -> tuple[list[tuple[int, ...]], Selection]:
-    """Returns the colours, or else the values, that fill areas, and the masks."""
-    for place, is_decoded in (("colours", False), ("values", True)):
-        neighbours = sum_neighbours(splits, place)
-        if solid := neighbours.find_solid():
-            levels = [(value,) for value in solid]
-            if place == "colours":
-                levels = [masks.decode_color(code) for code in solid]
-            return levels, select(
-                splits,
-                lambda fact, d=is_decoded: (
-                    fact.kind and bool(fact.size) == d and (d or fact.colors)
-                ),
-            )
-    return [], Selection("", ())
-
-
-def sum_neighbours(splits: Sequence[facts_lib.Split], place: str) -> blends.Neighbours:
-    """Sums up the neighbours of all splits; `place` as in `facts_lib.Split`."""
-    total = blends.Neighbours()
-    for split in splits:
-        total.update(split.neighbours[place])
-    return total
-
-
-def _append_conversion(
+def _append_program(
     message: str,
     kind: str,
     splits: Sequence[facts_lib.Split],
-    num_classes: int | None,
+    convention: mask_values.Convention,
 ) -> str:
-    lines = write_conversion(kind, splits, num_classes)
-    if not lines:
+    program = plain_masks.write_program(kind, splits, convention)
+    if program is None:
         return message
+    then = f", then {program.last_step}" if program.last_step else ""
     return (
         f"{message}; or give each pixel the class of the nearest colour: run in the "
-        f"folder --data_dir (of a copy){_say_what_is_left(kind)}\n{lines}\n"
+        f"folder --data_dir (of a copy){then}\n{program.lines}\n"
     )
-
-
-def _say_what_is_left(kind: str) -> str:
-    # Else there would be two masks of one name.
-    return ", then take the compressed masks away" if kind == "lossy_mask" else ""
 
 
 def count(items: Sequence, noun: str) -> str:

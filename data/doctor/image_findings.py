@@ -181,7 +181,10 @@ def _judge_turns(splits: _Splits) -> _Findings:
             "the borders of the masks lie on edges of the photos AS STORED (better in "
             f"{num_stored} of {len(found.facts)}), so training would see them wrong"
         )
-    remedies = file_traits.describe_turn_remedies([f.files[0] for f in found.facts])
+    others = findings.select(splits, lambda fact: fact.traits.orientation == 1)
+    remedies = file_traits.describe_turn_remedies(
+        *([fact.files[0] for fact in chosen.facts] for chosen in (found, others))
+    )
     message = file_traits.describe_turns(len(found.facts))
     yield _warn(found, "open_turn", f"{message}; {evidence}. {remedies}")
 

@@ -86,18 +86,13 @@ def read_examples(source: schema.Source, ids: Sequence[int]) -> Iterator[Example
 
 
 def glance(
-    source: schema.RandomAccessSource,
-    index: int,
-    preprocessor: preprocessing.Preprocessor,
+    index: int, example: Example, preprocessor: preprocessing.Preprocessor
 ) -> facts_lib.Facts | None:
     """Tells what the headers of an example and the values of its mask are.
 
     Returns:
-      The facts; None if it cannot be read, which decoding will say, too.
+      The facts; None if it cannot be used, which decoding will say, too.
     """
-    example = _try_read(index, functools.partial(_load, source, index))
-    if isinstance(example, facts_lib.Facts):
-        return None
     try:
         values = decoding.decode_label(example["label"], preprocessor.label_colors)
         found = file_traits.look(

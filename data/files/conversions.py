@@ -65,64 +65,123 @@ def find_levels(
     return sorted(levels)
 
 
-def write_lines(levels: Sequence[tuple[int, ...]], files: Collection[str]) -> str:
-    """Writes a program that gives each pixel the class of the nearest colour.
+def find_listed(
+    cells: Mapping[Cell, int], colors: Collection[tuple[int, int, int]]
+) -> list[tuple[int, int, int]]:
+    """Finds which of some colours a compressed mask was drawn in.
+
+    Args:
+      cells: number of pixels of each cell.
+      colors: those that it may have been drawn in.
+
+    Returns:
+      The colours that have pixels around them, in the order of `colors`; nothing if
+      too many pixels are near none of them.
+    """
+    if not cells:
+        return []
+    centers = np.array(list(cells)) * _STEP + _STEP / 2
+    counts = np.array(list(cells.values()))
+    is_near = [np.abs(centers - color).max(-1) <= _REACH for color in colors]
+    if counts[np.any(is_near, axis=0)].sum() < _LEAST_EXPLAINED * counts.sum():
+        return []
+    return [
+        color
+        for color, near in zip(colors, is_near, strict=True)
+        if counts[near].sum() >= _LEAST_SHARE * counts.sum()
+    ]
+
+
+def write_lines(
+    levels: Sequence[tuple[int, ...]],
+    values: Sequence[tuple[int, ...]],
+    files: Collection[str],
+    *,
+    others: Collection[str] = (),
+    known: Sequence[tuple[int, ...]] = (),
+    mode: str = "",
+) -> str:
+    """Writes a program that gives each pixel the value of the nearest colour.
 
     Args:
       levels: the colours of the classes, in their order, of one channel or three.
+      values: of each of these, what a mask shall hold: a number or a colour.
       files: masks, of all folders that there are.
+      others: further masks, which are to stay as they are.
+      known: what the pixels of sound masks are, as rows like `levels`. A mask of these
+        alone stays as it is, unless it is all of `levels`: it may be in the same folder
+        or have been converted before.
+      mode: what Pillow is to make of a mask first; nothing to read it as it is stored.
 
     Returns:
-      Two lines of Python, to be run in the data set's folder. They write gray PNG files
-      of the classes from 0 on, under the same names.
+      Two lines of Python, to be run in the data set's folder. They write PNG files
+      under the same names.
     """
-    if all(len(set(level)) == 1 for level in levels):
-        levels = [level[:1] for level in levels]
-    mode = "L" if len(levels[0]) == 1 else "RGB"
-    patterns = list_patterns(files)
-    shape = "[..., None, None]" if mode == "L" else "[..., None, :]"
+    bands = "1" if len(levels[0]) == 1 else "3 if a.shape[2] > 2 else 1"
+    pixels = f"np.array(Image.open(f){f'.convert({mode!r})' if mode else ''})"
+    if not mode and any(file.lower().endswith((".tif", ".tiff")) for file in files):
+        # As in `masks.decode_mask`: where 0 is white, Pillow inverts up to 8 bits.
+        pixels = (
+            "(lambda im, a: ~a if im.mode in '1L' and getattr(im, 'tag_v2', {})"
+            ".get(262) == 0 else a)(im := Image.open(f), np.array(im))"
+        )
+    values = [value[0] if len(value) == 1 else list(value) for value in values]
+    arrays = f"levels = np.array({list(map(list, levels))}); values = np.array({values}"
+    is_sound = ""
+    if known:
+        arrays += f"); known = np.array({list(map(list, known))}"
+        is_sound = "has(a, known) and not has(a, levels) or "
     return (
-        "import glob, os, numpy as np; from PIL import Image; "
-        f"levels = np.array({[list(level) for level in levels]})\n"
-        f"for f in sum(map(glob.glob, {patterns}), []): a = np.array(Image.open(f)"
-        f".convert({mode!r})).astype(int){shape}; Image.fromarray(abs(a - levels)"
-        ".sum(-1).argmin(-1).astype('uint8')).save(os.path.splitext(f)[0] + '.png')"
+        f"import glob, os, numpy as np; from PIL import Image; {arrays}); "
+        "has = lambda a, rows: (a == rows).all(-1).any(-1).all()\n"
+        f"for f in {_list_files(files, others)}: a = {pixels}.astype(int); "
+        f"a = a.reshape(*a.shape[:2], -1); a = a[..., None, :{bands}]; {is_sound}"
+        "Image.fromarray(values[abs(a - levels).sum(-1).argmin(-1)].astype('uint8'))"
+        ".save(os.path.splitext(f)[0] + '.png')"
     )
 
 
-def list_patterns(files: Collection[str]) -> list[str]:
-    """Returns a pattern for each folder and ending of some files."""
-    return sorted(
-        {
-            os.path.join(
-                glob.escape(os.path.dirname(file)), "*" + os.path.splitext(file)[1]
-            )
-            for file in files
-        }
-    )
+def _list_files(files: Collection[str], others: Collection[str]) -> str:
+    """Returns an expression for the names of files, but not those of others."""
+    patterns = sorted(set(map(_make_pattern, files)))
+    matching = sorted(file for file in others if _make_pattern(file) in patterns)
+    if len(matching) > len(files):
+        return str(sorted(files))
+    found = f"sum(map(glob.glob, {patterns}), [])"
+    return f"sorted({{*{found}}} - {{*{matching}}})" if matching else found
 
 
-def write_untagging(files: Collection[str]) -> str:
+def _make_pattern(file: str) -> str:
+    """Returns a pattern for the files of a folder that have the ending of one."""
+    ending = os.path.splitext(file)[1]
+    return os.path.join(glob.escape(os.path.dirname(file)), f"*{ending}")
+
+
+def write_untagging(files: Collection[str], others: Collection[str] = ()) -> str:
     """Writes a program that takes the EXIF orientation off photos, and no more.
+
+    Args:
+      files: photos.
+      others: further photos, which are to stay as they are.
 
     Returns:
       Two lines of Python, to be run in the data set's folder. In JPEG files one byte
       changes; others are written anew.
     """
-    patterns = list_patterns(files)
+    names = _list_files(files, others)
     endings = {os.path.splitext(file)[1].lower() for file in files}
     if endings <= {".jpg", ".jpeg"}:
         # The tag, its type SHORT and the count 1, in both orders of bytes.
         return (
             "import glob, pathlib, re; tag = rb'(\\x12\\x01\\x03\\x00\\x01\\x00{3})"
             "[\\x02-\\x08]|(\\x01\\x12\\x00\\x03\\x00{3}\\x01\\x00)[\\x02-\\x08]'\n"
-            f"for f in sum(map(glob.glob, {patterns}), []): p = pathlib.Path(f); "
+            f"for f in {names}: p = pathlib.Path(f); "
             "p.write_bytes(re.sub(tag, lambda m: (m[1] or m[2]) + b'\\1', "
             "p.read_bytes(), count=1))"
         )
     return (
         "import glob; from PIL import Image\n"
-        f"for f in sum(map(glob.glob, {patterns}), []): im = Image.open(f); note = "
+        f"for f in {names}: im = Image.open(f); note = "
         "im.getexif(); note[274] = 1; im.save(f, exif=note)"
     )
 

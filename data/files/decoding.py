@@ -37,9 +37,9 @@ def decode_pair(
       schema.DataError: that says which of the two is wrong, and the remedy.
     """
     with _named("the image"):
-        image_header = _read_header(image)
+        image_header = read_header(image)
     with _named("the mask"):
-        label_header = _read_header(label)
+        label_header = read_header(label)
     image_turn, label_turn = _plan_turns(image_header, label_header)
     try:
         with _named("the mask"):
@@ -70,8 +70,8 @@ def decode_label(label: bytes | np.ndarray, label_colors: LabelColors) -> np.nda
     """Returns the values of a mask alone, not turned; see `decode_pair`."""
     if isinstance(label, bytes):
         return masks.decode_mask(label, label_colors)
-    if label.ndim == 3 and label.shape[-1] == 3 and label_colors:
-        return masks.look_up_colors(label, label_colors)
+    if label.ndim == 3 and label.shape[-1] in (3, 4) and label_colors:
+        return masks.look_up_colors(label[..., :3], label_colors)
     if label.ndim == 3:
         return masks.gray_values(label)
     return masks.check_values(label)
@@ -95,7 +95,12 @@ def _is_swapped(image: bytes | np.ndarray, label: bytes | np.ndarray) -> bool:
     return masks.is_drawing(counts[0]) and masks.is_photo(counts[1])
 
 
-def _read_header(file: bytes | np.ndarray) -> images.Header:
+def read_header(file: bytes | np.ndarray) -> images.Header:
+    """Reads the header of a file; that of pixels says their size alone.
+
+    Raises:
+      schema.DataError: as `images.open_image`.
+    """
     if isinstance(file, bytes):
         return images.read_header(file)
     return images.Header("pixels", "", file.shape[:2])

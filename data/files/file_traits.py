@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from data import schema
-from data.files import conversions, image_decoding, images, palettes
+from data.files import conversions, decoding, image_decoding, images, palettes
 
 _ALPHA_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
 _GRAY_MODES = ("1", "L", "LA", "La", "F")
@@ -80,20 +80,19 @@ def look(
       schema.DataError: if a file cannot be read.
     """
     found = {"stored": look_at_image(image)}
-    image_header = label_header = None
+    image_header, label_header = map(decoding.read_header, (image, label))
     if isinstance(image, bytes):
-        image_header = images.read_header(image)
         num_channels = image_format.num_channels
         found["dropped"] = tuple(_find_dropped(image, image_header, num_channels))
         found["lacks_alpha"] = num_channels in (2, 4) and not _has_alpha(
             image, image_header
         )
-        found["greatest_16_bit"], found["has_low_bits"] = _measure(image, image_header)
+        found["greatest_16_bit"], found["has_low_bits"] = _measure(
+            image, image_header, num_channels
+        )
     if isinstance(label, bytes):
-        label_header = images.read_header(label)
         found["encoding"], found["palette"] = _find_encoding(label)
-    if image_header and label_header:
-        found["orientation"] = find_open_turn(image_header, label_header)
+    found["orientation"] = find_open_turn(image_header, label_header)
     return Traits(**found)
 
 
@@ -153,14 +152,24 @@ def _find_dropped(
             yield _COLORS
 
 
-def _measure(encoded: bytes, header: images.Header) -> tuple[int | None, bool]:
-    """Returns `greatest_16_bit` and `has_low_bits` of an image."""
+def _measure(
+    encoded: bytes, header: images.Header, num_channels: int
+) -> tuple[int | None, bool]:
+    """Returns `greatest_16_bit` and `has_low_bits` of an image.
+
+    Alpha says nothing of them: it is 65535 where the image is opaque, whatever range
+    the colours have. Nor does a further band that is dropped.
+    """
     if header.bits <= 8:
         return None, False
     try:
         pixels = image_decoding.load_stored(encoded, header)
     except schema.DataError:
         return None, False  # Decoding names what is wrong with it.
+    num_bands = pixels.shape[-1]
+    has_alpha = header.num_bands is None or num_bands != num_channels
+    if num_bands in (2, 4) and has_alpha:
+        pixels = pixels[..., :-1]
     # To scale 8 bits up, programs add a byte of zeros or the same byte again.
     low, high = pixels & 255, pixels >> 8
     return int(pixels.max()), bool(low.any() and (low != high).any())
@@ -312,15 +321,17 @@ def describe_turns(num_images: int) -> str:
     )
 
 
-def describe_turn_remedies(files: Collection[str]) -> str:
+def describe_turn_remedies(files: Collection[str], others: Collection[str] = ()) -> str:
     """Says what to do about such photos, in both cases.
 
     Args:
       files: of the images.
+      others: all further images.
     """
+    lines = conversions.write_untagging(files, others)
     return (
         "If they were drawn on the photos as stored, take the notes off: run in the "
-        f"folder --data_dir (of a copy)\n{conversions.write_untagging(files)}\nIf on "
+        f"folder --data_dir (of a copy)\n{lines}\nIf on "
         "the photos as shown, all is well; to have it said no more, turn the photos "
         "for good with PIL.ImageOps.exif_transpose"
     )

@@ -36,8 +36,7 @@ def decode_pair_in_graph(
     )
     has_values = label.dtype != tf.string and label.shape.rank == 2
     if fits and has_values:
-        is_valid = tf.reduce_all(tf.shape(image)[:2] == tf.shape(label))
-        return image, tf.cast(label, tf.int32), is_valid
+        return _pair_up(image, label)
     decode_any = functools.partial(
         _decode_by_python, image, label, label_colors, image_format
     )
@@ -65,7 +64,22 @@ def _decode_plain(
     values = label
     if label.dtype == tf.string:
         values = tf.io.decode_png(label, channels=1)[..., 0]
+    return _pair_up(pixels, values)
+
+
+def _pair_up(
+    pixels: tf.Tensor, values: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Checks the sizes of an image and its mask, and the values, as `masks` does.
+
+    Returns:
+      As `decode_pair_in_graph`; what no mask may hold is the nearest that one may.
+    """
     is_valid = tf.reduce_all(tf.shape(pixels)[:2] == tf.shape(values))
+    if values.dtype not in (tf.uint8, tf.uint16):
+        whole = tf.cast(values, tf.int64)
+        values = tf.clip_by_value(whole, 0, masks.MAX_VALUE)
+        is_valid &= tf.reduce_all(values == whole)
     return pixels, tf.cast(values, tf.int32), is_valid
 
 

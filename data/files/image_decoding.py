@@ -177,4 +177,7 @@ def _load_gray(encoded: bytes, max_pixels: int) -> np.ndarray:
             "with 8 or 16 bits",
             kind="image_format",
         )
-    return values.astype(np.uint16)[..., np.newaxis]
+    values = values.astype(np.uint16)[..., np.newaxis]
+    layout = tiff.read_layout(encoded)
+    # As viewers show it, and as Pillow does with 8 bits.
+    return ~values if layout and layout.is_inverted else values

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from data import schema
-from data.files import tiff
+from data.files import bmp, tiff
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -85,7 +85,7 @@ def open_image(encoded: bytes, max_pixels: int = MAX_PIXELS) -> "PIL.Image.Image
       max_pixels: that it may have.
 
     Raises:
-      schema.DataError: if it is of no known format, damaged, or too large.
+      schema.DataError: if it is of no known format, damaged, too large, or misread.
     """
     from PIL import Image
 
@@ -117,6 +117,8 @@ def open_image(encoded: bytes, max_pixels: int = MAX_PIXELS) -> "PIL.Image.Image
             f"is damaged ({len(encoded)} bytes, {encoded[:8]!r} first)",
             kind="no_image_file",
         ) from error
+    if image.format == "BMP":
+        bmp.check(image, encoded)
     _check_size((image.height, image.width), max_pixels)
     return image
 

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from data import schema
-from data.files import blends, images, palettes
+from data.files import blends, images, palettes, tiff
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -20,7 +20,9 @@ PLAIN_PNG_HEADER = (8, 0)
 """Bit depth and colour type, bytes 24 and 25, of the PNG files that TensorFlow decodes
 unchanged. It makes luminance of a palette and cuts 16 bits to 8 without a word."""
 
-_MAX_VALUE = 65535
+MAX_VALUE = 65535
+"""The greatest number that a mask may hold."""
+
 _LOSSY = ("jpeg", "tiff_jpeg", "webp", "old-jpeg")
 LOSSY_REMEDY = "export masks as PNG from where they were drawn"
 _MAX_COLORS_SHOWN = 3
@@ -82,7 +84,7 @@ def decode_mask(
             "needs",
             kind="mask_format",
         )
-    pixels = images.load_pixels(image)
+    pixels = _load_numbers(image, encoded)
     if image.mode == "L" and bits < 8:
         pixels = pixels // (255 // (2**bits - 1))  # Pillow spreads them over 0..255.
     if image.mode in ("1", "L", "P") or image.mode.startswith("I"):
@@ -98,27 +100,55 @@ def decode_mask(
     )
 
 
+def _load_numbers(image: "PIL.Image.Image", encoded: bytes) -> np.ndarray:
+    """Decodes the pixels of a mask as they are stored, which Pillow does not always do.
+
+    Of TIFF files it inverts gray of up to 8 bits where 0 is white, takes signed numbers
+    of 8 bits for unsigned ones, and divides colours by alpha if they are multiplied by
+    it.
+    """
+    pixels = images.load_pixels(image)
+    layout = tiff.read_layout(encoded)
+    if layout is None:
+        return pixels
+    if layout.is_inverted and image.mode in ("1", "L"):
+        pixels = ~pixels
+    if layout.is_signed and pixels.dtype == np.uint8:
+        pixels = pixels.view(np.int8)
+    # By an alpha of 255 nothing is divided.
+    if layout.is_premultiplied and image.mode == "RGBA" and pixels[..., 3].min() < 255:
+        pixels = tiff.load_bands(encoded)
+    return pixels
+
+
 def check_values(pixels: np.ndarray) -> np.ndarray:
     """Returns integers as int32.
 
     Raises:
       schema.DataError: if one is not in 0..65535.
     """
-    if pixels.min() < 0 or pixels.max() > _MAX_VALUE:
+    if pixels.min() < 0 or pixels.max() > MAX_VALUE:
         raise schema.DataError(
             f"its values reach from {pixels.min()} to {pixels.max()}; masks hold 0 to "
-            f"{_MAX_VALUE}",
+            f"{MAX_VALUE}",
             kind="values_out_of_range",
         )
     return pixels.astype(np.int32)
 
 
 def gray_values(pixels: np.ndarray) -> np.ndarray:
-    """Returns the values of a colour image, [height, width, 3 or 4], that is gray.
+    """Returns the values of pixels, [height, width, 1, 3 or 4], that are gray.
 
     Raises:
-      schema.DataError: if the channels, transparency aside, are not all the same.
+      schema.DataError: if the channels, transparency aside, are not all the same, or
+        nobody knows what they are.
     """
+    if pixels.shape[-1] not in (1, 3, 4):
+        raise schema.DataError(
+            f"it has {pixels.shape[-1]} channels; a mask has 1, or it has 3, or 4 with "
+            "transparency, of gray or of colours",
+            kind="mask_format",
+        )
     channels = pixels[..., :3]
     is_colored = (channels[..., 1:] != channels[..., :1]).any(-1)
     if is_colored.any():

@@ -20,6 +20,7 @@ class Convention:
       has_label_map: whether the user gave a label map, which says which value is what.
       order: pairs of a value and its class, where classes are in another order than
         their values; else empty.
+      label_colors: colours of the masks and the value of each, if they hold colours.
     """
 
     num_classes: int | None
@@ -27,6 +28,7 @@ class Convention:
     ignore_label: int = schema.IGNORE_LABEL
     has_label_map: bool = False
     order: tuple[tuple[int, int], ...] = ()
+    label_colors: tuple[palettes.ColorValue, ...] = ()
 
     def find_values(self, labels: Iterable[int]) -> set[int]:
         """Returns the mask values of some classes."""

@@ -22,6 +22,9 @@ _KINDS = {1: "", 2: "signed ", 3: "float "}
 _ONE_BAND_AFTER_THE_OTHER = 2
 """A value of the tag PlanarConfiguration (TIFF 6.0, section 8)."""
 
+_WHITE_IS_ZERO = 0
+"""A value of the tag PhotometricInterpretation (TIFF 6.0, section 3)."""
+
 _ASSOCIATED_ALPHA = 1
 """A value of the tag ExtraSamples (TIFF 6.0, section 18)."""
 
@@ -38,6 +41,7 @@ class Layout(NamedTuple):
       is_planar: whether each band is stored as a picture of its own.
       is_premultiplied: whether one of the bands is alpha, by which the others are
         multiplied.
+      is_inverted: whether 0 is white.
     """
 
     size: tuple[int, int]
@@ -47,6 +51,12 @@ class Layout(NamedTuple):
     orientation: int
     is_planar: bool = False
     is_premultiplied: bool = False
+    is_inverted: bool = False
+
+    @property
+    def is_signed(self) -> bool:
+        """Whether values may be negative."""
+        return self.kind == _KINDS[2]
 
     @property
     def has_usual_values(self) -> bool:
@@ -81,6 +91,7 @@ def read_layout(encoded: bytes) -> Layout | None:
                 orientation=orientation if orientation in range(1, 9) else 1,
                 is_planar=page.planarconfig == _ONE_BAND_AFTER_THE_OTHER,
                 is_premultiplied=_ASSOCIATED_ALPHA in page.extrasamples,
+                is_inverted=page.photometric == _WHITE_IS_ZERO,
             )
     except Exception:  # A damaged file shows as many kinds of error.
         return None

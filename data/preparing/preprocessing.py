@@ -168,6 +168,7 @@ class Preprocessor:
             ignore_label=self.ignore_label,
             has_label_map=bool(self.label_map) and not is_reordered,
             order=self.label_map if is_reordered else (),
+            label_colors=self.label_colors,
         )
 
     @functools.cached_property

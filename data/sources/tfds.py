@@ -63,9 +63,14 @@ class TfdsSource:
         try:
             self._split_info = self._builder.info.splits[split]
         except (KeyError, ValueError) as error:
+            reason = str(error.args[0]).strip().partition("\n")[0].removesuffix(".")
+            splits = ", ".join(
+                f"{name} (of size {found.num_examples})"
+                for name, found in self._builder.info.splits.items()
+            )
             raise schema.DataError(
-                f"{self._builder.info.full_name} has no split {split!r}; it has "
-                f"{', '.join(self._builder.info.splits)}."
+                f"{self._builder.info.full_name} has no split {split!r} ({reason}); it "
+                f"has {splits}."
             ) from error
         if self._split_info.num_examples <= 0:  # Of [80%:20%], less than none.
             raise schema.DataError(

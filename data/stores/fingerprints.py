@@ -7,7 +7,7 @@ import json
 from data import schema
 from data.preparing import preprocessing
 
-_FORMAT_VERSION = 2
+_FORMAT_VERSION = 3
 """Raise it when preprocessing gives other pixels, so that no old file is used."""
 
 
@@ -21,8 +21,5 @@ def make_fingerprint(
         preprocessor.label_map
     ):
         del settings["reordered_offset"]  # It changes no pixel then.
-    if preprocessor.image_format == schema.RGB:
-        # What was decoded before there were other formats is still valid.
-        del settings["image_format"]
     description = [_FORMAT_VERSION, source.fingerprint, settings]
     return hashlib.sha256(json.dumps(description).encode()).hexdigest()[:16]

@@ -5,6 +5,7 @@ The host gathers the batches; see `device_store` and `streaming` for the other w
 
 import dataclasses
 import functools
+import os
 import pathlib
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +22,9 @@ from data.stores import disk_cache, fingerprints, reading, user_cache
 
 _NAME_BYTES = 200
 """Longer names of examples are cut."""
+_STEM_BYTES = 100
+"""Of the name of a folder: most file systems take 255 bytes, and of a folder that is
+being filled, the name is longer."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,8 +152,7 @@ def open_store(
             source, preprocessor, bad_examples, share
         )
         return Store(source.name, images, labels, names, fingerprint)
-    stem = source.name.replace("/", "-").replace(":", "-")
-    folder = _cache_root(cache_dir) / f"{stem}-{fingerprint}"
+    folder = _cache_root(cache_dir) / f"{_make_stem(source.name)}-{fingerprint}"
     description = (len(source), preprocessor.image_size)
     find = functools.partial(
         disk_cache.open_verified,
@@ -173,6 +176,15 @@ def open_store(
         )
         found = find()
     return _map_files(folder, found, source.name, fingerprint, bad_examples)
+
+
+def _make_stem(name: str) -> str:
+    """Returns what the name of a folder begins with, for people to know it by."""
+    stem = name.replace("/", "-").replace(":", "-")
+    encoded = os.fsencode(stem)
+    if len(encoded) <= _STEM_BYTES:
+        return stem
+    return encoded[:_STEM_BYTES].decode(errors="ignore")  # No part of a letter.
 
 
 def _cache_root(cache_dir: str) -> pathlib.Path:

@@ -13,7 +13,7 @@ from data import pipeline, schema
 from data.doctor import advice, class_findings
 from data.files import labels, mask_values
 from data.preparing import bad_examples, image_formats, preprocessing
-from data.sources import folder, registry
+from data.sources import registry
 from data.stores import balance, device_store, fingerprints, native, store, streaming
 from trainer.assembly import augmenting, remote_data
 from trainer.distributing import cluster
@@ -251,9 +251,8 @@ def _open_examples(
         replaces=config.data.on_bad_example == "replace",
         maximum=config.data.max_bad_examples,
     )
-    if isinstance(source, folder.FolderSource):
-        for warning in advice.look_at_files(source, preprocessor):
-            logging.warning("%s: %s.", source.name, warning)
+    for warning in advice.look_at_some(source, preprocessor):
+        logging.warning("%s: %s.", source.name, warning)
     try:
         examples = _place_examples(config, strategy, source, preprocessor, policy)
         if role == "train":

@@ -158,7 +158,7 @@ def _judge(
         yield findings.Finding(error.kind, "error", role, str(error))
     for source in sources:
         yield from findings.judge_problems(source.name, getattr(source, "problems", ()))
-    yield from findings.judge_errors(splits, setup.convention.num_classes)
+    yield from findings.judge_errors(splits, setup.convention)
     yield from findings.judge_values(splits, setup.preprocessor, setup.convention)
     if setup.info:
         for split in splits:
