@@ -627,6 +627,14 @@ def test_folder_that_is_not_there_is_refused(tmp_path):
     [
         (["a", "x"], "train.txt names 1 example not there: x; mend the list, or add"),
         (["a", "b", "a"], "train.txt names 1 example more than once: a; keep one line"),
+        (
+            ["images/a.jpg masks/a.png", "./images/a.jpg masks/b.png"],
+            "train.txt names 1 example more than once: ./images/a.jpg; keep one line",
+        ),
+        (
+            ["images/a.jpg masks/a.png", "a"],
+            "train.txt names 1 example more than once: a; keep one line",
+        ),
         (["e"], "1 image without a mask: images/e.jpg"),
         (["m"], "1 mask without an image: masks/m.png"),
         (["images/a.jpg masks/no.png"], "names 1 example not there: masks/no.png"),

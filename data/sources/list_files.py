@@ -39,10 +39,9 @@ def find_pairs(
     entries = _read_entries(folder, list_file, image_files)
     stems = [entry for entry in entries if isinstance(entry, str)]
     listed = [entry for entry in entries if not isinstance(entry, str)]
-    problems = _find_repeated(list_file, stems + [image for image, _ in listed])
-
-    nowhere = sorted(set(stems) - image_files.keys() - mask_files.keys())
     paths = [os.path.normpath(path) for pair in listed for path in pair]
+    problems = _find_repeated(list_file, entries, image_files)
+    nowhere = sorted(set(stems) - image_files.keys() - mask_files.keys())
     problems += folder.find_problems(path for pair in listed for path in pair)
     nowhere += [path for path in paths if not os.path.isfile(folder.path / path)]
     if nowhere:
@@ -63,9 +62,10 @@ def find_pairs(
     )
     by_path = [
         listing.Pair(image, image, mask)
-        for image, mask in dict(zip(paths[::2], paths[1::2], strict=True)).items()
+        for image, mask in zip(paths[::2], paths[1::2], strict=True)
     ]
-    pairs = sorted(by_stem + by_path, key=lambda pair: pair.key)
+    one_each = {pair.image: pair for pair in by_stem + by_path}
+    pairs = sorted(one_each.values(), key=lambda pair: pair.key)
     return pairs, problems + more_problems
 
 
@@ -147,12 +147,21 @@ def _split_rows(lines: list[str]) -> list[list[str]]:
     return [[cell.strip() for cell in row] for row in rows]
 
 
-def _find_repeated(list_file: str, names: list[str]) -> list[listing.Problem]:
+def _find_repeated(
+    list_file: str,
+    entries: Iterable[str | tuple[str, str]],
+    image_files: Mapping[str, list[str]],
+) -> list[listing.Problem]:
+    """Returns which images are named twice: by stems, or paths written in any way."""
     seen, repeated = set(), {}
-    for name in names:
-        if name in seen:
+    for entry in entries:
+        if isinstance(entry, str):
+            name, image = entry, image_files.get(entry, [entry])[0]
+        else:
+            name, image = entry[0], os.path.normpath(entry[0])
+        if image in seen:
             repeated[name] = None
-        seen.add(name)
+        seen.add(image)
     if not repeated:
         return []
     return [
