@@ -126,6 +126,16 @@ def test_lists_in_csv(tmp_path, text):
     ]
 
 
+def test_a_comment_may_stand_before_the_names_of_the_columns(tmp_path):
+    write_undivided(tmp_path)
+    write_list(
+        tmp_path, "train.csv", "# made by hand", "", "image,mask",
+        "images/a.jpg,masks/a.png",
+    )  # fmt: skip
+
+    assert paths_of(find(tmp_path)) == [("images/a.jpg", "masks/a.png")]
+
+
 def test_tables_of_other_things_are_no_lists(tmp_path):
     write_undivided(tmp_path)
     write_list(tmp_path, "train.csv", "id,depth", "a,517", "b,306")

@@ -1,8 +1,9 @@
 """Files that list the examples of a split, by stems or by pairs of paths."""
 
 import csv
+import itertools
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from data import schema
 from data.sources import listing
@@ -94,8 +95,14 @@ def _read_lines(folder: listing.Folder, list_file: str) -> list[str]:
         raise schema.DataError(
             f"--data_dir={folder.path}: {list_file} cannot be read ({error})."
         ) from error
-    lines = [line.strip() for line in lines]
-    return [line for line in lines if line and line[0] != "#"]
+    return list(_keep_entries(lines))
+
+
+def _keep_entries(lines: Iterable[str]) -> Iterator[str]:
+    """Yields the lines that name something: not the empty ones, nor comments."""
+    for line in map(str.strip, lines):
+        if line and line[0] != "#":
+            yield line
 
 
 def _parse_line(
@@ -114,7 +121,8 @@ def holds_pairs(path: str) -> bool:
     """Tells whether a CSV file lists images and masks; there are many other kinds."""
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
-            start = [file.readline(_LONGEST_LINE) for _ in range(2)]
+            lines = iter(lambda: file.readline(_LONGEST_LINE), "")
+            start = list(itertools.islice(_keep_entries(lines), 2))
     except (OSError, ValueError):
         return False
     rows = _split_rows(start)
