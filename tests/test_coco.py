@@ -130,7 +130,15 @@ def test_objects_are_drawn_the_small_ones_last(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "areas", [(9, 36), (None, None), (0, 0), (9, None), (None, 36)]
+    "areas",
+    [
+        (9, 36),
+        (None, None),
+        (0, 0),
+        (9, None),
+        (None, 36),
+        (float("nan"), float("nan")),
+    ],
 )
 def test_areas_that_are_not_written_are_measured(tmp_path, areas):
     """As an outline and as runs; the small one comes first in the file."""
@@ -285,6 +293,12 @@ def test_one_file_is_divided(tmp_path):
             "x.json is not as COCO has it (no 9); write it",
         ),
         (annotate(0, 3, [[1, 2, 3]]), "(an outline is no list of x and y in turn)"),
+        (
+            annotate(0, 3, [[float("nan"), 1, 5, 1, 5, 5]]),
+            "x.json is not as COCO has it (an outline has a coordinate that is no num",
+        ),
+        (annotate(0, 3, [[1e300, 1, 5, 1, 5, 5]]), "is no number, or that no image "),
+        (annotate("0", 3, [SQUARE]), "(image_id '0' and the id of an image are text a"),
         (annotate(0, 3, {"counts": [5, 6]}), "(runs of 11 pixels in an image of 6x8)"),
         (annotate(0, 3, {"counts": "~"}), "'~' is no character of packed runs"),
         ("text", "x.json is not as COCO has it ("),
@@ -297,6 +311,22 @@ def test_what_cannot_be_drawn_is_named(tmp_path, annotation, message):
         coco.CocoSource(str(tmp_path), "all")
 
     assert message in str(caught.value)
+
+
+def test_annotations_of_images_that_the_file_does_not_name_are_warned_of(
+    tmp_path, caplog
+):
+    """As where a part of the images was taken, and all of the annotations."""
+    strays = [annotate(image_id, 3, [SQUARE]) for image_id in (5, 7, 5)]
+    write(tmp_path, "x.json", ["a.png"], [annotate(0, 3, [SQUARE]), *strays])
+
+    source = coco.CocoSource(str(tmp_path), "all")
+
+    assert source.draw_label(0).sum() == 9
+    assert (
+        "x.json: 3 annotations are of images that it does not name (image_id 5, 7), "
+        "and are left out." in caplog.text
+    )
 
 
 def test_images_that_are_not_there_are_named_or_told_to_the_doctor(tmp_path):

@@ -170,6 +170,10 @@ def test_folders_are_splits_and_have_the_classes_of_all(tmp_path):
             "(a polygon has points that are",
         ),
         (
+            {"shapes": [{**SQUARE, "points": [[None, 1], [4, 1], [4, 4]]}]},
+            "a.json is not as LabelMe has it (an outline has a coordinate that is no ",
+        ),
+        (
             {"shapes": [{"label": "x"}]},
             "a.json is not as LabelMe has it (no 'points')",
         ),

@@ -5,6 +5,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from absl import logging
+
 from data.sources import coco_files, drawn, layouts, listing, outlines
 
 _ROLES = {
@@ -37,6 +39,14 @@ def _find_photos(
     missing, repeated, bare = [], [], []
     for path in chosen:
         with outlines.explaining(path, "COCO"):
+            if strays := coco_files.find_strays(files[path]):
+                logging.warning(
+                    "%s: %d annotations are of images that it does not name (image_id "
+                    "%s), and are left out.",
+                    path,
+                    len(strays),
+                    listing.name_some([str(stray) for stray in dict.fromkeys(strays)]),
+                )
             for name, photo, without in coco_files.read_photos(files[path]):
                 bare += without
                 image = _find_image(places, path, name, claims)

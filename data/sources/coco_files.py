@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -89,6 +90,24 @@ def list_classes(files: Mapping[str, dict]) -> tuple[str, ...]:
     return tuple(name for name in names if not outlines.is_background(name))
 
 
+def find_strays(content: dict) -> list:
+    """Returns the image of each annotation whose image the file does not name, by ids.
+
+    Raises:
+      ValueError: if it does name the image, but by a number in place of text.
+    """
+    ids = {image["id"] for image in content["images"]}
+    named = [annotation["image_id"] for annotation in content["annotations"]]
+    strays = [image_id for image_id in named if image_id not in ids]
+    texts = set(map(str, ids))
+    for image_id in strays:
+        if str(image_id) in texts:
+            raise ValueError(
+                f"image_id {image_id!r} and the id of an image are text and number"
+            )
+    return strays
+
+
 def read_photos(content: dict) -> Iterator[tuple[str, outlines.Photo, list[str]]]:
     """Yields of each image its name, its objects, and those without an outline."""
     names = {c["id"]: str(c["name"]) for c in content["categories"]}
@@ -104,8 +123,9 @@ def read_photos(content: dict) -> Iterator[tuple[str, outlines.Photo, list[str]]
                 continue
             if segmentation := annotation.get("segmentation"):
                 shape = _read_shape(segmentation, size)
-                # Not all tools write an area.
-                area = float(annotation.get("area") or 0) or outlines.measure(shape)
+                area = float(annotation.get("area") or 0)
+                if not area or math.isnan(area):  # Not all tools write one.
+                    area = outlines.measure(shape)
                 shapes.append((area, outlines.Shape(name, shape)))
             else:
                 bare.append(f"{image['file_name']} (annotation {annotation.get('id')})")
@@ -123,6 +143,8 @@ def _read_shape(
         shapes = tuple(np.array(outline, np.float64) for outline in segmentation)
         if any(shape.ndim != 1 or len(shape) % 2 for shape in shapes):
             raise ValueError("an outline is no list of x and y in turn")
+        for shape in shapes:
+            outlines.check_corners(shape)
         return shapes
     counts = segmentation["counts"]
     if isinstance(counts, str):

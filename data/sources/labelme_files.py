@@ -72,6 +72,7 @@ def read_shapes(
         name, kind = str(shape["label"]), shape.get("shape_type") or "polygon"
         name = outlines.BACKGROUND if outlines.is_background(name) else name
         points = np.array(shape["points"], np.float64)
+        outlines.check_corners(points)
         if kind in ("polygon", "rectangle", "circle"):
             corners = _find_corners(kind, points)
             shapes.append(outlines.Shape(name, (corners.ravel(),)))

@@ -22,6 +22,10 @@ _LEAST_NUMBERS = 6
 """Of three points; an outline of fewer has no inside."""
 
 
+_FARTHEST = 1e9
+"""Corners lie nearer; what is computed of them stays finite."""
+
+
 class Shape(NamedTuple):
     """An object: its class, and what it covers; see `outlines.draw`."""
 
@@ -39,6 +43,18 @@ class Photo(NamedTuple):
 def is_background(name: str) -> bool:
     """Tells whether objects of a name are background."""
     return name.strip("_").lower() == BACKGROUND
+
+
+def check_corners(corners: np.ndarray) -> None:
+    """Checks the numbers of an outline, which JSON and Python let be NaN.
+
+    Raises:
+      ValueError: if one is NaN or infinite, or far from any image.
+    """
+    if not (np.abs(corners) < _FARTHEST).all():
+        raise ValueError(
+            "an outline has a coordinate that is no number, or that no image reaches"
+        )
 
 
 def draw(
