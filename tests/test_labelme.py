@@ -146,6 +146,38 @@ def test_a_damaged_photo_whose_size_is_not_written_is_named_and_told_to_the_doct
     assert [problem.kind for problem in source.problems] == ["unreadable_file"]
 
 
+@pytest.mark.parametrize(
+    ("split", "left"),
+    [
+        ("train", "2 images have no JSON file of LabelMe, and are left out: test/c."),
+        ("val", "1 image has no JSON file of LabelMe, and is left out: test/c.png;"),
+        ("all", "2 images have no JSON file of LabelMe, and are left out: test/c."),
+    ],
+)
+def test_images_without_a_file_are_left_out_with_a_warning(
+    tmp_path, caplog, split, left
+):
+    for path in ("train/a.json", "train/b.json", "val/a.json", "test/c.json"):
+        write(tmp_path, path, [SQUARE])
+    for path in ("train/b.json", "test/c.json"):
+        (tmp_path / path).unlink()
+
+    source = labelme.LabelMeSource(str(tmp_path), split)
+
+    assert len(source) == 1 + (split == "all")
+    assert left in caplog.text
+
+
+def test_all_images_have_a_file(tmp_path, caplog):
+    for path in ("train/a.json", "val/a.json"):
+        write(tmp_path, path, [SQUARE])
+
+    open_all(tmp_path)
+    labelme.LabelMeSource(str(tmp_path), "val")
+
+    assert "left out" not in caplog.text
+
+
 def test_folders_are_splits_and_have_the_classes_of_all(tmp_path):
     write(tmp_path, "train/a.json", [SQUARE])
     write(tmp_path, "val/b.json", [{**SQUARE, "label": "ant"}])

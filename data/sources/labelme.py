@@ -1,11 +1,13 @@
 """Images and the JSON files of LabelMe, in which objects have outlines."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
+from absl import logging
+
 from data import schema
-from data.sources import drawn, labelme_files, listing, outlines
+from data.sources import drawn, labelme_files, layouts, listing, outlines
 
 
 def _read_files(data_dir: str) -> dict[str, dict[str, Any]]:
@@ -24,25 +26,64 @@ def _list_folders(path: str) -> list[str]:
     return path.split("/")[:-1]
 
 
+def _find_name(content: Mapping[str, Any]) -> str:
+    return str(content["imagePath"]).replace("\\", "/")
+
+
+def _find_images(
+    there: Collection[str], files: Mapping[str, dict[str, Any]]
+) -> dict[str, str]:
+    """Returns the image of each JSON file, or nothing where it is not there."""
+    stems: dict[str, list[str]] = {}
+    for path in there:
+        stems.setdefault(os.path.splitext(path)[0], []).append(path)
+    found = {}
+    for path, content in files.items():
+        named = os.path.join(os.path.dirname(path), _find_name(content))
+        image = os.path.normpath(named)
+        if image not in there:  # Renamed together, or moved from elsewhere.
+            alike = stems.get(os.path.splitext(path)[0], ())
+            image = alike[0] if len(alike) == 1 else ""
+        found[path] = image
+    return found
+
+
+def _warn_of_images_alone(
+    images: Iterable[str], files: Iterable[str], chosen: Iterable[str]
+) -> None:
+    """Tells which images have no JSON file, but for those beside files of other splits.
+
+    Args:
+      images: paths of all of them.
+      files: paths of all JSON files.
+      chosen: those of the split.
+    """
+    words, own = (set().union(*map(_list_folders, p)) for p in (files, chosen))
+    others = words.intersection(layouts.SPLITS) - own
+    left = sorted(i for i in images if others.isdisjoint(_list_folders(i)))
+    if left:
+        logging.warning(
+            "%s no JSON file of LabelMe, and %s left out: %s; annotate what is to be "
+            "read.",
+            f"{listing.count(left, 'image')} {'have' if left[1:] else 'has'}",
+            "are" if left[1:] else "is",
+            listing.name_some(left),
+        )
+
+
 def _find_photos(
     data_dir: str, files: Mapping[str, dict[str, Any]], chosen: Sequence[str]
 ) -> drawn.Found:
     """Returns JSON file and objects of each image, and what is wrong with the files."""
     there = set(map(os.path.normpath, listing.Folder(data_dir).find_images(".")))
-    stems: dict[str, list[str]] = {}
-    for path in there:
-        stems.setdefault(os.path.splitext(path)[0], []).append(path)
+    images = _find_images(there, files)
+    _warn_of_images_alone(there.difference(images.values()), files, chosen)
     photos: dict[str, tuple[str, outlines.Photo]] = {}
     missing, repeated, damaged, bare = [], [], [], []
     for path in chosen:
-        content = files[path]
-        named = str(content["imagePath"]).replace("\\", "/")
-        image = os.path.normpath(os.path.join(os.path.dirname(path), named))
-        if image not in there:  # Renamed together, or moved from elsewhere.
-            alike = stems.get(os.path.splitext(path)[0], ())
-            image = alike[0] if len(alike) == 1 else ""
+        content, image = files[path], images[path]
         if not image:
-            missing.append(f"{named} ({path})")
+            missing.append(f"{_find_name(content)} ({path})")
             continue
         if image in photos:
             repeated.append(image)
