@@ -54,6 +54,12 @@ def write(root, path, names, annotations, categories=CATEGORIES, size=(6, 8)):
     (root / path).write_text(json.dumps(content))
 
 
+def draw(shape, size):
+    """Returns the pixels of one outline or of runs, bool [height, width]."""
+    shape = shape if shape.dtype.kind == "i" else [shape]
+    return outlines.draw([(1, shape)], size).astype(bool)
+
+
 def is_inside(outline, size):
     """Counts, for the middle of each pixel, the edges to its left."""
     x, y = np.reshape(outline, (-1, 2)).T
@@ -75,16 +81,33 @@ def test_pixels_are_filled_whose_middles_lie_inside(seed):
     if seed % 2:
         outline = outline.round() + 0.5  # Corners and edges on middles.
 
-    filled = outlines.fill_outline(outline, (11, 13))
+    filled = draw(outline, (11, 13))
 
     np.testing.assert_array_equal(filled, is_inside(outline, (11, 13)))
 
 
 def test_a_square_has_its_own_area():
-    filled = outlines.fill_outline(np.array(SQUARE, float), (6, 8))
+    filled = draw(np.array(SQUARE, float), (6, 8))
 
     assert filled.sum() == 9 and filled[1:4, 1:4].all()
-    assert not outlines.fill_outline(np.array([1.0, 1, 4, 4]), (6, 8)).any()
+    assert not draw(np.array([1.0, 1, 4, 4]), (6, 8)).any()
+    assert not draw(np.array([1.0, -9, 4, -9, 4, -8]), (6, 8)).any()
+
+
+@pytest.mark.parametrize("is_runs", [False, True])
+def test_only_the_box_of_an_object_is_filled(is_runs):
+    """To fill all of a large photo takes longer than to decode it, for each object."""
+    size = (6, 8)
+    if is_runs:
+        filled = outlines.fill_runs(np.array([2 * 6 + 1, 3, 3, 3, 26]), size)
+        assert filled.columns == slice(2, 4)
+    else:
+        filled = outlines.fill_outline(np.array([2, 1, 4.0, 1, 4, 4, 2, 4]), size)
+        assert (filled.rows, filled.columns) == (slice(1, 4), slice(2, 4))
+
+    label = np.zeros(size, int)
+    label[filled.rows, filled.columns][filled.mask] = 1
+    assert label.sum() == 6 and label[1:4, 2:4].all()
 
 
 def test_runs_go_down_the_columns():
@@ -92,7 +115,7 @@ def test_runs_go_down_the_columns():
     mask[:, 7:30] = True  # A run of more than a thousand.
     counts = count_runs(mask)
 
-    np.testing.assert_array_equal(outlines.fill_runs(counts, mask.shape), mask)
+    np.testing.assert_array_equal(draw(np.array(counts), mask.shape), mask)
     np.testing.assert_array_equal(outlines.unpack_runs(pack(counts)), counts)
     assert outlines.unpack_runs("52203").tolist() == [5, 2, 2, 2, 5]  # Worked by hand.
     with pytest.raises(ValueError, match="end within a number"):

@@ -99,7 +99,7 @@ def test_runs_of_a_mask_make_the_mask(seed):
 
     counts = outlines.count_runs(mask)
 
-    np.testing.assert_array_equal(outlines.fill_runs(counts, mask.shape), mask)
+    np.testing.assert_array_equal(outlines.draw([(1, counts)], mask.shape), mask)
 
 
 def test_images_are_found_beside_or_by_their_path_or_by_the_name_of_the_file(tmp_path):

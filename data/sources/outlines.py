@@ -40,6 +40,21 @@ class Photo(NamedTuple):
     shapes: Sequence[Shape]
 
 
+class Filled(NamedTuple):
+    """The pixels of an object: a box of the image, and which of the box are inside.
+
+    Large photos hold hundreds of small objects; to go over all pixels for each takes
+    seconds a photo.
+    """
+
+    rows: slice
+    columns: slice
+    mask: np.ndarray
+
+
+_EMPTY = Filled(slice(0), slice(0), np.zeros([0, 0], bool))
+
+
 def is_background(name: str) -> bool:
     """Tells whether objects of a name are background."""
     return name.strip("_").lower() == BACKGROUND
@@ -74,14 +89,15 @@ def draw(
     label = np.zeros(size, np.uint16)
     for value, shape in shapes:
         if isinstance(shape, np.ndarray):
-            label[fill_runs(shape, size)] = value
-            continue
-        for outline in shape:
-            label[fill_outline(outline, size)] = value
+            filled = [fill_runs(shape, size)]
+        else:
+            filled = [fill_outline(outline, size) for outline in shape]
+        for rows, columns, mask in filled:
+            label[rows, columns][mask] = value
     return label
 
 
-def fill_outline(outline: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def fill_outline(outline: np.ndarray, size: tuple[int, int]) -> Filled:
     """Finds the pixels whose middles lie inside an outline.
 
     The middle of the first pixel is at (0.5, 0.5). Where an outline crosses itself,
@@ -90,13 +106,10 @@ def fill_outline(outline: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     Args:
       outline: x and y of each corner in turn, float64 [numbers].
       size: height and width.
-
-    Returns:
-      bool [height, width].
     """
     height, width = size
     if len(outline) < _LEAST_NUMBERS:
-        return np.zeros(size, bool)
+        return _EMPTY
     x, y = outline[0::2], outline[1::2]
     next_x, next_y = np.roll(x, -1), np.roll(y, -1)
     top, bottom = np.minimum(y, next_y), np.maximum(y, next_y)
@@ -112,24 +125,35 @@ def fill_outline(outline: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     slope = (next_x - x)[edges] / (next_y - y)[edges]
     crossing = x[edges] + (rows + 0.5 - y[edges]) * slope
     columns = np.clip(np.ceil(crossing - 0.5), 0, width).astype(np.int64)
-    crossings = np.zeros((height, width + 1), np.int64)
-    np.add.at(crossings, (rows, columns), 1)
-    return np.cumsum(crossings, axis=1)[:, :width] % 2 == 1
+    if not len(rows):
+        return _EMPTY
+    top, left, right = rows.min(), columns.min(), columns.max()
+    crossings = np.zeros((rows.max() + 1 - top, right + 1 - left), np.int64)
+    np.add.at(crossings, (rows - top, columns - left), 1)
+    # Each row is crossed an even number of times, so that the last column is outside.
+    mask = np.cumsum(crossings, axis=1)[:, :-1] % 2 == 1
+    return Filled(slice(top, top + len(mask)), slice(left, right), mask)
 
 
-def fill_runs(counts: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def fill_runs(counts: np.ndarray, size: tuple[int, int]) -> Filled:
     """Finds the pixels of runs, down one column after the other.
 
     Args:
       counts: lengths of the runs, integers [runs]: first of pixels that are not the
         object's, then of those that are, and so on; they add up to all pixels.
       size: height and width.
-
-    Returns:
-      bool [height, width].
     """
+    height, _ = size
+    if len(counts) < 2:
+        return _EMPTY
+    stops = np.cumsum(counts)
+    # From the column of the first of the object's pixels to that of the last.
+    left = stops[0] // height
+    right = -(-stops[1::2][-1] // height)
+    stops = np.clip(stops, left * height, right * height)
     is_inside = np.arange(len(counts)) % 2 == 1
-    return np.repeat(is_inside, counts).reshape(size[::-1]).T
+    mask = np.repeat(is_inside, np.diff(stops, prepend=left * height))
+    return Filled(slice(0, height), slice(left, right), mask.reshape(-1, height).T)
 
 
 def measure(shape: Sequence[np.ndarray] | np.ndarray) -> float:
