@@ -643,7 +643,7 @@ def test_folder_that_is_not_there_is_refused(tmp_path):
         ),
         (
             ["images/a.jpg masks/a.png", "a"],
-            "train.txt names 1 example more than once: images/a.jpg; keep one line",
+            "train.txt names 1 example more than once: a; keep one line",
         ),
         (["e"], "1 image without a mask: images/e.jpg"),
         (["m"], "1 mask without an image: masks/m.png"),

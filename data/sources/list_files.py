@@ -41,11 +41,7 @@ def find_pairs(
     stems = [entry for entry in entries if isinstance(entry, str)]
     listed = [entry for entry in entries if not isinstance(entry, str)]
     paths = [os.path.normpath(path) for pair in listed for path in pair]
-    # An image has several names in a list: its stem, and its path, written in any way.
-    named = [image_files.get(stem, [stem])[0] for stem in stems] + paths[::2]
-    written = stems + [image for image, _ in listed]
-    problems = _find_repeated(list_file, zip(named, written, strict=True))
-
+    problems = _find_repeated(list_file, entries, image_files)
     nowhere = sorted(set(stems) - image_files.keys() - mask_files.keys())
     problems += folder.find_problems(path for pair in listed for path in pair)
     nowhere += [path for path in paths if not os.path.isfile(folder.path / path)]
@@ -160,13 +156,19 @@ def _split_rows(lines: list[str]) -> list[list[str]]:
 
 
 def _find_repeated(
-    list_file: str, images: Iterable[tuple[str, str]]
+    list_file: str,
+    entries: Iterable[str | tuple[str, str]],
+    image_files: Mapping[str, list[str]],
 ) -> list[listing.Problem]:
-    """Returns which images are named twice; each comes with its name in the list."""
+    """Returns which images are named twice: by stems, or paths written in any way."""
     seen, repeated = set(), {}
-    for image, written in images:
+    for entry in entries:
+        if isinstance(entry, str):
+            name, image = entry, image_files.get(entry, [entry])[0]
+        else:
+            name, image = entry[0], os.path.normpath(entry[0])
         if image in seen:
-            repeated[written] = None
+            repeated[name] = None
         seen.add(image)
     if not repeated:
         return []
