@@ -462,7 +462,7 @@ def test_evaluation_counts_every_example_once(replicas, batch_size):
     np.testing.assert_allclose(loop.result()["loss"], total / count, rtol=1e-5)
     loop.reset()
     assert confusion.counts().sum() == 0
-    assert loop.result()["loss"] == 0
+    assert np.isnan(loop.result()["loss"])
 
 
 def test_batch_of_ignored_pixels_has_no_gradient():
@@ -471,7 +471,7 @@ def test_batch_of_ignored_pixels_has_no_gradient():
         "blank", plain.images, np.full_like(plain.labels, 255), plain.names, "f"
     )
     rig = helpers.Rig(blank)
-    assert rig.train(1) == [0.0]
+    assert np.isnan(rig.train(1)).all()  # There is nothing to make a loss of.
     assert float(rig.result.gradient_norm) == 0.0
 
 
