@@ -85,7 +85,8 @@ def _jaccard_gains(errors: tf.Tensor, is_class: tf.Tensor) -> tf.Tensor:
     missed = tf.cast(missed, errors.dtype)
     size = missed[:, :, -1:]
     right = size - missed
-    union = right + tf.cast(tf.range(1, num_pixels + 1), errors.dtype)
+    numbers = tf.range(1, tf.cast(num_pixels, tf.int64) + 1)
+    union = right + tf.cast(numbers, errors.dtype)
     gains = tf.where(is_class, 1 / union, right / (union * tf.maximum(union - 1, 1)))
     rows = tf.range(tf.size(errors) // num_pixels)[:, tf.newaxis] * num_pixels
     places = tf.reshape(tf.cast(order, tf.int64), [-1, num_pixels])

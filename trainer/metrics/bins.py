@@ -45,5 +45,5 @@ def sum_by_bin(
 
 
 def _flatten(numbers: tf.Tensor) -> tf.Tensor:
-    """Flattens int32 where it must, which TensorFlow does on the host, of GPUs, too."""
-    return numbers if numbers.shape.rank == 1 else tf.reshape(numbers, [-1])
+    """Flattens int32, as uint32: for GPUs, TensorFlow reshapes int32 on the host."""
+    return tf.bitcast(tf.reshape(tf.bitcast(numbers, tf.uint32), [-1]), tf.int32)

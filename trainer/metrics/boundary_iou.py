@@ -107,6 +107,8 @@ def _is_near_change(classes: tf.Tensor, distance: tf.Tensor) -> tf.Tensor:
     """
     margins = [[0, 0], [1, 1], [1, 1]]
     height, width = tf.shape(classes)[1], tf.shape(classes)[2]
+    # For GPUs, TensorFlow pads and compares int32 on the host.
+    classes = tf.cast(classes, tf.uint8)
     classes = tf.pad(classes, margins, constant_values=schema.IGNORE_LABEL)
     # [batch, height + 2, width + 2]; one pixel of the outside stands for all of it.
     steps = tf.not_equal(classes[:, :, 1:], classes[:, :, :-1])
@@ -135,7 +137,8 @@ def _any_within(
       bool, of the same shape but for `size` along the axis.
     """
     num_flags = tf.shape(flags)[axis]
-    sums = tf.cumsum(tf.cast(flags, tf.int32), axis=axis)
+    # Whole numbers far below 2^24, and no int32, for the same reason.
+    sums = tf.cumsum(tf.cast(flags, tf.float32), axis=axis)
     first = [[1, 0] if axis == a else [0, 0] for a in range(3)]
     sums = tf.pad(sums, first)  # Of all flags before each.
     # Pixel p has the flag p + 1, or the steps p and p + 1 at its two sides.

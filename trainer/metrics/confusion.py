@@ -72,10 +72,14 @@ def count_confusions(
     Returns:
       int64 [num_classes, num_classes]: rows are true, columns predicted classes.
     """
-    predicted = predictions.most_likely_class(logits)
-    cells = tf.cast(labels, tf.int32) * num_classes + predicted
-    num_cells = num_classes * num_classes
-    counts = bins.sum_by_bin(cells, num_cells, where=pixels.is_valid(labels))
+    # For GPUs, TensorFlow multiplies and adds up int32 on the host.
+    predicted = tf.bitcast(predictions.most_likely_class(logits), tf.uint32)
+    cells = tf.cast(labels, tf.uint32) * num_classes + predicted
+    counts = bins.sum_by_bin(
+        tf.bitcast(cells, tf.int32),
+        num_classes * num_classes,
+        where=pixels.is_valid(labels),
+    )
     return tf.reshape(counts, [num_classes, num_classes])
 
 

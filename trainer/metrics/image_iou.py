@@ -57,14 +57,16 @@ def score_images(labels: tf.Tensor, logits: tf.Tensor, num_classes: int) -> tf.T
       a valid pixel, 0 and 0.
     """
     is_valid = pixels.is_valid(labels)
-    predicted = predictions.most_likely_class(logits)
-    true = tf.cast(labels, tf.int32)
+    # For GPUs, TensorFlow adds up and compares int32 on the host.
+    predicted = tf.bitcast(predictions.most_likely_class(logits), tf.uint32)
+    true = tf.cast(labels, tf.uint32)
     num_rows = tf.shape(labels)[0]
     # A bin for each class of each image.
     first = tf.reshape(tf.range(num_rows) * num_classes, [-1, 1, 1])
+    first = tf.cast(first, tf.uint32)
 
     def count(classes: tf.Tensor, where: tf.Tensor) -> tf.Tensor:
-        cells, num_cells = first + classes, num_rows * num_classes
+        cells, num_cells = tf.bitcast(first + classes, tf.int32), num_rows * num_classes
         counts = bins.sum_by_bin(cells, num_cells, where=where)
         return tf.reshape(tf.cast(counts, tf.float64), [num_rows, num_classes])
 

@@ -19,7 +19,8 @@ def most_likely_class(logits: tf.Tensor) -> tf.Tensor:
     if logits.shape[-1] > _FEW_CLASSES:
         return tf.argmax(logits, axis=-1, output_type=tf.int32)
     first, *rest = tf.unstack(logits, axis=-1)
-    largest, classes = first, tf.zeros_like(first, tf.int32)
+    # For GPUs, TensorFlow makes zeros of int32 on the host.
+    largest, classes = first, tf.cast(tf.zeros_like(first, tf.uint8), tf.int32)
     for index, plane in enumerate(rest, start=1):
         classes = tf.where(plane > largest, index, classes)
         largest = tf.maximum(largest, plane)
