@@ -642,7 +642,7 @@ def test_a_training_catches_up_between_the_meeting_and_its_look_at_checkpoints(
         (train, "_run_with"),
     ):
         monkeypatch.setattr(place, name, lambda *_, n=name: calls.append(n))
-    train._run_on_devices(mock.MagicMock(), mock.MagicMock())
+    train._run_on_devices(mock.MagicMock(), mock.MagicMock(), started=0.0)
     assert calls == ["prepare_devices", "catch_up", "_run_with"]
 
 
