@@ -10,11 +10,11 @@ from tensorflow.python.framework import function_def_to_graph, kernels
 from data.augmentation import registry as changes
 from models.fast import devices
 from tests import shallow
-from trainer import flags
+from trainer import flags, tensorflow_private
 from trainer.assembly import devices as run_devices
 from trainer.assembly import training
 from trainer.losses import registry as losses
-from trainer.metrics import groups, image_scores, merging
+from trainer.metrics import bins, groups, image_scores, merging
 from trainer.metrics import registry as metrics
 from trainer.running import preemption
 from trainer.settings import variants
@@ -39,6 +39,9 @@ _STRENGTHS = {"random_scale": "0.5,2.0", "random_gamma": "0.5"}
 _NOT_WAITED_FOR = {"Timestamp"}
 """Ops of the host that tell for how long the input was waited for: only the host uses
 what they give."""
+
+_NOT_DETERMINISTIC = {"DenseBincount", "Timestamp"}
+"""Refused ops that a step has only without --deterministic."""
 
 _REFUSED = {
     "AdjustContrast",
@@ -133,10 +136,7 @@ def test_the_registry_knows_what_gpus_cannot():
     assert _ops_on_the_host(graph) == {"DenseBincount", "Mul"}
 
 
-@pytest.mark.parametrize("is_deterministic", [False, True])
-def test_training_and_evaluation_stay_on_the_gpu(
-    is_deterministic, monkeypatch, tmp_path
-):
+def test_training_and_evaluation_stay_on_the_gpu(monkeypatch, tmp_path):
     monkeypatch.setattr(devices, "is_on_cpu", lambda: False)
     shallow.shorten(monkeypatch)
     strengths = [
@@ -168,7 +168,6 @@ def test_training_and_evaluation_stay_on_the_gpu(
             "--class_weights=balanced",
             f"--metrics={','.join(metrics.METRICS)}",
             "--eval_native_size",
-            f"--deterministic={is_deterministic}",
             *strengths,
         ]
     ).config
@@ -185,8 +184,21 @@ def test_training_and_evaluation_stay_on_the_gpu(
     ):
         traced = run.get_concrete_function(iterator, tf.constant(1))
         assert _ops_on_the_host(traced.graph) <= _NOT_WAITED_FOR
-        if is_deterministic:
-            assert not {op.type for op in _ops(traced.graph)} & _REFUSED
+        refused = {op.type for op in _ops(traced.graph)} & _REFUSED
+        assert refused <= _NOT_DETERMINISTIC
+
+
+@pytest.mark.parametrize("has_values", [False, True])
+def test_counting_by_bin_is_not_refused_with_determinism(has_values, monkeypatch):
+    monkeypatch.setattr(tensorflow_private, "is_deterministic", lambda: True)
+    numbers = tf.TensorSpec([2, 32, 32], tf.int32)
+    traced = tf.function(
+        lambda places, values: bins.sum_by_bin(
+            places, 9, where=places < 3, values=values if has_values else None
+        )
+    ).get_concrete_function(numbers, numbers)
+    types = {op.type for op in _ops(traced.graph)}
+    assert "UnsortedSegmentSum" in types and not types & _REFUSED
 
 
 def test_scores_of_merged_classes_stay_on_the_gpu():
