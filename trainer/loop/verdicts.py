@@ -1,6 +1,7 @@
 """Signs in the scores of a run that something is wrong with it."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,6 +23,22 @@ _LAGGING_AVERAGES = (
 _MASKS = "whether the masks of both splits mean the same (--mode=doctor)"
 
 
+class _Scores(NamedTuple):
+    """What is judged.
+
+    Attributes:
+      training: confusion matrix, [classes, classes], of the last training steps.
+      evaluation: that of the evaluation.
+      class_names: the name of each class.
+      has_average_warmup: see `Watch`.
+    """
+
+    training: np.ndarray
+    evaluation: np.ndarray
+    class_names: Sequence[str]
+    has_average_warmup: bool
+
+
 class Watch:
     """Compares evaluations with training, and says each thing once."""
 
@@ -39,7 +56,7 @@ class Watch:
         self._first_step = _EARLY_SHARE * num_steps
         self._has_average_warmup = has_average_warmup
         self._is_said = dict.fromkeys(
-            (describe_unlabelled, describe_single_class, describe_gap), False
+            (_describe_unlabelled, _describe_single_class, _describe_gap), False
         )
 
     def judge(
@@ -55,42 +72,27 @@ class Watch:
         """
         if step < self._first_step or not training.any():
             return []
+        scores = _Scores(
+            training, evaluation, self._class_names, self._has_average_warmup
+        )
         messages = []
         for describe, is_said in self._is_said.items():
             if is_said:
                 continue
-            message = describe(
-                training,
-                evaluation,
-                self._class_names,
-                has_average_warmup=self._has_average_warmup,
-            )
+            message = describe(scores)
             if message:
                 messages.append(message)
                 self._is_said[describe] = True
         return messages
 
 
-def describe_unlabelled(
-    training: np.ndarray,
-    evaluation: np.ndarray,
-    class_names: Sequence[str],
-    *,
-    has_average_warmup: bool,
-) -> str | None:
+def _describe_unlabelled(scores: _Scores) -> str | None:
     """Tells that no pixel of the evaluation has a class, if none has.
-
-    Args:
-      training: confusion matrix, [classes, classes], of the last training steps.
-      evaluation: that of the evaluation.
-      class_names: the name of each class.
-      has_average_warmup: see `Watch`.
 
     Returns:
       What follows from it, and what to look at; None if some pixels have one.
     """
-    del training, class_names, has_average_warmup
-    if evaluation.any():
+    if scores.evaluation.any():
         return None
     return (
         "No pixel of the evaluation has a class, so there are no scores, and no "
@@ -99,30 +101,18 @@ def describe_unlabelled(
     )
 
 
-def describe_gap(
-    training: np.ndarray,
-    evaluation: np.ndarray,
-    class_names: Sequence[str],
-    *,
-    has_average_warmup: bool,
-) -> str | None:
+def _describe_gap(scores: _Scores) -> str | None:
     """Tells that a model evaluates far worse than it trains, if it does.
-
-    Args:
-      training: confusion matrix, [classes, classes], of the last training steps.
-      evaluation: that of the evaluation.
-      class_names: the name of each class.
-      has_average_warmup: see `Watch`.
 
     Returns:
       The mean IoU of both over the classes that both have pixels of, and what to look
       at; None if the two are not far apart.
     """
-    is_shared = (training.sum(axis=1) > 0) & (evaluation.sum(axis=1) > 0)
+    is_shared = (scores.training.sum(axis=1) > 0) & (scores.evaluation.sum(axis=1) > 0)
     if not is_shared.any():
         return None
-    trained = _class_ious(training, class_names)[is_shared].mean()
-    evaluated = _class_ious(evaluation, class_names)[is_shared].mean()
+    trained = _class_ious(scores.training, scores.class_names)[is_shared].mean()
+    evaluated = _class_ious(scores.evaluation, scores.class_names)[is_shared].mean()
     if evaluated >= _FAR_BELOW * trained or trained - evaluated < _FAR_APART:
         return None
     causes = [
@@ -130,7 +120,7 @@ def describe_gap(
         "whether it has learned a small training split by heart (more examples, "
         "--random_scale, --random_brightness, fewer epochs)",
     ]
-    if not has_average_warmup:
+    if not scores.has_average_warmup:
         causes.insert(0, _LAGGING_AVERAGES)
     return (
         f"Training and evaluation are far apart: mean IoU {trained:.3f} in the last "
@@ -139,40 +129,28 @@ def describe_gap(
     )
 
 
-def describe_single_class(
-    training: np.ndarray,
-    evaluation: np.ndarray,
-    class_names: Sequence[str],
-    *,
-    has_average_warmup: bool,
-) -> str | None:
+def _describe_single_class(scores: _Scores) -> str | None:
     """Tells that a model predicts one class everywhere, if it does.
-
-    Args:
-      training: confusion matrix, [classes, classes], of the last training steps.
-      evaluation: that of the evaluation.
-      class_names: the name of each class.
-      has_average_warmup: see `Watch`.
 
     Returns:
       The class and what to look at; None if several are predicted, or if the true
       pixels are of one class, too.
     """
-    predicted = np.flatnonzero(evaluation.sum(axis=0))
-    if len(predicted) != 1 or np.count_nonzero(evaluation.sum(axis=1)) < 2:
+    predicted = np.flatnonzero(scores.evaluation.sum(axis=0))
+    if len(predicted) != 1 or np.count_nonzero(scores.evaluation.sum(axis=1)) < 2:
         return None
     (only,) = predicted
-    share = evaluation[only, only] / evaluation.sum()
-    is_in_training = np.count_nonzero(training.sum(axis=0)) < 2
+    share = scores.evaluation[only, only] / scores.evaluation.sum()
+    is_in_training = np.count_nonzero(scores.training.sum(axis=0)) < 2
     causes = ["--learning_rate (too high, or too low)", _MASKS]
     if is_in_training:
         causes.insert(1, "--class_weights=inverse_sqrt, for rare classes")
-    elif not has_average_warmup:
+    elif not scores.has_average_warmup:
         causes.insert(0, _LAGGING_AVERAGES)
     place = "in training, too" if is_in_training else "though not in training"
     return (
         f"The model predicts one class only in the evaluation ({place}): "
-        f"{class_names[only]}, which {share:.1%} of its pixels are of. "
+        f"{scores.class_names[only]}, which {share:.1%} of its pixels are of. "
         f"Look at {', at '.join(causes)}."
     )
 
